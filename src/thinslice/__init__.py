@@ -1,0 +1,72 @@
+"""Thick-slice CT in, thin-slice CT out: learned through-plane super-resolution.
+
+    import thinslice
+
+    thick = thinslice.read("chest_5mm/")                  # DICOM folder, files, zip; NIfTI; NRRD, MetaImage with [itk]
+    thin = thinslice.upscale(thick, spacing_mm=1.0)       # the embedded default network, on the CPU
+    thinslice.write(thin, "chest_1mm.nii.gz")             # or a folder for DICOM
+
+Names are loaded when first used (PEP 562), so importing the package loads neither torch nor highdicom.
+
+Research software, not a medical device: synthesised detail can be wrong; keep the originals.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+NOTICE = (
+    "Research software, not a medical device. Synthesised detail can be wrong. "
+    "Not for diagnosis; keep the original images."
+)
+"""The notice that the command line, reports and DICOM outputs carry."""
+
+_WHERE = {
+    "read": "thinslice.io.files",
+    "write": "thinslice.io.files",
+    "upscale": "thinslice.inference.upscale",
+    "upscale_slabs": "thinslice.inference.upscale",
+    "load_model": "thinslice.models.catalog",
+    "Volume": "thinslice.volume",
+    "Provenance": "thinslice.volume",
+    "Geometry": "thinslice.geometry",
+    "SliceProfile": "thinslice.profile",
+    "ThinsliceError": "thinslice.errors",
+}
+
+if TYPE_CHECKING:
+    from thinslice.errors import ThinsliceError
+    from thinslice.geometry import Geometry
+    from thinslice.inference.upscale import upscale, upscale_slabs
+    from thinslice.io.files import read, write
+    from thinslice.models.catalog import load_model
+    from thinslice.profile import SliceProfile
+    from thinslice.volume import Provenance, Volume
+
+__all__ = [
+    "Geometry",
+    "NOTICE",
+    "Provenance",
+    "SliceProfile",
+    "ThinsliceError",
+    "Volume",
+    "__version__",
+    "load_model",
+    "read",
+    "upscale",
+    "upscale_slabs",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'thinslice' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

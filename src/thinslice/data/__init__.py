@@ -1,0 +1,1 @@
+"""Data sets, simulated thick slices, crops and the phantom."""

@@ -1,0 +1,104 @@
+"""Every error that thinslice raises on purpose, and the exit code the command line gives it.
+
+    ThinsliceError                  1   a fault of ours, unless a subclass says otherwise
+    ├── UsageError                  2   the options contradict each other or name nothing
+    ├── InputError                  3   the input is refused
+    │   ├── UnreadableError         3   not a file we can read, or damaged
+    │   ├── MissingExtraError       3   readable, once an optional dependency is installed
+    │   ├── GeometryError           3   positions, orientation or spacing do not make a volume
+    │   ├── SeriesChoiceError       3   several series: one must be named
+    │   └── NotEligibleError        3   a good volume that cannot be upscaled as asked
+    ├── ModelError                  4   the network or its weights
+    │   ├── ShapeError              4   a depth, size or factor the network cannot do
+    │   └── CheckpointError         4   weights damaged, hostile or for another architecture
+    ├── OutputError                 5   the output cannot be written
+    │   └── OutputExistsError       5   it exists and --overwrite was not given
+    ├── ResourceError               6   memory or disk short
+    ├── DeviceError                 7   a device was asked for that is not there
+    └── PartlyDoneError             8   some items of a batch failed
+
+A message is one sentence that says what is wrong and where, then what to do next. It never holds a value from an
+attribute that identifies a patient.
+"""
+
+from __future__ import annotations
+
+
+class ThinsliceError(Exception):
+    """Base of every deliberate error; `exit_code` is what the command line returns."""
+
+    exit_code: int = 1
+
+
+class UsageError(ThinsliceError):
+    """Options that contradict each other, or a name that does not exist."""
+
+    exit_code = 2
+
+
+class InputError(ThinsliceError):
+    """The input is refused."""
+
+    exit_code = 3
+
+
+class UnreadableError(InputError):
+    """Not a file we can read, or a damaged one."""
+
+
+class MissingExtraError(InputError):
+    """The input is readable once an optional dependency is installed; the message names it."""
+
+
+class GeometryError(InputError):
+    """Positions, orientation or spacing do not describe one regular volume."""
+
+
+class SeriesChoiceError(InputError):
+    """Several series were found; one must be chosen."""
+
+
+class NotEligibleError(InputError):
+    """A sound volume that cannot be upscaled as asked; the message says which target spacing works."""
+
+
+class ModelError(ThinsliceError):
+    """The network or its weights cannot be used."""
+
+    exit_code = 4
+
+
+class ShapeError(ModelError):
+    """A depth, plane or factor the network cannot do."""
+
+
+class CheckpointError(ModelError):
+    """Weights that are damaged, hostile, or belong to another architecture."""
+
+
+class OutputError(ThinsliceError):
+    """The output cannot be written."""
+
+    exit_code = 5
+
+
+class OutputExistsError(OutputError):
+    """The output exists and overwriting was not asked for."""
+
+
+class ResourceError(ThinsliceError):
+    """Memory or disk is short."""
+
+    exit_code = 6
+
+
+class DeviceError(ThinsliceError):
+    """A device was asked for that this machine does not have."""
+
+    exit_code = 7
+
+
+class PartlyDoneError(ThinsliceError):
+    """Some items of a batch failed; the others are complete."""
+
+    exit_code = 8

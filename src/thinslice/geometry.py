@@ -1,0 +1,138 @@
+"""Where voxels lie in the patient: a frozen value, apart from the voxels.
+
+One axis order everywhere: (depth, height, width), depth being the through-plane axis. World coordinates are LPS
+millimetres (x to the patient's left, y to posterior, z to superior), as in DICOM; NIfTI's RAS is reached by
+`LPS_TO_RAS` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.errors import GeometryError
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Flip of the first two world axes; its own inverse, so it also maps RAS to LPS."""
+
+POSITION_TOLERANCE_MM = 1e-3
+"""World coordinates that differ by less are the same."""
+
+DIRECTION_TOLERANCE = 1e-4
+"""How far the direction columns may be from orthonormal (cosines written with six decimals stay well inside)."""
+
+Direction = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+
+AXIAL_DIRECTION: Direction = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+"""Depth to superior, height to posterior, width to the left: a plain axial scan."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sampling grid of a volume in world coordinates.
+
+    Attributes:
+        shape: voxels along (depth, height, width).
+        spacing_mm: distance of voxel centres along (depth, height, width), positive; an in-plane one that the
+            source does not tell is None.
+        origin_mm: LPS (x, y, z) of the centre of voxel [0, 0, 0].
+        direction: 3 x 3, row-major; its columns are the LPS unit vectors of the depth, height and width axes.
+        thickness_mm: slice thickness (the extent a slice averages over); None where unknown.
+
+    Raises:
+        GeometryError: for empty shapes, spacings that are not positive and finite, and axes that are not
+            orthonormal (a sheared grid must be resampled first).
+
+    >>> thick = Geometry(shape=(4, 8, 8), spacing_mm=(5.0, 0.7, 0.7), thickness_mm=5.0)
+    >>> thick.thin_grid(5).shape
+    (16, 8, 8)
+    >>> thick.thin_grid(5).position_mm((5, 0, 0)) == thick.position_mm((1, 0, 0))
+    True
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float | None, float | None]
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: Direction = AXIAL_DIRECTION
+    thickness_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        # Values are turned into plain tuples of floats so that equality, hashing and JSON behave.
+        shape = tuple(int(n) for n in self.shape)
+        spacing = tuple(None if s is None else float(s) for s in self.spacing_mm)
+        matrix = np.asarray(self.direction, dtype=float)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "spacing_mm", spacing)
+        object.__setattr__(self, "origin_mm", tuple(float(v) for v in self.origin_mm))
+        object.__setattr__(self, "direction", tuple(tuple(float(v) for v in row) for row in matrix))
+        if len(shape) != 3 or min(shape) < 1:
+            raise GeometryError(f"A volume needs three axes of at least one voxel, not {shape}.")
+        if (
+            len(spacing) != 3
+            or spacing[0] is None
+            or not all(s is None or (np.isfinite(s) and s > 0) for s in spacing)
+        ):
+            raise GeometryError(f"Spacing must be positive and finite along every axis, not {spacing} mm.")
+        if len(self.origin_mm) != 3 or not np.all(np.isfinite(self.origin_mm)):
+            raise GeometryError("The origin must be three finite LPS coordinates in mm.")
+        if matrix.shape != (3, 3) or not np.allclose(matrix.T @ matrix, np.eye(3), atol=DIRECTION_TOLERANCE):
+            raise GeometryError(
+                "The volume's axes are not at right angles (gantry tilt or shear); resample it to an upright grid first."
+            )
+        if self.thickness_mm is not None and not (np.isfinite(self.thickness_mm) and self.thickness_mm > 0):
+            raise GeometryError(f"Slice thickness must be positive, not {self.thickness_mm} mm.")
+
+    @property
+    def affine_lps(self) -> npt.NDArray[np.float64]:
+        """4 x 4 from (depth, height, width) indices to LPS mm; an unknown in-plane spacing counts as 1 mm."""
+        steps = np.array([1.0 if s is None else s for s in self.spacing_mm])
+        affine = np.eye(4)
+        affine[:3, :3] = np.asarray(self.direction) * steps
+        affine[:3, 3] = self.origin_mm
+        return affine
+
+    @property
+    def affine_ras(self) -> npt.NDArray[np.float64]:
+        """The same from (depth, height, width) indices to RAS mm."""
+        return np.asarray(LPS_TO_RAS @ self.affine_lps)
+
+    @property
+    def normal(self) -> npt.NDArray[np.float64]:
+        """LPS unit vector of the depth axis."""
+        return np.asarray(self.direction)[:, 0]
+
+    def position_mm(self, index: tuple[float, float, float]) -> tuple[float, float, float]:
+        """LPS position of a voxel centre given by (depth, height, width) index, which may be fractional."""
+        x, y, z = (self.affine_lps @ np.array([*index, 1.0]))[:3]
+        return float(x), float(y), float(z)
+
+    def index_at(self, position_mm: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Fractional (depth, height, width) index of an LPS position; the inverse of `position_mm`."""
+        d, h, w = np.linalg.solve(self.affine_lps, np.array([*position_mm, 1.0]))[:3]
+        return float(d), float(h), float(w)
+
+    def thin_grid(self, factor: int) -> Geometry:
+        """The grid with `factor` thin slices per thick interval: thick slice k is thin slice factor * k, exactly.
+
+        Thin slices are as thick as their spacing. Shape ((D - 1) * factor + 1, H, W); no extrapolation beyond the
+        centres of the first and last thick slice.
+        """
+        if factor < 1:
+            raise GeometryError(f"The factor must be a positive integer, not {factor}.")
+        depth, height, width = self.shape
+        step = self.spacing_mm[0] / factor
+        return replace(
+            self,
+            shape=((depth - 1) * factor + 1, height, width),
+            spacing_mm=(step, *self.spacing_mm[1:]),
+            thickness_mm=step,
+        )
+
+    def crop(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Geometry:
+        """The grid of voxels [start, stop) along each axis."""
+        shape = tuple(b - a for a, b in zip(start, stop, strict=True))
+        if min(start) < 0 or any(b > n for b, n in zip(stop, self.shape, strict=True)):
+            raise GeometryError(f"Cannot crop {self.shape} to [{start}, {stop}).")
+        return replace(self, shape=shape, origin_mm=self.position_mm(start))  # type: ignore[arg-type]

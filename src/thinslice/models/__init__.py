@@ -1,0 +1,1 @@
+"""Networks: tensors in, tensors out. No paths of patients, no HU."""

@@ -1,0 +1,167 @@
+"""Every model by name: a visible table. torch is loaded only when a model is built.
+
+Other packages add theirs through the entry-point group `thinslice.models`: name -> a callable without arguments that
+returns a model meeting the contract of `thinslice.models.base`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thinslice.errors import CheckpointError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from thinslice.models.base import ThroughPlaneModel
+
+ENTRY_POINT_GROUP = "thinslice.models"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table.
+
+    Attributes:
+        model: "module:Class" of the network.
+        config: "module:Class" of its frozen pydantic config.
+        preset: config values that differ from the config's defaults.
+        summary: one line for `thinslice models list`.
+        weights: file name of the weights embedded in the package, or None for networks that need none or that must
+            be trained or converted first.
+        learned: whether the network has weights at all.
+    """
+
+    model: str
+    config: str
+    summary: str
+    preset: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    learned: bool = True
+
+
+def _interpolation(name: str, summary: str) -> Entry:
+    module = "thinslice.models.interpolate"
+    return Entry(
+        f"{module}:Interpolate", f"{module}:InterpolateConfig", summary, {"method": name}, learned=False
+    )
+
+
+def _own(module: str, name: str, summary: str, **rest: Any) -> Entry:
+    path = f"thinslice.models.{module}"
+    return Entry(f"{path}:{name}", f"{path}:{name}Config", summary, **rest)
+
+
+CATALOG: dict[str, Entry] = {
+    "default": _own(
+        "thinnet", "ThinNet", "our network with embedded weights, factors 2 to 8", weights="default"
+    ),
+    "nearest": _interpolation("nearest", "copies the nearest thick slice"),
+    "linear": _interpolation("linear", "linear interpolation along z"),
+    "cubic": _interpolation("cubic", "not-a-knot cubic spline along z"),
+    "cubic-consistent": _interpolation(
+        "cubic-consistent", "cubic, then the smallest change that gives the thick slices back"
+    ),
+    "thinnet": _own("thinnet", "ThinNet", "our network, untrained"),
+    "tvsrn": _own("tvsrn", "TVSRN", "TVSRN as the paper describes it, untrained"),
+    "tvsrn-released": _own(
+        "tvsrn", "TVSRN", "TVSRN as the authors released it, untrained", preset={"preset": "released"}
+    ),
+}
+
+
+def names() -> list[str]:
+    """Names in the table and from installed plug-ins, the table's first.
+
+    >>> "default" in names() and "tvsrn" in names()
+    True
+    """
+    return [*CATALOG, *sorted(_plugins().keys() - CATALOG.keys())]
+
+
+def build(name: str, **config: Any) -> ThroughPlaneModel:
+    """Build an untrained network by name.
+
+    Args:
+        name: a row of `CATALOG` or a plug-in.
+        config: config values that override the row's preset.
+
+    Raises:
+        UsageError: when there is no such name.
+        ModelError: when a plug-in fails to give a model.
+    """
+    if name in CATALOG:
+        entry = CATALOG[name]
+        model: ThroughPlaneModel = _resolve(entry.model)(_resolve(entry.config)(**{**entry.preset, **config}))
+        return model
+    plugin = _plugins().get(name)
+    if plugin is None:
+        raise UsageError(
+            f"There is no model named {name!r}; choose one of {', '.join(names())}, or give a weights file."
+        )
+    try:
+        built: ThroughPlaneModel = plugin.load()()
+    except Exception as error:
+        raise ModelError(
+            f"The plug-in model {name!r} ({plugin.value}) could not be built: {error}"
+        ) from error
+    return built
+
+
+def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlaneModel:
+    """A model ready for inference: eval mode, on `device`.
+
+    Args:
+        name_or_path: a name of the catalog that needs no training, or a safetensors file made by `thinslice train`
+            or `thinslice convert`.
+        device: "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises:
+        UsageError: for an unknown name.
+        CheckpointError: for a network that has no weights yet, or a damaged file.
+        DeviceError: when the device is missing.
+    """
+    from thinslice.models import checkpoint
+
+    name = str(name_or_path)
+    if name not in names():
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UsageError(
+                f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists."
+            )
+        return checkpoint.load(path, device=device)
+    entry = CATALOG.get(name)
+    if entry is not None and entry.learned:
+        if entry.weights is None:
+            raise CheckpointError(
+                f"{name!r} has no weights in the package: train it (thinslice train) or convert a checkpoint "
+                "(thinslice convert), then give the file."
+            )
+        return checkpoint.load(weights_path(name), device=device)
+    return checkpoint.place(build(name), device)
+
+
+def weights_path(name: str) -> Path:
+    """The embedded weights file of a catalog row.
+
+    Raises:
+        CheckpointError: when the row has none.
+    """
+    entry = CATALOG.get(name)
+    if entry is None or entry.weights is None:
+        raise CheckpointError(f"The package carries no weights for {name!r}.")
+    return Path(__file__).parent / "weights" / f"{entry.weights}.safetensors"
+
+
+def _resolve(target: str) -> Callable[..., Any]:
+    module, _, attribute = target.partition(":")
+    resolved: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return resolved
+
+
+def _plugins() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINT_GROUP)}

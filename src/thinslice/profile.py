@@ -1,0 +1,222 @@
+"""The slice profile: how one thick slice weighs the thin slices under it. numpy only.
+
+Everything that needs to know what a thick slice measures uses this one description: the simulation of thick slices,
+the consistency of an estimate with its input, our own network, and scoring.
+
+Positions are counted in thin spacings; thick slice k is centred on thin slice `factor * k`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import erf
+
+from thinslice.errors import UsageError
+
+SIMULATED = ("mean", "gaussian", "trapezoid", "subsample")
+"""Names of the profiles that thick slices can be simulated with (`SliceProfile.named`)."""
+
+MAX_CONDITION = 30.0
+"""Condition number of A A^T past which the projection is damped: strongly overlapping slices repeat each other, and
+undoing that exactly would amplify noise."""
+
+
+@dataclass(frozen=True)
+class SliceProfile:
+    """Weights of thin slices in one thick slice.
+
+    Attributes:
+        name: how it was made, for reports.
+        factor: thin slices per thick interval, >= 1.
+        weights: odd number of weights, symmetric in position, sum 1; the middle one belongs to thin slice factor * k.
+
+    >>> SliceProfile.mean(5).weights
+    (0.2, 0.2, 0.2, 0.2, 0.2)
+    >>> SliceProfile.mean(2).weights
+    (0.25, 0.5, 0.25)
+    """
+
+    name: str
+    factor: int
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        weights = np.asarray(self.weights, dtype=float)
+        if self.factor < 1:
+            raise UsageError(f"A slice profile needs a factor of at least 1, not {self.factor}.")
+        if weights.ndim != 1 or weights.size % 2 == 0 or not np.all(np.isfinite(weights)):
+            raise UsageError(
+                "A slice profile needs an odd number of finite weights, the middle one at its centre."
+            )
+        if not np.isclose(weights.sum(), 1.0, atol=1e-5):
+            raise UsageError(f"The weights of a slice profile must sum to 1, not {weights.sum():g}.")
+
+    @property
+    def reach(self) -> int:
+        """Thin slices on either side of the centre that carry weight."""
+        return len(self.weights) // 2
+
+    @property
+    def width(self) -> float:
+        """Extent over slice distance: 1 for contiguous slices, above 1 for overlap, below 1 for gaps.
+
+        It is that of the box with the same standard deviation, so that profiles of every form compare.
+
+        >>> round(SliceProfile.mean(5).width, 3), round(SliceProfile.mean(4, width=2.0).width, 3)
+        (0.98, 2.031)
+        """
+        positions = np.arange(-self.reach, self.reach + 1)
+        return float(np.sqrt(12.0 * np.sum(np.asarray(self.weights) * positions**2)) / self.factor)
+
+    @classmethod
+    def mean(cls, factor: int, *, width: float = 1.0) -> SliceProfile:
+        """A box `width` thick spacings wide: each thin slice counts by its overlap with it.
+
+        `width` is slice thickness over slice distance. For contiguous slices (1.0) and an odd factor all `factor`
+        thin slices weigh the same; for an even one `factor + 1` do, the two at the ends half.
+        """
+        half = 0.5 * factor * width
+        reach = max(0, int(np.ceil(half - 0.5 - 1e-9)))
+        position = np.arange(-reach, reach + 1)
+        overlap = np.minimum(position + 0.5, half) - np.maximum(position - 0.5, -half)
+        return cls._normalised("mean", factor, np.clip(overlap, 0.0, 1.0))
+
+    @classmethod
+    def gaussian(cls, factor: int, *, fwhm: float = 1.0) -> SliceProfile:
+        """A Gaussian of full width at half maximum `fwhm` thick spacings, cut at three standard deviations."""
+        sigma = factor * fwhm / np.sqrt(8.0 * np.log(2.0))
+        reach = max(1, int(np.ceil(3.0 * sigma - 0.5)))
+        edges = (np.arange(-reach, reach + 2) - 0.5) / (sigma * np.sqrt(2.0))
+        return cls._normalised("gaussian", factor, np.diff(erf(edges)))
+
+    @classmethod
+    def trapezoid(cls, factor: int, *, width: float = 1.0, ramp: float = 0.25) -> SliceProfile:
+        """A box `width` thick spacings wide at half height whose flanks are ramps `ramp` thick spacings long.
+
+        The slice sensitivity profile of a multi-row scanner: a box (the slice) blurred by a shorter box (the row).
+        """
+        fine = 64
+        count = int(np.ceil(factor * (width + ramp))) * fine + fine
+        at = np.arange(-count, count + 1) / fine
+        outer, inner = 0.5 * factor * (width + ramp), 0.5 * factor * abs(width - ramp)
+        height = np.clip((outer - np.abs(at)) / max(outer - inner, 1e-6), 0.0, 1.0)
+        reach = int(np.ceil(outer - 0.5 - 1e-9))
+        # Each thin slice gets the profile's integral over its own extent.
+        cell = np.floor(at + 0.5).astype(int) + reach
+        inside = (cell >= 0) & (cell <= 2 * reach)
+        weights = np.bincount(cell[inside], height[inside], minlength=2 * reach + 1)
+        return cls._normalised("trapezoid", factor, 0.5 * (weights + weights[::-1]))
+
+    @classmethod
+    def subsample(cls, factor: int) -> SliceProfile:
+        """Thin slice factor * k alone, as SAINT simulates thick slices."""
+        return cls("subsample", factor, (1.0,))
+
+    @classmethod
+    def named(cls, name: str, factor: int, *, width: float = 1.0) -> SliceProfile:
+        """One of `SIMULATED` by name; `width` is slice thickness over slice distance, where the form has one.
+
+        Raises:
+            UsageError: for an unknown name.
+        """
+        match name:
+            case "mean":
+                return cls.mean(factor, width=width)
+            case "gaussian":
+                return cls.gaussian(factor, fwhm=width)
+            case "trapezoid":
+                return cls.trapezoid(factor, width=width)
+            case "subsample":
+                return cls.subsample(factor)
+        raise UsageError(f"There is no slice profile named {name!r}; choose one of {', '.join(SIMULATED)}.")
+
+    @classmethod
+    def _normalised(cls, name: str, factor: int, weights: npt.NDArray[np.float64]) -> SliceProfile:
+        return cls(name, factor, tuple(float(w) for w in np.round(weights / weights.sum(), 12)))
+
+    def supported(self, depth: int) -> range:
+        """The thick slices of `depth` whose whole profile lies on the thin grid of (depth - 1) * factor + 1 slices.
+
+        The first and last are left out unless the profile is a single slice.
+
+        >>> SliceProfile.mean(5).supported(6)
+        range(1, 5)
+        """
+        margin = -(-self.reach // self.factor)
+        return range(margin, max(margin, depth - margin))
+
+    def matrix(self, depth: int) -> npt.NDArray[np.float64]:
+        """A, banded: (supported thick slices, (depth - 1) * factor + 1 thin slices), so that A @ thin = thick."""
+        rows = self.supported(depth)
+        a = np.zeros((len(rows), (depth - 1) * self.factor + 1))
+        for row, k in enumerate(rows):
+            centre = k * self.factor
+            a[row, centre - self.reach : centre + self.reach + 1] = self.weights
+        return a
+
+    def correction(self, depth: int) -> npt.NDArray[np.float64]:
+        """A^T (A A^T)^-1: (thin slices, supported thick slices), the smallest change of the thin slices that adds a
+        given amount to each thick one.
+
+        Where slices overlap so strongly that A A^T is badly conditioned (`MAX_CONDITION`), it is damped
+        (A A^T + e I), and thick slices are met approximately; `exact` tells.
+        """
+        return _correction(self, depth)
+
+    def exact(self, depth: int) -> bool:
+        """Whether `correction` gives the thick slices back exactly."""
+        return _damping(self.matrix(depth)) == 0.0
+
+    def apply(self, thin: npt.NDArray[np.floating], *, axis: int = 0) -> npt.NDArray[np.float32]:
+        """Simulate thick slices along `axis`, as many as have full support.
+
+        Thin slices are numbered so that the first thick slice is centred on thin slice `reach`; see `centres`.
+
+        Args:
+            thin: any shape; `axis` holds thin slices.
+
+        Returns:
+            float32; `axis` holds `len(centres(thin.shape[axis]))` thick slices.
+
+        >>> SliceProfile.mean(5).apply(np.arange(10.0)).round(4).tolist()
+        [2.0, 7.0]
+        """
+        centres = self.centres(thin.shape[axis])
+        moved = np.moveaxis(thin, axis, 0)
+        thick = np.zeros((len(centres), *moved.shape[1:]), dtype=np.float32)
+        for offset, weight in zip(range(-self.reach, self.reach + 1), self.weights, strict=True):
+            if len(centres):
+                begin = centres[0] + offset
+                thick += (
+                    np.float32(weight)
+                    * moved[begin : begin + len(centres) * self.factor : self.factor][: len(centres)]
+                )
+        return np.moveaxis(thick, 0, axis)
+
+    def centres(self, thin_count: int) -> range:
+        """Thin indices on which the thick slices of `apply` are centred."""
+        return range(self.reach, max(self.reach, thin_count - self.reach), self.factor)
+
+
+def _damping(a: npt.NDArray[np.float64]) -> float:
+    if a.shape[0] == 0:
+        return 0.0
+    eigenvalues = np.linalg.eigvalsh(a @ a.T)
+    low, high = float(eigenvalues[0]), float(eigenvalues[-1])
+    if high <= MAX_CONDITION * low:
+        return 0.0
+    # Raise every eigenvalue so that the condition number becomes MAX_CONDITION.
+    return (high - MAX_CONDITION * low) / (MAX_CONDITION - 1.0)
+
+
+@lru_cache(maxsize=256)
+def _correction(profile: SliceProfile, depth: int) -> npt.NDArray[np.float64]:
+    a = profile.matrix(depth)
+    gram = a @ a.T + _damping(a) * np.eye(a.shape[0])
+    result: npt.NDArray[np.float64] = np.linalg.solve(gram, a).T if a.shape[0] else np.zeros(a.T.shape)
+    result.setflags(write=False)
+    return result
