@@ -13,6 +13,25 @@ from thinslice.geometry import Geometry
 
 
 @dataclass(frozen=True)
+class Derivation:
+    """How a thin volume was made from a thick one: what a derived DICOM series must say of itself.
+
+    Attributes:
+        model: name of the network.
+        model_version: version of its weights, or of thinslice for a network without weights.
+        weights_sha256: of the weights file, or None for a network without weights.
+        factor: thin slices per thick interval.
+        settings: everything else that changes the pixels (plan, backend precision, profile width); JSON values.
+    """
+
+    model: str
+    model_version: str
+    weights_sha256: str | None
+    factor: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a volume came from: what writers need to give the source's conventions back.
 
@@ -22,7 +41,9 @@ class Provenance:
         padding_hu: HU that marks pixels outside the reconstruction circle, or None. Only a value outside the
             networks' window is kept here; one inside it cannot be told from tissue.
         warnings: sentences about what was odd or corrected on reading.
-        headers: for DICOM, one pydicom dataset per slice without pixels, in depth order; empty otherwise.
+        headers: for DICOM, one pydicom dataset per source slice without pixels, in depth order; empty otherwise. A
+            derived thin volume keeps those of its thick source.
+        derivation: how the volume was made from that source, or None for the source itself.
         details: further facts for the report; JSON values, nothing that identifies a patient.
     """
 
@@ -31,6 +52,7 @@ class Provenance:
     padding_hu: float | None = None
     warnings: tuple[str, ...] = ()
     headers: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    derivation: Derivation | None = None
     details: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
