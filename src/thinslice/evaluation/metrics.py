@@ -1,0 +1,147 @@
+"""PSNR and SSIM as the published numbers use them. numpy and scipy only.
+
+The functions measure what they are given: they neither clamp nor leave slices out, which is the protocol's
+part (`thinslice.evaluation.protocol`). Work is done slice by slice in float64, so memory does not grow with depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.errors import InputError, UsageError
+
+SSIM_WINDOW = 11
+"""Extent of the Gaussian window in pixels."""
+
+SSIM_SIGMA = 1.5
+"""Standard deviation of the Gaussian window in pixels."""
+
+SSIM_K1, SSIM_K2 = 0.01, 0.03
+"""Stabilising constants, as fractions of the data range."""
+
+
+def psnr(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float) -> float:
+    """Peak signal-to-noise ratio over all voxels, in dB.
+
+    Args:
+        estimate: (depth, height, width), any real type, in the units of `data_range`.
+        reference: the same shape and units.
+        data_range: extent of the values that count as full scale: 1.0 for the unit window, 3072.0 for its HU.
+
+    Returns:
+        20 log10(data_range / sqrt(mse)); infinite for identical volumes.
+
+    Raises:
+        InputError: shapes differ, are not (depth, height, width), or a value is not finite.
+        UsageError: `data_range` is not positive and finite.
+
+    Source: paper, section 3 (Evaluation Metrics); the released code takes one mean square error per case.
+
+    >>> round(psnr(np.full((2, 4, 4), 0.1), np.zeros((2, 4, 4)), data_range=1.0), 6)
+    20.0
+    >>> psnr(np.ones((1, 2, 2)), np.ones((1, 2, 2)), data_range=1.0)
+    inf
+    """
+    squared, count = 0.0, 0
+    for _, a, b in _slices(estimate, reference, data_range):
+        squared += float(np.sum(np.square(a - b)))
+        count += a.size
+    if squared == 0.0:
+        return float("inf")
+    return float(20.0 * np.log10(data_range / np.sqrt(squared / count)))
+
+
+def ssim_per_slice(
+    estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float
+) -> npt.NDArray[np.float64]:
+    """Structural similarity of each axial slice.
+
+    A Gaussian window of 11 x 11 pixels, sigma 1.5, zeros outside the plane (so the border counts), population
+    covariance; the mean over all pixels of the plane.
+
+    Args:
+        estimate: (depth, height, width), any real type, in the units of `data_range`.
+        reference: the same shape and units.
+        data_range: extent of the values that count as full scale.
+
+    Returns:
+        (depth,) float64, at most 1.
+
+    Raises:
+        InputError: shapes differ, are not (depth, height, width), or a value is not finite.
+        UsageError: `data_range` is not positive and finite.
+
+    Source: paper, section 3 (Evaluation Metrics); window, padding and constants as in the released code.
+
+    >>> ssim_per_slice(np.ones((2, 16, 16)), np.ones((2, 16, 16)), data_range=1.0).round(12).tolist()
+    [1.0, 1.0]
+    """
+    means = [
+        float(_ssim_map(a, b, data_range).mean()) for _, a, b in _slices(estimate, reference, data_range)
+    ]
+    return np.array(means)
+
+
+def ssim(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float) -> float:
+    """Structural similarity of a volume: the mean of `ssim_per_slice`, with its arguments and refusals.
+
+    >>> stripes = np.tile([0.0, 1.0], (1, 16, 8))
+    >>> ssim(1.0 - stripes, stripes, data_range=1.0) < 0.0
+    True
+    """
+    return float(ssim_per_slice(estimate, reference, data_range=data_range).mean())
+
+
+def _ssim_map(
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], data_range: float
+) -> npt.NDArray[np.float64]:
+    c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
+    mean_a, mean_b = _blur(a), _blur(b)
+    variance_a = _blur(a * a) - mean_a * mean_a
+    variance_b = _blur(b * b) - mean_b * mean_b
+    covariance = _blur(a * b) - mean_a * mean_b
+    numerator = (2.0 * mean_a * mean_b + c1) * (2.0 * covariance + c2)
+    denominator = (mean_a * mean_a + mean_b * mean_b + c1) * (variance_a + variance_b + c2)
+    return np.asarray(numerator / denominator)
+
+
+def _blur(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    from scipy.ndimage import correlate1d
+
+    position = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
+    kernel = np.exp(-0.5 * np.square(position / SSIM_SIGMA))
+    kernel /= kernel.sum()
+    rows = correlate1d(plane, kernel, axis=0, mode="constant")
+    return np.asarray(correlate1d(rows, kernel, axis=1, mode="constant"))
+
+
+def _slices(
+    estimate: npt.ArrayLike, reference: npt.ArrayLike, data_range: float
+) -> Iterator[tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Slices of both in float64, checked on the way."""
+    if not (np.isfinite(data_range) and data_range > 0):
+        raise UsageError(
+            f"data_range must be positive and finite, not {data_range}; it is 1.0 for unit values."
+        )
+    a: npt.NDArray[Any] = np.asarray(estimate)
+    b: npt.NDArray[Any] = np.asarray(reference)
+    if a.shape != b.shape:
+        raise InputError(
+            f"Estimate {a.shape} and reference {b.shape} differ in shape; crop them to their overlap first "
+            "(protocol.evaluate does this by world position)."
+        )
+    if a.ndim != 3 or a.size == 0:
+        raise InputError(f"Scoring needs volumes of (depth, height, width), not an array of shape {a.shape}.")
+    for index in range(a.shape[0]):
+        plane_a, plane_b = a[index].astype(np.float64), b[index].astype(np.float64)
+        for name, plane in (("estimate", plane_a), ("reference", plane_b)):
+            if not np.all(np.isfinite(plane)):
+                raise InputError(
+                    f"The {name} holds {int(np.sum(~np.isfinite(plane)))} NaN or infinite values in slice "
+                    f"{index}; repair it before scoring."
+                )
+        yield index, plane_a, plane_b
