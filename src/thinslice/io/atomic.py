@@ -1,0 +1,303 @@
+"""Every file and folder that thinslice writes appears whole, under its final name, or not at all.
+
+The work happens in a sibling whose name starts with a dot; it is renamed at the end. A lock beside it lets one of
+two runs win. The kernel drops the lock when a process dies, so a run that was killed blocks nobody: the next one on
+the same output removes what it left, and puts back a folder that was being replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from thinslice.errors import OutputError, OutputExistsError, ResourceError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_LOCK_HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+_PARTIAL = ".partial."
+"""Between the leading token and the final name, which comes last so that a writer still sees its suffix."""
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's complaints about an output into ours.
+
+    A full disk is a complaint about the output whichever call met it; anything else only when it names a file in
+    the output, so that trouble with reading the input keeps its own error.
+
+    Args:
+        path: the output being written, or the folder or file it is prepared in.
+
+    Raises:
+        ResourceError: the disk or the quota is full; free some space, then run again.
+        OutputError: the output cannot be written; choose another place.
+    """
+    try:
+        yield
+    except OSError as error:
+        raised = _translate(error, path)
+        if raised is None:
+            raise
+        raise raised from error
+
+
+def _translate(error: OSError, path: Path, name: str | None = None) -> OutputError | ResourceError | None:
+    """Our error for one from the operating system, or None when it is not about the output."""
+    shown = path.name if name is None else name
+    if error.errno in _DISK_FULL:
+        return ResourceError(f"The disk is full while writing {shown!r}; free some space, then run again.")
+    about = [Path(at) for at in (error.filename, error.filename2) if isinstance(at, str | os.PathLike)]
+    if error.errno == errno.EROFS or any(_is_within(at, path) for at in about):
+        if error.errno in _READ_ONLY:
+            reason = "this place is read-only or not yours; choose another output"
+        elif error.errno == errno.ENAMETOOLONG:
+            reason = "its name is too long; choose a shorter one"
+        else:
+            reason = f"the system says '{error.strerror}'; choose another output"
+        return OutputError(f"Cannot write {shown!r}: {reason}.")
+    return None
+
+
+def _is_within(inner: Path, outer: Path) -> bool:
+    return inner == outer or outer in inner.parents
+
+
+@contextmanager
+def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Write one file so that it appears whole or not at all.
+
+    Args:
+        path: the file to make. Its folder must exist.
+        overwrite: replace a file that is there, once the new one is complete.
+
+    Yields:
+        Where to write: a path in the same folder whose name ends in that of `path`. It is renamed when the
+        block ends well and removed when the block raises, KeyboardInterrupt included.
+
+    Raises:
+        OutputExistsError: it exists, at the start or by the end, and `overwrite` is False; pass --overwrite.
+        OutputError: it cannot be written there, or another run is writing it; choose another output or wait.
+        ResourceError: the disk is full; free some space.
+    """
+    target = _target(path)
+    with _prepared(target, overwrite, folder=False) as partial:
+        yield partial
+        if not partial.is_file():
+            raise OutputError(
+                f"Nothing was written to {target.name!r}; this is a fault of the writer, report it."
+            )
+        _sync(partial)
+        _refuse_existing(target, overwrite, folder=False)
+        if overwrite:
+            partial.replace(target)
+        else:
+            _rename_file_exclusively(partial, target)
+
+
+@contextmanager
+def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill one folder so that it appears whole or not at all.
+
+    Args:
+        path: the folder to make. The folder it lies in must exist.
+        overwrite: replace a folder that is there, and everything in it, once the new one is complete.
+
+    Yields:
+        An empty folder beside `path` to fill. It is renamed when the block ends well and removed when the
+        block raises, KeyboardInterrupt included.
+
+    Raises:
+        OutputExistsError: it exists, at the start or by the end, and `overwrite` is False; pass --overwrite.
+        OutputError: it cannot be written there, or another run is writing it; choose another output or wait.
+        ResourceError: the disk is full; free some space.
+    """
+    target = _target(path)
+    with _prepared(target, overwrite, folder=True) as partial:
+        partial.mkdir()
+        yield partial
+        for folder, _, names in os.walk(partial):
+            for name in names:
+                _sync(Path(folder, name))
+            _sync(Path(folder))
+        _refuse_existing(target, overwrite, folder=True)
+        if target.exists():
+            aside = _aside(target)
+            target.rename(aside)
+            try:
+                partial.rename(target)
+            except BaseException:
+                aside.rename(target)
+                raise
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            partial.rename(target)
+
+
+def _target(path: str | Path) -> Path:
+    """The real place behind a path: a symbolic link is written through, not replaced."""
+    target = Path(path).resolve()
+    if not target.name:
+        raise OutputError("The output is the root of a file system; name a file or folder in it.")
+    if not target.parent.is_dir():
+        raise OutputError(f"The folder that should hold {target.name!r} does not exist; create it first.")
+    return target
+
+
+def _aside(target: Path) -> Path:
+    """Where a folder that is being replaced waits until its successor is in place."""
+    return target.with_name(f".{target.name}.previous")
+
+
+@contextmanager
+def _prepared(target: Path, overwrite: bool, *, folder: bool) -> Iterator[Path]:
+    """A free temporary name beside `target`, under its lock; whatever lies there is removed on error."""
+    partial = target.with_name(f".{uuid.uuid4().hex[:12]}{_PARTIAL}{target.name}")
+    try:
+        with _exclusive(target) as locked:
+            if locked:
+                _clear_remains(target)
+            _refuse_existing(target, overwrite, folder=folder)
+            try:
+                yield partial
+            except BaseException:
+                _remove(partial)
+                raise
+            _sync(target.parent)
+    except OSError as error:
+        raised = _translate(error, partial, target.name) or _translate(error, target)
+        if raised is None:
+            raise
+        raise raised from error
+
+
+def _refuse_existing(target: Path, overwrite: bool, *, folder: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise OutputExistsError(
+            f"{target.name!r} exists; pass --overwrite to replace it, or choose another output."
+        )
+    if target.is_dir() != folder:
+        there, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise OutputError(f"{target.name!r} is a {there}, not a {wanted}; choose another output.")
+
+
+@contextmanager
+def _exclusive(target: Path) -> Iterator[bool]:
+    """Hold the lock of an output; yields False on file systems that cannot lock.
+
+    Raises:
+        OutputError: another run holds it.
+    """
+    path = target.with_name(f".{target.name}.lock")
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise _translate(error, path, target.name) or error from error
+        try:
+            locked = _try_lock(descriptor, target)
+            # Between our opening and locking it, the run before us may have removed the file: then ours is a
+            # lock nobody else can see.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    break
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    try:
+        yield locked
+    finally:
+        if sys.platform == "win32":
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        if sys.platform != "win32":
+            os.close(descriptor)
+
+
+def _try_lock(descriptor: int, target: Path) -> bool:
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        if error.errno in _LOCK_HELD:
+            raise OutputError(
+                f"Another run is writing {target.name!r}; wait for it to end, or choose another output."
+            ) from None
+        return False
+    return True
+
+
+def _clear_remains(target: Path) -> None:
+    """Remove what a killed run left beside `target`; only under its lock, so nobody is at work there."""
+    aside = _aside(target)
+    if os.path.lexists(aside):
+        if os.path.lexists(target):
+            _remove(aside)
+        else:
+            aside.rename(target)
+    ending = f"{_PARTIAL}{target.name}"
+    for sibling in target.parent.iterdir():
+        token = sibling.name.removesuffix(ending)
+        if sibling.name.endswith(ending) and len(token) == 13 and token.startswith("."):
+            _remove(sibling)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _rename_file_exclusively(partial: Path, target: Path) -> None:
+    """Rename, but never onto a file: POSIX rename would replace it silently, a hard link does not."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        _refuse_existing(target, False, folder=False)
+        raise
+    except OSError:
+        # No hard links here (FAT, some network shares): the check just before has to do.
+        partial.rename(target)
+    else:
+        partial.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Push a file or folder to the disk, so that a power cut after the rename cannot leave it empty."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _DISK_FULL or error.errno == errno.EIO:
+            raise
+    finally:
+        os.close(descriptor)

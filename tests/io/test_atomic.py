@@ -1,0 +1,214 @@
+"""Outputs appear whole or not at all, and of two runs one wins."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thinslice.errors import OutputError, OutputExistsError, ResourceError
+from thinslice.io.atomic import atomic_directory, atomic_file, output_errors
+
+
+def names(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+def test_file_appears_at_the_end_and_only_it(tmp_path: Path) -> None:
+    target = tmp_path / "out.nii.gz"
+    with atomic_file(target) as partial:
+        assert partial.parent == tmp_path
+        assert partial.name.endswith("out.nii.gz")
+        partial.write_bytes(b"voxels")
+        assert not target.exists()
+    assert target.read_bytes() == b"voxels"
+    assert names(tmp_path) == {"out.nii.gz"}
+
+
+def test_directory_appears_at_the_end_and_only_it(tmp_path: Path) -> None:
+    target = tmp_path / "series"
+    with atomic_directory(target) as partial:
+        (partial / "a.dcm").write_bytes(b"a")
+        (partial / "deep").mkdir()
+        (partial / "deep" / "b.dcm").write_bytes(b"b")
+        assert not target.exists()
+    assert names(tmp_path) == {"series"}
+    assert (target / "deep" / "b.dcm").read_bytes() == b"b"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_on_an_error(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), atomic_file(tmp_path / "a") as partial:
+        partial.write_bytes(b"half")
+        raise error
+    with pytest.raises(error), atomic_directory(tmp_path / "b") as partial:
+        (partial / "half").write_bytes(b"half")
+        raise error
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_existing_output_survives_an_error(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").write_bytes(b"old")
+    expected = RuntimeError if overwrite else OutputExistsError
+    for opened in (
+        atomic_file(tmp_path / "file", overwrite=overwrite),
+        atomic_directory(tmp_path / "folder", overwrite=overwrite),
+    ):
+        with pytest.raises(expected), opened:
+            raise RuntimeError
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert names(tmp_path / "folder") == {"old"}
+    assert names(tmp_path) == {"file", "folder"}
+
+
+def test_overwrite_replaces_everything(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").write_bytes(b"old")
+    with atomic_file(tmp_path / "file", overwrite=True) as partial:
+        partial.write_bytes(b"new")
+        assert (tmp_path / "file").read_bytes() == b"old"
+    with atomic_directory(tmp_path / "folder", overwrite=True) as partial:
+        (partial / "new").write_bytes(b"new")
+        assert names(tmp_path / "folder") == {"old"}
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names(tmp_path / "folder") == {"new"}
+    assert names(tmp_path) == {"file", "folder"}
+
+
+def test_an_output_that_turns_up_meanwhile_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError), atomic_file(tmp_path / "file") as partial:
+        partial.write_bytes(b"ours")
+        (tmp_path / "file").write_bytes(b"theirs")
+    with pytest.raises(OutputExistsError), atomic_directory(tmp_path / "folder"):
+        (tmp_path / "folder").mkdir()
+    assert (tmp_path / "file").read_bytes() == b"theirs"
+    assert names(tmp_path) == {"file", "folder"}
+
+
+def test_a_file_is_no_folder_and_the_reverse(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="is a file"), atomic_directory(tmp_path / "file", overwrite=True):
+        pytest.fail("must not start")
+    with pytest.raises(OutputError, match="is a folder"), atomic_file(tmp_path / "folder", overwrite=True):
+        pytest.fail("must not start")
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_missing_parent_is_named_without_its_path(tmp_path: Path) -> None:
+    opened = atomic_file(tmp_path / "SECRET^NAME" / "out.nii")
+    with pytest.raises(OutputError, match="does not exist; create it") as caught, opened:
+        pytest.fail("must not start")
+    assert "SECRET" not in str(caught.value)
+
+
+def test_of_two_runs_one_wins(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with atomic_directory(target) as first:
+        with pytest.raises(OutputError, match="Another run is writing 'out'"), atomic_directory(target):
+            pytest.fail("must not start")
+        with pytest.raises(OutputError, match="Another run"), atomic_file(target, overwrite=True):
+            pytest.fail("must not start")
+        (first / "mine").write_bytes(b"1")
+    assert names(target) == {"mine"}
+    assert names(tmp_path) == {"out"}
+
+
+KILLED = """
+import os, signal, sys
+from thinslice.io import atomic
+target = sys.argv[1]
+if sys.argv[2] == "filling":
+    with atomic.atomic_directory(target, overwrite=True) as partial:
+        (partial / "half").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+else:
+    atomic.Path.rename = lambda self, to: (os.rename(self, to), os.kill(os.getpid(), signal.SIGKILL))
+    with atomic.atomic_directory(target, overwrite=True) as partial:
+        (partial / "new").write_bytes(b"new")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("moment", ["filling", "replacing"])
+def test_a_killed_run_blocks_nobody_and_loses_nothing(tmp_path: Path, moment: str) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old").write_bytes(b"old")
+    process = subprocess.run([sys.executable, "-c", KILLED, str(target), moment], check=False)
+    assert process.returncode == -9
+    assert len(names(tmp_path)) > 1, "the killed run should have left something, or this test proves nothing"
+    # A later run that fails as well must leave the old folder as it was.
+    with pytest.raises(RuntimeError), atomic_directory(target, overwrite=True):
+        raise RuntimeError
+    assert names(tmp_path) == {"out"}
+    assert names(target) == {"old"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_resource_error(tmp_path: Path, code: int) -> None:
+    with (
+        pytest.raises(ResourceError, match="disk is full while writing 'out'"),
+        atomic_file(tmp_path / "out") as p,
+    ):
+        p.write_bytes(b"half")
+        raise OSError(code, os.strerror(code))
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_truly_full_device_is_a_resource_error() -> None:
+    with pytest.raises(ResourceError), output_errors(Path("/dev/full")), Path("/dev/full").open("wb") as full:
+        full.write(b"x" * 100_000)
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_is_an_output_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="read-only"), atomic_file(tmp_path / "out"):
+            pytest.fail("must not start")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").is_dir(), reason="needs a file system where nobody can create files"
+)
+def test_a_place_that_takes_no_files_is_an_output_error() -> None:
+    with pytest.raises(OutputError, match="Cannot write 'out'"), atomic_directory(Path("/proc/self/out")):
+        pytest.fail("must not start")
+
+
+def test_trouble_with_the_input_keeps_its_own_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "out"):
+        (tmp_path / "input").read_bytes()
+    assert names(tmp_path) == set()
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
+    with atomic_directory(tmp_path / "link") as partial:
+        (partial / "a").write_bytes(b"a")
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "disk" / "real") == {"a"}
+
+
+def test_a_name_too_long_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="too long"), atomic_file(tmp_path / ("n" * 250)):
+        pytest.fail("must not start")
+
+
+def test_forgetting_to_write_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="Nothing was written"), atomic_file(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == set()
