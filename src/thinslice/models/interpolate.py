@@ -1,0 +1,99 @@
+"""Interpolation along z, the rows that every table starts with. No weights.
+
+Corner-aligned: thin slice j lies at thick index j / factor. Every method here is linear in the thick slices, so each is
+one matrix along z.
+
+Source: spec of the rows `nearest`, `linear`, `cubic` (not-a-knot spline) and `cubic-consistent` (cubic, then the
+smallest change that gives the thick slices back, y + A^T (A A^T)^-1 (x - A y)).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from einops import einsum
+from pydantic import BaseModel, ConfigDict
+from scipy.interpolate import CubicSpline
+
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.planning import ModelWindow
+from thinslice.profile import SliceProfile
+
+Method = Literal["nearest", "linear", "cubic", "cubic-consistent"]
+
+# A knot's influence on a cubic spline falls by 2 - sqrt(3) = 0.27 per knot: after 16 it is below 1e-9.
+_CUBIC_HALO = 16
+
+
+class InterpolateConfig(BaseModel):
+    """Which interpolation.
+
+    Attributes:
+        method: a row of the table.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = "cubic"
+
+
+class Interpolate(ThroughPlaneModel):
+    """A matrix along z, at any depth >= 1 and factor >= 1."""
+
+    factors = range(1, 65)
+    default_factor = 5
+
+    def __init__(self, config: InterpolateConfig) -> None:
+        super().__init__()
+        self.config = config
+        halo = _CUBIC_HALO if config.method.startswith("cubic") else 1
+        self.window = ModelWindow(min_depth=1, tile=(512, 512), halo=(halo, 0, 0), working_bytes=64.0)
+
+    def forward(
+        self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
+    ) -> torch.Tensor:
+        """Interpolate; see `ThroughPlaneModel.forward`. Only `cubic-consistent` looks at the profile."""
+        factor = self.checked_factor(x, factor)
+        rows = z_matrix(self.config.method, x.shape[2], profile or SliceProfile.mean(factor), factor)
+        return einsum(
+            torch.as_tensor(rows, dtype=x.dtype, device=x.device), x, "thin d, b c d h w -> b c thin h w"
+        )
+
+
+@lru_cache(maxsize=256)
+def z_matrix(method: Method, depth: int, profile: SliceProfile, factor: int) -> npt.NDArray[np.float64]:
+    """The interpolation as a matrix along z.
+
+    Args:
+        method: which interpolation.
+        depth: number of thick slices, >= 1.
+        profile: of the thick slices; only "cubic-consistent" needs it.
+        factor: thin slices per thick interval.
+
+    Returns:
+        ((depth - 1) * factor + 1, depth), read-only; its rows sum to 1.
+
+    >>> z_matrix("linear", 2, SliceProfile.mean(2), 2).tolist()
+    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    """
+    at = np.arange((depth - 1) * factor + 1) / factor
+    knots = np.arange(depth)
+    matrix: npt.NDArray[np.float64]
+    if depth == 1:
+        matrix = np.ones((1, 1))
+    elif method == "nearest":
+        matrix = (np.floor(at[:, None] + 0.5) == knots).astype(float)
+    elif method == "linear":
+        matrix = np.clip(1.0 - np.abs(at[:, None] - knots), 0.0, 1.0)
+    else:
+        matrix = CubicSpline(knots, np.eye(depth), bc_type="not-a-knot")(at)
+        if method == "cubic-consistent":
+            averages = profile.matrix(depth)
+            wanted = np.eye(depth)[list(profile.supported(depth))]
+            matrix = matrix + profile.correction(depth) @ (wanted - averages @ matrix)
+    matrix.setflags(write=False)
+    return matrix
