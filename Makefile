@@ -1,0 +1,73 @@
+# Set up, check, demonstrate. Everything is installed into .venv; nothing outside this folder is touched.
+
+# Any Python from 3.11 on: make test PYTHON=python3.12
+PYTHON ?= python3
+
+# torch is installed by name and version alone, because its build (CPU, CUDA, ROCm) is the machine's choice; everything
+# else comes from constraints/requirements.txt, where every file has its hash. To choose a build, append pip's options:
+# make test TORCH_INSTALL="torch==2.13.0 --index-url ADDRESS-OF-PYTORCH'S-CPU-INDEX"
+TORCH_INSTALL ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCK := constraints/requirements.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint typecheck layers unit demo lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## make .venv with every dependency and thinslice itself, editable
+
+# 1. torch alone; 2. the complete closed list, hash by hash, with no resolving; 3. torch once more, now with its
+# dependencies: nothing to do for a CPU build, the vendor's libraries for a GPU build.
+$(VENV)/.locked: $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "thinslice needs Python 3.11 or later: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --no-deps $(TORCH_INSTALL)
+	$(PIP) install --quiet --no-deps --require-hashes -r $(LOCK)
+	$(PIP) install --quiet $(TORCH_INSTALL)
+	@touch $@
+
+# hatchling is in the list, so the build needs no environment of its own and fetches nothing.
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) check
+	@touch $@
+
+test: lint typecheck layers unit ## set up, then lint, types, layers and tests
+
+lint: setup ## ruff: style and likely mistakes, and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+typecheck: setup ## mypy, strict
+	$(BIN)/mypy
+
+layers: setup ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+unit: setup ## pytest, without the tests marked heavy
+	$(BIN)/python -m pytest
+
+demo: setup ## upscale a synthetic chest, or your own: make demo INPUT=path [OUT=folder]
+	$(BIN)/thinslice demo $(if $(INPUT),"$(INPUT)") $(if $(OUT),--out "$(OUT)")
+
+# Keeps the versions already in the list; make lock UPGRADE=--upgrade takes the newest. Run it where pip finds a CPU
+# build of torch: the libraries of a GPU build belong to the machine, not into this list.
+lock: setup ## write constraints/requirements.txt again after a change of dependencies
+	echo "$(firstword $(TORCH_INSTALL))" > $(VENV)/torch.txt
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile $(UPGRADE) --quiet --generate-hashes --strip-extras \
+		--extra dev --build-deps-for editable --constraint $(VENV)/torch.txt --unsafe-package torch \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
+		--output-file $(LOCK) pyproject.toml
+	@sed '/^# WARNING/,$$d' $(LOCK) > $(VENV)/lock.txt && cp $(VENV)/lock.txt $(LOCK)
+	@! grep -E '^(nvidia|cuda|triton|torch)' $(LOCK) \
+		|| { echo "$(LOCK) holds parts of a GPU build of torch; see the comment above this target." >&2; exit 1; }
+
+clean: ## remove .venv, caches and the demo's output
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist demo-output
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
