@@ -1,7 +1,8 @@
 """PSNR and SSIM as the published numbers use them. numpy and scipy only.
 
 The functions measure what they are given: they neither clamp nor leave slices out, which is the protocol's
-part (`thinslice.evaluation.protocol`). Work is done slice by slice in float64, so memory does not grow with depth.
+part (`thinslice.evaluation.protocol`). Work is done slice by slice in float64, so memory does not grow with
+depth.
 """
 
 from __future__ import annotations
@@ -46,18 +47,35 @@ def psnr(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float
     >>> psnr(np.ones((1, 2, 2)), np.ones((1, 2, 2)), data_range=1.0)
     inf
     """
-    squared, count = 0.0, 0
-    for _, a, b in _slices(estimate, reference, data_range):
-        squared += float(np.sum(np.square(a - b)))
-        count += a.size
-    if squared == 0.0:
+    return psnr_of(mean_squared_error(estimate, reference), data_range=data_range)
+
+
+def psnr_of(mean_squared_error: float, *, data_range: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error in squared units of `data_range`.
+
+    >>> psnr_of(0.01, data_range=1.0), psnr_of(0.0, data_range=1.0)
+    (20.0, inf)
+    """
+    _check_range(data_range)
+    if mean_squared_error == 0.0:
         return float("inf")
-    return float(20.0 * np.log10(data_range / np.sqrt(squared / count)))
+    return float(20.0 * np.log10(data_range / np.sqrt(mean_squared_error)))
 
 
-def ssim_per_slice(
-    estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float
-) -> npt.NDArray[np.float64]:
+def mean_squared_error(estimate: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Mean of the squared difference over all voxels of two (depth, height, width) volumes.
+
+    Raises:
+        InputError: shapes differ, are not (depth, height, width), or a value is not finite.
+
+    >>> mean_squared_error(np.full((1, 2, 2), 3.0), np.ones((1, 2, 2)))
+    4.0
+    """
+    sums = [(float(np.sum(np.square(a - b))), a.size) for a, b in _slices(estimate, reference)]
+    return sum(total for total, _ in sums) / sum(size for _, size in sums)
+
+
+def ssim_per_slice(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float) -> npt.NDArray[np.float64]:
     """Structural similarity of each axial slice.
 
     A Gaussian window of 11 x 11 pixels, sigma 1.5, zeros outside the plane (so the border counts), population
@@ -80,10 +98,9 @@ def ssim_per_slice(
     >>> ssim_per_slice(np.ones((2, 16, 16)), np.ones((2, 16, 16)), data_range=1.0).round(12).tolist()
     [1.0, 1.0]
     """
-    means = [
-        float(_ssim_map(a, b, data_range).mean()) for _, a, b in _slices(estimate, reference, data_range)
-    ]
-    return np.array(means)
+    _check_range(data_range)
+    pairs = _slices(estimate, reference)
+    return np.array([_ssim_map(a, b, data_range).mean() for a, b in pairs])
 
 
 def ssim(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float) -> float:
@@ -96,9 +113,7 @@ def ssim(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float
     return float(ssim_per_slice(estimate, reference, data_range=data_range).mean())
 
 
-def _ssim_map(
-    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], data_range: float
-) -> npt.NDArray[np.float64]:
+def _ssim_map(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], data_range: float) -> npt.NDArray[np.float64]:
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
     mean_a, mean_b = _blur(a), _blur(b)
     variance_a = _blur(a * a) - mean_a * mean_a
@@ -119,14 +134,15 @@ def _blur(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(correlate1d(rows, kernel, axis=1, mode="constant"))
 
 
-def _slices(
-    estimate: npt.ArrayLike, reference: npt.ArrayLike, data_range: float
-) -> Iterator[tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-    """Slices of both in float64, checked on the way."""
+def _check_range(data_range: float) -> None:
     if not (np.isfinite(data_range) and data_range > 0):
-        raise UsageError(
-            f"data_range must be positive and finite, not {data_range}; it is 1.0 for unit values."
-        )
+        raise UsageError(f"data_range must be positive and finite, not {data_range}; it is 1.0 for unit values.")
+
+
+def _slices(
+    estimate: npt.ArrayLike, reference: npt.ArrayLike
+) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Slices of both in float64, checked on the way."""
     a: npt.NDArray[Any] = np.asarray(estimate)
     b: npt.NDArray[Any] = np.asarray(reference)
     if a.shape != b.shape:
@@ -144,4 +160,4 @@ def _slices(
                     f"The {name} holds {int(np.sum(~np.isfinite(plane)))} NaN or infinite values in slice "
                     f"{index}; repair it before scoring."
                 )
-        yield index, plane_a, plane_b
+        yield plane_a, plane_b

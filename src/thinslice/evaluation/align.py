@@ -1,0 +1,157 @@
+"""Two volumes on one grid, by world position: reoriented by whole axes and cropped to their overlap.
+
+Nothing is interpolated: resampling an estimate before scoring would change its score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from thinslice.errors import GeometryError
+from thinslice.geometry import Geometry
+from thinslice.volume import Volume
+
+POSITION_TOLERANCE_MM = 0.1
+"""Voxels of estimate and reference whose centres are this close count as the same place."""
+
+AXIS_TOLERANCE = 0.02
+"""How far axes of two volumes may be from parallel (direction cosines) before corners are compared."""
+
+_AXES = ("depth", "height", "width")
+
+
+def overlap_by_position(estimate: Volume, reference: Volume) -> tuple[Volume, Volume, tuple[str, ...]]:
+    """The parts of both volumes that lie at the same place, voxel for voxel.
+
+    The estimate's axes are permuted and flipped to run as the reference's do (a DICOM and a NIfTI of one scan
+    may differ so); then both are cropped to their common extent. An unknown in-plane spacing counts as 1 mm.
+
+    Args:
+        estimate: the volume under test.
+        reference: the volume whose axes and grid are kept.
+
+    Returns:
+        The estimate's part, the reference's part (equal shapes, views) and sentences on what was done.
+
+    Raises:
+        GeometryError: axes not parallel, spacings unequal, grids offset by a fraction of a voxel, or no
+            overlap; align by index if the headers are known to be wrong.
+    """
+    notes: list[str] = []
+    moved = reorient(estimate, reference.geometry)
+    if moved is not estimate:
+        notes.append("The estimate's axes were permuted or flipped to run as the reference's.")
+    grid, moved_grid = reference.geometry, moved.geometry
+    if None in grid.spacing_mm or None in moved_grid.spacing_mm:
+        notes.append("An in-plane spacing is unknown and counts as 1 mm for the alignment.")
+    _check_spacing(moved_grid, grid)
+    offset = np.array(grid.index_at(moved_grid.origin_mm))
+    whole = np.round(offset).astype(int)
+    start = np.maximum(whole, 0)
+    stop = np.minimum(whole + moved_grid.shape, grid.shape)
+    if np.any(stop <= start):
+        axis = _AXES[int(np.argmax(start - stop))]
+        raise GeometryError(
+            f"Estimate and reference do not overlap in space (along {axis}); check that they are of one "
+            "scan, or align by index."
+        )
+    _check_corners(moved_grid, grid, whole, start, stop)
+    ours = moved.crop(_triple(start - whole), _triple(stop - whole))
+    theirs = reference.crop(_triple(start), _triple(stop))
+    if ours.hu.shape != moved.hu.shape or theirs.hu.shape != reference.hu.shape:
+        notes.append(
+            f"Cropped to the overlap {_size(theirs)}: estimate {_size(moved)}, reference {_size(reference)} voxels."
+        )
+    return ours, theirs, tuple(notes)
+
+
+def reorient(volume: Volume, like: Geometry) -> Volume:
+    """The volume with its axes permuted and flipped so that they run as those of `like`; a view.
+
+    World positions of all voxels stay. The volume itself is returned where nothing has to change.
+
+    Raises:
+        GeometryError: the axes of the two are not parallel.
+
+    >>> flipped = Geometry((4, 2, 2), (1, 1, 1), direction=((0, 0, 1), (0, 1, 0), (-1, 0, 0)))
+    >>> volume = Volume(np.arange(16, dtype=np.int16).reshape(4, 2, 2), flipped)
+    >>> turned = reorient(volume, Geometry((4, 2, 2), (1, 1, 1)))
+    >>> turned.hu[:, 0, 0].tolist(), turned.geometry.origin_mm
+    ([12, 8, 4, 0], (0.0, 0.0, -3.0))
+    """
+    source = volume.geometry
+    cosines = np.asarray(like.direction).T @ np.asarray(source.direction)
+    signs = np.round(cosines).astype(int)
+    if np.abs(cosines - signs).max() > AXIS_TOLERANCE or not np.array_equal(signs @ signs.T, np.eye(3, dtype=int)):
+        angle = np.degrees(np.arccos(np.clip(np.abs(cosines).max(axis=1).min(), 0.0, 1.0)))
+        raise GeometryError(
+            f"The axes of estimate and reference stand at {angle:.1f} degrees to each other; resample one "
+            "onto the other's grid, or align by index."
+        )
+    # order[i] is the axis of the volume that becomes axis i.
+    order = [int(axis) for axis in np.abs(signs).argmax(axis=1)]
+    flips = [int(signs[i, axis]) for i, axis in enumerate(order)]
+    if order == [0, 1, 2] and flips == [1, 1, 1]:
+        return volume
+    corner = [0.0, 0.0, 0.0]
+    for axis, flip in zip(order, flips, strict=True):
+        corner[axis] = 0.0 if flip > 0 else float(source.shape[axis] - 1)
+    direction = np.asarray(source.direction)[:, order] * flips
+    spacing = [source.spacing_mm[axis] for axis in order]
+    grid = replace(
+        source,
+        shape=tuple(source.shape[axis] for axis in order),  # type: ignore[arg-type]
+        # Only in-plane spacings may be unknown; one that becomes the depth counts as 1 mm as everywhere else.
+        spacing_mm=(1.0 if spacing[0] is None else spacing[0], spacing[1], spacing[2]),
+        origin_mm=source.position_mm((corner[0], corner[1], corner[2])),
+        direction=tuple(tuple(row) for row in direction),  # type: ignore[arg-type]
+        thickness_mm=source.thickness_mm if order[0] == 0 else None,
+    )
+    hu = volume.hu.transpose(order)[tuple(slice(None, None, flip) for flip in flips)]
+    # Headers belong to slices in the old order, so a reoriented volume goes without them.
+    return Volume(hu, grid, replace(volume.provenance, headers=()))
+
+
+def _check_spacing(estimate: Geometry, reference: Geometry) -> None:
+    for axis, ours, theirs in zip(_AXES, estimate.spacing_mm, reference.spacing_mm, strict=True):
+        a, b = 1.0 if ours is None else ours, 1.0 if theirs is None else theirs
+        if abs(a - b) > POSITION_TOLERANCE_MM / 10 and abs(a - b) > 1e-3 * b:
+            unknown = " (unknown, counted as 1)" if ours is None or theirs is None else ""
+            raise GeometryError(
+                f"Estimate and reference have unequal spacing along {axis}: {a:g} and {b:g} mm{unknown}; "
+                "upscale to the reference's spacing first, or align by index."
+            )
+
+
+def _check_corners(
+    estimate: Geometry,
+    reference: Geometry,
+    whole: np.ndarray,
+    start: np.ndarray,
+    stop: np.ndarray,
+) -> None:
+    """Every corner of the overlap lies at the same place on both grids, so every voxel between does."""
+    for corner in product(*zip(start, stop - 1, strict=True)):
+        theirs = np.array(reference.position_mm(_triple(np.array(corner))))
+        ours = np.array(estimate.position_mm(_triple(np.array(corner) - whole)))
+        apart = np.asarray(reference.direction).T @ (ours - theirs)
+        if np.abs(apart).max() > POSITION_TOLERANCE_MM:
+            axis = int(np.abs(apart).argmax())
+            raise GeometryError(
+                f"The grids of estimate and reference are {abs(apart[axis]):.3f} mm apart along "
+                f"{_AXES[axis]}, which is no whole number of voxels (tolerance {POSITION_TOLERANCE_MM} mm); "
+                "they cannot be compared voxel for voxel. Resample one onto the other's grid, or align by "
+                "index if a header is wrong."
+            )
+
+
+def _triple(values: np.ndarray) -> tuple[int, int, int]:
+    a, b, c = (int(v) for v in values)
+    return a, b, c
+
+
+def _size(volume: Volume) -> str:
+    return " x ".join(str(n) for n in volume.hu.shape)
