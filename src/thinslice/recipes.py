@@ -119,8 +119,9 @@ class TrainRecipe(_Frozen):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the recipe's values, hexadecimal: what a score or a card names."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of all values that change the weights, hexadecimal: what a score or a card names."""
+        values = self.model_dump(mode="json", exclude={"card", "save_every_s", "log_every"})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_train_recipe(path: Path) -> TrainRecipe:

@@ -60,7 +60,7 @@ class Interpolate(ThroughPlaneModel):
         factor = self.checked_factor(x, factor)
         rows = z_matrix(self.config.method, x.shape[2], profile or SliceProfile.mean(factor), factor)
         return einsum(
-            torch.as_tensor(rows, dtype=x.dtype, device=x.device), x, "thin d, b c d h w -> b c thin h w"
+            torch.tensor(rows, dtype=x.dtype, device=x.device), x, "thin d, b c d h w -> b c thin h w"
         )
 
 

@@ -202,10 +202,10 @@ class ThinNet(ThroughPlaneModel):
             base[:, supported] += correction
             base -= correction @ (averages @ linear)
         to = {"dtype": torch.float32, "device": thick.device}
-        seen = torch.einsum("kz,bzhw->bkhw", torch.as_tensor(averages, **to), residual.float())  # type: ignore[call-overload]
-        thin = torch.einsum("zk,bkhw->bzhw", torch.as_tensor(base, **to), thick.float())  # type: ignore[call-overload]
+        seen = torch.einsum("kz,bzhw->bkhw", torch.tensor(averages, **to), residual.float())  # type: ignore[call-overload]
+        thin = torch.einsum("zk,bkhw->bzhw", torch.tensor(base, **to), thick.float())  # type: ignore[call-overload]
         thin = thin + residual
-        return thin - torch.einsum("zk,bkhw->bzhw", torch.as_tensor(correction, **to), seen)  # type: ignore[call-overload]
+        return thin - torch.einsum("zk,bkhw->bzhw", torch.tensor(correction, **to), seen)  # type: ignore[call-overload]
 
 
 def _condition_features(factor: int, profile: SliceProfile) -> torch.Tensor:
