@@ -1,8 +1,8 @@
 """Every file and folder that thinslice writes appears whole, under its final name, or not at all.
 
-The work happens in a sibling whose name starts with a dot; it is renamed at the end. A lock beside it lets one of
-two runs win. The kernel drops the lock when a process dies, so a run that was killed blocks nobody: the next one on
-the same output removes what it left, and puts back a folder that was being replaced.
+The work happens in a sibling whose name starts with a dot; it is renamed at the end. A lock beside it lets
+one of two runs win. The kernel drops the lock when a process dies, so a run that was killed blocks nobody:
+the next one on the same output removes what it left, and puts back a folder that was being replaced.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _PARTIAL = ".partial."
 def output_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's complaints about an output into ours.
 
-    A full disk is a complaint about the output whichever call met it; anything else only when it names a file in
-    the output, so that trouble with reading the input keeps its own error.
+    A full disk is a complaint about the output whichever call met it; anything else only when it names a file
+    in the output, so that trouble with reading the input keeps its own error.
 
     Args:
         path: the output being written, or the folder or file it is prepared in.
