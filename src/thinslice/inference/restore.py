@@ -1,0 +1,119 @@
+"""What the network cannot see: values outside its window, and padding. Taken away before it, given back after it.
+
+A network sees HU clamped to [-1024, 2048] and padding as air. In the thin volume
+
+- what lies outside that window is the clamped result plus the linearly interpolated excess of the source, so metal
+  keeps its value;
+- a voxel whose nearest thick voxel is padding is padding.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_unit
+
+Floats = npt.NDArray[np.float32]
+
+
+def network_input(hu: npt.NDArray[np.generic], padding_hu: float | None) -> Floats:
+    """Unit intensity as networks are fed it.
+
+    Args:
+        hu: any shape, HU.
+        padding_hu: HU that marks padding, or None.
+
+    Returns:
+        float32 in [0, 1], a copy; padding is 0, as air of -1024 HU.
+
+    >>> network_input(np.array([-2000, -1024, 512, 3000]), -2000.0).tolist()
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    unit = to_unit(hu)
+    if padding_hu is not None and padding_hu > WINDOW_MIN_HU:
+        unit[np.asarray(hu == padding_hu)] = 0.0
+    return np.clip(unit, 0.0, 1.0, out=unit)
+
+
+class Restorer:
+    """Gives slabs of thin slices what the network could not see.
+
+    Args:
+        thick: (depth, height, width) HU.
+        factor: thin slices per thick interval.
+        padding_hu: HU that marks padding, or None.
+        dtype: of the finished slabs; int16 is rounded to the nearest integer.
+
+    Attributes:
+        voxels_outside_window: thin voxels so far to which the source's excess was given back.
+    """
+
+    def __init__(
+        self,
+        thick: npt.NDArray[np.generic],
+        factor: int,
+        padding_hu: float | None,
+        dtype: npt.DTypeLike,
+    ) -> None:
+        self._thick = thick
+        self._factor = factor
+        self._padding_hu = padding_hu
+        self._dtype = np.dtype(dtype)
+        self.voxels_outside_window = 0
+        # A few thick slices are enough, as thin slices come in order; each is looked at once.
+        self._excess = lru_cache(maxsize=2)(self._excess_of)
+        self._padding = lru_cache(maxsize=2)(self._padding_of)
+
+    def finish(self, start: int, hu: Floats) -> npt.NDArray[np.generic]:
+        """A finished slab.
+
+        Args:
+            start: thin index of its first slice.
+            hu: (slices, height, width) HU as the network gave them, inside its window; changed in place.
+
+        Returns:
+            (slices, height, width) HU in the output's type.
+        """
+        finished = hu if self._dtype == np.float32 else np.empty(hu.shape, dtype=self._dtype)
+        for offset, thin in enumerate(hu):
+            index = start + offset
+            self._give_back_excess(index, thin)
+            if self._dtype != np.float32:
+                np.rint(thin, out=thin)
+            padding = self._padding((2 * index + self._factor) // (2 * self._factor))
+            if padding is not None:
+                thin[padding] = self._padding_hu
+            if finished is not hu:
+                finished[offset] = thin
+        return finished
+
+    def _give_back_excess(self, index: int, thin: Floats) -> None:
+        below, step = divmod(index, self._factor)
+        share = step / self._factor
+        parts = [(self._excess(below), 1.0 - share)]
+        if step:
+            parts.append((self._excess(below + 1), share))
+        terms = [excess * np.float32(weight) for excess, weight in parts if excess is not None]
+        if terms:
+            total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
+            self.voxels_outside_window += int(np.count_nonzero(total))
+            thin += total
+
+    def _excess_of(self, index: int) -> Floats | None:
+        thick = self._thick[index]
+        if thick.min() >= WINDOW_MIN_HU and thick.max() <= WINDOW_MAX_HU:
+            return None
+        excess = thick.astype(np.float32)
+        excess -= np.clip(excess, WINDOW_MIN_HU, WINDOW_MAX_HU)
+        if self._padding_hu is not None:
+            excess[np.asarray(thick == self._padding_hu)] = 0.0
+        return excess if excess.any() else None
+
+    def _padding_of(self, index: int) -> npt.NDArray[np.bool_] | None:
+        if self._padding_hu is None:
+            return None
+        padding = np.asarray(self._thick[index] == self._padding_hu)
+        return padding if padding.any() else None

@@ -1,0 +1,383 @@
+"""A thick volume in, finished slabs of the thin volume out.
+
+    decide (planning) -> load and place the network -> check memory -> stitch -> restore -> measure consistency
+
+Everything that can be refused is refused when the stream is made, before the first slab.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import thinslice
+from thinslice.errors import InputError, ResourceError, ShapeError, UsageError
+from thinslice.geometry import Geometry
+from thinslice.inference.backend import MAX_BATCH, TorchBackend, choose_backend, choose_device
+from thinslice.inference.consistency import ConsistencyMeter
+from thinslice.inference.resources import available_memory_bytes
+from thinslice.inference.restore import Restorer
+from thinslice.inference.stitch import StitchCounts, stitch
+from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
+from thinslice.planning import (
+    MemoryEstimate,
+    WindowPlan,
+    choose_factor,
+    estimate_memory,
+    plan_windows,
+    profile_warning,
+    slice_profile,
+)
+from thinslice.profile import SliceProfile
+from thinslice.volume import Derivation, Provenance, Volume
+
+if TYPE_CHECKING:
+    from thinslice.models.base import ThroughPlaneModel
+
+Progress = Callable[[int, int], None]
+"""Called with the windows done and their total."""
+
+ACCELERATOR_BATCH_BYTES = 4 << 30
+"""Working memory that one pass on an accelerator aims at."""
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Finished thin slices.
+
+    Attributes:
+        start: thin index of the first one.
+        hu: (slices, height, width) HU, int16 or float32.
+    """
+
+    start: int
+    hu: npt.NDArray[Any]
+
+
+def upscale(
+    volume: Volume,
+    *,
+    model: str | Path | ThroughPlaneModel = "default",
+    factor: int | None = None,
+    spacing_mm: float = 1.0,
+    plan: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Volume:
+    """Make thin slices from thick ones.
+
+    Args:
+        volume: the thick volume, one slice or more.
+        model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
+        factor: thin slices per thick interval, 2 to 8; wins over `spacing_mm`.
+        spacing_mm: wanted distance of thin slices; the factor is the thick distance over it, rounded half up.
+        plan: window plan; None for the one the network is meant to run under.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps". Only "auto" may fall back to the CPU.
+        backend: "auto" or "torch".
+        threads: CPU threads; None leaves torch's setting alone.
+        progress: called with the windows done and their total.
+
+    Returns:
+        The thin volume: ((D - 1) * factor + 1, H, W), thick slice k at thin slice factor * k; int16 when the source
+        is, else float32. Its provenance keeps the source's headers and says how it was derived.
+
+    Raises:
+        NotEligibleError: already thin, a factor outside 2 to 8, or an axis that is not clear; the message says what
+            works.
+        InputError: voxels that are not finite; read the file with `thinslice.read`, which mends them.
+        ModelError: a network that cannot do this factor, or gives nonsense.
+        ResourceError: memory is short; use `upscale_slabs`, or free some.
+        DeviceError: a device that is not there.
+        UsageError: an unknown name among the arguments.
+    """
+    stream = SlabStream(
+        volume,
+        model=model,
+        factor=factor,
+        spacing_mm=spacing_mm,
+        plan=plan,
+        device=device,
+        backend=backend,
+        threads=threads,
+        progress=progress,
+        collect=True,
+    )
+    thin = np.empty(stream.geometry.shape, dtype=stream.dtype)
+    for slab in stream:
+        thin[slab.start : slab.start + len(slab.hu)] = slab.hu
+    warnings = (*volume.provenance.warnings, *stream.warnings)
+    return Volume(thin, stream.geometry, replace(stream.provenance, warnings=warnings))
+
+
+def upscale_slabs(
+    volume: Volume,
+    *,
+    model: str | Path | ThroughPlaneModel = "default",
+    factor: int | None = None,
+    spacing_mm: float = 1.0,
+    plan: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> SlabStream:
+    """The same as `upscale`, but yielding finished slabs in order, so that memory does not grow with depth.
+
+    Arguments and errors as for `upscale`; all but InputError from hostile arrays, ModelError and ResourceError are
+    raised here, before the first slab.
+    """
+    return SlabStream(
+        volume,
+        model=model,
+        factor=factor,
+        spacing_mm=spacing_mm,
+        plan=plan,
+        device=device,
+        backend=backend,
+        threads=threads,
+        progress=progress,
+    )
+
+
+class SlabStream:
+    """Finished slabs of a thin volume, in order; made by `upscale_slabs`. Iterating again runs again.
+
+    Attributes:
+        geometry: of the thin volume.
+        provenance: the source's, with the derivation added.
+        factor, profile, plan_name, device, backend, dtype: what was decided; `device` follows a fall-back.
+        hu_range: (lowest, highest) HU that the thin volume may hold.
+        model_name, model_version, weights_sha256: of the network.
+        memory_estimate: bytes, said before the start.
+        warnings: sentences for the report; complete after iteration.
+        consistency_rms_hu: how well the thin slices give the thick ones back, RMS HU; None before iteration, and
+            when no thick slice has its whole profile on the thin grid.
+        network_s, total_s: seconds in the network, and in all of the iteration but what the consumer takes.
+        windows_total, windows_skipped: windows of the plan, and those of air that were interpolated instead.
+    """
+
+    warnings: list[str]
+    consistency_rms_hu: float | None
+    network_s: float
+    total_s: float
+    windows_total: int
+    windows_skipped: int
+
+    def __init__(
+        self,
+        volume: Volume,
+        *,
+        model: str | Path | ThroughPlaneModel = "default",
+        factor: int | None = None,
+        spacing_mm: float = 1.0,
+        plan: str | None = None,
+        device: str = "auto",
+        backend: str = "auto",
+        threads: int | None = None,
+        progress: Progress | None = None,
+        collect: bool = False,
+    ) -> None:
+        self.factor = choose_factor(
+            volume.geometry,
+            factor=factor,
+            spacing_mm=spacing_mm,
+            axis_ambiguous=bool(volume.provenance.details.get("axis_ambiguous")),
+        )
+        self.backend = choose_backend(backend)
+        self.device = choose_device(device)
+        _set_threads(threads)
+        _refuse_non_finite(volume.hu)
+        self._volume = volume
+        self._progress = progress
+        self._may_fall_back = device == "auto"
+        self._model = _loaded(model, self.device)
+        self.model_name, self.model_version, self.weights_sha256 = _identity(self._model, model)
+        self._plan = self._planned(plan)
+        self.plan_name = self._plan.name
+        self._batch = _batch(self._plan, self._model, self.device)
+
+        source = volume.provenance
+        self.dtype = _output_dtype(volume)
+        self.hu_range = _hu_range(volume)
+        self.geometry: Geometry = volume.geometry.thin_grid(self.factor)
+        self.profile: SliceProfile = slice_profile(volume.geometry, self.factor)
+        self.provenance: Provenance = replace(source, derivation=self._derivation())
+        self.memory_estimate: MemoryEstimate = estimate_memory(
+            self._plan,
+            self._model.window.working_bytes,
+            voxel_bytes=self.dtype.itemsize,
+            batch=self._batch,
+            collect=collect,
+        )
+        self._refuse_short_memory()
+        self._reset()
+
+    def __iter__(self) -> Iterator[Slab]:
+        self._reset()
+        thick, padding_hu = self._volume.hu, self._volume.provenance.padding_hu
+        network = TorchBackend(
+            self._model,
+            self.device,
+            factor=self.factor,
+            profile=self.profile,
+            batch=self._batch,
+            may_fall_back=self._may_fall_back,
+            name=self.model_name,
+        )
+        restorer = Restorer(thick, self.factor, padding_hu, self.dtype)
+        meter = ConsistencyMeter(self.profile, thick, padding_hu=padding_hu)
+        counts = StitchCounts()
+        slabs = stitch(
+            thick,
+            self._plan,
+            network,
+            profile=self.profile,
+            padding_hu=padding_hu,
+            batch=lambda: network.batch,
+            skip_air=self._skips_air(),
+            counts=counts,
+            progress=self._progress,
+        )
+        try:
+            clock = time.perf_counter()
+            for start, hu in slabs:
+                finished = restorer.finish(start, hu)
+                meter.add(finished)
+                self.network_s, self.device = network.seconds, network.device
+                self.windows_skipped = counts.skipped
+                self.consistency_rms_hu = meter.rms_hu
+                self.total_s += time.perf_counter() - clock
+                yield Slab(start, finished)
+                clock = time.perf_counter()
+        except MemoryError as error:
+            raise ResourceError("Memory ran out while stitching; close other programs.") from error
+        self.warnings += network.warnings
+        if restorer.voxels_outside_window:
+            self.warnings.append(
+                f"{restorer.voxels_outside_window} thin voxels lie where the source is outside the network's window "
+                f"({WINDOW_MIN_HU:.0f} to {WINDOW_MAX_HU:.0f} HU); there the interpolated source was blended back."
+            )
+
+    def _reset(self) -> None:
+        self.warnings = []
+        warning = profile_warning(self._volume.geometry)
+        if warning:
+            self.warnings.append(warning)
+        self.consistency_rms_hu = None
+        self.network_s = 0.0
+        self.total_s = 0.0
+        self.windows_total = len(self._plan.windows)
+        self.windows_skipped = 0
+
+    def _planned(self, name: str | None) -> WindowPlan:
+        if self.factor not in self._model.factors:
+            able = ", ".join(str(f) for f in sorted(self._model.factors))
+            thick_mm = self._volume.geometry.spacing_mm[0]
+            works = min(self._model.factors, key=lambda f: abs(f - self.factor))
+            raise ShapeError(
+                f"{self.model_name} cannot do factor {self.factor}, only {able}; try --factor {works} "
+                f"(--spacing {thick_mm / works:.4g})."
+            )
+        return plan_windows(self._volume.geometry.shape, self.factor, self._model.window, name)
+
+    def _skips_air(self) -> bool:
+        """Published plans exist to compare with published numbers, so there the network sees everything; and to
+        replace an interpolation by another one would save nothing.
+        """
+        return self.plan_name == "overlap" and any(True for _ in self._model.parameters())
+
+    def _derivation(self) -> Derivation:
+        return Derivation(
+            model=self.model_name,
+            model_version=self.model_version,
+            weights_sha256=self.weights_sha256,
+            factor=self.factor,
+            settings={
+                "plan": self.plan_name,
+                "spacing_mm": round(self.geometry.spacing_mm[0], 6),
+                "profile": self.profile.name,
+                "profile_width": round(self.profile.width, 4),
+                "backend": self.backend,
+                # Sums are ordered otherwise there, so a voxel in a few thousand may round to the other side.
+                "device": self.device.partition(":")[0],
+                "precision": "float32",
+            },
+        )
+
+    def _refuse_short_memory(self) -> None:
+        available = available_memory_bytes()
+        estimate = self.memory_estimate
+        needed = estimate.additional_bytes - (estimate.working_bytes if self.device != "cpu" else 0)
+        if available is not None and needed > available:
+            streamed = " Streaming (upscale_slabs, or the command line) needs less." if estimate.thin_bytes else ""
+            raise ResourceError(
+                f"This run needs about {needed / 2**30:.1f} GiB of memory more than now, and {available / 2**30:.1f} "
+                f"GiB are available; close other programs or crop the volume.{streamed}"
+            )
+
+
+def _loaded(model: str | Path | ThroughPlaneModel, device: str) -> ThroughPlaneModel:
+    if isinstance(model, (str, Path)):
+        from thinslice.models.catalog import load_model
+
+        return load_model(model, device=device)
+    return model
+
+
+def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -> tuple[str, str, str | None]:
+    """Name, version and hash: what the weights' card says, else how the network was asked for."""
+    card: dict[str, Any] = getattr(model, "card", None) or {}
+    name = card.get("name") or (Path(asked).stem if isinstance(asked, (str, Path)) else type(model).__name__)
+    sha256 = getattr(model, "sha256", None)
+    return str(name), str(card.get("version") or thinslice.__version__), sha256
+
+
+def _batch(plan: WindowPlan, model: ThroughPlaneModel, device: str) -> int:
+    if device == "cpu":
+        return 1  # the cores are busy with one window; more only cost memory
+    depth, height, width = plan.largest
+    one = model.window.working_bytes * depth * height * width
+    return max(1, min(MAX_BATCH, int(ACCELERATOR_BATCH_BYTES / one)))
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _refuse_non_finite(hu: npt.NDArray[Any]) -> None:
+    if hu.dtype == np.int16:
+        return
+    for index, plane in enumerate(hu):
+        if not np.isfinite(plane).all():
+            raise InputError(
+                f"Slice {index} (counted from 0) holds values that are not finite numbers; replace them by air (-1024) "
+                "first."
+            )
+
+
+def _output_dtype(volume: Volume) -> np.dtype[Any]:
+    padding = volume.provenance.padding_hu
+    bounds = np.iinfo(np.int16)
+    fits = padding is None or (bounds.min <= padding <= bounds.max and padding == int(padding))
+    return np.dtype(np.int16 if volume.hu.dtype == np.int16 and fits else np.float32)
+
+
+def _hu_range(volume: Volume) -> tuple[float, float]:
+    values = [WINDOW_MIN_HU, WINDOW_MAX_HU, float(volume.hu.min()), float(volume.hu.max())]
+    if volume.provenance.padding_hu is not None:
+        values.append(volume.provenance.padding_hu)
+    return min(values), max(values)
