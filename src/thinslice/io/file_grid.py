@@ -1,0 +1,166 @@
+"""From a file's own voxel axes to (depth, height, width) and back: which axis is depth, and where voxels lie.
+
+Files of the x, y, z kind (NIfTI, NRRD, MetaImage) number their axes 0, 1, 2, the first running fastest. The array
+of their voxels is therefore seen here as (axis 2, axis 1, axis 0), called zyx order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.errors import GeometryError, UsageError
+from thinslice.geometry import DIRECTION_TOLERANCE, LPS_TO_RAS, Direction, Geometry
+
+FileAxes = tuple[int, int, int]
+"""The file's axis for depth, height and width."""
+
+CLEAR_MARGIN = 0.05
+"""The largest spacing names the depth axis when no other comes within this fraction of it."""
+
+SPACING_LIMITS_MM = (1e-4, 1e3)
+"""Spacings outside are damage or a wrong unit, not a scan."""
+
+
+def choose_axes(
+    spacing_mm: Sequence[float], *, axis: int | None = None, slice_axis: int | None = None
+) -> tuple[FileAxes, bool]:
+    """Choose the file's axis for depth, height and width.
+
+    Args:
+        spacing_mm: spacing along the file's axes 0, 1, 2.
+        axis: the depth axis the user names; it decides alone.
+        slice_axis: the axis the file itself calls its slice axis; asked only where the spacing is not clear.
+
+    Returns:
+        The axes, and True when the depth axis was a guess: two spacings are largest and no `axis` was given.
+
+    Raises:
+        UsageError: `axis` is not 0, 1 or 2.
+
+    >>> choose_axes((0.7, 0.7, 5.0))
+    ((2, 1, 0), False)
+    >>> choose_axes((5.0, 0.7, 0.7))
+    ((0, 2, 1), False)
+    >>> choose_axes((1.0, 1.0, 1.0))
+    ((2, 1, 0), True)
+    """
+    ambiguous = False
+    if axis is not None:
+        if axis not in (0, 1, 2):
+            raise UsageError(f"--axis must be 0, 1 or 2, the file's axis across the slices, not {axis}.")
+        depth = axis
+    else:
+        widest = sorted(range(3), key=lambda i: spacing_mm[i], reverse=True)
+        depth = widest[0]
+        ambiguous = spacing_mm[widest[1]] >= spacing_mm[depth] * (1.0 - CLEAR_MARGIN)
+        if ambiguous:
+            depth = 2 if slice_axis is None else slice_axis
+    width, height = (i for i in range(3) if i != depth)
+    return (depth, height, width), ambiguous
+
+
+def ambiguity_warning(axes: FileAxes) -> str:
+    """What to tell the user whose file does not say which of its axes runs across the slices."""
+    return (
+        f"Two axes share the largest spacing, so the through-plane axis is a guess (axis {axes[0]}); "
+        "name it with --axis 0, 1 or 2."
+    )
+
+
+def zyx_order(axes: FileAxes) -> tuple[int, int, int]:
+    """The transposition that shows a (depth, height, width) array in the file's zyx order.
+
+    >>> zyx_order((2, 1, 0)), zyx_order((0, 2, 1))
+    ((0, 1, 2), (1, 2, 0))
+    """
+    return axes.index(2), axes.index(1), axes.index(0)
+
+
+def check_affine(affine: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
+    """Refuse an index-to-world matrix that is no regular right-angled grid; return its spacings in mm.
+
+    Args:
+        affine: 4 x 4, file indices to mm.
+        name: of the file, for the message.
+
+    Raises:
+        GeometryError: not finite, an axis without extent, absurd spacing, or axes not at right angles; resample
+            the file to an upright grid first.
+    """
+    if affine.shape != (4, 4) or not np.all(np.isfinite(affine)):
+        raise GeometryError(f"{name!r} has an orientation matrix with numbers that are not finite; repair it.")
+    spacing = np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
+    low, high = SPACING_LIMITS_MM
+    if np.any(spacing < low) or np.any(spacing > high):
+        shown = ", ".join(f"{s:g}" for s in spacing)
+        raise GeometryError(
+            f"{name!r} has voxel spacings of {shown} mm, of which at least one cannot be; repair its header."
+        )
+    cosines = affine[:3, :3] / spacing
+    skew = float(np.abs(cosines.T @ cosines - np.eye(3)).max())
+    if skew > DIRECTION_TOLERANCE:
+        degrees = np.degrees(np.arcsin(min(skew, 1.0)))
+        raise GeometryError(
+            f"{name!r} has axes {degrees:.2g} degrees away from right angles (gantry tilt or shear); "
+            "resample it to an upright grid first."
+        )
+    return spacing
+
+
+def geometry_from_affine(affine_lps: npt.NDArray[np.float64], shape: Sequence[int], axes: FileAxes) -> Geometry:
+    """The grid of a file's voxels in (depth, height, width) order.
+
+    Args:
+        affine_lps: 4 x 4, file indices (axes 0, 1, 2) to LPS mm.
+        shape: voxels along the file's axes 0, 1, 2.
+        axes: the file's axis for depth, height and width.
+    """
+    columns = affine_lps[:3, list(axes)]
+    spacing = np.sqrt((columns**2).sum(axis=0))
+    first, second, third = (columns / spacing).tolist()
+    direction: Direction = (tuple(first), tuple(second), tuple(third))
+    return Geometry(
+        shape=(shape[axes[0]], shape[axes[1]], shape[axes[2]]),
+        spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        origin_mm=(float(affine_lps[0, 3]), float(affine_lps[1, 3]), float(affine_lps[2, 3])),
+        direction=direction,
+    )
+
+
+def affine_in_file_order(
+    geometry: Geometry, axes: FileAxes, *, world: str
+) -> tuple[npt.NDArray[np.float64], tuple[int, int, int]]:
+    """The 4 x 4 matrix and the shape to write for a file with these axes; undoes `geometry_from_affine`.
+
+    Args:
+        geometry: of the (depth, height, width) volume; an unknown in-plane spacing counts as 1 mm.
+        axes: the file's axis for depth, height and width.
+        world: "LPS" or "RAS".
+
+    >>> thick = Geometry(shape=(4, 8, 16), spacing_mm=(5.0, 0.7, 0.7))
+    >>> affine, shape = affine_in_file_order(thick, (2, 1, 0), world="LPS")
+    >>> shape, [float(affine[i, i]) for i in range(3)]
+    ((16, 8, 4), [0.7, 0.7, 5.0])
+    """
+    source = geometry.affine_lps if world == "LPS" else LPS_TO_RAS @ geometry.affine_lps
+    affine = source.copy()
+    shape = [0, 0, 0]
+    for axis, file_axis in enumerate(axes):
+        affine[:, file_axis] = source[:, axis]
+        shape[file_axis] = geometry.shape[axis]
+    return affine, (shape[0], shape[1], shape[2])
+
+
+def largest_shift_mm(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], shape: Sequence[int]) -> float:
+    """How far apart two matrices put the same voxel, at worst over the corners of a grid (and so anywhere on it).
+
+    >>> largest_shift_mm(np.eye(4), np.diag([1.0, 1.0, 1.5, 1.0]), (1, 1, 3))
+    1.0
+    """
+    steps = [np.array([0.0, n - 1.0]) for n in shape]
+    corners = np.stack([*(g.ravel() for g in np.meshgrid(*steps, indexing="ij")), np.ones(8)])
+    apart = ((first - second) @ corners)[:3]
+    return float(np.sqrt((apart**2).sum(axis=0)).max())

@@ -1,0 +1,235 @@
+"""Reading and writing by format: a file's content says what is read, an output's name what is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.errors import InputError, SeriesChoiceError, UnreadableError, UsageError
+from thinslice.volume import Volume
+
+if TYPE_CHECKING:
+    from thinslice.io.slabs import SlabWriter
+
+OUTPUT_SUFFIXES = {
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".nrrd": "nrrd",
+    ".mha": "metaimage",
+    ".mhd": "metaimage",
+}
+"""Names of output files; a name without a suffix is a DICOM folder."""
+
+FORMATS = ("dicom", "nifti", "nrrd", "metaimage")
+"""What --format may say."""
+
+ACCEPTED = "a DICOM folder, files or zip; NIfTI (.nii, .nii.gz); or, with the itk extra, NRRD and MetaImage"
+"""What `read` takes, for messages."""
+
+SLAB_BYTES = 32 << 20
+"""How much of a volume `write` hands on at once."""
+
+_FILE_LIKE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
+"""A suffix that names a kind of file (.dcm, .npy), not part of a folder's name (.5mm, .2)."""
+
+_META_KEYS = re.compile(rb"\s*(ObjectType|ObjectSubType|NDims|Comment|TransformType|Name|ID|ParentID|BinaryData)\s*=")
+_DICOM_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
+
+
+def read(path: str | Path | Sequence[str | Path], *, series_uid: str | None = None, axis: int | None = None) -> Volume:
+    """Read a CT volume; its content, not its name, says which format it is.
+
+    Args:
+        path: a DICOM folder, zip, file or sequence of files; a NIfTI file; an NRRD or MetaImage file (itk extra).
+        series_uid: which DICOM series, where several are found.
+        axis: for NIfTI, NRRD and MetaImage, the file's axis across the slices (0, 1 or 2), where the spacing does not
+            tell.
+
+    Returns:
+        HU (depth, height, width) on its grid.
+
+    Raises:
+        UnreadableError: nothing there, or nothing we read.
+        MissingExtraError: NRRD or MetaImage without the itk extra.
+        GeometryError: positions or orientation do not make a volume.
+        SeriesChoiceError: several series; name one with `series_uid`.
+        ResourceError: the memory does not hold it.
+        UsageError: `axis` is not 0, 1 or 2.
+    """
+    if not isinstance(path, str | Path):
+        paths = [Path(p) for p in path]
+        if not paths:
+            raise UnreadableError(f"No files were given; give {ACCEPTED}.")
+        for each in paths:
+            _require_present(each)
+        if len(paths) == 1:
+            return read(paths[0], series_uid=series_uid, axis=axis)
+        return _read_dicom(paths, series_uid)
+    path = Path(path)
+    _require_present(path)
+    if path.is_dir():
+        return _read_dicom([path], series_uid)
+    match sniff(path):
+        case "zip":
+            return _read_dicom([path], series_uid)
+        case "dicom":
+            return _read_one_dicom_file(path, series_uid)
+        case "nifti":
+            from thinslice.io.nifti import read_nifti
+
+            return read_nifti(path, axis=axis)
+        case _:
+            from thinslice.io.nrrd import read_itk
+
+            return read_itk(path, axis=axis)
+
+
+def sniff(path: Path) -> str:
+    """The format of one file by its content: "dicom", "zip", "nifti", "nrrd" or "metaimage".
+
+    Raises:
+        UnreadableError: empty, not permitted, or nothing we read.
+    """
+    from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
+    from thinslice.io.nifti import nifti_version
+
+    with readable(path):
+        if not path.is_file():
+            raise UnreadableError(f"{path.name!r} is not a regular file; give {ACCEPTED}.")
+        with path.open("rb") as file:
+            head = file.read(1024)
+    if not head:
+        raise UnreadableError(f"{path.name!r} is empty; give {ACCEPTED}.")
+    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+        return "zip"
+    if head[128:132] == b"DICM":
+        return "dicom"
+    packed = head.startswith(GZIP_MAGIC)
+    if packed:
+        with open_plain(path) as (stream, _, _):
+            head = stream.read(1024)
+    if nifti_version(head) is not None or _is_voxel_half(path):
+        return "nifti"
+    if packed:
+        raise UnreadableError(f"{path.name!r} is gzip, but what it holds is not NIfTI; give {ACCEPTED}.")
+    if head.startswith(b"NRRD000"):
+        return "nrrd"
+    if _META_KEYS.match(head):
+        return "metaimage"
+    # Old files without the 128-byte preamble begin with their first element.
+    if head[:2] in _DICOM_FIRST_GROUPS and len(head) >= 128:
+        return "dicom"
+    raise UnreadableError(f"{path.name!r} is not a format thinslice reads; give {ACCEPTED}.")
+
+
+def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a volume in the format its name asks for.
+
+    Args:
+        volume: HU on its grid.
+        path: ends in .nii, .nii.gz, .nrrd, .mha or .mhd; without a suffix it is a DICOM folder, which needs a volume
+            that came from DICOM.
+        overwrite: replace what is there, once the new output is complete.
+
+    Raises:
+        UsageError: an unknown suffix, or a DICOM folder for a volume that did not come from DICOM.
+        OutputExistsError: it exists and `overwrite` is False.
+        OutputError: it cannot be written there.
+        ResourceError: the disk is full.
+    """
+    from thinslice.io.slabs import open_writer
+
+    writer = open_writer(
+        path,
+        volume.geometry,
+        volume.provenance,
+        dtype=volume.hu.dtype,
+        hu_range=(float(volume.hu.min()), float(volume.hu.max())),
+        overwrite=overwrite,
+    )
+    write_slabs(writer, volume.hu)
+
+
+def write_slabs(writer: SlabWriter, hu: npt.NDArray[Any]) -> None:
+    """Hand a whole (depth, height, width) array to a writer, a few slices at a time."""
+    step = max(1, SLAB_BYTES // max(1, hu[:1].size * np.dtype(np.float32).itemsize))
+    with writer as opened:
+        for start in range(0, len(hu), step):
+            opened.write(hu[start : start + step])
+
+
+def output_format(path: str | Path, declared: str | None = None) -> str:
+    """The format an output's name asks for: "nifti", "nrrd", "metaimage" or "dicom".
+
+    Args:
+        path: the output's name.
+        declared: what --format says, or None.
+
+    Raises:
+        UsageError: a suffix that names no output format, or one that `declared` contradicts.
+
+    >>> output_format("thin.nii.gz"), output_format("thin"), output_format("chest_1.0mm")
+    ('nifti', 'dicom', 'dicom')
+    """
+    name = Path(path).name
+    if declared is not None and declared not in FORMATS:
+        raise UsageError(f"There is no output format {declared!r}; choose one of {', '.join(FORMATS)}.")
+    lower = name.lower()
+    by_name = next((kind for suffix, kind in OUTPUT_SUFFIXES.items() if lower.endswith(suffix)), None)
+    if by_name is None:
+        suffix = _FILE_LIKE.search(name)
+        folder = declared == "dicom" or str(path).endswith(("/", "\\")) or Path(path).is_dir()
+        if suffix and not folder:
+            raise UsageError(
+                f"{suffix.group()!r} is no output format; end the name in {', '.join(OUTPUT_SUFFIXES)}, "
+                "or give a name without a suffix for a DICOM folder."
+            )
+        by_name = "dicom"
+    if declared is not None and declared != by_name:
+        raise UsageError(
+            f"--format {declared} contradicts the output's name, which asks for {by_name}; change one of them."
+        )
+    return by_name
+
+
+def _require_present(path: Path) -> None:
+    try:
+        present = path.exists()
+    except OSError:
+        present = False
+    if not present:
+        raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
+
+
+def _is_voxel_half(path: Path) -> bool:
+    """Whether this is the .img of a NIfTI pair, its header beside it."""
+    from thinslice.io.nifti import header_path
+
+    return header_path(path) != path
+
+
+def _read_dicom(paths: list[Path], series_uid: str | None) -> Volume:
+    from thinslice.io.dicom_read import read_dicom
+
+    return read_dicom(paths, series_uid=series_uid)
+
+
+def _read_one_dicom_file(path: Path, series_uid: str | None) -> Volume:
+    """Read one DICOM file; where it is one slice of many beside it, say that the folder would be the whole."""
+    hint = "If it is one slice of a series, give the folder it lies in."
+    try:
+        volume = _read_dicom([path], series_uid)
+    except SeriesChoiceError:
+        raise
+    except InputError as error:
+        raise type(error)(f"{error} {hint}") from error
+    if volume.geometry.shape[0] > 1:
+        return volume
+    warnings = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
+    return replace(volume, provenance=replace(volume.provenance, warnings=warnings))

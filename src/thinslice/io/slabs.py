@@ -1,0 +1,332 @@
+"""Writers that take a thin volume slab by slab, as it is made: memory does not grow with its depth.
+
+`open_writer` chooses one by the output's name. Files of the x, y, z kind share `FileSlabWriter`; a format adds its
+header.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.errors import OutputError, UsageError
+from thinslice.geometry import Geometry
+from thinslice.io.file_grid import zyx_order
+from thinslice.io.gzip_stream import GzipWriter
+from thinslice.io.resources import require_disk
+from thinslice.volume import Provenance
+
+REORDER_BYTES = 32 << 20
+"""Memory for turning voxels into the file's order where depth is not its slowest axis."""
+
+_INT16 = np.iinfo(np.int16)
+
+
+class SlabWriter(Protocol):
+    """A context manager that takes finished slices in depth order.
+
+    On a clean exit the output appears, whole; on an error nothing is left.
+    """
+
+    def __enter__(self) -> SlabWriter:
+        """Begin the output."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Commit, or remove what was begun."""
+        ...
+
+    def write(self, hu: npt.NDArray[Any]) -> None:
+        """Take the next slices: (n, height, width), int16 or float32 HU."""
+        ...
+
+
+def open_writer(
+    path: str | Path,
+    geometry: Geometry,
+    provenance: Provenance,
+    *,
+    dtype: npt.DTypeLike = np.int16,
+    hu_range: tuple[float, float],
+    overwrite: bool = False,
+    declared: str | None = None,
+) -> SlabWriter:
+    """A writer for this output, to be used in a `with` block.
+
+    Args:
+        path: .nii, .nii.gz, .nrrd, .mha or .mhd; a name without a suffix is a DICOM folder.
+        geometry: of the whole volume to come.
+        provenance: whose axis order (`file_axes`) the file keeps; DICOM also needs its headers and derivation.
+        dtype: int16 or float32, as the slabs will be. An int16 file that cannot hold `hu_range` becomes float32.
+        hu_range: the lowest and highest HU to come.
+        overwrite: replace what is there, once the new output is complete.
+        declared: the format asked for with --format, or None.
+
+    Raises:
+        UsageError: an unknown suffix, one that contradicts `declared`, or DICOM asked for from a source that is not
+            DICOM; choose another name.
+
+    On entering the `with` block: OutputExistsError, OutputError, ResourceError (disk short).
+    """
+    from thinslice.io.files import output_format
+
+    kind = output_format(path, declared)
+    place = Path(path)
+    if kind == "dicom":
+        if not provenance.headers:
+            raise UsageError(
+                f"A DICOM series cannot be made from a source that is not DICOM ({provenance.format}): there is "
+                "no patient or study to derive it from; name an output that ends in .nii.gz."
+            )
+        from thinslice.io.dicom_write import DicomSlabWriter
+
+        return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
+    if kind == "nifti":
+        from thinslice.io.nifti import NiftiSlabWriter
+
+        return NiftiSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
+    from thinslice.io.nrrd import MetaImageSlabWriter, NrrdSlabWriter
+
+    if kind == "nrrd":
+        return NrrdSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
+    return MetaImageSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
+
+
+class FileSlabWriter(ABC):
+    """Streams a volume into one file of the x, y, z kind: a header, then the voxels, axis 0 running fastest.
+
+    When depth is the file's slowest axis, slabs go straight to the file. Otherwise they wait in a nameless file
+    beside it (which the system removes even when the process is killed) until all have come.
+
+    Args:
+        path: the file to make.
+        geometry: of the whole volume.
+        provenance: its `file_axes` are the axis order of the file.
+        dtype: int16 or float32; int16 becomes float32 when `hu_range` does not fit.
+        hu_range: the lowest and highest HU to come.
+        overwrite: replace what is there.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        geometry: Geometry,
+        provenance: Provenance,
+        *,
+        dtype: npt.DTypeLike = np.int16,
+        hu_range: tuple[float, float],
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.geometry = geometry
+        self.axes = provenance.file_axes
+        fits = _INT16.min <= round(hu_range[0]) and round(hu_range[1]) <= _INT16.max
+        self.dtype = np.dtype("<i2" if np.dtype(dtype) == np.int16 and fits else "<f4")
+        self._overwrite = overwrite
+        self._order = zyx_order(self.axes)
+        self._streams = self.axes[0] == 2
+        self._written = 0
+        self._context: AbstractContextManager[None] | None = None
+        self._sink: GzipWriter | _Guarded | None = None
+
+    @abstractmethod
+    def header(self) -> bytes:
+        """Everything before the voxels."""
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the voxels are deflated as one gzip member."""
+        return False
+
+    @property
+    def header_compressed(self) -> bool:
+        """Whether the header lies inside the gzip member too."""
+        return False
+
+    @property
+    def voxel_path(self) -> Path | None:
+        """A second file for the voxels, or None when they follow the header."""
+        return None
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes of all voxels, before compression."""
+        depth, height, width = self.geometry.shape
+        return depth * height * width * self.dtype.itemsize
+
+    def __enter__(self) -> FileSlabWriter:
+        self._context = self._opened()
+        self._context.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._context is None:
+            raise OutputError("The writer was not opened; use it in a with block.")
+        context, self._context, self._sink = self._context, None, None
+        return context.__exit__(kind, error, trace)
+
+    def write(self, hu: npt.NDArray[Any]) -> None:
+        """Take the next slices.
+
+        Args:
+            hu: (n, height, width), int16 or float32 HU; floats are rounded to the nearest integer in an int16 file.
+
+        Raises:
+            OutputError: more slices than announced, another plane size, values that are not finite or do not fit the
+                announced range, or a failing disk.
+            ResourceError: the disk is full.
+        """
+        if self._sink is None:
+            raise OutputError("The writer was not opened; use it in a with block.")
+        slab = self._stored(hu)
+        if not slab.size:
+            return
+        ordered = slab.transpose(self._order) if self._streams else slab
+        self._sink.write(np.ascontiguousarray(ordered).data.cast("B"))
+        self._written += len(slab)
+
+    def _stored(self, hu: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        depth, height, width = self.geometry.shape
+        if hu.ndim != 3 or hu.shape[1:] != (height, width) or self._written + len(hu) > depth:
+            raise OutputError(
+                f"A slab of shape {hu.shape} does not fit {self.path.name!r} of {self.geometry.shape} at slice "
+                f"{self._written}."
+            )
+        if hu.dtype.kind == "f":
+            low, high = (float(hu.min()), float(hu.max())) if hu.size else (0.0, 0.0)
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise OutputError(
+                    f"Slices from {self._written} on hold values that are not finite; nothing was written."
+                )
+            if self.dtype.kind == "i":
+                if round(low) < _INT16.min or round(high) > _INT16.max:
+                    raise OutputError(
+                        f"Slices from {self._written} on reach from {low:g} to {high:g} HU, beyond the range that was "
+                        "announced; nothing was written."
+                    )
+                hu = np.rint(hu)
+        return hu.astype(self.dtype, copy=False)
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        from thinslice.io.atomic import atomic_file
+
+        require_disk(self.path, self.voxel_bytes * (1 if self._streams else 2))
+        if self.voxel_path is None:
+            with (
+                atomic_file(self.path, overwrite=self._overwrite) as partial,
+                partial.open("wb") as file,
+                self._voxels_into(file, self.header()),
+            ):
+                yield
+            return
+        # The header appears last: a header without its voxels would be worse than voxels without a header.
+        with atomic_file(self.path, overwrite=self._overwrite) as partial:
+            existed = self.voxel_path.exists()
+            with (
+                atomic_file(self.voxel_path, overwrite=self._overwrite) as voxels,
+                voxels.open("wb") as file,
+                self._voxels_into(file, b""),
+            ):
+                yield
+            try:
+                partial.write_bytes(self.header())
+            except BaseException:
+                if not existed:
+                    self.voxel_path.unlink(missing_ok=True)
+                raise
+
+    @contextmanager
+    def _voxels_into(self, file: BinaryIO, header: bytes) -> Iterator[None]:
+        """Header and voxels into an open file: gathers slabs while the block runs, completes the file at its end."""
+        guarded = _Guarded(file, self.path)
+        if not self.header_compressed:
+            guarded.write(header)
+        with self._compressor(guarded) as stream:
+            if self.header_compressed:
+                stream.write(header)
+            if self._streams:
+                self._sink = stream
+                yield
+                self._check_complete()
+            else:
+                with tempfile.TemporaryFile(dir=self.path.resolve().parent, prefix=".thinslice-") as spool:
+                    self._sink = _Guarded(spool, self.path)
+                    yield
+                    self._check_complete()
+                    with writing(self.path):
+                        spool.flush()
+                    self._reorder(spool, stream)
+        with writing(self.path):
+            file.flush()
+
+    @contextmanager
+    def _compressor(self, file: _Guarded) -> Iterator[GzipWriter | _Guarded]:
+        if self.compressed:
+            with GzipWriter(file) as stream:
+                yield stream
+        else:
+            yield file
+
+    def _check_complete(self) -> None:
+        if self._written != self.geometry.shape[0]:
+            raise OutputError(
+                f"Only {self._written} of {self.geometry.shape[0]} slices were made for {self.path.name!r}; "
+                "nothing was written."
+            )
+
+    def _reorder(self, spool: Any, stream: GzipWriter | _Guarded) -> None:
+        """Copy (depth, height, width) voxels into the file's order, a few of its planes at a time."""
+        shape = self.geometry.shape
+        planes, rows, width = (shape[i] for i in self._order)
+        step = max(1, REORDER_BYTES // (rows * width * self.dtype.itemsize))
+        for start in range(0, planes, step):
+            # Mapped anew for each piece: pages of earlier pieces leave our memory.
+            with mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                stored = np.frombuffer(mapped, self.dtype).reshape(shape).transpose(self._order)
+                piece = np.array(stored[start : start + step], order="C")
+                del stored  # a map with a view of it cannot be closed
+            stream.write(piece.data.cast("B"))
+
+
+class _Guarded:
+    """A file whose complaints come out as ours."""
+
+    def __init__(self, file: Any, path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def write(self, data: bytes | memoryview) -> None:
+        with writing(self._path):
+            self._file.write(data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one sentence why an output could not be written; a full disk is left to `atomic_file`.
+
+    Raises:
+        OutputError: the disk fails, or the file grows past what the file system holds.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            raise
+        raise OutputError(
+            f"Cannot write {path.name!r}: the system says '{error.strerror}'; choose another output."
+        ) from error
