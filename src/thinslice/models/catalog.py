@@ -68,7 +68,16 @@ CATALOG: dict[str, Entry] = {
     "thinnet": _own("thinnet", "ThinNet", "our network, untrained"),
     "tvsrn": _own("tvsrn", "TVSRN", "TVSRN as the paper describes it, untrained"),
     "tvsrn-released": _own(
-        "tvsrn", "TVSRN", "TVSRN as the authors released it, untrained", preset={"preset": "released"}
+        "tvsrn",
+        "TVSRN",
+        "TVSRN as the authors released it, untrained",
+        preset={
+            "embedding": "patch",
+            "mask_tokens": "zero",
+            "through_plane_window": (4, 4),
+            "head": "released",
+            "plan": "released",
+        },
     ),
 }
 

@@ -154,7 +154,8 @@ class ThinNet(ThroughPlaneModel):
         self.window = ModelWindow(
             min_depth=2,
             tile=(512, 512),
-            halo=(config.blocks + 2, reach, reach),
+            # One slice more than the convolutions reach: a thin slice may belong to the thick slice after it.
+            halo=(config.blocks + 3, reach, reach),
             working_bytes=4.0 * 4 * config.features / channels,
         )
 
