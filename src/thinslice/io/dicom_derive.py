@@ -1,0 +1,245 @@
+"""The header of a derived thin slice, from the headers of its thick ones: no files, no voxels.
+
+A right derived series has a new identity, positions on the source's own line, says what made it out of what, and
+that it is not for diagnosis; everything about patient, study and scanner is the source's.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from datetime import datetime
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+
+from thinslice import __version__
+from thinslice.errors import OutputError
+from thinslice.geometry import Geometry
+from thinslice.io.dicom_attributes import decimal_text, kept_attributes, safe_uid, source_decimals, value_of
+from thinslice.io.dicom_encoding import PixelEncoding
+from thinslice.io.dicom_line import SourceLine
+from thinslice.io.dicom_origin import (
+    derivation_time,
+    derived_uid,
+    describe_derivation,
+    instance_of,
+    lossy_compression,
+    source_reference,
+)
+from thinslice.volume import Derivation, Provenance
+
+COSINE_TOLERANCE = 1e-4
+"""Direction cosines that agree this closely are copied as the source wrote them."""
+
+PIXEL_SPACING_TOLERANCE_MM = 1e-5
+"""Pixel spacings that agree this closely are copied as the source wrote them."""
+
+
+class DerivedSeries:
+    """The headers of a derived thin series.
+
+    Args:
+        geometry: the thin grid, (depth, height, width).
+        provenance: with the headers of the thick source in depth order and the derivation.
+        encoding: how HU are stored; None is HU as they are, without padding.
+        now: time of the derivation; None takes `derivation_time` in the source's time zone.
+
+    Attributes:
+        geometry, encoding: as given.
+        line: where the thin slices lie between the thick ones.
+        series_uid: the new SeriesInstanceUID.
+
+    Raises:
+        OutputError: there are no headers (a source that was not DICOM) or no derivation; write .nii.gz instead.
+        UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
+    """
+
+    geometry: Geometry
+    encoding: PixelEncoding
+    line: SourceLine
+    series_uid: UID
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        provenance: Provenance,
+        encoding: PixelEncoding | None = None,
+        now: datetime | None = None,
+    ) -> None:
+        if not provenance.headers:
+            raise OutputError(
+                "A DICOM series needs the patient and study of a DICOM source, and this source has none; "
+                "write to a file ending in .nii.gz instead."
+            )
+        if provenance.derivation is None:
+            raise OutputError(
+                "Only upscaled volumes are written as DICOM, and this one does not say how it was derived; "
+                "write to a file ending in .nii.gz instead."
+            )
+        self.geometry = geometry
+        self.encoding = PixelEncoding() if encoding is None else encoding
+        self._headers: tuple[Dataset, ...] = provenance.headers
+        self._derivation: Derivation = provenance.derivation
+        self._current: tuple[int, Dataset] | None = None
+        with warnings.catch_warnings():
+            # pydicom's warnings quote the odd value, which may identify the patient.
+            warnings.simplefilter("ignore")
+            self._instances = [instance_of(header) for header in self._headers]
+            self.line = SourceLine(geometry, self._headers, self._derivation.factor)
+            self._source_identity = self._identify_source()
+            self._identity = self._identify_series()
+            self.series_uid = derived_uid("series", self._identity)
+            zone = value_of(self._headers[0], "TimezoneOffsetFromUTC")
+            self._shared = self._shared_attributes(now or derivation_time(zone))
+
+    def __len__(self) -> int:
+        """The number of thin slices."""
+        return self.geometry.shape[0]
+
+    def header(self, slice_index: int) -> Dataset:
+        """The whole header of one thin slice, file meta included, without PixelData.
+
+        Args:
+            slice_index: in depth order, from 0.
+
+        Returns:
+            A new dataset for Explicit VR Little Endian. Slices share elements: replace one, never change it.
+
+        Raises:
+            OutputError: there is no such slice; a fault of the caller.
+        """
+        if not 0 <= slice_index < len(self):
+            raise OutputError(f"Thin slice {slice_index} is outside the series of {len(self)}; report this.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # see __init__
+            return self._header(slice_index)
+
+    def _header(self, slice_index: int) -> Dataset:
+        pair = self.line.sources(slice_index)
+        header = Dataset()
+        header.update(self._base(pair.nearest))
+        header.SOPInstanceUID = derived_uid("image", slice_index, self._identity)
+        header.InstanceNumber = self.line.instance_number(slice_index)
+        header.ImagePositionPatient = list(self.line.position(slice_index))
+        header.SliceLocation = self.line.location(slice_index)
+        # A dict, since frames of one multi-frame source share their UID.
+        instances = dict.fromkeys(self._instances[index] for index in (pair.lower, pair.upper))
+        references = [source_reference(kind, uid) for kind, uid in instances if uid is not None]
+        if references:
+            header.SourceImageSequence = Sequence(references)
+        header.file_meta = FileMetaDataset()
+        header.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        return header
+
+    def _base(self, index: int) -> Dataset:
+        """What the thin slices nearest to one thick slice share; slices come in order, so the last one is kept."""
+        if self._current is not None and self._current[0] == index:
+            return self._current[1]
+        source = self._headers[index]
+        base = kept_attributes(source)
+        earlier = list(value_of(base, "ContributingEquipmentSequence", ()))
+        base.update(self._shared)
+        base.ContributingEquipmentSequence = Sequence([*earlier, *self._shared.ContributingEquipmentSequence])
+        base.ImageOrientationPatient = self._orientation(source)
+        spacing = self._pixel_spacing(source)
+        if spacing is not None:
+            base.PixelSpacing = spacing
+        if not self.line.followed and "GantryDetectorTilt" in base:
+            del base.GantryDetectorTilt  # reading may have sheared the slices upright
+        self._current = (index, base)
+        return base
+
+    def _orientation(self, source: Dataset) -> list[str]:
+        """ImageOrientationPatient: as written, unless reading turned the grid."""
+        direction = np.asarray(self.geometry.direction)
+        cosines = np.concatenate([direction[:, 2], direction[:, 1]])
+        texts = source_decimals(source, "ImageOrientationPatient", 6)
+        if texts and np.allclose([float(text) for text in texts], cosines, rtol=0, atol=COSINE_TOLERANCE):
+            return list(texts)
+        return [decimal_text(float(cosine), 8) for cosine in cosines]
+
+    def _pixel_spacing(self, source: Dataset) -> list[str] | None:
+        """PixelSpacing (between rows, between columns): as written, unless reading changed it."""
+        texts = source_decimals(source, "PixelSpacing", 2)
+        _, rows, columns = self.geometry.spacing_mm
+        if rows is None or columns is None:
+            return list(texts) if texts else None
+        written = [float(text) for text in texts or ()]
+        if texts and np.allclose(written, [rows, columns], rtol=0, atol=PIXEL_SPACING_TOLERANCE_MM):
+            return list(texts)
+        return [decimal_text(rows), decimal_text(columns)]
+
+    def _shared_attributes(self, now: datetime) -> Dataset:
+        """What every slice of the series says alike."""
+        shared = Dataset()
+        for event in ("InstanceCreation", "Series", "Content"):
+            setattr(shared, f"{event}Date", f"{now:%Y%m%d}")
+            setattr(shared, f"{event}Time", f"{now:%H%M%S}")
+        first = self._headers[0]
+        shared.SOPClassUID = CTImageStorage
+        shared.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        shared.Modality = "CT"
+        shared.SeriesInstanceUID = self.series_uid
+        for level, source in (("StudyInstance", self._source_identity), ("FrameOfReference", self._source_identity)):
+            kept = safe_uid(value_of(first, f"{level}UID"))
+            setattr(shared, f"{level}UID", kept or derived_uid(level, source))
+        shared.SeriesNumber = self._series_number()
+        shared.SeriesDescription = self._series_description()
+        spacing_mm = self.geometry.spacing_mm[0]
+        shared.SliceThickness = decimal_text(self.geometry.thickness_mm or spacing_mm, 6)
+        shared.SpacingBetweenSlices = decimal_text(spacing_mm, 6)
+        shared.update(describe_derivation(self._derivation, self.geometry, now))
+        shared.update(lossy_compression(self._headers))
+        _, shared.Rows, shared.Columns = self.geometry.shape
+        shared.SamplesPerPixel = 1
+        shared.PhotometricInterpretation = "MONOCHROME2"
+        shared.BitsAllocated = shared.BitsStored = 16
+        shared.HighBit = 15
+        shared.PixelRepresentation = 1
+        shared.RescaleSlope = str(self.encoding.slope)
+        shared.RescaleIntercept = str(self.encoding.intercept)
+        shared.RescaleType = "HU"
+        if self.encoding.padding is not None:
+            shared.add_new("PixelPaddingValue", "SS", self.encoding.padding)
+        return shared
+
+    def _series_number(self) -> int:
+        """New, and beside its source in a list sorted by number: series 3 by a factor of 5 becomes 3905."""
+        number = value_of(self._headers[0], "SeriesNumber")
+        usable = isinstance(number, int) and 0 <= number <= 1_000_000
+        return (int(number) * 1000 if usable else 0) + 900 + self._derivation.factor
+
+    def _series_description(self) -> str:
+        """The source's description, cut so that ours fits: a value of this attribute has at most 64 characters."""
+        made = "AI" if self._derivation.weights_sha256 else "interpolated"
+        ours = f"thinslice {decimal_text(self.geometry.spacing_mm[0], 3)}mm {made}, not for diagnosis"
+        theirs = value_of(self._headers[0], "SeriesDescription", "")
+        text = theirs if isinstance(theirs, str) else " ".join(str(part) for part in theirs)
+        text = re.sub(r"[\x00-\x1f\\]", " ", text).strip()[: 64 - len(ours) - 1].strip()
+        return f"{text} {ours}".strip()
+
+    def _identify_source(self) -> list[object]:
+        """What names the source: its UIDs; where those are missing, what else tells two sources apart."""
+        identity: list[object] = []
+        for header, (_, uid), position in zip(self._headers, self._instances, self.line.positions, strict=True):
+            parents = [str(value_of(header, f"{level}InstanceUID")) for level in ("Study", "Series")]
+            traits = ("PatientID", "StudyDate", "StudyTime", "SeriesNumber", "AcquisitionTime", "InstanceNumber")
+            named = uid or [str(value_of(header, keyword)) for keyword in traits]
+            identity.append([parents, named, position])
+        return identity
+
+    def _identify_series(self) -> list[object]:
+        """Everything that decides the pixels: another value of any of it must give other UIDs."""
+        derivation, depth = self._derivation, len(self)
+        return [
+            self._source_identity,
+            __version__,
+            [derivation.model, derivation.model_version, derivation.weights_sha256, derivation.factor],
+            derivation.settings,
+            [self.geometry.shape, self.line.position(0), self.line.position(depth - 1)],
+        ]
