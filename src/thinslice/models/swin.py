@@ -143,9 +143,7 @@ class WindowAttention(nn.Module):
         query, key, value = rearrange(
             self.qkv(windows), "windows n (three heads c) -> three windows heads n c", three=3, heads=self.heads
         )
-        attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias.expand(len(windows), -1, -1, -1)
-        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.expand(len(windows), -1, -1, -1))
         projected: torch.Tensor = self.projection(rearrange(attended, "windows heads n c -> windows n (heads c)"))
         return projected
 
@@ -212,9 +210,7 @@ class SwinBlock(nn.Module):
         """Attention inside every window of the plane; x: (batch, height, width, channels), and so is the result."""
         rows, columns = self.cuts(x.shape[1], x.shape[2])
         return _joined(
-            [
-                _joined([self._attend_region(x, row, column) for column in columns], axis=2) for row in rows
-            ],
+            [_joined([self._attend_region(x, row, column) for column in columns], axis=2) for row in rows],
             axis=1,
         )
 
@@ -260,9 +256,7 @@ class ResidualGroup(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(
             *(
-                SwinBlock(
-                    channels, heads, window, shifted=index % 2 == 1, mlp_ratio=mlp_ratio, drop_rate=rate
-                )
+                SwinBlock(channels, heads, window, shifted=index % 2 == 1, mlp_ratio=mlp_ratio, drop_rate=rate)
                 for index, rate in enumerate(drop_rates)
             )
         )
@@ -301,9 +295,7 @@ class SwinBackbone(nn.Module):
         self.norm_in = nn.LayerNorm(channels)
         self.groups = nn.Sequential(
             *(
-                ResidualGroup(
-                    channels, heads, window, mlp_ratio, rates[sum(groups[:i]) : sum(groups[: i + 1])]
-                )
+                ResidualGroup(channels, heads, window, mlp_ratio, rates[sum(groups[:i]) : sum(groups[: i + 1])])
                 for i in range(len(groups))
             )
         )

@@ -203,9 +203,7 @@ class TVSRN(ThroughPlaneModel):
 
         plane = (PLANE_WINDOW, PLANE_WINDOW)
         self.embedding = (
-            VoxelEmbedding(features)
-            if config.embedding == "voxel"
-            else PatchEmbedding(config.depth, features)
+            VoxelEmbedding(features) if config.embedding == "voxel" else PatchEmbedding(config.depth, features)
         )
         self.encoder = backbone(config.depth * features, (config.encoder_blocks,), plane)
         self.through_plane = (
@@ -213,9 +211,7 @@ class TVSRN(ThroughPlaneModel):
             if config.through_plane_blocks
             else None
         )
-        self.in_plane = backbone(
-            config.thin_depth * features, (GROUP_BLOCKS,) * config.decoder_groups, plane
-        )
+        self.in_plane = backbone(config.thin_depth * features, (GROUP_BLOCKS,) * config.decoder_groups, plane)
         self.head = nn.Linear(features, 1) if config.head == "linear" else ReleasedHead(features)
 
         self.mask_tokens: torch.Tensor
