@@ -1,0 +1,359 @@
+"""Pictures: the preview of a run (thick beside thin) and the comparison of methods.
+
+matplotlib is loaded when a picture is drawn and used through its object interface only: no global state, no display.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice import NOTICE
+from thinslice.errors import UsageError
+from thinslice.evaluation.align import reorient
+from thinslice.evaluation.planes import Body, Plane, find_body, planes_of, steps_mm
+from thinslice.geometry import Geometry
+from thinslice.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WINDOWS_HU = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0), "bone": (400.0, 1800.0)}
+"""Display windows: (centre, width) in HU."""
+
+ERROR_MAX_HU = 200.0
+"""Absolute error that error maps show at full brightness."""
+
+COMPARISON_ROWS = (("axial", "lung"), ("coronal", "lung"), ("coronal", "soft tissue"), ("coronal", "error"))
+"""Default rows of `comparison`: a plane, and a window of `WINDOWS_HU` or "error"."""
+
+_BACKGROUND, _INK, _DIM = "#0d0f12", "#e8eaed", "#9aa0a6"
+_PANEL_IN, _GAP_IN, _GROUP_GAP_IN, _LEFT_IN, _LABEL_IN, _DPI = 2.9, 0.05, 0.2, 1.5, 0.45, 140
+
+
+class Preview:
+    """Thick beside thin in three planes and three windows, collected while slabs of the thin volume go by.
+
+    Only the planes to be shown are kept. The axial plane lies midway between two thick slices, where everything is
+    synthesis; the coronal and the sagittal one go through the middle of the body. Thick slices are shown as they are,
+    as tall as their distance, over the same physical extent.
+
+    Args:
+        thick: the source.
+        thin_geometry: grid of the thin volume, `thick.geometry.thin_grid(factor)`.
+        caption: model and settings, for the footer; nothing that identifies a patient belongs in it.
+
+    Raises:
+        UsageError: the thin grid is not a thin grid of `thick`.
+
+    >>> thick = Volume(np.zeros((3, 8, 8), np.int16), Geometry((3, 8, 8), (5.0, 1.0, 1.0)))
+    >>> preview = Preview(thick, thick.geometry.thin_grid(5), caption="linear, factor 5")
+    >>> preview.add(0, np.zeros((11, 8, 8), np.int16))
+    >>> preview.png_bytes()[1:4]
+    b'PNG'
+    """
+
+    def __init__(self, thick: Volume, thin_geometry: Geometry, *, caption: str = "") -> None:
+        self._factor = _factor(thick.geometry, thin_geometry)
+        self._thick, self._thin, self._caption = thick.geometry, thin_geometry, caption
+        self._body = find_body(thick.hu, thick.geometry)
+        self._cut = _cuts(thick.geometry.shape[0], self._factor, self._body)
+        # The thick slice nearest to each thin one; of two equally near, the lower.
+        nearest = np.minimum((np.arange(thin_geometry.shape[0]) + (self._factor - 1) // 2) // self._factor,
+                             thick.geometry.shape[0] - 1)  # fmt: skip
+        self._before = {axis: _take(thick.hu, axis, self._cut[axis], nearest) for axis in range(3)}
+        self._after = {axis: np.zeros(cut.shape, np.float32) for axis, cut in self._before.items()}
+        self._seen = np.zeros(thin_geometry.shape[0], dtype=bool)
+
+    def add(self, start: int, hu: npt.NDArray[Any]) -> None:
+        """Take a finished slab of thin slices.
+
+        Args:
+            start: thin index of its first slice.
+            hu: (slices, height, width) HU.
+
+        Raises:
+            UsageError: it does not fit the thin grid.
+        """
+        stop = start + hu.shape[0]
+        if hu.ndim != 3 or hu.shape[1:] != self._thin.shape[1:] or start < 0 or stop > self._thin.shape[0]:
+            raise UsageError(f"A slab {hu.shape} at slice {start} does not fit the thin grid {self._thin.shape}.")
+        if start <= self._cut[0] < stop:
+            self._after[0][:] = hu[self._cut[0] - start]
+        self._after[1][start:stop] = hu[:, self._cut[1]]
+        self._after[2][start:stop] = hu[:, :, self._cut[2]]
+        self._seen[start:stop] = True
+
+    def png_bytes(self) -> bytes:
+        """The picture.
+
+        Raises:
+            UsageError: slices are still missing.
+        """
+        if not self._seen.all():
+            raise UsageError(f"The preview has seen {int(self._seen.sum())} of {self._seen.size} thin slices.")
+        titles = (f"thick, {self._thick.spacing_mm[0]:.3g} mm", f"thin, {self._thin.spacing_mm[0]:.3g} mm")
+        columns = [(f"{_window_label(name)} HU", title) for name in WINDOWS_HU for title in titles]
+        rows: list[_Row] = []
+        for plane in planes_of(self._thin).values():
+            where = _where(plane, self._cut, self._factor)
+            sides = [_crop(cut[plane.normal], plane.normal, self._body) for cut in (self._before, self._after)]
+            pictures: _Pictures = [(plane.show(side), window) for window in WINDOWS_HU for side in sides]
+            rows.append((f"{plane.name}\n{where}", plane, pictures))
+        caption = " · ".join(part for part in (self._caption, _unknown(self._thin)) if part)
+        return _png(_draw(rows, columns, self._thin, caption))
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the picture as PNG, atomically.
+
+        Raises:
+            UsageError: slices are still missing.
+            OutputExistsError: the file exists and `overwrite` is false.
+        """
+        save_png(self.png_bytes(), path, overwrite=overwrite)
+
+
+def comparison(
+    panels: Mapping[str, Volume],
+    reference: Volume | None = None,
+    *,
+    rows: Sequence[tuple[str, str]] = COMPARISON_ROWS,
+    caption: str = "",
+) -> bytes:
+    """Methods side by side, with maps of their error where the truth is known.
+
+    Each volume is shown as it is: voxels are taken from the nearest position, nothing is interpolated. Planes are
+    those of `Preview`: midway between two slices of the thickest panel, and through the middle of the body.
+
+    Args:
+        panels: title -> volume, for example thick, cubic, ours; on any parallel grids of one scan.
+        reference: the thin truth, shown last; without it rows of errors are left out.
+        rows: pairs of plane and window (or "error").
+        caption: for the footer; nothing that identifies a patient belongs in it.
+
+    Returns:
+        PNG.
+
+    Raises:
+        UsageError: no panels, or a row that does not exist.
+        GeometryError: axes of the volumes are not parallel.
+    """
+    if not panels:
+        raise UsageError("A comparison needs at least one volume.")
+    for plane_name, window in rows:
+        if plane_name not in ("axial", "coronal", "sagittal") or window not in (*WINDOWS_HU, "error"):
+            raise UsageError(f"There is no row ({plane_name}, {window}) in a comparison.")
+    grid_of = reference or min(panels.values(), key=lambda v: v.geometry.spacing_mm[0])
+    grid = grid_of.geometry
+    shown = {title: reorient(volume, grid) for title, volume in panels.items()}
+    thickest = max(shown.values(), key=lambda v: v.geometry.spacing_mm[0])
+    body = find_body(grid_of.hu, grid)
+    cut = (_between_slices(thickest.geometry, grid), *body.centre)
+    if reference is not None:
+        shown["truth"] = reference
+    drawn: list[_Row] = []
+    for plane_name, window in rows:
+        plane = planes_of(grid)[plane_name]
+        if window == "error" and reference is None:
+            continue
+        truth = None if reference is None else _sample(reference, grid, plane.normal, cut[plane.normal])
+        pictures: _Pictures = []
+        for title, volume in shown.items():
+            values = _sample(volume, grid, plane.normal, cut[plane.normal])
+            if window == "error" and truth is not None:
+                values = np.abs(values - truth)
+            hidden = window == "error" and title == "truth"
+            pictures.append((None if hidden else plane.show(_crop(values, plane.normal, body)), window))
+        label = f"absolute error,\n0 to {ERROR_MAX_HU:.0f} HU" if window == "error" else _window_label(window)
+        drawn.append((f"{plane_name}\n{label}", plane, pictures))
+    caption = " · ".join(part for part in (caption, _unknown(grid)) if part)
+    return _png(_draw(drawn, [("", title) for title in shown], grid, caption))
+
+
+def save_png(png: bytes, path: Path, *, overwrite: bool = False) -> None:
+    """Write a picture atomically.
+
+    Raises:
+        OutputExistsError: the file exists and `overwrite` is false.
+    """
+    from thinslice.io.atomic import atomic_file
+
+    with atomic_file(Path(path), overwrite=overwrite) as unfinished:
+        unfinished.write_bytes(png)
+
+
+_Pictures = list[tuple[npt.NDArray[Any] | None, str]]
+_Row = tuple[str, Plane, _Pictures]
+
+
+def _draw(rows: Sequence[_Row], columns: Sequence[tuple[str, str]], grid: Geometry, caption: str) -> Figure:
+    """Rows of pictures at one physical scale, headings above, labels at the left, caption and notice below.
+
+    Each column has a group and a title; columns of one group stand close together under its name.
+    """
+    from matplotlib.figure import Figure
+
+    steps = steps_mm(grid)
+    sizes = []
+    for _, plane, pictures in rows:
+        height, width = next(picture for picture, _ in pictures if picture is not None).shape
+        sizes.append((height * steps[plane.rows], width * steps[plane.columns]))
+    inch = _PANEL_IN / max(width for _, width in sizes)
+    heights = [max(height * inch, _LABEL_IN) for height, _ in sizes]
+    lefts = _column_positions([group for group, _ in columns])
+    top, bottom = (0.62 if any(group for group, _ in columns) else 0.36), 0.5
+    total = (lefts[-1] + _PANEL_IN + _GAP_IN, top + sum(heights) + _GAP_IN * len(rows) + bottom)
+    figure = Figure(figsize=total, dpi=_DPI, facecolor=_BACKGROUND)
+    y = total[1] - top
+    for number, ((label, _, pictures), height, (tall_mm, wide_mm)) in enumerate(zip(rows, heights, sizes, strict=True)):
+        y -= height
+        _text(figure, 0.08, y + height / 2, label, total, size=8, ha="left", va="center", linespacing=1.5)
+        for left, (picture, window) in zip(lefts, pictures, strict=True):
+            if picture is None:
+                continue
+            x, above = left + (_PANEL_IN - wide_mm * inch) / 2, y + (height - tall_mm * inch) / 2
+            box = (x / total[0], above / total[1], wide_mm * inch / total[0], tall_mm * inch / total[1])
+            axes = figure.add_axes(box)
+            _show(axes, picture, window, (wide_mm, tall_mm))
+            # All pictures have one scale, so one bar serves; without known spacing there is none to draw.
+            if number == 0 and left == lefts[0] and None not in grid.spacing_mm:
+                _scale_bar(axes, wide_mm, tall_mm)
+        y -= _GAP_IN
+    for left, (group, title) in zip(lefts, columns, strict=True):
+        middle = left + _PANEL_IN / 2
+        _text(figure, middle, total[1] - top + 0.07, title, total, size=8.5, ha="center", va="bottom", color=_DIM)
+        members = [x for x, (other, _) in zip(lefts, columns, strict=True) if other == group]
+        if group and left == members[0]:
+            middle = (members[0] + members[-1] + _PANEL_IN) / 2
+            _text(figure, middle, total[1] - 0.32, group, total, size=11, ha="center", va="bottom")
+    _text(figure, lefts[0], bottom - 0.18, caption, total, size=8.5, ha="left", va="center")
+    _text(figure, lefts[0], 0.14, NOTICE, total, size=7, ha="left", va="center", color=_DIM)
+    return figure
+
+
+def _column_positions(groups: Sequence[str]) -> list[float]:
+    """Left edges of the columns in inches: a wider gap before each new group."""
+    x, positions = _LEFT_IN, []
+    for i, group in enumerate(groups):
+        if i:
+            x += _PANEL_IN + (_GAP_IN if group == groups[i - 1] else _GROUP_GAP_IN)
+        positions.append(x)
+    return positions
+
+
+def _show(axes: Axes, picture: npt.NDArray[Any], window: str, size_mm: tuple[float, float]) -> None:
+    if window == "error":
+        low, high, colours = 0.0, ERROR_MAX_HU, "magma"
+    else:
+        centre, width = WINDOWS_HU[window]
+        low, high, colours = centre - width / 2, centre + width / 2, "gray"
+    # Averaging over display pixels where the picture is shrunk; rows of thick slices were repeated before.
+    axes.imshow(
+        picture, cmap=colours, vmin=low, vmax=high, extent=(0, size_mm[0], size_mm[1], 0),
+        aspect="auto", interpolation="antialiased",
+    )  # fmt: skip
+    axes.set_axis_off()
+
+
+def _scale_bar(axes: Axes, wide_mm: float, tall_mm: float) -> None:
+    """A bar of a round length, at most a third of the picture, in its lower left corner."""
+    from matplotlib.patheffects import withStroke
+
+    length = max((mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm <= wide_mm / 3), default=None)
+    if length is None:
+        return
+    x, y = 0.03 * wide_mm, tall_mm - 0.03 * wide_mm
+    edge = [withStroke(linewidth=2.5, foreground="black")]
+    axes.plot((x, x + length), (y, y), color=_INK, linewidth=1.6, solid_capstyle="butt", path_effects=edge)
+    label = f"{length} mm"
+    axes.text(x + length + 0.015 * wide_mm, y, label, color=_INK, fontsize=7, va="center", path_effects=edge)
+    axes.set_xlim(0, wide_mm)
+    axes.set_ylim(tall_mm, 0)
+
+
+def _text(figure: Figure, x: float, y: float, text: str, total: tuple[float, float], **style: Any) -> None:
+    # Text is shown as it is: a dollar sign in a model's name is no formula.
+    style.setdefault("color", _INK)
+    figure.text(x / total[0], y / total[1], text, parse_math=False, **style)
+
+
+def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", facecolor=_BACKGROUND, metadata={"Software": "thinslice"})
+    return buffer.getvalue()
+
+
+def _factor(thick: Geometry, thin: Geometry) -> int:
+    factor = max(1, round(thick.spacing_mm[0] / thin.spacing_mm[0]))
+    if thick.thin_grid(factor).shape != thin.shape:
+        raise UsageError(f"A grid {thin.shape} is no thin grid of {thick.shape} at factor {factor}.")
+    return factor
+
+
+def _cuts(thick_depth: int, factor: int, body: Body) -> tuple[int, int, int]:
+    """Thin depth, height and width at which the volume is cut."""
+    below = max(0, (thick_depth - 2) // 2)
+    return (below * factor + factor // 2 if thick_depth > 1 else 0), *body.centre
+
+
+def _between_slices(thickest: Geometry, grid: Geometry) -> int:
+    """Depth index of `grid` nearest to midway between the two middle slices of `thickest`."""
+    height, width = (thickest.shape[1] - 1) / 2, (thickest.shape[2] - 1) / 2
+    middle = (thickest.shape[0] - 1) // 2 + (0.5 if thickest.shape[0] > 1 else 0.0)
+    index = grid.index_at(thickest.position_mm((middle, height, width)))[0]
+    return int(np.clip(np.floor(index), 0, grid.shape[0] - 1))
+
+
+def _take(hu: npt.NDArray[Any], axis: int, thin_index: int, nearest: npt.NDArray[np.int_]) -> npt.NDArray[np.float32]:
+    if axis == 0:
+        return np.asarray(hu[nearest[thin_index]], dtype=np.float32)
+    plane = hu[:, thin_index] if axis == 1 else hu[:, :, thin_index]
+    return np.asarray(plane[nearest], dtype=np.float32)
+
+
+def _sample(volume: Volume, grid: Geometry, axis: int, index: int) -> npt.NDArray[np.float32]:
+    """The plane of `grid` across `axis` at `index`, each voxel from the nearest of a volume with parallel axes."""
+    here = []
+    for a in range(3):
+        first: list[float] = [0.0, 0.0, 0.0]
+        last: list[float] = [0.0, 0.0, 0.0]
+        last[a] = 1.0
+        at0 = volume.geometry.index_at(grid.position_mm((first[0], first[1], first[2])))[a]
+        at1 = volume.geometry.index_at(grid.position_mm((last[0], last[1], last[2])))[a]
+        wanted = np.array([index]) if a == axis else np.arange(grid.shape[a])
+        nearest = np.ceil(at0 + (at1 - at0) * wanted - 0.5 - 1e-6).astype(int)
+        here.append(np.clip(nearest, 0, volume.hu.shape[a] - 1))
+    return np.asarray(volume.hu[np.ix_(*here)].squeeze(axis), dtype=np.float32)
+
+
+def _crop(cut: npt.NDArray[Any], axis: int, body: Body) -> npt.NDArray[Any]:
+    """A cut across an array axis, cropped in plane to the body."""
+    (h0, w0), (h1, w1) = body.start, body.stop
+    return {0: cut[h0:h1, w0:w1], 1: cut[:, w0:w1], 2: cut[:, h0:h1]}[axis]
+
+
+def _where(plane: Plane, cut: tuple[int, int, int], factor: int) -> str:
+    if plane.normal != 0:
+        return "through the body's\nmiddle"
+    thick = cut[0] // factor
+    return (
+        f"midway between thick\nslices {thick + 1} and {thick + 2}" if cut[0] % factor else f"thick slice {thick + 1}"
+    )
+
+
+def _window_label(name: str) -> str:
+    centre, width = WINDOWS_HU[name]
+    return f"{name}  {centre:.0f} / {width:.0f}"
+
+
+def _unknown(grid: Geometry) -> str:
+    return "in-plane spacing unknown, shown as 1 mm" if None in grid.spacing_mm else ""

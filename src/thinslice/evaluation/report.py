@@ -1,0 +1,254 @@
+"""The report of one run: what went in, what was done, how long it took, and what to be careful about.
+
+It holds nothing that identifies a patient, and no file names or folders either: people name files after patients.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from thinslice import NOTICE, __version__
+from thinslice.errors import UsageError
+
+SCHEMA = "thinslice-report/1"
+"""Value of `schema`; the number rises when a key changes its meaning."""
+
+Millimetres = tuple[float, float | None, float | None]
+"""Spacing along (depth, height, width) in mm; an unknown in-plane one is None."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class FileReport(_Frozen):
+    """One side of a run.
+
+    Attributes:
+        format: "dicom", "nifti", "nrrd" or "metaimage".
+        kind: "folder", "file" or "archive". Names and folders are left out on purpose: they may hold a patient's name.
+        slices: along the depth.
+        matrix: (height, width) in pixels.
+    """
+
+    format: str
+    kind: str
+    slices: int = Field(ge=1)
+    matrix: tuple[int, int] | None = None
+
+
+class ModelReport(_Frozen):
+    """The network: its name, version, and the SHA-256 of its weights (None for one without weights)."""
+
+    name: str
+    version: str
+    sha256: str | None = None
+
+
+class SecondsReport(_Frozen):
+    """Wall-clock seconds by phase; phases overlap where slabs stream, so `total` need not be their sum."""
+
+    read: float = Field(ge=0)
+    network: float = Field(ge=0)
+    write: float = Field(ge=0)
+    total: float = Field(ge=0)
+
+
+class MachineReport(_Frozen):
+    """What the times were measured on.
+
+    Attributes:
+        system: operating system and processor architecture.
+        processors: processors this process may use.
+        threads: threads the network was given, None for the library's own choice.
+        python: its version.
+    """
+
+    system: str
+    processors: int
+    threads: int | None = None
+    python: str
+
+    @classmethod
+    def here(cls, *, threads: int | None = None) -> MachineReport:
+        """This machine."""
+        affinity = getattr(os, "sched_getaffinity", None)
+        processors = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+        system = f"{platform.system()} {platform.machine()}"
+        return cls(system=system, processors=processors, threads=threads, python=platform.python_version())
+
+
+class RunReport(_Frozen):
+    """What `thinslice upscale` did, as JSON or one HTML page.
+
+    Attributes:
+        schema_name: `schema` in JSON.
+        input: the thick source.
+        output: the thin result.
+        model: the network.
+        factor: thin slices per thick interval.
+        spacing_mm_in: of the source, (depth, height, width).
+        spacing_mm_out: of the result.
+        plan: how windows were cut.
+        device: "cpu", "cuda:0", ...
+        backend: "torch", "openvino", ...
+        seconds: by phase.
+        peak_memory_mib: highest resident memory of the process; None where the system does not tell.
+        consistency_rms_hu: root mean square difference of thick slices made again from the result and the real ones.
+        warnings: sentences on what was odd, assumed or left out.
+        notice: what the result is not for.
+        thinslice_version: of the software.
+        machine: what it ran on.
+        settings: everything else that changes the pixels.
+    """
+
+    schema_name: str = Field(default=SCHEMA, alias="schema")
+    input: FileReport
+    output: FileReport
+    model: ModelReport
+    factor: int = Field(ge=1)
+    spacing_mm_in: Millimetres
+    spacing_mm_out: Millimetres
+    plan: str
+    device: str
+    backend: str
+    seconds: SecondsReport
+    peak_memory_mib: float | None = Field(default=None, ge=0)
+    consistency_rms_hu: float | None = Field(default=None, ge=0)
+    warnings: tuple[str, ...] = ()
+    notice: str = NOTICE
+    thinslice_version: str = __version__
+    machine: MachineReport = Field(default_factory=MachineReport.here)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, under the names of the interface."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_html(self, *, preview_png: bytes | None = None) -> str:
+        """One self-contained page: no script, nothing loaded from elsewhere, every value escaped."""
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        environment = Environment(
+            loader=PackageLoader("thinslice.evaluation"),
+            # The template's name ends in .j2, which would turn the usual choice by suffix off.
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        preview = None if preview_png is None else base64.b64encode(preview_png).decode("ascii")
+        page = environment.get_template("report.html.j2")
+        return page.render(report=self, groups=_groups(self), preview=preview)
+
+    def write(self, path: Path, preview_png: bytes | None = None, *, overwrite: bool = False) -> None:
+        """Write the report, atomically.
+
+        Args:
+            path: ends in .json or .html.
+            preview_png: picture to embed in the page; a JSON report goes without.
+            overwrite: whether an existing report may be replaced.
+
+        Raises:
+            UsageError: another suffix.
+            OutputExistsError: the file exists and `overwrite` is false.
+        """
+        from thinslice.io.atomic import atomic_file
+
+        path = Path(path)
+        match path.suffix.lower():
+            case ".json":
+                text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
+            case ".html" | ".htm":
+                text = self.to_html(preview_png=preview_png)
+            case _:
+                raise UsageError(f"A report ends in .json or .html, not {path.suffix!r}; name it so.")
+        with atomic_file(path, overwrite=overwrite) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+
+
+def peak_memory_mib() -> float | None:
+    """Highest resident memory of this process so far, in MiB; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # KiB on Linux, bytes on macOS.
+    return float(highest) / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)
+
+
+def spacing_text(spacing_mm: Sequence[float | None]) -> str:
+    """Spacing in words.
+
+    >>> spacing_text((5.0, 0.7, 0.7)), spacing_text((1.0, None, None))
+    ('5 x 0.7 x 0.7 mm', '1 x ? x ? mm (in-plane spacing unknown)')
+    """
+    text = " x ".join("?" if step is None else f"{step:.4g}" for step in spacing_mm) + " mm"
+    return text + (" (in-plane spacing unknown)" if None in spacing_mm else "")
+
+
+def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The page's tables: heading, and rows of name and text."""
+    seconds, machine = report.seconds, report.machine
+    memory = "not known" if report.peak_memory_mib is None else f"{report.peak_memory_mib:,.0f} MiB"
+    consistency = "not measured" if report.consistency_rms_hu is None else f"{report.consistency_rms_hu:.2f} HU RMS"
+    run = [
+        ("plan", report.plan),
+        ("device", report.device),
+        ("backend", report.backend),
+        *((name.replace("_", " "), _plain(value)) for name, value in report.settings.items()),
+    ]
+    return [
+        ("Source", _side(report.input, report.spacing_mm_in)),
+        ("Result", [*_side(report.output, report.spacing_mm_out), ("agreement with source", consistency)]),
+        (
+            "Network",
+            [
+                ("name", report.model.name),
+                ("version", report.model.version),
+                ("weights SHA-256", report.model.sha256 or "none (no weights)"),
+                ("factor", str(report.factor)),
+            ],
+        ),
+        ("Run", run),
+        (
+            "Time and memory",
+            [
+                ("reading", f"{seconds.read:.1f} s"),
+                ("network", f"{seconds.network:.1f} s"),
+                ("writing", f"{seconds.write:.1f} s"),
+                ("total", f"{seconds.total:.1f} s"),
+                ("peak memory", memory),
+            ],
+        ),
+        (
+            "Software",
+            [
+                ("thinslice", report.thinslice_version),
+                ("Python", machine.python),
+                ("system", machine.system),
+                ("processors", f"{machine.processors}, threads {machine.threads or 'automatic'}"),
+            ],
+        ),
+    ]
+
+
+def _side(side: FileReport, spacing_mm: Millimetres) -> list[tuple[str, str]]:
+    rows = [("format", f"{side.format}, {side.kind}"), ("slices", str(side.slices))]
+    if side.matrix is not None:
+        rows.append(("matrix", f"{side.matrix[0]} x {side.matrix[1]}"))
+    return [*rows, ("spacing", spacing_text(spacing_mm))]
+
+
+def _plain(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
