@@ -1,0 +1,5 @@
+"""`python -m thinslice`."""
+
+from thinslice.cli import main
+
+main()

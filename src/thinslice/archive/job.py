@@ -1,0 +1,258 @@
+"""One study end to end: read, decide, upscale, write, show, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thinslice.errors import OutputExistsError, UsageError
+
+if TYPE_CHECKING:
+    from thinslice.evaluation.report import RunReport
+    from thinslice.inference.upscale import SlabStream
+    from thinslice.volume import Volume
+
+Say = Callable[[str], None]
+"""Called with a plain line about what is going on."""
+
+Progress = Callable[[int, int], None]
+"""Called with (windows done, windows in all)."""
+
+
+@dataclass(frozen=True)
+class UpscaleJob:
+    """What to read, how to upscale it and what to write.
+
+    Attributes:
+        source: a DICOM folder, file or zip, a NIfTI, NRRD or MetaImage file.
+        output: a file by its suffix; without one, a DICOM folder.
+        model: a name of the catalog, or a weights file.
+        factor: thin slices per thick interval; not together with `spacing_mm`.
+        spacing_mm: wanted distance of thin slices; 1 mm when neither is given.
+        plan: window plan; None for the model's own.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        backend: "auto", "torch" or "openvino".
+        output_format: what --format says; None for what the name of `output` says.
+        series_uid: which series, where `source` holds several.
+        axis: the file's through-plane axis, where its spacings do not tell.
+        preview: PNG to draw, or None.
+        report: .json or .html to write, or None.
+        threads: CPU threads; None for all.
+        overwrite: replace outputs that exist.
+        force: go on when memory looks short.
+    """
+
+    source: Path
+    output: Path
+    model: str = "default"
+    factor: int | None = None
+    spacing_mm: float | None = None
+    plan: str | None = None
+    device: str = "auto"
+    backend: str = "auto"
+    output_format: str | None = None
+    series_uid: str | None = None
+    axis: int | None = None
+    preview: Path | None = None
+    report: Path | None = None
+    threads: int | None = None
+    overwrite: bool = False
+    force: bool = False
+
+
+def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress | None = None) -> RunReport:
+    """Carry out a job.
+
+    Whatever can be refused is refused before the network starts. Slabs go to the writer as they come, so memory does
+    not grow with the number of thin slices. The input is never changed; each output appears whole or not at all.
+
+    Args:
+        job: what to do.
+        say: told what is about to happen, in plain lines.
+        progress: called as windows are done.
+
+    Returns:
+        The report, also when no file for it was asked for.
+
+    Raises:
+        UsageError: options that contradict each other.
+        InputError: the input cannot be read, or cannot be upscaled as asked.
+        ModelError: the network or its weights.
+        OutputError: an output exists or cannot be written.
+        ResourceError: memory or disk short.
+        DeviceError: a device that is not there.
+    """
+    from thinslice.evaluation.figures import Preview, save_png
+    from thinslice.inference.upscale import upscale_slabs
+    from thinslice.io.files import read
+    from thinslice.io.slabs import open_writer
+
+    say = say or _say_nothing
+    clock = _Clock()
+    check_job(job)
+    volume = read(job.source, series_uid=job.series_uid, axis=job.axis)
+    clock.lap("read")
+    stream = upscale_slabs(
+        volume,
+        model=job.model,
+        factor=job.factor,
+        spacing_mm=1.0 if job.spacing_mm is None else job.spacing_mm,
+        plan=job.plan,
+        device=job.device,
+        backend=job.backend,
+        threads=job.threads,
+        progress=progress,
+    )
+    writer = open_writer(
+        job.output,
+        stream.geometry,
+        stream.provenance,
+        dtype=stream.dtype,
+        hu_range=stream.hu_range,
+        overwrite=job.overwrite,
+        declared=job.output_format,
+    )
+    say(_announcement(volume, stream))
+    drawn = job.preview is not None or (job.report is not None and job.report.suffix.lower() == ".html")
+    preview = Preview(volume, stream.geometry, caption=_caption(stream)) if drawn else None
+    clock.lap("prepare")
+    with writer as opened:
+        for slab in stream:
+            clock.lap("upscale")
+            opened.write(slab.hu)
+            clock.lap("write")
+            if preview is not None:
+                preview.add(slab.start, slab.hu)
+                clock.lap("preview")
+        clock.lap("upscale")
+    clock.lap("write")
+    png = None if preview is None else preview.png_bytes()
+    if png is not None and job.preview is not None:
+        save_png(png, job.preview, overwrite=job.overwrite)
+    report = _report(job, volume, stream, clock)
+    if job.report is not None:
+        report.write(job.report, png, overwrite=job.overwrite)
+    return report
+
+
+def check_job(job: UpscaleJob) -> None:
+    """Refuse what can be refused without reading anything.
+
+    Raises:
+        UsageError: options that contradict each other, or an output that is the input.
+        OutputExistsError: an output exists and `overwrite` is false.
+    """
+    from thinslice.io.files import output_format
+
+    if job.factor is not None and job.spacing_mm is not None:
+        raise UsageError("--factor and --spacing say the same thing twice; give one of them.")
+    kind = output_format(job.output, job.output_format)
+    if kind == "dicom" and job.source.name.lower().endswith((".nii", ".nii.gz")):
+        raise UsageError(
+            "A NIfTI has no patient or study to derive a DICOM series from; name an output that ends in .nii.gz."
+        )
+    if job.preview is not None and job.preview.suffix.lower() != ".png":
+        raise UsageError(f"--preview writes PNG; end {job.preview.name!r} in .png.")
+    if job.report is not None and job.report.suffix.lower() not in (".json", ".html"):
+        raise UsageError(f"--report writes JSON or HTML; end {job.report.name!r} in .json or .html.")
+    outputs = [path for path in (job.output, job.preview, job.report) if path is not None]
+    places = [path.resolve() for path in outputs]
+    if len(set(places)) < len(places):
+        raise UsageError("Two outputs have one name; give each its own.")
+    source = job.source.resolve()
+    for path, place in zip(outputs, places, strict=True):
+        if place == source or place in source.parents:
+            raise UsageError(f"{path.name!r} would replace the input; choose another output.")
+        if not job.overwrite and (path.is_symlink() or path.exists()):
+            raise OutputExistsError(f"{path.name!r} exists; choose another output, or pass --overwrite.")
+
+
+class _Clock:
+    """Seconds by purpose."""
+
+    def __init__(self) -> None:
+        self._begun = self._last = time.perf_counter()
+        self.spent: dict[str, float] = {}
+
+    def lap(self, purpose: str) -> None:
+        """Book the time since the last lap."""
+        now = time.perf_counter()
+        self.spent[purpose] = self.spent.get(purpose, 0.0) + now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        return time.perf_counter() - self._begun
+
+
+def _say_nothing(line: str) -> None:
+    return
+
+
+def _announcement(volume: Volume, stream: SlabStream) -> str:
+    thick, thin, mib = volume.geometry, stream.geometry, 2**20
+    depth, height, width = thin.shape
+    disk = depth * height * width * stream.dtype.itemsize
+    return (
+        f"{thick.shape[0]} slices {thick.spacing_mm[0]:.4g} mm apart become {depth} slices {thin.spacing_mm[0]:.4g} mm "
+        f"apart ({height} x {width}, {stream.model_name}, factor {stream.factor}, {stream.device}); about "
+        f"{stream.memory_estimate.total_bytes / mib:.0f} MiB of memory, and up to {disk / mib:.0f} MiB on disk."
+    )
+
+
+def _caption(stream: SlabStream) -> str:
+    return f"{stream.model_name} {stream.model_version}, factor {stream.factor}, plan {stream.plan_name}"
+
+
+def _report(job: UpscaleJob, volume: Volume, stream: SlabStream, clock: _Clock) -> RunReport:
+    from thinslice.evaluation.report import (
+        FileReport,
+        MachineReport,
+        ModelReport,
+        RunReport,
+        SecondsReport,
+        peak_memory_mib,
+    )
+    from thinslice.io.files import output_format
+
+    thick, thin, derivation = volume.geometry, stream.geometry, stream.provenance.derivation
+    written = output_format(job.output, job.output_format)
+    return RunReport(
+        input=FileReport(
+            format=volume.provenance.format,
+            kind="folder" if job.source.is_dir() else "archive" if job.source.suffix.lower() == ".zip" else "file",
+            slices=thick.shape[0],
+            matrix=thick.shape[1:],
+        ),
+        output=FileReport(
+            format=written,
+            kind="folder" if written == "dicom" else "file",
+            slices=thin.shape[0],
+            matrix=thin.shape[1:],
+        ),
+        model=ModelReport(name=stream.model_name, version=stream.model_version, sha256=stream.weights_sha256),
+        factor=stream.factor,
+        spacing_mm_in=thick.spacing_mm,
+        spacing_mm_out=thin.spacing_mm,
+        plan=stream.plan_name,
+        device=stream.device,
+        backend=stream.backend,
+        seconds=SecondsReport(
+            read=clock.spent["read"],
+            network=stream.network_s,
+            write=clock.spent["write"],
+            total=clock.total,
+        ),
+        peak_memory_mib=peak_memory_mib(),
+        consistency_rms_hu=stream.consistency_rms_hu,
+        warnings=(*volume.provenance.warnings, *stream.warnings),
+        machine=MachineReport.here(threads=job.threads),
+        settings={
+            **({} if derivation is None else derivation.settings),
+            "windows": stream.windows_total,
+            "windows_of_air": stream.windows_skipped,
+        },
+    )

@@ -1,0 +1,131 @@
+"""What a folder or file holds, by its headers alone, and what of it can be upscaled. Never loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thinslice.errors import InputError, UnreadableError
+
+if TYPE_CHECKING:
+    from thinslice.geometry import Geometry
+    from thinslice.io.dicom_read import SeriesReport
+
+
+@dataclass(frozen=True)
+class SurveyedSeries:
+    """One series, and whether it can be upscaled.
+
+    Attributes:
+        series_uid: of a DICOM series; None for other formats.
+        kind: "CT", "CT localizer", "MR", "NIfTI" and so on.
+        slices: their number.
+        spacing_mm: (depth, height, width), None where it is not known.
+        thickness_mm: None where it is not known.
+        factor: the one that reaches 1 mm; None when not eligible.
+        reasons: sentences that say why it cannot be upscaled; empty when it can.
+        warnings: sentences on what is odd.
+    """
+
+    series_uid: str | None
+    kind: str
+    slices: int
+    spacing_mm: tuple[float | None, float | None, float | None] | None
+    thickness_mm: float | None
+    factor: int | None
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it can be upscaled."""
+        return not self.reasons
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, as `thinslice inspect --json` prints them."""
+        return {
+            "series_uid": self.series_uid,
+            "kind": self.kind,
+            "slices": self.slices,
+            "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
+            "thickness_mm": self.thickness_mm,
+            "eligible": self.eligible,
+            "reasons": list(self.reasons),
+            "factor": self.factor,
+            "warnings": list(self.warnings),
+        }
+
+
+def survey(path: Path) -> list[SurveyedSeries]:
+    """Every series found, CT first as the reader lists them.
+
+    Args:
+        path: a folder, a file or a zip.
+
+    Raises:
+        UnreadableError: nothing there, or nothing that we read; check the path.
+        MissingExtraError: NRRD or MetaImage without the itk extra.
+    """
+    from thinslice.io.dicom_read import scan
+    from thinslice.io.files import sniff
+
+    if not path.exists():
+        raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
+    if path.is_dir() or sniff(path) in ("dicom", "zip"):
+        found = [_surveyed(report) for report in scan(path)]
+        # A folder of NIfTI files is as good a thing to ask about as a folder of DICOM files.
+        found += _volumes_in(path) if path.is_dir() else []
+    else:
+        found = [_surveyed_file(path)]
+    if not found:
+        raise UnreadableError(f"No image series was found in {path.name!r}; check the path.")
+    return found
+
+
+def _volumes_in(folder: Path) -> list[SurveyedSeries]:
+    names = sorted(entry for entry in folder.iterdir() if entry.name.lower().endswith((".nii", ".nii.gz")))
+    return [_surveyed_file(path) for path in names]
+
+
+def _surveyed(report: SeriesReport) -> SurveyedSeries:
+    factor, reasons = _verdict(report.geometry) if report.geometry is not None and not report.reasons else (None, ())
+    return SurveyedSeries(
+        series_uid=report.series_uid,
+        kind=report.kind,
+        slices=report.slices,
+        spacing_mm=report.spacing_mm,
+        thickness_mm=report.thickness_mm,
+        factor=factor,
+        reasons=(*report.reasons, *reasons),
+        warnings=report.warnings,
+    )
+
+
+def _surveyed_file(path: Path) -> SurveyedSeries:
+    from thinslice.io.files import read, sniff
+
+    try:
+        kind = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}[sniff(path)]
+        volume = read(path)
+    except InputError as error:
+        return SurveyedSeries(None, "unreadable", 0, None, None, None, (str(error),))
+    geometry = volume.geometry
+    factor, reasons = _verdict(geometry, ambiguous=bool(volume.provenance.details.get("axis_ambiguous")))
+    return SurveyedSeries(
+        series_uid=None,
+        kind=kind,
+        slices=geometry.shape[0],
+        spacing_mm=geometry.spacing_mm,
+        thickness_mm=geometry.thickness_mm,
+        factor=factor,
+        reasons=reasons,
+        warnings=volume.provenance.warnings,
+    )
+
+
+def _verdict(geometry: Geometry, *, ambiguous: bool = False) -> tuple[int | None, tuple[str, ...]]:
+    from thinslice.planning import eligibility
+
+    verdict = eligibility(geometry, axis_ambiguous=ambiguous)
+    return verdict.factor, verdict.reasons

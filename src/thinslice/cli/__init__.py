@@ -1,0 +1,91 @@
+"""The command line: parses arguments, prints, and turns errors into exit codes. The work is done elsewhere.
+
+Exit codes: 0 done; 2 usage; 3 input refused; 4 model or weights; 5 output exists or cannot be written; 6 memory or disk
+short; 7 device; 8 partly done (batch); 130 interrupted; 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from thinslice.errors import ThinsliceError
+
+EXIT_FAULT = 1
+EXIT_SHORT_OF_MEMORY = 6
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit; the entry point of `thinslice`.
+
+    Every deliberate error becomes one sentence on stderr and its exit code. A traceback is shown only when
+    THINSLICE_DEBUG=1 is set: the values in it may come from patient data.
+
+    Args:
+        arguments: without the program's name; None for those of the process.
+
+    Raises:
+        SystemExit: always.
+    """
+    _treat_termination_as_interruption()
+    try:
+        from typer.main import get_command
+
+        from thinslice.cli.app import app
+
+        get_command(app).main(args=arguments, prog_name="thinslice", standalone_mode=True)
+    except SystemExit as leaving:
+        if leaving.code == EXIT_INTERRUPTED:
+            _leave("interrupted; nothing half-written was left behind.", EXIT_INTERRUPTED)
+        raise
+    except KeyboardInterrupt:
+        _leave("interrupted; nothing half-written was left behind.", EXIT_INTERRUPTED)
+    except ThinsliceError as error:
+        _leave(str(error), error.exit_code)
+    except MemoryError:
+        _leave("memory ran out; close other programs, or use a machine with more.", EXIT_SHORT_OF_MEMORY)
+    except Exception as error:
+        _leave(
+            f"a fault of ours ({type(error).__name__} at {_place(error)}); please report it with this line and the "
+            "command you ran. THINSLICE_DEBUG=1 shows the details, which may name the patient.",
+            EXIT_FAULT,
+        )
+    raise SystemExit(0)
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    if os.environ.get("THINSLICE_DEBUG") == "1" and code != EXIT_INTERRUPTED:
+        import traceback
+
+        traceback.print_exc()
+    print(f"error: {sentence}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _place(error: BaseException) -> str:
+    """The innermost of our own lines that the error passed through, as module:line."""
+    place = "start"
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith("thinslice"):
+            place = f"{module}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _treat_termination_as_interruption() -> None:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that outputs under way are removed."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: the caller decides about signals
+        return

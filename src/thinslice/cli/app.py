@@ -1,0 +1,66 @@
+"""The program and its commands. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from thinslice import NOTICE, __version__
+from thinslice.cli import convert, demo, evaluate, inspect, models, upscale
+
+# A lone backspace keeps typer from wrapping the paragraph below it.
+EPILOG = f"""\b
+Exit codes: 0 done; 2 usage; 3 input refused; 4 model or weights; 5 output exists
+or cannot be written; 6 memory or disk short; 7 device; 8 partly done (batch);
+130 interrupted; 1 a fault of ours.
+
+\b
+{NOTICE}
+"""
+
+# Plain help: rich would double the time that --help takes.
+app = typer.Typer(
+    name="thinslice",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"thinslice {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def thinslice(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Thick-slice CT in, thin-slice CT out.
+
+    \b
+    thinslice upscale chest_5mm/ chest_1mm/         a DICOM series from a DICOM folder, on the CPU
+    thinslice upscale thick.nii.gz thin.nii.gz      a NIfTI from a NIfTI
+    thinslice inspect disk/                         what is there, and what can be upscaled
+    thinslice demo                                  a synthetic chest, start to finish
+
+    thinslice COMMAND --help teaches each command.
+    """
+
+
+app.command("upscale", epilog=EPILOG)(upscale.upscale)
+app.command("inspect", epilog=EPILOG)(inspect.inspect)
+app.command("evaluate", epilog=EPILOG)(evaluate.evaluate)
+app.command("convert", epilog=EPILOG)(convert.convert)
+app.command("demo", epilog=EPILOG)(demo.demo)
+
+_models = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=models.__doc__, epilog=EPILOG)
+_models.command("list", epilog=EPILOG)(models.list_models)
+_models.command("show", epilog=EPILOG)(models.show_model)
+app.add_typer(_models, name="models")

@@ -1,0 +1,39 @@
+"""thinslice convert: the authors' released weights into a weights file of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thinslice.cli.console import hush_libraries
+
+
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", show_default=False, help="A released checkpoint (.pkl), or plain safetensors."),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.safetensors", show_default=False, help="The weights file to write.")
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a weights file that exists.")] = False,
+) -> None:
+    """Turn the authors' released weights into ours.
+
+    A pickle can run any program when it is loaded the usual way. Here it is read as data: an object that is not a
+    tensor or a plain container is refused.
+
+    \b
+    thinslice convert tvsrn.pkl tvsrn.safetensors
+    thinslice upscale thick.nii.gz thin.nii.gz --model tvsrn.safetensors
+    """
+    from thinslice.errors import UsageError
+
+    if target.suffix != ".safetensors":
+        raise UsageError(f"{target.name!r} must end in .safetensors.")
+    from thinslice.inference.convert import convert as convert_weights
+
+    hush_libraries()
+    print(convert_weights(source, target, overwrite=overwrite))

@@ -1,0 +1,152 @@
+"""thinslice upscale: one study, end to end."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thinslice.cli.console import Console, hush_libraries
+
+if TYPE_CHECKING:
+    from thinslice.evaluation.report import RunReport
+
+
+class Backend(StrEnum):
+    """What runs the network."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    DICOM = "dicom"
+    NIFTI = "nifti"
+
+
+def upscale(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", show_default=False, help="A DICOM folder, file or zip; a NIfTI; NRRD or MetaImage."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUTPUT", show_default=False, help="A name ending in .nii or .nii.gz, or else a DICOM folder."
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="A network of 'thinslice models list', or a weights file.")
+    ] = "default",
+    factor: Annotated[
+        int | None, typer.Option(metavar="N", help="Thin slices per thick interval, 2 to 8. Not with --spacing.")
+    ] = None,
+    spacing: Annotated[
+        float | None,
+        typer.Option(metavar="MM", help="Wanted distance of thin slices in mm; 1 unless --factor is given."),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="How the volume is cut: overlap, released or paper. The model's own unless set."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where the network runs.")] = "auto",
+    backend: Annotated[Backend, typer.Option(help="What runs the network.")] = Backend.AUTO,
+    output_format: Annotated[
+        Format | None, typer.Option("--format", help="What to write; must agree with the name of OUTPUT.")
+    ] = None,
+    series_uid: Annotated[
+        str | None, typer.Option(metavar="UID", help="Which series, where INPUT holds several.")
+    ] = None,
+    axis: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The file's through-plane axis (0, 1 or 2), where its spacings do not tell."),
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Also draw thick beside thin, coronal and sagittal.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json|FILE.html", help="Also write what was done, and how well it holds."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores unless set.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Go on when memory looks short. Never past a fault in the input's geometry."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Make a thin-slice volume from a thick-slice one.
+
+    The output lies exactly where the input lies: thick slice k becomes thin slice factor * k. The thin volume is
+    checked against the thick one, and the root mean square of what differs is printed in HU. The input is never
+    changed; an output appears whole or not at all.
+
+    \b
+    thinslice upscale chest_5mm/ chest_1mm/ --preview look.png
+    thinslice upscale thick.nii.gz thin.nii.gz --factor 5
+    thinslice upscale disk.zip thin.nii.gz --series-uid 1.2.840.1 --report report.html
+    """
+    from thinslice.archive.job import UpscaleJob, run_upscale
+
+    hush_libraries()
+    console = Console(quiet=quiet)
+    job = UpscaleJob(
+        source=source,
+        output=output,
+        model=model,
+        factor=factor,
+        spacing_mm=spacing,
+        plan=plan,
+        device=device,
+        backend=backend.value,
+        output_format=None if output_format is None else output_format.value,
+        series_uid=series_uid,
+        axis=axis,
+        preview=preview,
+        report=report,
+        threads=threads,
+        overwrite=overwrite,
+        force=force,
+    )
+    with console.progress("upscaling") as progress:
+        outcome = run_upscale(job, say=console.say, progress=progress)
+    for sentence in outcome.warnings:
+        console.warn(sentence)
+    if not quiet:
+        print(summary(outcome, output))
+
+
+def summary(report: RunReport, output: Path) -> str:
+    """The lines that close a run.
+
+    Args:
+        report: of the run.
+        output: what was written; only its last part is named.
+    """
+    consistency = report.consistency_rms_hu
+    agreement = (
+        "could not be measured (too few slices)"
+        if consistency is None
+        else f"{consistency:.2f} HU RMS between the thick slices and those made again from the thin ones"
+    )
+    memory = "" if report.peak_memory_mib is None else f", {report.peak_memory_mib:.0f} MiB at most"
+    return "\n".join(
+        (
+            f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor}",
+            f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
+            f"consistency  {agreement}",
+            f"took         {report.seconds.total:.1f} s on {report.device}{memory}",
+            f"output       {output.name} ({report.output.format})",
+            report.notice,
+        )
+    )
