@@ -1,0 +1,335 @@
+"""From slice positions to one regular grid, or to a sentence that says why there is none. Pure; no files, no pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.geometry import DIRECTION_TOLERANCE, POSITION_TOLERANCE_MM, Geometry
+
+SAME_POSITION_MM = 0.01
+"""Slices closer than this along the normal lie at the same position."""
+
+ROUNDING_TOLERANCE_MM = 0.01
+"""Positions this far from even spacing are accepted with a warning: scanners round them to 0.01 mm."""
+
+COSINE_TOLERANCE = 1e-2
+"""How far the length of a direction cosine vector may be from 1 before the orientation is nonsense."""
+
+RELATIVE_TOLERANCE = 1e-2
+"""Spacings or thicknesses are multiples of one another within this fraction."""
+
+THICKNESS_TOLERANCE_MM = 1e-3
+"""Slice thicknesses that differ by less are the same."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where one slice lies, as its header says.
+
+    Attributes:
+        position_mm: LPS of the first voxel's centre.
+        row_cosines: unit LPS vector along which columns grow (the width axis).
+        column_cosines: unit LPS vector along which rows grow (the height axis).
+        thickness_mm: SliceThickness, or None.
+        between_mm: SpacingBetweenSlices, or None.
+        instance: InstanceNumber, or None.
+    """
+
+    position_mm: tuple[float, float, float]
+    row_cosines: tuple[float, float, float]
+    column_cosines: tuple[float, float, float]
+    thickness_mm: float | None = None
+    between_mm: float | None = None
+    instance: int | None = None
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """What the positions of a stack say.
+
+    Attributes:
+        geometry: the grid, or None when `faults` are not empty.
+        spacing_mm: the usual distance along the normal, or None where unknown.
+        thickness_mm: of all slices, or None where unknown or mixed.
+        in_plane_mm: (height, width) spacing; None where unknown.
+        faults: sentences, each a reason to refuse.
+        warnings: sentences about what was assumed.
+    """
+
+    geometry: Geometry | None
+    spacing_mm: float | None
+    thickness_mm: float | None
+    in_plane_mm: tuple[float | None, float | None]
+    faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def along_normal(plane: Plane) -> float:
+    """Signed distance in mm of the plane from the patient's origin, along the normal row x column.
+
+    >>> along_normal(Plane((7.0, 8.0, -3.5), (1, 0, 0), (0, 1, 0)))
+    -3.5
+    """
+    return float(np.dot(_normal(plane), plane.position_mm))
+
+
+def sound_cosines(cosines: Sequence[float]) -> bool:
+    """Whether six cosines are two unit vectors at right angles.
+
+    >>> sound_cosines((1, 0, 0, 0, 1, 0)), sound_cosines((1, 0, 0, 1, 0, 0))
+    (True, False)
+    """
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
+    if any(abs(length - 1) > COSINE_TOLERANCE for length in lengths):
+        return False
+    return abs(float(row @ column)) / (lengths[0] * lengths[1]) <= DIRECTION_TOLERANCE
+
+
+def stack(
+    planes: Sequence[Plane],
+    shape: tuple[int, int],
+    in_plane_mm: tuple[float | None, float | None],
+    *,
+    numbers_elsewhere: frozenset[int] = frozenset(),
+    unreadable: int = 0,
+) -> Stacking:
+    """Find the regular grid of slices sorted by `along_normal`, each position once.
+
+    Args:
+        planes: sorted, one per slice, of one orientation.
+        shape: (height, width) of every slice.
+        in_plane_mm: (height, width) spacing; None where unknown.
+        numbers_elsewhere: InstanceNumbers of the series that belong to other objects, such as its localizer.
+        unreadable: files of the input that could not be read and may belong here.
+
+    Returns:
+        The grid, or the faults: gantry tilt, missing slices, and changes of spacing or thickness.
+    """
+    faults: list[str] = []
+    warnings: list[str] = []
+    thickness_mm = _thickness(planes, faults, warnings)
+    if len(planes) == 1:
+        return _single(planes[0], shape, in_plane_mm, thickness_mm, faults, warnings)
+
+    positions = np.array([plane.position_mm for plane in planes])
+    normal = _normal(planes[0])
+    heights = positions @ normal
+    travel = positions[-1] - positions[0]
+    length = float(np.linalg.norm(travel))
+    spacing_mm = length / (len(planes) - 1)
+    direction = travel / length
+    angle = math.atan2(float(np.linalg.norm(np.cross(normal, direction))), float(normal @ direction))
+    if angle > DIRECTION_TOLERANCE and length * math.sin(angle) > ROUNDING_TOLERANCE_MM:
+        faults.append(
+            f"The slices are stacked at {math.degrees(angle):.1f} degrees to their normal (gantry tilt); have the "
+            "scanner or a workstation correct the tilt, or resample the series to an upright grid first."
+        )
+    elif angle > DIRECTION_TOLERANCE:
+        direction = normal
+    even = positions[0] + np.arange(len(planes))[:, None] * spacing_mm * direction
+    deviation_mm = float(np.abs(positions - even).max())
+    if deviation_mm > ROUNDING_TOLERANCE_MM:
+        faults.extend(_unevenness(planes, heights, positions - even, normal, unreadable))
+        steps = np.diff(heights)
+        spacing_mm = float(np.median(steps))
+    else:
+        fault = _hidden_gap(planes, spacing_mm, unreadable, warnings)
+        if fault:
+            faults.append(fault)
+        if deviation_mm > POSITION_TOLERANCE_MM:
+            warnings.append(
+                f"Slice positions deviate by up to {deviation_mm:.4f} mm from even spacing (rounded in the source); "
+                "they are taken as even."
+            )
+        warnings.extend(_missing_ends(planes, numbers_elsewhere))
+    if in_plane_mm[0] is None or in_plane_mm[1] is None:
+        warnings.append("PixelSpacing is missing, so the spacing in the plane is unknown.")
+    if faults:
+        return Stacking(None, spacing_mm, thickness_mm, in_plane_mm, tuple(faults), tuple(warnings))
+    geometry = _grid(planes[0], len(planes), shape, (spacing_mm, *in_plane_mm), direction, thickness_mm)
+    return Stacking(geometry, geometry.spacing_mm[0], thickness_mm, in_plane_mm, (), tuple(warnings))
+
+
+def _grid(
+    first: Plane,
+    depth: int,
+    shape: tuple[int, int],
+    spacing_mm: tuple[float, float | None, float | None],
+    direction: npt.NDArray[np.float64],
+    thickness_mm: float | None,
+) -> Geometry:
+    column = np.array(first.column_cosines) / np.linalg.norm(first.column_cosines)
+    row = np.array(first.row_cosines) / np.linalg.norm(first.row_cosines)
+    axes = np.column_stack([direction, column, row])
+    # Differences of decimal positions carry binary dust; 1e-7 mm is far below any tolerance.
+    return Geometry(
+        shape=(depth, *shape),
+        spacing_mm=(round(spacing_mm[0], 7), *spacing_mm[1:]),
+        origin_mm=first.position_mm,
+        direction=tuple(tuple(float(v) + 0.0 for v in axis) for axis in axes),  # type: ignore[arg-type]
+        thickness_mm=thickness_mm,
+    )
+
+
+def _single(
+    plane: Plane,
+    shape: tuple[int, int],
+    in_plane_mm: tuple[float | None, float | None],
+    thickness_mm: float | None,
+    faults: list[str],
+    warnings: list[str],
+) -> Stacking:
+    spacing_mm = plane.between_mm or thickness_mm
+    if spacing_mm is None:
+        faults.append(
+            "There is a single slice without SpacingBetweenSlices or SliceThickness, so its depth is unknown; "
+            "give the whole series."
+        )
+    if faults or spacing_mm is None:
+        return Stacking(None, spacing_mm, thickness_mm, in_plane_mm, tuple(faults), tuple(warnings))
+    source = "SpacingBetweenSlices" if plane.between_mm else "SliceThickness"
+    warnings.append(f"There is a single slice; its spacing of {spacing_mm:g} mm is taken from {source}.")
+    if in_plane_mm[0] is None or in_plane_mm[1] is None:
+        warnings.append("PixelSpacing is missing, so the spacing in the plane is unknown.")
+    geometry = _grid(plane, 1, shape, (spacing_mm, *in_plane_mm), _normal(plane), thickness_mm)
+    return Stacking(geometry, spacing_mm, thickness_mm, in_plane_mm, (), tuple(warnings))
+
+
+def _normal(plane: Plane) -> npt.NDArray[np.float64]:
+    normal = np.cross(plane.row_cosines, plane.column_cosines)
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def _name(plane: Plane, height_mm: float) -> str:
+    """How a message points at a slice."""
+    return f"{height_mm:.2f} mm" + ("" if plane.instance is None else f" (instance {plane.instance})")
+
+
+def _thickness(planes: Sequence[Plane], faults: list[str], warnings: list[str]) -> float | None:
+    known = [plane.thickness_mm for plane in planes]
+    if any(value is None for value in known):
+        if any(value is not None for value in known):
+            warnings.append("Some slices do not tell their SliceThickness; thickness is taken as unknown.")
+        else:
+            warnings.append("SliceThickness is missing, so it is unknown how far a slice averages.")
+        return None
+    values = [value for value in known if value is not None]
+    for k in range(1, len(values)):
+        if abs(values[k] - values[k - 1]) > THICKNESS_TOLERANCE_MM:
+            where = _name(planes[k], along_normal(planes[k]))
+            faults.append(
+                f"Slice thickness changes inside the series, from {values[k - 1]:g} to {values[k]:g} mm at {where}; "
+                "give the part of one thickness in a folder of its own."
+            )
+            return None
+    return values[0]
+
+
+def _unevenness(
+    planes: Sequence[Plane],
+    heights: npt.NDArray[np.float64],
+    deviation: npt.NDArray[np.float64],
+    normal: npt.NDArray[np.float64],
+    unreadable: int,
+) -> list[str]:
+    """Why positions are not even: missing slices, a change of spacing, or slices shifted in their plane."""
+    steps = np.diff(heights)
+    # The step per InstanceNumber tells the true spacing even where every interval has lost slices.
+    nominal = _step_per_instance(planes, heights) or float(steps.min())
+    counts = np.rint(steps / nominal)
+    tolerance = np.maximum(RELATIVE_TOLERANCE * nominal * counts, ROUNDING_TOLERANCE_MM)
+    gaps = int(np.count_nonzero(counts > 1))
+    numbers = _instances(planes)
+    # Numbered without a hole and wide more than once: the spacing was changed, no slice was lost.
+    changed = gaps > 1 and numbers is not None and abs(numbers[-1] - numbers[0]) == len(planes) - 1
+    if gaps and not changed and np.all(np.abs(steps - counts * nominal) <= tolerance):
+        k = int(np.argmax(steps))
+        missing = int(np.sum(counts - 1))
+        return [
+            f"Slices are missing: a gap of {steps[k]:.2f} mm where {nominal:.2f} mm is usual, between "
+            f"{_name(planes[k], heights[k])} and {_name(planes[k + 1], heights[k + 1])}; in all {missing} slice(s) in "
+            f"{gaps} gap(s){_unreadable_clause(unreadable)}; get the complete series."
+        ]
+    if np.all(np.abs(steps - steps.mean()) <= ROUNDING_TOLERANCE_MM * 2):
+        worst = int(np.argmax(np.linalg.norm(deviation - np.outer(deviation @ normal, normal), axis=1)))
+        shift_mm = float(np.linalg.norm(deviation[worst]))
+        if shift_mm > ROUNDING_TOLERANCE_MM:
+            return [
+                f"The slice at {_name(planes[worst], heights[worst])} is shifted by {shift_mm:.2f} mm out of line "
+                "with the others, so they do not make one volume; resample the series to one grid first."
+            ]
+    k = int(np.argmax(np.abs(np.diff(steps)))) if len(steps) > 1 else 0
+    after = steps[min(k + 1, len(steps) - 1)]
+    return [
+        f"Slice spacing changes inside the series, from {steps[k]:.3f} to {after:.3f} mm at "
+        f"{_name(planes[k + 1], heights[k + 1])}{_unreadable_clause(unreadable)}; give the part of one spacing in a "
+        "folder of its own, or resample the series to one spacing first."
+    ]
+
+
+def _unreadable_clause(unreadable: int) -> str:
+    return f" ({unreadable} file(s) of the input could not be read)" if unreadable else ""
+
+
+def _instances(planes: Sequence[Plane]) -> list[int] | None:
+    """InstanceNumbers in depth order when all are known and strictly rising or falling."""
+    numbers = [plane.instance for plane in planes if plane.instance is not None]
+    if len(numbers) != len(planes):
+        return None
+    steps = np.diff(numbers)
+    return numbers if np.all(steps > 0) or np.all(steps < 0) else None
+
+
+def _step_per_instance(planes: Sequence[Plane], heights: npt.NDArray[np.float64]) -> float | None:
+    """Distance in mm per InstanceNumber when the numbers explain every position, else None."""
+    numbers = _instances(planes)
+    if numbers is None or len(numbers) < 3:
+        return None
+    per_number = float((heights[-1] - heights[0]) / (numbers[-1] - numbers[0]))
+    expected = heights[0] + (np.array(numbers) - numbers[0]) * per_number
+    fits = float(np.abs(heights - expected).max()) <= max(ROUNDING_TOLERANCE_MM, 1e-2 * abs(per_number))
+    return abs(per_number) if fits else None
+
+
+def _hidden_gap(planes: Sequence[Plane], spacing_mm: float, unreadable: int, warnings: list[str]) -> str | None:
+    """Even spacing may still hide missing slices: numbers in steps of two, slices half as thick as their spacing."""
+    numbers = _instances(planes)
+    if numbers is None:
+        return None
+    steps = {abs(b - a) for a, b in pairwise(numbers)}
+    step = steps.pop()
+    if steps or step == 1:
+        return None
+    expected_mm = spacing_mm / step
+    told = planes[0].between_mm or planes[0].thickness_mm
+    if unreadable or (told and abs(told - expected_mm) <= RELATIVE_TOLERANCE * expected_mm):
+        return (
+            f"Slices are missing: InstanceNumber goes in steps of {step}, and slices are {spacing_mm:.2f} mm apart "
+            f"where {expected_mm:.2f} mm is expected, first between {_name(planes[0], along_normal(planes[0]))} and "
+            f"{_name(planes[1], along_normal(planes[1]))}{_unreadable_clause(unreadable)}; get the complete series."
+        )
+    warnings.append(f"InstanceNumber goes in steps of {step}; slices may have been left out of this series.")
+    return None
+
+
+def _missing_ends(planes: Sequence[Plane], numbers_elsewhere: frozenset[int]) -> list[str]:
+    """A warning when the numbering starts above 1, and no other object of the series has the numbers before."""
+    numbers = _instances(planes)
+    if numbers is None:
+        return []
+    first = min(numbers)
+    absent = [n for n in range(1, min(first, 100_000)) if n not in numbers_elsewhere]
+    if not absent:
+        return []
+    end = planes[0] if numbers[0] == first else planes[-1]
+    return [
+        f"InstanceNumber starts at {first}: {len(absent)} slice(s) may be missing before "
+        f"{_name(end, along_normal(end))}."
+    ]

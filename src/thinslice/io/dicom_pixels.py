@@ -1,0 +1,318 @@
+"""Pixels of one slice to exact HU, and a stack of slices that stays int16 as long as that is exact."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
+
+from thinslice.errors import MissingExtraError
+from thinslice.io.dicom_header import UNDEFINED_LENGTH, SliceHeader, integer, number, open_dataset
+
+MAX_ENCODED_BYTES = 64 * 2**20
+"""Largest encapsulated slice that is read: twice a 4096 x 4096 slice of 16 bits."""
+
+MAX_MATRIX = 8192
+"""Largest Rows or Columns; CT has up to 2048, and more would only be a trap for memory."""
+
+MAX_RESCALE = 1e6
+"""Largest slope or intercept that is believed."""
+
+ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
+
+INT16 = np.iinfo(np.int16)
+
+
+class PixelError(Exception):
+    """This slice cannot be read; the message is a short reason for the list of skipped files."""
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How the pixels of a slice are stored, and what they mean.
+
+    Attributes:
+        rows, columns: matrix size.
+        bits_allocated, bits_stored: of a pixel.
+        signed: two's complement.
+        slope, intercept: HU = raw * slope + intercept.
+    """
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    slope: float
+    intercept: float
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of an uncompressed slice."""
+        return self.rows * self.columns * self.bits_allocated // 8
+
+    @property
+    def raw_range(self) -> tuple[int, int]:
+        """(lowest, highest) raw value that the stored bits can hold."""
+        if self.signed:
+            return -(1 << (self.bits_stored - 1)), (1 << (self.bits_stored - 1)) - 1
+        return 0, (1 << self.bits_stored) - 1
+
+
+def pixel_format(dataset: Dataset) -> PixelFormat:
+    """Read the pixel module of a header.
+
+    Raises:
+        PixelError: when a value is missing or absurd, or HU cannot be told for want of slope and intercept.
+    """
+    rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
+    allocated, stored = integer(dataset, "BitsAllocated"), integer(dataset, "BitsStored")
+    high, representation = integer(dataset, "HighBit"), integer(dataset, "PixelRepresentation")
+    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
+    if not rows or not columns or not 0 < rows <= MAX_MATRIX or not 0 < columns <= MAX_MATRIX:
+        raise PixelError("no usable Rows and Columns")
+    if allocated not in (8, 16, 32) or stored is None or not 1 <= stored <= allocated:
+        raise PixelError("no usable BitsAllocated and BitsStored")
+    if high is not None and high != stored - 1:
+        raise PixelError("its HighBit is not BitsStored - 1")
+    if representation not in (0, 1):
+        raise PixelError("no usable PixelRepresentation")
+    if not slope or intercept is None or "ModalityLUTSequence" in dataset:
+        raise PixelError("no usable RescaleSlope and RescaleIntercept, so its HU are unknown")
+    if abs(slope) > MAX_RESCALE or abs(intercept) > MAX_RESCALE:
+        raise PixelError("its RescaleSlope or RescaleIntercept is absurd")
+    return PixelFormat(rows, columns, allocated, stored, representation == 1, slope, intercept)
+
+
+def padding_hu(dataset: Dataset, form: PixelFormat) -> float | None:
+    """HU of PixelPaddingValue, or None; a value written with the wrong sign (63536 for -2000) is understood."""
+    raw = integer(dataset, "PixelPaddingValue")
+    if raw is None:
+        return None
+    span = 1 << form.bits_allocated
+    raw %= span
+    if form.signed and raw >= span // 2:
+        raw -= span
+    return raw * form.slope + form.intercept
+
+
+def check_complete(header: SliceHeader, form: PixelFormat) -> None:
+    """Raise `PixelError` for pixels that are absent or obviously cut short, without reading them."""
+    if header.pixel_start is None:
+        raise PixelError("no pixel data, or cut short before them")
+    encapsulated = header.transfer_syntax.is_encapsulated
+    if encapsulated != (header.pixel_length == UNDEFINED_LENGTH):
+        raise PixelError("its pixel data do not fit its transfer syntax")
+    if encapsulated:
+        if header.pixel_bytes < 16:
+            raise PixelError("its pixel data are cut short")
+    elif min(header.pixel_bytes, header.pixel_length) < form.raw_bytes:
+        raise PixelError("its pixel data are cut short")
+
+
+def require_decoder(syntax: UID) -> None:
+    """Check that pixels of this transfer syntax can be decoded here.
+
+    Raises:
+        MissingExtraError: naming the package to install.
+        PixelError: for a transfer syntax that is not known at all.
+    """
+    if not syntax.is_transfer_syntax:
+        raise PixelError("unknown transfer syntax")
+    if not syntax.is_encapsulated:
+        return
+    package = _package(syntax)
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError as error:
+        raise PixelError("its transfer syntax is not one for still images") from error
+    if available and syntax == JPEGExtended12Bit:
+        # gdcm announces this one but decodes only its 8-bit form.
+        from pydicom.pixels.decoders import pylibjpeg
+
+        available = bool(pylibjpeg.is_available(syntax))
+    if not available:
+        raise MissingExtraError(f"Pixels are encoded as {syntax.name}; install the package {package} to read them.")
+
+
+def _package(syntax: UID) -> str:
+    if syntax in JPEGLSTransferSyntaxes:
+        return "pyjpegls"
+    if syntax in (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):
+        return "pylibjpeg-openjpeg"
+    if syntax == JPEGExtended12Bit:
+        return "pylibjpeg-libjpeg"
+    if syntax in JPEGTransferSyntaxes:
+        return "python-gdcm"
+    return "pylibjpeg-rle" if syntax == RLELossless else "pylibjpeg"
+
+
+def read_raw(header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
+    """Decode one slice.
+
+    Returns:
+        (height, width) raw values as their bits say, integers of 8, 16 or 32 bits; may be read-only.
+
+    Raises:
+        PixelError: when the pixels are cut short or damaged.
+        OSError: and others of `UNPACK_ERRORS`, as the source raises.
+    """
+    check_complete(header, form)
+    if header.pixel_start is None:
+        raise PixelError("no pixel data")
+    with header.source.open() as opened:
+        stream = open_dataset(header, opened)
+        stream.seek(header.pixel_start)
+        if header.transfer_syntax.is_encapsulated:
+            data = _read_encapsulated(stream, form)
+        else:
+            data = stream.read(form.raw_bytes)
+    if not header.transfer_syntax.is_encapsulated and form.bits_allocated > 8:
+        return _native(data, header, form)
+    return _decode(data, header, form)
+
+
+def _native(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
+    if len(data) < form.raw_bytes:
+        raise PixelError("its pixel data are cut short")
+    order = "<" if header.transfer_syntax.is_little_endian else ">"
+    dtype = np.dtype(f"{order}{'i' if form.signed else 'u'}{form.bits_allocated // 8}")
+    raw = np.frombuffer(data, dtype).reshape(form.rows, form.columns)
+    unused = form.bits_allocated - form.bits_stored
+    # Bits above BitsStored may hold anything (old overlays); the shift pair also extends the sign.
+    return (raw << unused) >> unused if unused else raw
+
+
+def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
+    frame = Dataset()
+    frame.file_meta = FileMetaDataset()
+    frame.file_meta.TransferSyntaxUID = header.transfer_syntax
+    frame.set_original_encoding(False, header.transfer_syntax.is_little_endian)
+    frame.SamplesPerPixel, frame.PhotometricInterpretation = 1, "MONOCHROME2"
+    frame.Rows, frame.Columns, frame.NumberOfFrames = form.rows, form.columns, 1
+    frame.BitsAllocated, frame.BitsStored, frame.HighBit = (
+        form.bits_allocated,
+        form.bits_stored,
+        form.bits_stored - 1,
+    )
+    frame.PixelRepresentation = int(form.signed)
+    frame.add_new(
+        "PixelData", "OB" if form.bits_allocated <= 8 or header.transfer_syntax.is_encapsulated else "OW", data
+    )
+    try:
+        raw, _ = get_decoder(header.transfer_syntax).as_array(frame, raw=True)
+    except Exception as error:  # decoders written in C raise anything on damaged streams
+        raise PixelError("its pixel data are damaged") from error
+    if raw.shape != (form.rows, form.columns):
+        raise PixelError("its pixels do not have the size that the header says")
+    return np.asarray(raw)
+
+
+def _read_encapsulated(stream: BinaryIO, form: PixelFormat) -> bytes:
+    """The items of an encapsulated PixelData, checked to be whole and to hold an image of the stated size."""
+    pieces: list[bytes] = []
+    total = 0
+    compressed = bytearray()
+    while True:
+        head = stream.read(8)
+        if len(head) < 8:
+            raise PixelError("its pixel data are cut short")
+        group, element, length = struct.unpack("<HHL", head)
+        if (group << 16 | element) == SEQUENCE_END:
+            break
+        if (group << 16 | element) != ITEM:
+            raise PixelError("its pixel data are damaged")
+        total += length
+        if total > MAX_ENCODED_BYTES:
+            raise PixelError(f"its encoded pixels exceed {MAX_ENCODED_BYTES // 2**20} MiB")
+        value = stream.read(length)
+        if len(value) < length:
+            raise PixelError("its pixel data are cut short")
+        if pieces and len(compressed) < 65536:
+            compressed += value
+        pieces += [head, value]
+    size = codestream_size(bytes(compressed))
+    if size is not None and size != (form.rows, form.columns):
+        raise PixelError("its pixels do not have the size that the header says")
+    return b"".join(pieces) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+
+
+def codestream_size(data: bytes) -> tuple[int, int] | None:
+    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream announces, or None where it does not say.
+
+    Decoders allocate what the stream announces, whatever the DICOM header says, so this is looked at first.
+
+    >>> codestream_size(bytes.fromhex("ffd8ffc3000b080010002001011100"))
+    (16, 32)
+    """
+    if data[:4] == b"\xff\x4f\xff\x51" and len(data) >= 24:
+        width, height, left, top = struct.unpack(">LLLL", data[8:24])
+        return height - top, width - left
+    if data[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD7:
+            at += 1 if marker == 0xFF else 2
+            continue
+        # Start of frame: C0-CF without DHT, JPG and DAC; F7 is JPEG-LS.
+        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
+            rows, columns = struct.unpack(">HH", data[at + 5 : at + 9])
+            return rows, columns
+        at += 2 + int(struct.unpack(">H", data[at + 2 : at + 4])[0])
+    return None
+
+
+class HuStack:
+    """HU of slices as they come: int16 while every value is a whole number that fits, else float32.
+
+    Attributes:
+        hu: (depth, height, width), int16 or float32.
+    """
+
+    def __init__(self, depth: int, height: int, width: int) -> None:
+        self.hu: npt.NDArray[Any] = np.empty((depth, height, width), np.int16)
+
+    def put(self, k: int, raw: npt.NDArray[Any], form: PixelFormat) -> None:
+        """Store slice k as raw * slope + intercept, exactly (float32 rounds to the nearest)."""
+        whole = form.slope == int(form.slope) and form.intercept == int(form.intercept)
+        if self.hu.dtype == np.int16 and whole and self._fits(raw, form):
+            # int32 holds every product that fits int16 afterwards, so the unsafe cast loses nothing.
+            if form.slope == 1:
+                np.add(raw, np.int32(form.intercept), out=self.hu[k], dtype=np.int32, casting="unsafe")
+            else:
+                self.hu[k] = raw.astype(np.int64) * int(form.slope) + int(form.intercept)
+            return
+        exact = raw.astype(np.float64) * form.slope + form.intercept
+        if self.hu.dtype == np.int16:
+            if exact.min() >= INT16.min and exact.max() <= INT16.max:
+                rounded = np.rint(exact)
+                if np.array_equal(rounded, exact):
+                    self.hu[k] = rounded
+                    return
+            self.hu = self.hu.astype(np.float32)
+        self.hu[k] = exact
+
+    @staticmethod
+    def _fits(raw: npt.NDArray[Any], form: PixelFormat) -> bool:
+        ends = [value * form.slope + form.intercept for value in form.raw_range]
+        if min(ends) < INT16.min or max(ends) > INT16.max:
+            ends = [float(value) * form.slope + form.intercept for value in (raw.min(), raw.max())]
+        return min(ends) >= INT16.min and max(ends) <= INT16.max

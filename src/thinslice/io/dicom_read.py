@@ -1,0 +1,323 @@
+"""DICOM CT in: what a folder holds (`scan`), and one series as a volume of exact HU (`read_dicom`).
+
+Reading uses pydicom and numpy alone. Files are known by their content; what is damaged, hostile or of another kind
+is skipped and listed, and a series that would need guessing is refused in a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.errors import GeometryError, InputError, ResourceError, SeriesChoiceError, UnreadableError
+from thinslice.geometry import Geometry
+from thinslice.intensity import WINDOW_MIN_HU
+from thinslice.io.dicom_files import UNPACK_ERRORS, Skipped, printable, sources
+from thinslice.io.dicom_header import HeaderError, quiet_pydicom, read_header, text
+from thinslice.io.dicom_pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
+from thinslice.io.dicom_series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.volume import Provenance, Volume
+
+CT_MAX_HU = 3071.0
+"""Largest HU of ordinary 12-bit CT; padding above it, or below the networks' window, is told from tissue."""
+
+SHOWN_NAMES = 5
+"""Skipped files named in a warning; the others are counted."""
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class SeriesReport:
+    """What `scan` found of one series, or of one part of a series that cannot be one volume.
+
+    Attributes:
+        series_uid: the name by which `read_dicom` chooses it; "UID#2" for a further part of a series.
+        kind: "CT", "CT localizer", "secondary capture", "MR", ...
+        slices: files.
+        spacing_mm: (depth, height, width), or None where unknown.
+        thickness_mm: slice thickness, or None where unknown or mixed.
+        geometry: the grid, or None when it cannot be read.
+        reasons: sentences why it cannot be read; empty if it can.
+        warnings: sentences about what is odd.
+        skipped: "name: reason" of files of the input that were left out.
+    """
+
+    series_uid: str
+    kind: str
+    slices: int
+    spacing_mm: tuple[float, float | None, float | None] | None
+    thickness_mm: float | None
+    geometry: Geometry | None
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+def scan(paths: Paths) -> list[SeriesReport]:
+    """List every series of a folder, of files or of a zip, reading headers only.
+
+    Args:
+        paths: a folder (searched recursively), a file, a zip, or several of these.
+
+    Returns:
+        One report for each series (several where a series cannot be one volume), in the order found.
+
+    Raises:
+        UnreadableError: when there is no DICOM object at all; check the path.
+    """
+    with quiet_pydicom():
+        stacks, skipped = _collect(paths)
+    return [_report(found, skipped) for found in stacks]
+
+
+def read_dicom(paths: Paths, *, series_uid: str | None = None) -> Volume:
+    """Read one CT series as exact HU.
+
+    Args:
+        paths: a folder (searched recursively), a file, a zip, or several of these.
+        series_uid: which series, as `scan` names it; may be left out when only one CT series can be read.
+
+    Returns:
+        The volume; depth ascends along the normal (row x column cosines). `provenance.headers` holds one dataset per
+        slice without pixels, in depth order.
+
+    Raises:
+        UnreadableError: no DICOM object, or too many damaged files.
+        SeriesChoiceError: several series; name one with `--series-uid`.
+        GeometryError: gantry tilt, missing slices, uneven spacing or thickness, missing positions.
+        MissingExtraError: pixels are encoded in a way that needs the package it names.
+        InputError: not HU of a CT: MR, PET, colour, localizer, multi-frame.
+        ResourceError: the volume does not fit in memory.
+    """
+    with quiet_pydicom():
+        stacks, skipped = _collect(paths)
+        found, warnings = _choose(stacks, series_uid)
+        if found.faults:
+            raise _refusal(found, skipped)
+        return _load(found, skipped, warnings)
+
+
+def _collect(paths: Paths) -> tuple[list[Stack], list[Skipped]]:
+    headers, skipped, count = [], [], 0
+    for source in sources(paths):
+        count += 1
+        parsed = read_header(source)
+        if isinstance(parsed, Skipped):
+            skipped.append(parsed)
+        elif parsed is not None:
+            headers.append(parsed)
+    if not headers:
+        listed = f": {_names(skipped)}" if skipped else ""
+        raise UnreadableError(f"No DICOM image among {count} file(s){listed}; name the folder of a CT series.")
+    return stacks_of(headers, skipped), skipped
+
+
+def _names(skipped: Sequence[Skipped]) -> str:
+    shown = "; ".join(str(file) for file in skipped[:SHOWN_NAMES])
+    return shown + (f"; and {len(skipped) - SHOWN_NAMES} more" if len(skipped) > SHOWN_NAMES else "")
+
+
+def _report(found: Stack, skipped: list[Skipped]) -> SeriesReport:
+    stacking = found.stacking
+    geometry = stacking.geometry if stacking and not found.faults else None
+    spacing: tuple[float, float | None, float | None] | None = geometry.spacing_mm if geometry else None
+    if spacing is None and stacking and stacking.spacing_mm:
+        spacing = (stacking.spacing_mm, *stacking.in_plane_mm)
+    return SeriesReport(
+        series_uid=found.uid,
+        kind=found.kind,
+        slices=len(found.slices),
+        spacing_mm=spacing,
+        thickness_mm=stacking.thickness_mm if stacking else None,
+        geometry=geometry,
+        reasons=tuple(found.faults),
+        warnings=((f"Part of a series: {found.part}.",) if found.part else ()) + tuple(found.warnings),
+        skipped=tuple(str(file) for file in [*found.skipped, *skipped]),
+    )
+
+
+def _choose(stacks: list[Stack], series_uid: str | None) -> tuple[Stack, list[str]]:
+    """The stack to read, and warnings about those left out."""
+    if series_uid is not None:
+        wanted = [found for found in stacks if found.uid == series_uid]
+        wanted = wanted or [found for found in stacks if found.uid.split("#")[0] == series_uid]
+        if not wanted:
+            raise SeriesChoiceError(
+                f"No series {printable(series_uid, 72)!r} is here; choose one with --series-uid: {choices(stacks)}."
+            )
+        stacks = wanted
+    chosen = _only(stacks)
+    return chosen, _left_out([found for found in stacks if found is not chosen])
+
+
+def _only(stacks: list[Stack]) -> Stack:
+    """The one stack that can be meant."""
+    main = [found for found in stacks if found.kind == "CT" and not found.stray]
+    readable = [found for found in main if not found.faults]
+    if len(readable) > 1:
+        parts = {found.part for found in readable if found.part}
+        why = f" ({'; '.join(sorted(parts))})" if parts else ""
+        raise SeriesChoiceError(
+            f"There are {len(readable)} CT series or parts of one{why}; choose one with --series-uid: "
+            f"{choices(readable)}."
+        )
+    if readable:
+        return readable[0]
+    if len(main) > 1:
+        raise SeriesChoiceError(
+            f"None of {len(main)} CT series can be read as it is; choose one with --series-uid to see why: "
+            f"{choices(main)}."
+        )
+    if main or len(stacks) == 1:
+        return main[0] if main else stacks[0]
+    raise InputError(f"There is no CT series here, only {kinds(stacks)}; give the original CT series.")
+
+
+def _left_out(others: list[Stack]) -> list[str]:
+    warnings = []
+    strays = [found for found in others if found.kind != "CT" or found.stray]
+    if strays:
+        warnings.append(f"Other objects were left out: {kinds(strays)}.")
+    warnings.extend(
+        f"Another CT series was left out: {found.uid} ({len(found.slices)} slices): {found.faults[0]}"
+        for found in others
+        if found not in strays and found.faults
+    )
+    return warnings
+
+
+def _refusal(found: Stack, skipped: list[Skipped]) -> InputError:
+    message = " ".join(found.faults)
+    losses = [*found.skipped, *(file for file in skipped if file.may_be_slice)]
+    if losses:
+        message += f" Skipped: {_names(losses)}."
+    if found.stacking is not None or (found.kind == "CT" and "ImagePositionPatient" in message):
+        return GeometryError(message)
+    return UnreadableError(message) if found.positions else InputError(message)
+
+
+def _load(found: Stack, skipped: list[Skipped], warnings: list[str]) -> Volume:
+    stacking = found.stacking
+    if stacking is None or stacking.geometry is None:
+        raise GeometryError("The slices do not make a volume.")
+    for syntax in sorted({copies[0].header.transfer_syntax for copies in found.positions}):
+        _require(syntax)
+    _, height, width = stacking.geometry.shape
+    try:
+        voxels = HuStack(len(found.positions), height, width)
+    except MemoryError as error:
+        gib = len(found.positions) * height * width * 2 / 2**30
+        raise ResourceError(f"Reading this series takes {gib:.1f} GiB of memory, more than there is.") from error
+    kept: list[list[Slice]] = []
+    lost: list[int] = []
+    doubled = 0
+    for k, copies in enumerate(found.positions):
+        whole = _decode_copies(k, copies, voxels)
+        if whole:
+            kept.append(whole)
+            doubled += len(whole) > 1
+        else:
+            lost.append(k)
+            copies[0] = replace(copies[0], problem="its pixel data are damaged")
+            found.skipped.append(Skipped(copies[0].header.source.name, copies[0].problem))
+    hu, geometry, odd = voxels.hu, stacking.geometry, list(found.warnings)
+    if lost:
+        hu, geometry, odd = _without(found, skipped, kept, lost, hu)
+    if doubled:
+        odd = [sentence for sentence in odd if "occur more than once" not in sentence]
+        odd.append(f"{doubled} position(s) held identical slices more than once; one of each was kept.")
+    files = [*found.skipped, *skipped]
+    if files:
+        odd.append(f"{len(files)} file(s) were skipped: {_names(files)}.")
+    return Volume(hu, geometry, _provenance(found, [copies[0] for copies in kept], [*warnings, *odd], len(files)))
+
+
+def _require(syntax: Any) -> None:
+    try:
+        require_decoder(syntax)
+    except PixelError as error:
+        raise UnreadableError(f"The series cannot be read: {error}; export it as Explicit VR Little Endian.") from error
+
+
+def _decode_copies(k: int, copies: list[Slice], voxels: HuStack) -> list[Slice]:
+    """Store the first copy that decodes as slice k, and check that the others are the same; those that decoded."""
+    whole: list[Slice] = []
+    stored: npt.NDArray[Any] | None = None
+    for piece in copies:
+        if piece.form is None:
+            continue
+        try:
+            raw = read_raw(piece.header, piece.form)
+        except (PixelError, HeaderError, *UNPACK_ERRORS):
+            continue
+        if stored is None:
+            voxels.put(k, raw, piece.form)
+            stored = raw.astype(np.float64) * piece.form.slope + piece.form.intercept if len(copies) > 1 else raw
+        elif not np.array_equal(stored, raw.astype(np.float64) * piece.form.slope + piece.form.intercept):
+            raise GeometryError(_conflict(whole[0], piece))
+        whole.append(piece)
+    return whole
+
+
+def _conflict(one: Slice, other: Slice) -> str:
+    a, b = one.header.dataset, other.header.dataset
+    apart = [keyword for keyword in PHASE_KEYWORDS if text(a, keyword) != text(b, keyword)]
+    clue = f" (they differ in {', '.join(apart)})" if apart else ""
+    where = f"instances {one.instance} and {other.instance}" if one.instance != other.instance else "two slices"
+    return (
+        f"Different pixels lie at one position, in {where}{clue}: likely two phases or reconstructions in one "
+        "series; give one of them in a folder of its own."
+    )
+
+
+def _without(
+    found: Stack, skipped: list[Skipped], kept: list[list[Slice]], lost: list[int], hu: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], Geometry, list[str]]:
+    """The volume without slices that turned out damaged, which is possible only at its ends."""
+    if not kept:
+        raise UnreadableError(f"No slice of the series can be decoded: {_names(found.skipped)}; get the files again.")
+    fault = lost_inside(found.positions, lost)
+    if fault:
+        raise GeometryError(fault)
+    start = next(k for k in range(len(found.positions)) if k not in set(lost))
+    stacking = restack(found, kept, sum(file.may_be_slice for file in skipped))
+    if stacking.geometry is None:
+        raise GeometryError(" ".join(stacking.faults))
+    old = set(found.stacking.warnings) if found.stacking else set()
+    odd = [*stacking.warnings, *(sentence for sentence in found.warnings if sentence not in old)]
+    odd.append(f"{len(lost)} slice(s) at the ends of the series cannot be decoded and are left out.")
+    return hu[start : start + len(kept)], stacking.geometry, odd
+
+
+def _provenance(found: Stack, slices: list[Slice], warnings: list[str], skipped: int) -> Provenance:
+    first = slices[0].header.dataset
+    paddings = {padding_hu(piece.header.dataset, piece.form) for piece in slices if piece.form is not None}
+    padding = paddings.pop() if len(paddings) == 1 else None
+    if paddings:
+        warnings.append("The value that marks padding differs between slices, so it is not restored in the output.")
+    if padding is not None and WINDOW_MIN_HU <= padding <= CT_MAX_HU:
+        padding = None
+    syntaxes = sorted({piece.header.transfer_syntax.name for piece in slices})
+    return Provenance(
+        format="dicom",
+        file_axes=(2, 1, 0),
+        padding_hu=padding,
+        warnings=tuple(warnings),
+        headers=tuple(piece.header.dataset for piece in slices),
+        details={
+            "series_uid": found.uid,
+            "slices": len(slices),
+            "skipped": skipped,
+            "modality": "CT",
+            "manufacturer": printable(text(first, "Manufacturer")),
+            "kernel": printable(text(first, "ConvolutionKernel")),
+            "transfer_syntaxes": [printable(name, 100) for name in syntaxes],
+            "lossy": text(first, "LossyImageCompression") == "01",
+        },
+    )
