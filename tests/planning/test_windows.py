@@ -48,7 +48,7 @@ def test_laws_of_every_plan(
             assert span.pad >= 0
             assert 0 <= span.out_start < span.out_stop <= thin_extent
             given_by_network = (span.extent - 1) * factor + 1 if axis == 0 else span.extent
-            assert 0 <= span.trim
+            assert span.trim >= 0
             assert span.kept.stop <= given_by_network
             scale = factor if axis == 0 else 1
             # Thick slice k on thin slice factor * k, a pixel on itself: there is no other shift.
@@ -165,9 +165,9 @@ def test_overlap_stays_within_its_budgets(plane: int, depth: int) -> None:
     deep, high, wide = plan.largest
     assert deep * high * wide * window.working_bytes <= 1 << 30
     rows = max(span.out_stop - span.out_start for span in plan.depths)
-    assert rows * plane * plane * 4 <= (256 << 20) + plane * plane * 4  # the last row has one slice more
+    assert rows * plane * plane * 4 <= (384 << 20) + plane * plane * 4  # the last row has one slice more
     read = sum(w.shape[0] * w.shape[1] * w.shape[2] for w in plan.windows)
-    assert read <= 2.2 * depth * plane * plane
+    assert read <= 2.2 * max(depth, window.min_depth) * plane * plane
 
 
 def test_a_window_that_holds_the_volume_is_the_only_one() -> None:

@@ -78,7 +78,7 @@ def eligibility(
         chosen = _rounded_half_up(thick_mm / spacing_mm)
         asked = f"a target of {spacing_mm:g} mm (factor {chosen})"
     else:
-        if isinstance(factor, bool) or int(factor) != factor:
+        if isinstance(factor, bool) or not math.isfinite(factor) or int(factor) != factor:
             raise UsageError(f"The factor must be a whole number, not {factor}.")
         chosen = int(factor)
         asked = f"factor {chosen}"

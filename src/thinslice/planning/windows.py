@@ -12,7 +12,7 @@ Source: `released` follows the published code, `paper` section 3 of the paper; `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
@@ -36,10 +36,13 @@ ALIGNMENT = 8
 TILE_SLACK = 1.25
 """A window in `overlap` may be this much larger than the preferred tile if that saves tiles."""
 
+TILE_HALVINGS = 2
+"""How often `overlap` may halve the preferred tile to fit more slices into a window."""
+
 WORKING_BUDGET_BYTES = 1 << 30
 """Aim for the network's working memory in one window of `overlap`."""
 
-BUFFER_BUDGET_BYTES = 256 << 20
+BUFFER_BUDGET_BYTES = 384 << 20
 """Aim for the float32 buffer of thin slices that one row of windows in `overlap` fills."""
 
 
@@ -201,12 +204,8 @@ def plan_windows(
         raise ShapeError("A network that takes a single thick slice cannot be run in windows; it needs two or more.")
     depth, height, width = shape
     if name == "overlap":
-        heights = _overlap_plane(height, window.tile[0], window.halo[1])
-        widths = _overlap_plane(width, window.tile[1], window.halo[2])
-        pixels = max(s.extent for s in heights) * max(s.extent for s in widths)
-        fed = int(working_budget / max(1.0, window.working_bytes * pixels))
-        core = min(fed - 2 * window.halo[0], int(buffer_budget / (4 * factor * height * width)))
-        return WindowPlan(name, factor, shape, "replace", _overlap_depth(depth, factor, window, core), heights, widths)
+        cuts = _overlap_cuts(shape, factor, window, working_budget, buffer_budget)
+        return WindowPlan(name, factor, shape, "replace", *min(cuts, key=_fed_voxels))
     fed = max(PUBLISHED_DEPTH, window.min_depth) if window.depth is None else window.depth
     cut = _released_depth if name == "released" else _paper_depth
     overwrite = name == "released"
@@ -227,6 +226,9 @@ def _coverage(spans: tuple[Span, ...], extent: int) -> npt.NDArray[np.intp]:
         counts[span.out] += 1
     return counts
 
+
+Cut = tuple[tuple[Span, ...], tuple[Span, ...], tuple[Span, ...]]
+"""The spans along depth, height and width."""
 
 Kept = list[tuple[int, int, int]]
 """Per window along depth: the first thick slice, and the thin slices [start, stop) it gives."""
@@ -263,6 +265,28 @@ def _published_plane(extent: int, tile: int, *, overwrite: bool) -> tuple[Span, 
     starts = [*range(0, extent - tile, tile), extent - tile]
     stops = [*starts[1:], extent] if overwrite else [start + tile for start in starts]
     return tuple(Span(start, start + tile, 0, start, stop, 0) for start, stop in zip(starts, stops, strict=True))
+
+
+def _overlap_cuts(
+    shape: tuple[int, int, int], factor: int, window: ModelWindow, working_budget: int, buffer_budget: int
+) -> Iterator[Cut]:
+    """Ways to cut within the budgets: large tiles with few slices each, or smaller tiles with more.
+
+    Which one reads the least twice depends on the halo and the volume.
+    """
+    depth, height, width = shape
+    longest = buffer_budget // (4 * factor * height * width)
+    for halving in range(TILE_HALVINGS + 1):
+        heights = _overlap_plane(height, window.tile[0] >> halving, window.halo[1])
+        widths = _overlap_plane(width, window.tile[1] >> halving, window.halo[2])
+        pixels = max(span.extent for span in heights) * max(span.extent for span in widths)
+        fed = int(working_budget / max(1.0, window.working_bytes * pixels))
+        core = min(fed - 2 * window.halo[0], longest)
+        yield _overlap_depth(depth, factor, window, core), heights, widths
+
+
+def _fed_voxels(cut: Cut) -> int:
+    return math.prod(sum(span.extent for span in axis) for axis in cut)
 
 
 def _overlap_depth(depth: int, factor: int, window: ModelWindow, core: int) -> tuple[Span, ...]:
