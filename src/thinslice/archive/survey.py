@@ -26,6 +26,7 @@ class SurveyedSeries:
         factor: the one that reaches 1 mm; None when not eligible.
         reasons: sentences that say why it cannot be upscaled; empty when it can.
         warnings: sentences on what is odd.
+        skipped: "name: reason" of files beside it that were left out.
     """
 
     series_uid: str | None
@@ -36,6 +37,7 @@ class SurveyedSeries:
     factor: int | None
     reasons: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def eligible(self) -> bool:
@@ -54,6 +56,7 @@ class SurveyedSeries:
             "reasons": list(self.reasons),
             "factor": self.factor,
             "warnings": list(self.warnings),
+            "skipped": list(self.skipped),
         }
 
 
@@ -67,25 +70,31 @@ def survey(path: Path) -> list[SurveyedSeries]:
         UnreadableError: nothing there, or nothing that we read; check the path.
         MissingExtraError: NRRD or MetaImage without the itk extra.
     """
-    from thinslice.io.dicom_read import scan
     from thinslice.io.files import sniff
 
     if not path.exists():
         raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
-    if path.is_dir() or sniff(path) in ("dicom", "zip"):
-        found = [_surveyed(report) for report in scan(path)]
-        # A folder of NIfTI files is as good a thing to ask about as a folder of DICOM files.
-        found += _volumes_in(path) if path.is_dir() else []
-    else:
-        found = [_surveyed_file(path)]
-    if not found:
-        raise UnreadableError(f"No image series was found in {path.name!r}; check the path.")
-    return found
+    if path.is_dir():
+        return _in_folder(path)
+    if sniff(path) in ("dicom", "zip"):
+        from thinslice.io.dicom_read import scan
+
+        return [_surveyed(report) for report in scan(path)]
+    return [_surveyed_file(path)]
 
 
-def _volumes_in(folder: Path) -> list[SurveyedSeries]:
-    names = sorted(entry for entry in folder.iterdir() if entry.name.lower().endswith((".nii", ".nii.gz")))
-    return [_surveyed_file(path) for path in names]
+def _in_folder(folder: Path) -> list[SurveyedSeries]:
+    """The DICOM series of a folder, then the NIfTI files that lie in it."""
+    from thinslice.io.dicom_read import scan
+
+    files = sorted(entry for entry in folder.iterdir() if entry.name.lower().endswith((".nii", ".nii.gz")))
+    try:
+        reports = scan(folder)
+    except UnreadableError:
+        if not files:
+            raise
+        reports = []
+    return [*map(_surveyed, reports), *map(_surveyed_file, files)]
 
 
 def _surveyed(report: SeriesReport) -> SurveyedSeries:
@@ -99,6 +108,7 @@ def _surveyed(report: SeriesReport) -> SurveyedSeries:
         factor=factor,
         reasons=(*report.reasons, *reasons),
         warnings=report.warnings,
+        skipped=report.skipped,
     )
 
 

@@ -26,7 +26,7 @@ def inspect(
     thinslice inspect chest.nii.gz --json
 
     JSON: a list of series, each with series_uid, kind, slices, spacing_mm (depth, height, width), thickness_mm,
-    eligible, reasons (why not), factor (to reach 1 mm) and warnings.
+    eligible, reasons (why not), factor (to reach 1 mm), warnings and skipped (files left out).
     """
     from thinslice.archive.survey import survey
 
@@ -41,6 +41,8 @@ def inspect(
     for series in found:
         for sentence in series.warnings:
             console.warn(f"{series.series_uid or series.kind}: {sentence}")
+    for name in dict.fromkeys(name for series in found for name in series.skipped):
+        console.warn(f"left out: {name}")
 
 
 def _line(series: dict[str, Any]) -> str:
