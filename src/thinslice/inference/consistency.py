@@ -79,6 +79,7 @@ class ConsistencyMeter:
         inside = np.asarray((thick > WINDOW_MIN_HU) & (thick < WINDOW_MAX_HU))
         if self._padding_hu is not None:
             inside &= np.asarray(thick != self._padding_hu)
-        difference = (made - thick)[inside].astype(np.float64)
-        self._squares += float(np.dot(difference, difference))
-        self._voxels += difference.size
+        difference = made - thick.astype(np.float32)
+        difference *= inside
+        self._squares += float(np.square(difference, dtype=np.float64).sum())
+        self._voxels += int(np.count_nonzero(inside))

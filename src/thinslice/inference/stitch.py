@@ -66,14 +66,16 @@ def stitch(
     counts.total = len(plan.windows)
     rows = [list(row) for _, row in groupby(plan.windows, key=lambda window: window.depth)]
     weights = _weights(plan)
-    buffer = np.zeros((0, *plan.thin_shape[1:]), dtype=np.float32)
+    buffer = np.empty((0, *plan.thin_shape[1:]), dtype=np.float32)
     base = 0
     for position, row in enumerate(rows):
         depth = row[0].depth
         unit = network_input(thick[depth.start : depth.stop], padding_hu)
         # The buffer grows to the end of what this row gives; what earlier rows left unfinished comes first.
-        grown = np.zeros((depth.out_stop - base, *plan.thin_shape[1:]), dtype=np.float32)
+        grown = np.empty((depth.out_stop - base, *plan.thin_shape[1:]), dtype=np.float32)
         grown[: len(buffer)] = buffer
+        if plan.blend == "average":
+            grown[len(buffer) :] = 0.0
         buffer = grown
         for windows in _passes(row, batch, lambda window: skip_air and _is_air(unit, window)):  # noqa: B023
             tiles = np.stack([_tile(unit, window) for window in windows])[:, None]
@@ -97,11 +99,12 @@ def stitch(
             if progress is not None:
                 progress(counts.done, counts.total)
         finished = rows[position + 1][0].depth.out_start if position + 1 < len(rows) else depth.out_stop
-        slab, buffer = buffer[: finished - base], buffer[finished - base :]
-        if weights is not None:
-            in_depth, in_plane = weights
-            slab = slab / (in_depth[base:finished, None, None] * in_plane)
-        yield base, to_hu(np.clip(slab, 0.0, 1.0))
+        slab, buffer = buffer[: finished - base], buffer[finished - base :].copy()
+        for index, thin in enumerate(slab, start=base):  # slice by slice, as memory for temporaries costs time
+            if weights is not None:
+                thin /= weights[0][index] * weights[1]
+            thin[...] = to_hu(np.clip(thin, 0.0, 1.0, out=thin))
+        yield base, slab
         base = finished
 
 

@@ -32,6 +32,7 @@ from thinslice.planning import (
     estimate_memory,
     plan_windows,
     profile_warning,
+    relative_thickness,
     slice_profile,
 )
 from thinslice.profile import SliceProfile
@@ -304,7 +305,7 @@ class SlabStream:
                 "plan": self.plan_name,
                 "spacing_mm": round(self.geometry.spacing_mm[0], 6),
                 "profile": self.profile.name,
-                "profile_width": round(self.profile.width, 4),
+                "profile_width": round(relative_thickness(self._volume.geometry), 4),
                 "backend": self.backend,
                 # Sums are ordered otherwise there, so a voxel in a few thousand may round to the other side.
                 "device": self.device.partition(":")[0],

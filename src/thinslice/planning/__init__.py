@@ -14,6 +14,7 @@ from thinslice.planning.eligibility import (
     choose_factor,
     eligibility,
     profile_warning,
+    relative_thickness,
     slice_profile,
 )
 from thinslice.planning.memory import MemoryEstimate, estimate_memory
@@ -41,5 +42,6 @@ __all__ = [
     "estimate_memory",
     "plan_windows",
     "profile_warning",
+    "relative_thickness",
     "slice_profile",
 ]

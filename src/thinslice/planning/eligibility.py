@@ -116,11 +116,23 @@ def choose_factor(
     return verdict.factor
 
 
-def slice_profile(geometry: Geometry, factor: int) -> SliceProfile:
-    """How the thick slices weigh the thin ones: a box as wide as a slice is thick.
+def relative_thickness(geometry: Geometry) -> float:
+    """Slice thickness over slice distance: 1 for contiguous slices, above 1 for overlap, below 1 for gaps.
 
     A thickness that is unknown, within 1 % of the slice distance or not believable (`MAX_WIDTH`) counts as equal to
     the distance.
+
+    >>> relative_thickness(Geometry((9, 8, 8), (2.5, 0.7, 0.7), thickness_mm=5.0))
+    2.0
+    """
+    if geometry.thickness_mm is None:
+        return 1.0
+    relative = geometry.thickness_mm / geometry.spacing_mm[0]
+    return 1.0 if abs(relative - 1.0) <= WIDTH_TOLERANCE or relative > MAX_WIDTH else relative
+
+
+def slice_profile(geometry: Geometry, factor: int) -> SliceProfile:
+    """How the thick slices weigh the thin ones: a box as wide as a slice is thick (`relative_thickness`).
 
     >>> profile = slice_profile(Geometry((9, 8, 8), (2.5, 0.7, 0.7), thickness_mm=5.0), 3)
     >>> [round(weight * 12) for weight in profile.weights]  # twelfths
@@ -128,7 +140,7 @@ def slice_profile(geometry: Geometry, factor: int) -> SliceProfile:
     """
     from thinslice.profile import SliceProfile  # it needs scipy, planning itself does not
 
-    return SliceProfile.mean(factor, width=_width(geometry))
+    return SliceProfile.mean(factor, width=relative_thickness(geometry))
 
 
 def profile_warning(geometry: Geometry) -> str | None:
@@ -141,7 +153,7 @@ def profile_warning(geometry: Geometry) -> str | None:
         return None
     told, distance = geometry.thickness_mm, geometry.spacing_mm[0]
     start = f"Slices {told:.4g} mm thick lie {distance:.4g} mm apart, "
-    width = _width(geometry)
+    width = relative_thickness(geometry)
     if width > 1.0:
         return start + "so they overlap; their true profile is used."
     if width < 1.0:
@@ -149,13 +161,6 @@ def profile_warning(geometry: Geometry) -> str | None:
     if told / distance > MAX_WIDTH:
         return start + "which is not plausible; they are taken as contiguous."
     return None
-
-
-def _width(geometry: Geometry) -> float:
-    if geometry.thickness_mm is None:
-        return 1.0
-    width = geometry.thickness_mm / geometry.spacing_mm[0]
-    return 1.0 if abs(width - 1.0) <= WIDTH_TOLERANCE or width > MAX_WIDTH else width
 
 
 def _rounded_half_up(ratio: float) -> int:
