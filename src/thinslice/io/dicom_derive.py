@@ -34,6 +34,15 @@ from thinslice.volume import Derivation, Provenance
 COSINE_TOLERANCE = 1e-4
 """Direction cosines that agree this closely are copied as the source wrote them."""
 
+OWN_KEYWORDS = (
+    "SOPInstanceUID",
+    "SourceImageSequence",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "SliceLocation",
+)
+"""Attributes in which every thin slice differs from its neighbours, by tag."""
+
 PIXEL_SPACING_TOLERANCE_MM = 1e-5
 """Pixel spacings that agree this closely are copied as the source wrote them."""
 
@@ -83,15 +92,13 @@ class DerivedSeries:
         self.encoding = PixelEncoding() if encoding is None else encoding
         self._headers: tuple[Dataset, ...] = provenance.headers
         self._derivation: Derivation = provenance.derivation
-        self._current: tuple[int, Dataset] | None = None
         with warnings.catch_warnings():
             # pydicom's warnings quote the odd value, which may identify the patient.
             warnings.simplefilter("ignore")
             self._instances = [instance_of(header) for header in self._headers]
             self.line = SourceLine(geometry, self._headers, self._derivation.factor)
             self._source_identity = self._identify_source()
-            self._identity = self._identify_series()
-            self.series_uid = derived_uid("series", self._identity)
+            self.series_uid = derived_uid("series", self._identify_series())
             zone = value_of(self._headers[0], "TimezoneOffsetFromUTC")
             self._shared = self._shared_attributes(now or derivation_time(zone))
 
@@ -113,46 +120,54 @@ class DerivedSeries:
         """
         if not 0 <= slice_index < len(self):
             raise OutputError(f"Thin slice {slice_index} is outside the series of {len(self)}; report this.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # see __init__
-            return self._header(slice_index)
-
-    def _header(self, slice_index: int) -> Dataset:
-        pair = self.line.sources(slice_index)
         header = Dataset()
-        header.update(self._base(pair.nearest))
-        header.SOPInstanceUID = derived_uid("image", slice_index, self._identity)
-        header.InstanceNumber = self.line.instance_number(slice_index)
-        header.ImagePositionPatient = list(self.line.position(slice_index))
-        header.SliceLocation = self.line.location(slice_index)
+        header.update(self.common(self.line.sources(slice_index).nearest))
+        header.update(self.own(slice_index))
+        header.file_meta = self.file_meta(slice_index)
+        return header
+
+    def file_meta(self, slice_index: int) -> FileMetaDataset:
+        """The file meta information of one thin slice."""
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = self._instance_uid(slice_index)
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        return meta
+
+    def own(self, slice_index: int) -> Dataset:
+        """The attributes of `OWN_KEYWORDS`: those in which every thin slice differs from its neighbours."""
+        own = Dataset()
+        own.SOPInstanceUID = self._instance_uid(slice_index)
+        own.InstanceNumber = self.line.instance_number(slice_index)
+        own.ImagePositionPatient = list(self.line.position(slice_index))
+        own.SliceLocation = self.line.location(slice_index)
+        pair = self.line.sources(slice_index)
         # A dict, since frames of one multi-frame source share their UID.
         instances = dict.fromkeys(self._instances[index] for index in (pair.lower, pair.upper))
         references = [source_reference(kind, uid) for kind, uid in instances if uid is not None]
         if references:
-            header.SourceImageSequence = Sequence(references)
-        header.file_meta = FileMetaDataset()
-        header.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
-        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        return header
+            own.SourceImageSequence = Sequence(references)
+        return own
 
-    def _base(self, index: int) -> Dataset:
-        """What the thin slices nearest to one thick slice share; slices come in order, so the last one is kept."""
-        if self._current is not None and self._current[0] == index:
-            return self._current[1]
-        source = self._headers[index]
-        base = kept_attributes(source)
-        earlier = list(value_of(base, "ContributingEquipmentSequence", ()))
-        base.update(self._shared)
-        base.ContributingEquipmentSequence = Sequence([*earlier, *self._shared.ContributingEquipmentSequence])
-        base.ImageOrientationPatient = self._orientation(source)
-        spacing = self._pixel_spacing(source)
-        if spacing is not None:
-            base.PixelSpacing = spacing
-        if not self.line.followed and "GantryDetectorTilt" in base:
-            del base.GantryDetectorTilt  # reading may have sheared the slices upright
-        self._current = (index, base)
-        return base
+    def common(self, thick_index: int) -> Dataset:
+        """What the thin slices nearest to one thick slice share: all but their own attributes and pixels."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # see __init__
+            source = self._headers[thick_index]
+            common = kept_attributes(source)
+            earlier = list(value_of(common, "ContributingEquipmentSequence", ()))
+            common.update(self._shared)
+            common.ContributingEquipmentSequence = Sequence([*earlier, *self._shared.ContributingEquipmentSequence])
+            common.ImageOrientationPatient = self._orientation(source)
+            spacing = self._pixel_spacing(source)
+            if spacing is not None:
+                common.PixelSpacing = spacing
+            if not self.line.followed and "GantryDetectorTilt" in common:
+                del common.GantryDetectorTilt  # reading may have sheared the slices upright
+        return common
+
+    def _instance_uid(self, slice_index: int) -> UID:
+        return derived_uid("image", slice_index, str(self.series_uid))
 
     def _orientation(self, source: Dataset) -> list[str]:
         """ImageOrientationPatient: as written, unless reading turned the grid."""

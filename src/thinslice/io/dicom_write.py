@@ -7,20 +7,25 @@ patient and hold nothing of the input.
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import dcmwrite
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset, write_file_meta_info
 
 from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.atomic import atomic_directory, output_errors
-from thinslice.io.dicom_derive import DerivedSeries
+from thinslice.io.dicom_derive import OWN_KEYWORDS, DerivedSeries
 from thinslice.io.dicom_encoding import choose_encoding
 from thinslice.io.resources import require_disk
 from thinslice.volume import Provenance
@@ -28,6 +33,54 @@ from thinslice.volume import Provenance
 _OUR_FILE = re.compile(r"thin_\d{4,}\.dcm")
 _HEADER_BYTES = 16_384
 """What a header may take on disk, for the estimate made before the start."""
+_PREAMBLE = b"\0" * 128 + b"DICM"
+_OWN_TAGS = sorted(tag for tag in map(tag_for_keyword, OWN_KEYWORDS) if tag is not None)
+_PIXEL_DATA = struct.pack("<HH2sH", 0x7FE0, 0x0010, b"OW", 0)
+
+
+class HeaderEncoder:
+    """Encodes the headers of a derived series, and what neighbouring slices share only once.
+
+    Attributes:
+        series: the series.
+    """
+
+    def __init__(self, series: DerivedSeries) -> None:
+        self.series = series
+        self._thick_index: int | None = None
+        self._segments: list[bytes] = []
+        self._charset: Any = None
+
+    def encode(self, slice_index: int) -> bytes:
+        """A DICOM file of one thin slice up to its pixels: preamble (zeros), file meta and dataset.
+
+        Args:
+            slice_index: in depth order, from 0; consecutive ones are fastest.
+        """
+        with warnings.catch_warnings():
+            # pydicom's warnings quote the odd value, which may identify the patient.
+            warnings.simplefilter("ignore")
+            self._encode_common(self.series.line.sources(slice_index).nearest)
+            meta = _explicit_buffer()
+            write_file_meta_info(meta, self.series.file_meta(slice_index), enforce_standard=True)
+            own = self.series.own(slice_index)
+            parts = [_PREAMBLE, meta.getvalue()]
+            for segment, tag in zip(self._segments, [*_OWN_TAGS, None], strict=True):
+                parts.append(segment)
+                if tag is not None and tag in own:
+                    parts.append(_encode(own[tag : tag + 1], self._charset))
+            return b"".join(parts)
+
+    def _encode_common(self, thick_index: int) -> None:
+        """Encode what the slices around a thick one share, cut at the places of their own elements."""
+        if self._thick_index == thick_index:
+            return
+        common = self.series.common(thick_index)
+        self._charset = common.get("SpecificCharacterSet", "iso8859")
+        edges = [0, *_OWN_TAGS, 0x7FE00010]
+        # A Dataset is sliced by tag.
+        self._segments = [_encode(common[first:last], self._charset) for first, last in pairwise(edges)]
+        self._thick_index = thick_index
 
 
 class DicomSlabWriter:
@@ -40,6 +93,9 @@ class DicomSlabWriter:
         hu_range: the lowest and highest HU that will come, inclusive. Signed 16 bits hold HU as they are where that
             is enough, else with a slope and intercept; see `choose_encoding` for the precision.
         overwrite: replace a folder of such a series.
+
+    Attributes:
+        series: the headers that will be written.
 
     Raises:
         OutputError: the source has no DICOM headers (a NIfTI has no patient or study), or the folder cannot be
@@ -61,6 +117,7 @@ class DicomSlabWriter:
     ) -> None:
         encoding = choose_encoding(hu_range, provenance.padding_hu)
         self.series = DerivedSeries(geometry, provenance, encoding)
+        self._encoder = HeaderEncoder(self.series)
         self._path = Path(path)
         self._overwrite = overwrite
         self._stack = ExitStack()
@@ -87,12 +144,12 @@ class DicomSlabWriter:
             ResourceError: the disk is full; free some space.
         """
         if self._folder is None:
-            raise OutputError("Slices can only be written inside the writer's with block.")
+            raise OutputError("Slices can only be written inside the writer's with block; report this.")
         depth, height, width = self.series.geometry.shape
         if hu.ndim != 3 or hu.shape[1:] != (height, width) or self._written + len(hu) > depth:
             raise OutputError(
                 f"A slab of shape {hu.shape} after {self._written} slices does not fit the grid "
-                f"{self.series.geometry.shape}."
+                f"{self.series.geometry.shape}; report this."
             )
         if not np.issubdtype(hu.dtype, np.integer) and not np.isfinite(hu).all():
             raise OutputError(
@@ -100,21 +157,13 @@ class DicomSlabWriter:
                 "try another model or device."
             )
         for plane in hu:
-            self._write_slice(plane)
-
-    def _write_slice(self, plane: npt.NDArray[Any]) -> None:
-        if self._folder is None:
-            raise OutputError("Slices can only be written inside the writer's with block.")
-        header = self.series.header(self._written)
-        pixels = np.ascontiguousarray(self.series.encoding.encode(plane), dtype="<i2")
-        data = pixels.tobytes()
-        header.add_new("PixelData", "OW", data if len(data) % 2 == 0 else data + b"\0")
-        name = f"thin_{self.series.line.instance_number(self._written):04d}.dcm"
-        with output_errors(self._folder), warnings.catch_warnings():
-            # pydicom's warnings quote the odd value, which may identify the patient.
-            warnings.simplefilter("ignore")
-            dcmwrite(self._folder / name, header, enforce_file_format=True)
-        self._written += 1
+            pixels = np.ascontiguousarray(self.series.encoding.encode(plane), dtype="<i2").data
+            name = f"thin_{self.series.line.instance_number(self._written):04d}.dcm"
+            header = self._encoder.encode(self._written)
+            with output_errors(self._folder), (self._folder / name).open("xb") as file:
+                file.write(header + _PIXEL_DATA + struct.pack("<I", pixels.nbytes))
+                file.write(pixels)
+            self._written += 1
 
     def __exit__(
         self,
@@ -126,7 +175,7 @@ class DicomSlabWriter:
         self._folder = None
         if error is None and self._written != len(self.series):
             error = OutputError(
-                f"Only {self._written} of {len(self.series)} thin slices came; the series was not written."
+                f"Only {self._written} of {len(self.series)} thin slices came, so nothing was written; report this."
             )
             self._stack.__exit__(type(error), error, None)
             raise error
@@ -141,3 +190,16 @@ def _refuse_foreign_files(path: Path) -> None:
                 f"{path.name!r} holds files that are not of an earlier thin series, and overwriting would delete them; "
                 "choose another folder."
             )
+
+
+def _encode(dataset: Dataset, charset: Any) -> bytes:
+    """The elements of a dataset in Explicit VR Little Endian, text in the character set of the whole file."""
+    buffer = _explicit_buffer()
+    write_dataset(buffer, dataset, charset)
+    return buffer.getvalue()
+
+
+def _explicit_buffer() -> DicomBytesIO:
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    return buffer
