@@ -142,7 +142,7 @@ class _Machine:
             "refused and nothing in it was run."
         )
 
-    def step(self, instruction: str, argument: Any) -> None:  # noqa: PLR0912 - one arm per instruction
+    def step(self, instruction: str, argument: Any) -> None:
         """Carry out one instruction."""
         stack = self.stack
         if instruction in _LITERALS:
@@ -277,7 +277,7 @@ class _Machine:
         match function.name, arguments:
             case "collections OrderedDict", ():
                 return OrderedDict()
-            case ("__builtin__ set" | "builtins set"), (list(values),):
+            case (("__builtin__ set" | "builtins set"), (list(values),)):
                 return set(self._keys(values))
             case "torch._utils _rebuild_tensor_v2", (Storage() as storage, int(offset), tuple(size), tuple(stride), *_):
                 if not all(type(number) is int for number in (offset, *size, *stride)):

@@ -165,8 +165,9 @@ class Perceptron(nn.Module):
         # time and no array of hidden features for the whole plane.
         rows = x.reshape(-1, x.shape[-1])
         result = torch.empty_like(rows)
-        for some, place in zip(rows.split(CACHED_POSITIONS), result.split(CACHED_POSITIONS), strict=True):
-            place.copy_(self.contract(F.gelu(self.expand(some))))
+        for start in range(0, len(rows), CACHED_POSITIONS):
+            some = slice(start, start + CACHED_POSITIONS)
+            result[some] = self.contract(F.gelu(self.expand(rows[some])))
         return result.view(x.shape)
 
 
@@ -203,8 +204,9 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, height, width, channels), and so is the result."""
-        x = x + self.stochastic_depth(self.attend(self.attention_norm(x)))
-        return x + self.stochastic_depth(self.mlp(self.mlp_norm(x)))
+        attended: torch.Tensor = x + self.stochastic_depth(self.attend(self.attention_norm(x)))
+        result: torch.Tensor = attended + self.stochastic_depth(self.mlp(self.mlp_norm(attended)))
+        return result
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """Attention inside every window of the plane; x: (batch, height, width, channels), and so is the result."""
@@ -215,18 +217,16 @@ class SwinBlock(nn.Module):
         )
 
     def _attend_region(self, x: torch.Tensor, row: Run, column: Run) -> torch.Tensor:
-        """Attention in a region of the plane whose windows have one size: (batch, region height, region width, channels)."""
+        """Attention in a part of the plane whose windows have one size: (batch, its height, its width, channels)."""
         region = x[:, row.start : row.stop, column.start : column.stop]
         extents = {"wh": row.window, "ww": column.window}
         windows = rearrange(region, "b (h wh) (w ww) c -> (b h w) (wh ww) c", **extents)
         mixed = self.attention(windows, self.attention.bias(row.window, column.window))
-        return rearrange(
-            mixed,
-            "(b h w) (wh ww) c -> b (h wh) (w ww) c",
-            b=len(x),
-            h=region.shape[1] // row.window,
-            **extents,
+        count = region.shape[1] // row.window
+        put_back: torch.Tensor = rearrange(
+            mixed, "(b h w) (wh ww) c -> b (h wh) (w ww) c", b=len(x), h=count, **extents
         )
+        return put_back
 
     def cuts(self, height: int, width: int) -> tuple[list[Run], list[Run]]:
         """The windows along either axis of a plane.
@@ -240,7 +240,7 @@ class SwinBlock(nn.Module):
 
 def _is_traced() -> bool:
     """Whether a graph is being recorded, into which a loop over positions would be unrolled."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _joined(parts: list[torch.Tensor], axis: int) -> torch.Tensor:

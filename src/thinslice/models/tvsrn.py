@@ -40,6 +40,12 @@ folds; planes are padded to a multiple of it."""
 GROUP_BLOCKS = 4
 """Swin blocks in a residual group of the decoder."""
 
+VIEWS = {
+    "sagittal": ("b h (g fold) t f", "(b g) t h (f fold)"),
+    "coronal": ("b (g fold) w t f", "(b g) t w (f fold)"),
+}
+"""Tokens of the volume, and the same tokens as planes along z whose features hold the neighbours across the plane."""
+
 WORKING_COPIES = 16
 """Arrays of the size of all tokens alive at the peak of a forward pass without gradients, measured."""
 
@@ -157,7 +163,8 @@ class PatchEmbedding(nn.Module):
         """(batch, 1, slice, height, width) to (batch, height, width, slice, feature)."""
         sides = {"p": PLANE_WINDOW, "q": PLANE_WINDOW}
         patches = self.linear(rearrange(x, "b 1 d (h p) (w q) -> b h w (d p q)", **sides))
-        return rearrange(patches, "b h w (d f p q) -> b (h p) (w q) d f", d=self.depth, **sides)
+        voxels: torch.Tensor = rearrange(patches, "b h w (d f p q) -> b (h p) (w q) d f", d=self.depth, **sides)
+        return voxels
 
 
 class ReleasedHead(nn.Module):
@@ -237,11 +244,13 @@ class TVSRN(ThroughPlaneModel):
         thick = self.encode(self.embedding(reflect_to_multiple(x, PLANE_WINDOW)))
         tokens = self.insert_mask_tokens(thick) + self.position_code
         thin = self.head(tokens + self.decode_in_plane(self.attend_through_plane(tokens)))
-        return rearrange(thin, "b h w t 1 -> b 1 t h w")[..., :height, :width]
+        result: torch.Tensor = rearrange(thin, "b h w t 1 -> b 1 t h w")[..., :height, :width]
+        return result
 
     def encode(self, thick: torch.Tensor) -> torch.Tensor:
         """Attention inside the plane; thick: (batch, height, width, slice, feature), and so is the result."""
-        return thick + self.encoder(thick.flatten(3)).view_as(thick)
+        encoded: torch.Tensor = self.encoder(thick.flatten(3))
+        return thick + encoded.view_as(thick)
 
     def insert_mask_tokens(self, thick: torch.Tensor) -> torch.Tensor:
         """Thick slice k on thin slice factor * k, mask tokens between; both (batch, height, width, slice, feature)."""
@@ -256,18 +265,16 @@ class TVSRN(ThroughPlaneModel):
         """
         if self.through_plane is None:
             return tokens
-        fold = PLANE_WINDOW
-        sagittal = self.through_plane(rearrange(tokens, "b h (g fold) t f -> (b g) t h (f fold)", fold=fold))
-        coronal = self.through_plane(rearrange(tokens, "b (g fold) w t f -> (b g) t w (f fold)", fold=fold))
-        return (
-            tokens
-            + rearrange(sagittal, "(b g) t h (f fold) -> b h (g fold) t f", b=len(tokens), fold=fold)
-            + rearrange(coronal, "(b g) t w (f fold) -> b (g fold) w t f", b=len(tokens), fold=fold)
-        )
+        result = tokens
+        for volume, planes in VIEWS.values():
+            attended = self.through_plane(rearrange(tokens, f"{volume} -> {planes}", fold=PLANE_WINDOW))
+            result = result + rearrange(attended, f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW)
+        return result
 
     def decode_in_plane(self, tokens: torch.Tensor) -> torch.Tensor:
         """Attention inside the plane; tokens: (batch, height, width, slice, feature), and so is the result."""
-        return tokens + self.in_plane(tokens.flatten(3)).view_as(tokens)
+        decoded: torch.Tensor = self.in_plane(tokens.flatten(3))
+        return tokens + decoded.view_as(tokens)
 
 
 def _interleaving(config: TVSRNConfig) -> torch.Tensor:

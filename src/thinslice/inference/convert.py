@@ -1,0 +1,54 @@
+"""The authors' checkpoints made into one weights file that loads by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from thinslice.errors import UsageError
+from thinslice.io.atomic import atomic_file
+from thinslice.models import checkpoint, released
+
+SUFFIX = ".safetensors"
+
+
+def convert(
+    source: Path, destination: Path, *, name: str | None = None, overwrite: bool = False
+) -> checkpoint.CheckpointInfo:
+    """Convert a released TVSRN checkpoint, running nothing in it.
+
+    Args:
+        source: the authors' .pkl, or a safetensors file with the released names; left untouched.
+        destination: file to write, ending in .safetensors.
+        name: what the card calls the weights; None for "tvsrn-released".
+        overwrite: whether an existing destination is replaced.
+
+    Returns:
+        What the new file says about itself.
+
+    Raises:
+        CheckpointError: when the source is damaged, hostile, or of another network.
+        UsageError: when the destination is the source, or has another suffix.
+        OutputExistsError: when the destination exists and `overwrite` is False.
+    """
+    if destination.suffix.lower() != SUFFIX:
+        raise UsageError(f"{destination.name!r} must end in {SUFFIX}, the one format weights are written in.")
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise UsageError("The destination is the source itself; give another name for the converted weights.")
+    read = released.read_released(source)
+    model = released.build_released(read, source=source.name)
+    card = {
+        "name": name or released.ARCHITECTURE,
+        "origin": "converted from a released checkpoint",
+        "source_sha256": checkpoint.sha256(source),
+        "source_config": {key: read.config[key] for key in _KEPT if key in read.config},
+        "licences": "unknown: ask the authors of the checkpoint before passing it on",
+        "limits": f"takes {model.config.depth} thick slices and factor {model.config.factor} only; trained on chest CT "
+        "as far as the authors say; a research result, not for diagnosis",
+    }
+    with atomic_file(destination, overwrite=overwrite) as partial:
+        checkpoint.save(model, partial, architecture=released.ARCHITECTURE, card=card)
+    return checkpoint.inspect(destination)
+
+
+_KEPT = ("net_idx", "c_x", "c_y", "c_z", "ratio")
+"""Entries of the source's config that the card repeats; the others may be paths of the machine it was made on."""
