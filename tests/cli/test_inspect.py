@@ -1,0 +1,73 @@
+"""thinslice inspect: what is there, and what can be upscaled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import thinslice
+from command_line import Run, smooth_volume
+from dicom_factory import assert_no_canary, write_series
+
+KEYS = {"series_uid", "kind", "slices", "spacing_mm", "thickness_mm", "eligible", "reasons", "factor"}
+
+
+def test_json_lists_every_series(tmp_path: Path, run: Run) -> None:
+    write_series(tmp_path / "a", shape=(4, 16, 16), uid="1.2.3.1")
+    write_series(tmp_path / "b", shape=(4, 16, 16), spacing_mm=(1.0, 0.7, 0.7), uid="1.2.3.2")
+    write_series(tmp_path / "c", shape=(6, 16, 16), missing=[2], uid="1.2.3.3")
+    outcome = run("inspect", tmp_path, "--json")
+    assert outcome.code == 0, outcome.err
+    found = {series["series_uid"]: series for series in json.loads(outcome.out)}
+    assert found.keys() == {"1.2.3.1", "1.2.3.2", "1.2.3.3"}
+    assert all(series.keys() >= KEYS for series in found.values())
+    good, thin, gap = (found[f"1.2.3.{n}"] for n in (1, 2, 3))
+    assert (good["eligible"], good["factor"], good["reasons"], good["slices"]) == (True, 5, [], 4)
+    assert good["spacing_mm"] == [5.0, 0.7, 0.7] and good["thickness_mm"] == 5.0
+    assert (thin["eligible"], thin["factor"]) == (False, None) and "--spacing" in thin["reasons"][0]
+    assert (gap["eligible"], gap["factor"]) == (False, None) and "10" in gap["reasons"][0]
+    assert_no_canary(outcome.said)
+
+
+def test_lines_say_the_verdict(tmp_path: Path, run: Run) -> None:
+    write_series(tmp_path / "a", shape=(4, 16, 16), uid="1.2.3.1")
+    outcome = run("inspect", tmp_path)
+    assert outcome.code == 0
+    assert "1.2.3.1" in outcome.out and "4 slices" in outcome.out
+    assert "eligible, factor 5 reaches 1 mm" in outcome.out
+    assert_no_canary(outcome.said)
+
+
+def test_a_nifti_and_a_folder_of_them(tmp_path: Path, run: Run) -> None:
+    thinslice.write(smooth_volume(), tmp_path / "thick.nii.gz")
+    thinslice.write(smooth_volume(spacing_mm=0.9), tmp_path / "thin.nii")
+    (tmp_path / "broken.nii").write_bytes(b"nothing")
+    found = json.loads(run("inspect", tmp_path / "thick.nii.gz", "--json").out)
+    assert [(s["series_uid"], s["kind"], s["slices"], s["factor"]) for s in found] == [(None, "NIfTI", 5, 5)]
+    found = json.loads(run("inspect", tmp_path, "--json").out)
+    assert [series["eligible"] for series in found] == [False, True, False]
+
+
+def test_dicom_and_nifti_side_by_side(tmp_path: Path, run: Run) -> None:
+    write_series(tmp_path, shape=(4, 16, 16), uid="1.2.3.1")
+    thinslice.write(smooth_volume(), tmp_path / "thick.nii.gz")
+    found = json.loads(run("inspect", tmp_path, "--json").out)
+    assert [series["series_uid"] for series in found] == ["1.2.3.1", None]
+
+
+def test_nothing_there_is_3(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "readme.txt").write_text("hello")
+    for path in (tmp_path, tmp_path / "absent", tmp_path / "readme.txt"):
+        outcome = run("inspect", path)
+        assert outcome.code == 3 and outcome.out == ""
+        assert str(tmp_path) not in outcome.err
+
+
+def test_real_series(shared_dicom: Callable[[str], Path], run: Run) -> None:
+    outcome = run("inspect", shared_dicom("philips_tilt-18.5_with_localizer_and_sc"), "--json")
+    assert outcome.code == 0
+    by_kind = {series["kind"]: series for series in json.loads(outcome.out)}
+    assert by_kind.keys() == {"CT", "CT localizer", "secondary capture"}
+    assert not any(series["eligible"] for series in by_kind.values())
+    assert "tilt" in by_kind["CT"]["reasons"][0]

@@ -1,0 +1,147 @@
+"""Whatever happens inside a command becomes one sentence and the right exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import thinslice
+from command_line import Run
+from thinslice import errors
+
+EXIT_CODES = {
+    "ThinsliceError": 1,
+    "UsageError": 2,
+    "InputError": 3,
+    "UnreadableError": 3,
+    "MissingExtraError": 3,
+    "GeometryError": 3,
+    "SeriesChoiceError": 3,
+    "NotEligibleError": 3,
+    "ModelError": 4,
+    "ShapeError": 4,
+    "CheckpointError": 4,
+    "OutputError": 5,
+    "OutputExistsError": 5,
+    "ResourceError": 6,
+    "DeviceError": 7,
+    "PartlyDoneError": 8,
+}
+
+COMMANDS = ([], ["upscale"], ["inspect"], ["evaluate"], ["convert"], ["demo"], ["models"], ["models", "list"])
+
+
+def _every(kind: type[errors.ThinsliceError]) -> Iterator[type[errors.ThinsliceError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from _every(child)
+
+
+def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def survey(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("thinslice.archive.survey.survey", survey)
+
+
+def test_every_error_has_an_exit_code_here() -> None:
+    assert {kind.__name__ for kind in _every(errors.ThinsliceError)} == EXIT_CODES.keys()
+
+
+@pytest.mark.parametrize("name", EXIT_CODES)
+def test_an_error_becomes_one_line_and_its_exit_code(name: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    _raising(monkeypatch, getattr(errors, name)("The slice at 5 mm is missing; get it."))
+    outcome = run("inspect", "x")
+    assert outcome.code == EXIT_CODES[name]
+    assert outcome.err == "error: The slice at 5 mm is missing; get it.\n"
+    assert outcome.out == ""
+
+
+def test_a_fault_of_ours_asks_for_a_report_and_hides_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THINSLICE_DEBUG", raising=False)
+    _raising(monkeypatch, ValueError("Doe^Jane"))
+    outcome = run("inspect", "x")
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+    assert "report" in outcome.err and "ValueError" in outcome.err
+    assert "Doe" not in outcome.err
+
+
+def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THINSLICE_DEBUG", "1")
+    _raising(monkeypatch, ValueError("value"))
+    outcome = run("inspect", "x")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (MemoryError(), 6)])
+def test_interruption_and_lack_of_memory(
+    error: BaseException, code: int, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raising(monkeypatch, error)
+    outcome = run("inspect", "x")
+    assert outcome.code == code
+    assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["upscale"], ["upscale", "a", "b", "--nonsense"]])
+def test_wrong_usage_is_2(arguments: list[str], run: Run) -> None:
+    assert run(*arguments).code == 2
+
+
+def test_version(run: Run) -> None:
+    outcome = run("--version")
+    assert (outcome.code, outcome.out) == (0, f"thinslice {thinslice.__version__}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_teaches_and_carries_the_notice(command: list[str], run: Run) -> None:
+    outcome = run(*command, "--help")
+    assert outcome.code == 0
+    assert thinslice.NOTICE in outcome.out
+    assert "Exit codes:" in outcome.out
+    if command != ["models"]:
+        example = " ".join(["thinslice", *command])
+        assert outcome.out.count(example) >= 2, "usage, and an example"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_sigterm_in_the_network_leaves_nothing(thick_nifti: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    # The network is made to wait, so that the signal comes while the writer is open.
+    program = (
+        "import sys, time\n"
+        "from thinslice.inference import backend\n"
+        "def wait(*_, **__):\n"
+        "    print('in the network', flush=True)\n"
+        "    time.sleep(60)\n"
+        "backend.TorchBackend.__call__ = wait\n"
+        "from thinslice.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["upscale", str(thick_nifti), str(out / "thin.nii.gz"), "--model", "linear"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in the network\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in said and "Traceback" not in said
+    assert list(out.iterdir()) == []
