@@ -150,7 +150,8 @@ class ThinNet(ThroughPlaneModel):
             nn.init.normal_(block.within.weight, std=0.1 / math.sqrt(9 * config.features))  # type: ignore[union-attr, arg-type]
         nn.init.normal_(self.head.filters.weight, std=0.02 / math.sqrt(27 * config.features))
         nn.init.zeros_(self.head.filters.bias)  # type: ignore[arg-type]
-        reach = config.unshuffle * (2 * config.blocks + 2)
+        # Convolutions reach so many unshuffled pixels; a pixel may be the first or the last of its group.
+        reach = config.unshuffle * (2 * config.blocks + 2) + config.unshuffle - 1
         self.window = ModelWindow(
             min_depth=2,
             tile=(512, 512),
