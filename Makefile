@@ -48,7 +48,7 @@ typecheck: setup ## mypy, strict
 	$(BIN)/mypy
 
 layers: setup ## import-linter: who may import whom
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 unit: setup ## pytest, without the tests marked heavy
 	$(BIN)/python -m pytest
