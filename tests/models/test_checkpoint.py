@@ -1,0 +1,212 @@
+"""Weights files: what is saved comes back, and what is damaged or foreign is refused before it is loaded."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors.torch import load_file, save_file
+
+from thinslice.errors import CheckpointError, DeviceError, UsageError
+from thinslice.models import catalog, checkpoint
+
+CARD = {"name": "example", "licences": ["none"], "scores": {"psnr": 30.5}}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    model = catalog.build("tvsrn", encoder_blocks=1, through_plane_blocks=1, decoder_groups=1, depth=2, factor=2)
+    path = tmp_path / "weights.safetensors"
+    checkpoint.save(model, path, architecture="tvsrn", card=CARD)
+    return path
+
+
+@pytest.fixture
+def no_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the test when tensors are loaded at all."""
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("tensors were loaded from a file that should have been refused first")
+
+    monkeypatch.setattr(safetensors.torch, "load_file", refuse)
+
+
+def header_of(path: Path) -> tuple[dict[str, Any], bytes]:
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the thinslice metadata of a weights file and leave the rest."""
+    header, tensors = header_of(path)
+    meta = json.loads(header["__metadata__"]["thinslice"])
+    change(meta)
+    header["__metadata__"]["thinslice"] = json.dumps(meta)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
+
+
+def test_a_file_says_what_it_is(weights: Path) -> None:
+    info = checkpoint.inspect(weights)
+    assert (info.architecture, info.card) == ("tvsrn", CARD)
+    assert info.config["depth"] == 2 and info.config["through_plane_window"] == [4, 8]
+    assert info.sha256 == checkpoint.sha256(weights)
+    assert info.parameters == sum(parameter.numel() for parameter in checkpoint.load(weights).parameters())
+
+
+def test_loading_gives_card_hash_and_eval_mode(weights: Path) -> None:
+    model = catalog.load_model(weights)
+    assert model.card == CARD and model.sha256 == checkpoint.sha256(weights)
+    assert not model.training
+
+
+def test_saving_twice_gives_the_same_bytes(weights: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    checkpoint.save(checkpoint.load(weights), again, architecture="tvsrn", card=CARD)
+    assert again.read_bytes() == weights.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 100, -1, -4096])
+def test_truncated(weights: Path, no_loading: None, kept: int) -> None:
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
+        checkpoint.load(weights)
+
+
+def test_bytes_added(weights: Path, no_loading: None) -> None:
+    weights.write_bytes(weights.read_bytes() + b"more")
+    with pytest.raises(CheckpointError, match="added"):
+        checkpoint.load(weights)
+
+
+def test_one_flipped_bit(weights: Path, no_loading: None) -> None:
+    content = bytearray(weights.read_bytes())
+    content[-1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(weights)
+
+
+def test_files_without_a_digest_still_load(weights: Path) -> None:
+    rewrite(weights, lambda meta: meta.pop("tensors_sha256"))
+    checkpoint.load(weights)
+
+
+def test_a_pickle_renamed(tmp_path: Path, no_loading: None) -> None:
+    for number, content in enumerate((pickle.dumps({"net": 1}), b"PK\x03\x04" + bytes(100), b"")):
+        path = tmp_path / f"{number}.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a safetensors file"):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 100_000,
+        b"[]",
+        b"\xff\xfe",
+        b'{"a": 3}',
+        b'{"a": {"dtype": "F32", "shape": "x", "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": []}}',
+        b'{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}',
+    ],
+)
+def test_damaged_headers(tmp_path: Path, no_loading: None, header: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+
+
+def test_a_header_length_beyond_the_file(tmp_path: Path, no_loading: None) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes((2**63).to_bytes(8, "little") + b"{}")
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+
+
+def test_another_architecture(weights: Path, no_loading: None) -> None:
+    rewrite(weights, lambda meta: meta.update(architecture="thinnet"))
+    with pytest.raises(CheckpointError, match="does not fit"):
+        checkpoint.load(weights)
+    rewrite(weights, lambda meta: meta.update(architecture="resnet"))
+    with pytest.raises(CheckpointError, match="'resnet'"):
+        checkpoint.load(weights)
+
+
+def test_a_config_the_network_does_not_know(weights: Path, no_loading: None) -> None:
+    rewrite(weights, lambda meta: meta["config"].update(colour="red"))
+    with pytest.raises(CheckpointError, match="colour"):
+        checkpoint.load(weights)
+
+
+def test_an_absurd_config_takes_no_memory(weights: Path, no_loading: None) -> None:
+    rewrite(weights, lambda meta: meta["config"].update(depth=64, factor=16, features=256))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match="of another shape"):
+        checkpoint.load(weights)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB; the network would take TiB
+
+
+def test_a_later_format(weights: Path, no_loading: None) -> None:
+    rewrite(weights, lambda meta: meta.update(format=2))
+    with pytest.raises(CheckpointError, match="update thinslice"):
+        checkpoint.load(weights)
+
+
+def test_plain_safetensors_without_a_card(tmp_path: Path) -> None:
+    path = tmp_path / "plain.safetensors"
+    save_file({"a": torch.zeros(1)}, str(path))
+    with pytest.raises(CheckpointError, match="thinslice convert"):
+        checkpoint.inspect(path)
+
+
+def resave(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    header, _ = header_of(path)
+    meta = json.loads(header["__metadata__"]["thinslice"])
+    del meta["tensors_sha256"]
+    save_file(tensors, str(path), metadata={"thinslice": json.dumps(meta)})
+
+
+def test_missing_unknown_and_misshapen_tensors_are_named(weights: Path) -> None:
+    tensors = load_file(str(weights))
+    tensors["surplus"] = tensors.pop("head.bias")
+    tensors["head.weight"] = torch.zeros(2, 8)
+    resave(weights, tensors)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(weights)
+    for words in ("head.bias missing", "surplus unknown", "head.weight (2, 8) instead of (1, 8)"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers(weights: Path, value: float) -> None:
+    tensors = load_file(str(weights))
+    tensors["head.bias"][0] = value
+    resave(weights, tensors)
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in head\.bias"):
+        checkpoint.load(weights)
+
+
+def test_names_that_lead_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a model name"):
+        catalog.load_model(tmp_path / "absent.safetensors")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoint.load(tmp_path / "absent.safetensors")
+    with pytest.raises(CheckpointError, match="no weights in the package"):
+        catalog.load_model("tvsrn")
+
+
+def test_a_device_that_is_not_there(weights: Path) -> None:
+    with pytest.raises(DeviceError, match="cuda:99"):
+        checkpoint.load(weights, device="cuda:99")
