@@ -106,7 +106,7 @@ def sniff(path: Path) -> str:
             head = file.read(1024)
     if not head:
         raise UnreadableError(f"{path.name!r} is empty; give {ACCEPTED}.")
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     if head[128:132] == b"DICM":
         return "dicom"

@@ -24,6 +24,7 @@ from thinslice.io.file_grid import (
     geometry_from_affine,
 )
 from thinslice.io.gzip_stream import MAX_RATIO, readable
+from thinslice.io.resources import require_memory
 from thinslice.io.slabs import FileSlabWriter
 from thinslice.io.voxels import MAX_VOXELS, HuCollector
 from thinslice.volume import Provenance, Volume
@@ -235,3 +236,5 @@ def _check_size(reader: Any, stored_bytes: int, path: Path) -> None:
             f"{path.name!r} cannot hold the {' x '.join(map(str, size))} voxels its header declares; "
             "it is damaged or hostile."
         )
+    # ITK's voxels (16 bits or more) and ours live side by side for a moment.
+    require_memory(4 * voxels, f"to read {path.name!r}")

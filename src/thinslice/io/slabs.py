@@ -7,7 +7,6 @@ header.
 from __future__ import annotations
 
 import errno
-import mmap
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -132,7 +131,7 @@ class FileSlabWriter(ABC):
         self.path = Path(path)
         self.geometry = geometry
         self.axes = provenance.file_axes
-        fits = _INT16.min <= round(hu_range[0]) and round(hu_range[1]) <= _INT16.max
+        fits = _INT16.min - 0.5 <= hu_range[0] and hu_range[1] < _INT16.max + 0.5
         self.dtype = np.dtype("<i2" if np.dtype(dtype) == np.int16 and fits else "<f4")
         self._overwrite = overwrite
         self._order = zyx_order(self.axes)
@@ -289,18 +288,26 @@ class FileSlabWriter(ABC):
                 "nothing was written."
             )
 
-    def _reorder(self, spool: Any, stream: GzipWriter | _Guarded) -> None:
-        """Copy (depth, height, width) voxels into the file's order, a few of its planes at a time."""
-        shape = self.geometry.shape
-        planes, rows, width = (shape[i] for i in self._order)
-        step = max(1, REORDER_BYTES // (rows * width * self.dtype.itemsize))
+    def _reorder(self, spool: BinaryIO, stream: GzipWriter | _Guarded) -> None:
+        """Copy (depth, height, width) voxels into the file's order, a few of its planes at a time.
+
+        Plain reads, not a memory map: the system maps pages around those touched, soon all of them.
+        """
+        depth, height, width = self.geometry.shape
+        slowest = self._order[0]
+        planes = self.geometry.shape[slowest]
+        step = max(1, REORDER_BYTES * planes // self.voxel_bytes)
         for start in range(0, planes, step):
-            # Mapped anew for each piece: pages of earlier pieces leave our memory.
-            with mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                stored = np.frombuffer(mapped, self.dtype).reshape(shape).transpose(self._order)
-                piece = np.array(stored[start : start + step], order="C")
-                del stored  # a map with a view of it cannot be closed
-            stream.write(piece.data.cast("B"))
+            part = slice(start, min(start + step, planes))
+            rows, columns = (part, slice(0, width)) if slowest == 1 else (slice(0, height), part)
+            read = np.empty((rows.stop - rows.start, width), self.dtype)
+            piece = np.empty((depth, len(read), columns.stop - columns.start), self.dtype)
+            for index in range(depth):
+                with writing(self.path):
+                    spool.seek((index * height + rows.start) * width * self.dtype.itemsize)
+                    spool.readinto(read.data.cast("B"))  # type: ignore[attr-defined]
+                piece[index] = read[:, columns]
+            stream.write(np.ascontiguousarray(piece.transpose(self._order)).data.cast("B"))
 
 
 class _Guarded:
