@@ -54,7 +54,7 @@ unit: setup ## pytest, without the tests marked heavy
 	$(BIN)/python -m pytest
 
 demo: setup ## upscale a synthetic chest, or your own: make demo INPUT=path [OUT=folder]
-	$(BIN)/thinslice demo $(if $(INPUT),"$(INPUT)") $(if $(OUT),--out "$(OUT)")
+	$(BIN)/thinslice demo --overwrite $(if $(INPUT),"$(INPUT)") $(if $(OUT),--out "$(OUT)")
 
 # Keeps the versions already in the list; make lock UPGRADE=--upgrade takes the newest. Run it where pip finds a CPU
 # build of torch: the libraries of a GPU build belong to the machine, not into this list.

@@ -105,6 +105,7 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
         backend=job.backend,
         threads=job.threads,
         progress=progress,
+        force=job.force,
     )
     writer = open_writer(
         job.output,

@@ -18,6 +18,7 @@ def convert(
     target: Annotated[
         Path, typer.Argument(metavar="OUT.safetensors", show_default=False, help="The weights file to write.")
     ],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls these weights.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a weights file that exists.")] = False,
 ) -> None:
     """Turn the authors' released weights into ours.
@@ -29,11 +30,8 @@ def convert(
     thinslice convert tvsrn.pkl tvsrn.safetensors
     thinslice upscale thick.nii.gz thin.nii.gz --model tvsrn.safetensors
     """
-    from thinslice.errors import UsageError
-
-    if target.suffix != ".safetensors":
-        raise UsageError(f"{target.name!r} must end in .safetensors.")
     from thinslice.inference.convert import convert as convert_weights
 
     hush_libraries()
-    print(convert_weights(source, target, overwrite=overwrite))
+    made = convert_weights(source, target, name=name, overwrite=overwrite)
+    print(f"{target.name}: {made.architecture}, {made.parameters} values, SHA-256 {made.sha256}")

@@ -1,0 +1,161 @@
+"""The demonstration: a synthetic chest from thick DICOM slices to a scored thin volume, or a scan of the user's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from thinslice.archive.job import Progress, Say, UpscaleJob, run_upscale
+from thinslice.errors import OutputError
+from thinslice.evaluation.protocol import Scores
+from thinslice.volume import Volume
+
+SEED = 7
+"""Of the phantom, so that everyone's demo shows the same chest."""
+
+FACTOR = 5
+"""5 mm to 1 mm, the paper's case."""
+
+BASELINES = ("linear", "cubic", "cubic-consistent")
+"""Interpolations that the network is shown beside."""
+
+FILES = frozenset(
+    {
+        "thick",
+        "thin",
+        "thin.nii.gz",
+        "truth.nii.gz",
+        "comparison.png",
+        "preview.png",
+        "report.html",
+        "report.json",
+        "scores.json",
+    }
+)
+"""Everything that a demo may make; only a folder of these is ever replaced."""
+
+
+def run_demo(
+    source: Path | None,
+    out: Path,
+    *,
+    model: str = "default",
+    overwrite: bool = False,
+    say: Say | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Make a folder that shows what thinslice does.
+
+    Without a source: a phantom's thick DICOM series (`thick`), the thin series made from it (`thin`, `thin.nii.gz`),
+    its truth, scores beside interpolation, a picture of thick, estimates and truth, a preview and the report. With a
+    source: the thin volume, as DICOM too where the source is DICOM, the preview and the report.
+
+    Args:
+        source: a scan to upscale, or None for the phantom.
+        out: the folder, made as a whole or not at all.
+        model: a name of the catalog, or a weights file.
+        overwrite: replace a folder that an earlier demo made.
+        say: told what is about to happen.
+        progress: called as windows are done.
+
+    Returns:
+        Lines for the user: what was made, how it scores, and what to look at.
+
+    Raises:
+        OutputExistsError: the folder exists and `overwrite` is false.
+        OutputError: the folder holds anything else than a demo, or cannot be written.
+        ThinsliceError: as `thinslice.archive.job.run_upscale`.
+    """
+    from thinslice.io.atomic import atomic_directory
+
+    if overwrite:
+        _refuse_foreign(out)
+    with atomic_directory(out, overwrite=overwrite) as folder:
+        lines = (
+            _phantom(folder, model, say, progress)
+            if source is None
+            else _own_scan(source, folder, model, say, progress)
+        )
+    return [*lines, f"Everything is in {out.name}/; open report.html first."]
+
+
+def _phantom(folder: Path, model: str, say: Say | None, progress: Progress | None) -> list[str]:
+    import thinslice
+    from thinslice.data.phantom import phantom_grid, render, thick_from, thorax
+    from thinslice.data.phantom_dicom import write_phantom_series
+    from thinslice.evaluation.figures import comparison, save_png
+    from thinslice.evaluation.protocol import evaluate
+
+    if say is not None:
+        say("painting a synthetic chest (a phantom made of formulas, no patient)")
+    thick, truth = thick_from(render(thorax(SEED), phantom_grid()), FACTOR)
+    write_phantom_series(thick, folder / "thick", seed=SEED)
+    thinslice.write(truth, folder / "truth.nii.gz")
+    thin = _upscaled(folder / "thick", folder, model, say, progress, dicom=True)
+
+    thick = thinslice.read(folder / "thick")
+    volumes = {name: thinslice.upscale(thick, model=name, factor=FACTOR) for name in BASELINES}
+    volumes["thinslice" if model == "default" else Path(model).stem] = thin
+    scores = {name: evaluate(volume, truth) for name, volume in volumes.items()}
+    told = {name: score.to_json() for name, score in scores.items()}
+    (folder / "scores.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    shown = {"thick": thick, **{name: volumes[name] for name in list(volumes)[1:]}}
+    save_png(comparison(shown, truth, caption=f"thorax phantom {SEED}, factor {FACTOR}"), folder / "comparison.png")
+    return [
+        f"A synthetic chest: {thick.geometry.shape[0]} slices {thick.geometry.spacing_mm[0]:g} mm apart became "
+        f"{thin.geometry.shape[0]} slices {thin.geometry.spacing_mm[0]:g} mm apart.",
+        "Against the phantom's truth, by protocol rplhr (higher is better):",
+        "",
+        *_table(scores),
+        "",
+        "A phantom is simpler than a patient: these are no figures of merit.",
+        "comparison.png shows thick, estimates and truth; preview.png, thick beside thin.",
+    ]
+
+
+def _own_scan(source: Path, folder: Path, model: str, say: Say | None, progress: Progress | None) -> list[str]:
+    from thinslice.io.files import sniff
+
+    dicom = source.is_dir() or (source.is_file() and sniff(source) in ("dicom", "zip"))
+    thin = _upscaled(source, folder, model, say, progress, dicom=dicom)
+    depth = thin.geometry.shape[0]
+    made = "thin/ (DICOM) and thin.nii.gz" if dicom else "thin.nii.gz"
+    return [
+        f"Your scan became {depth} slices {thin.geometry.spacing_mm[0]:.4g} mm apart: {made}.",
+        "There is no truth to score it against; preview.png shows thick beside thin.",
+    ]
+
+
+def _upscaled(
+    source: Path, folder: Path, model: str, say: Say | None, progress: Progress | None, *, dicom: bool
+) -> Volume:
+    """Upscale as the command line does, with preview and report; the thin volume comes back from its file."""
+    import thinslice
+
+    output = folder / ("thin" if dicom else "thin.nii.gz")
+    job = UpscaleJob(
+        source=source,
+        output=output,
+        model=model,
+        preview=folder / "preview.png",
+        report=folder / "report.html",
+    )
+    report = run_upscale(job, say=say, progress=progress)
+    report.write(folder / "report.json")
+    thin = thinslice.read(output)
+    if dicom:
+        thinslice.write(thin, folder / "thin.nii.gz")
+    return thin
+
+
+def _table(scores: dict[str, Scores]) -> Sequence[str]:
+    width = max(len(name) for name in scores)
+    rows = [f"{'':{width}}  PSNR (dB)    SSIM"]
+    rows += [f"{name:{width}}  {score.psnr:9.2f}  {score.ssim:.4f}" for name, score in scores.items()]
+    return rows
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.is_dir() and any(entry.name not in FILES for entry in out.iterdir()):
+        raise OutputError(f"{out.name!r} holds more than a demo, so it is not replaced; choose another --out.")

@@ -1,0 +1,57 @@
+"""One study end to end, called from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import thinslice
+from command_line import smooth_volume
+from thinslice.archive.job import UpscaleJob, run_upscale
+from thinslice.errors import ResourceError
+from thinslice.evaluation import figures
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "thick.nii.gz"
+    path.parent.mkdir()
+    thinslice.write(smooth_volume(), path)
+    return path
+
+
+def test_what_is_about_to_happen_is_said_and_progress_reaches_its_end(source: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    steps: list[tuple[int, int]] = []
+    job = UpscaleJob(source, tmp_path / "thin.nii", model="linear")
+    report = run_upscale(job, say=said.append, progress=lambda done, total: steps.append((done, total)))
+    assert len(said) == 1 and "5 slices 5 mm apart become 21 slices 1 mm apart" in said[0]
+    assert steps[-1][0] == steps[-1][1] > 0
+    assert report.seconds.read > 0 and report.seconds.write > 0
+    assert report.seconds.total >= report.seconds.read + report.seconds.network
+    assert report.peak_memory_mib is None or report.peak_memory_mib > 10
+
+
+def test_a_failure_in_the_middle_leaves_no_output(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(figures.Preview, "add", fail)
+    out = tmp_path / "out"
+    out.mkdir()
+    job = UpscaleJob(source, out / "thin.nii.gz", model="linear", preview=out / "look.png", report=out / "report.json")
+    with pytest.raises(RuntimeError, match="middle"):
+        run_upscale(job)
+    assert list(out.iterdir()) == []
+
+
+def test_short_memory_is_refused_unless_forced(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thinslice.inference.upscale.available_memory_bytes", lambda: 1000)
+    with pytest.raises(ResourceError, match="GiB"):
+        run_upscale(UpscaleJob(source, tmp_path / "thin.nii", model="linear"))
+    assert not (tmp_path / "thin.nii").exists()
+    run_upscale(UpscaleJob(source, tmp_path / "thin.nii", model="linear", force=True))
+    assert thinslice.read(tmp_path / "thin.nii").geometry.shape[0] == 21
