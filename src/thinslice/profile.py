@@ -25,6 +25,10 @@ MAX_CONDITION = 30.0
 undoing that exactly would amplify noise."""
 
 
+DEEP = 65
+"""Thick slices after which a condition number no longer grows to speak of, and a slice's influence has died out."""
+
+
 @dataclass(frozen=True)
 class SliceProfile:
     """Weights of thin slices in one thick slice.
@@ -163,13 +167,14 @@ class SliceProfile:
         given amount to each thick one.
 
         Where slices overlap so strongly that A A^T is badly conditioned (`MAX_CONDITION`), it is damped
-        (A A^T + e I), and thick slices are met approximately; `exact` tells.
+        (A A^T + e I), and thick slices are met approximately; `exact` tells. How much is a property of the profile,
+        not of the depth, so that a window of a volume is corrected like the whole of it.
         """
         return _correction(self, depth)
 
     def exact(self, depth: int) -> bool:
         """Whether `correction` gives the thick slices back exactly."""
-        return _damping(self.matrix(depth)) == 0.0
+        return not self.supported(depth) or _damping(self) == 0.0
 
     def apply(self, thin: npt.NDArray[np.floating], *, axis: int = 0) -> npt.NDArray[np.float32]:
         """Simulate thick slices along `axis`, as many as have full support.
@@ -202,9 +207,9 @@ class SliceProfile:
         return range(self.reach, max(self.reach, thin_count - self.reach), self.factor)
 
 
-def _damping(a: npt.NDArray[np.float64]) -> float:
-    if a.shape[0] == 0:
-        return 0.0
+@lru_cache(maxsize=256)
+def _damping(profile: SliceProfile) -> float:
+    a = profile.matrix(DEEP + 2 * profile.supported(0).start)
     eigenvalues = np.linalg.eigvalsh(a @ a.T)
     low, high = float(eigenvalues[0]), float(eigenvalues[-1])
     if high <= MAX_CONDITION * low:
@@ -216,7 +221,7 @@ def _damping(a: npt.NDArray[np.float64]) -> float:
 @lru_cache(maxsize=256)
 def _correction(profile: SliceProfile, depth: int) -> npt.NDArray[np.float64]:
     a = profile.matrix(depth)
-    gram = a @ a.T + _damping(a) * np.eye(a.shape[0])
+    gram = a @ a.T + _damping(profile) * np.eye(a.shape[0])
     result: npt.NDArray[np.float64] = np.linalg.solve(gram, a).T if a.shape[0] else np.zeros(a.T.shape)
     result.setflags(write=False)
     return result

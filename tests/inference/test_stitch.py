@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from torch import nn
 
 from thinslice.inference.stitch import StitchCounts, consistent_interpolation, stitch
 from thinslice.intensity import to_hu, to_unit
+from thinslice.models.catalog import build
 from thinslice.planning import ModelWindow, WindowPlan, plan_windows
 from thinslice.profile import SliceProfile
 
@@ -73,6 +75,23 @@ def test_overlap_gives_what_the_whole_volume_would(shape: tuple[int, int, int], 
         assert len(plan.depths) > 1
         assert len(plan.heights) > 1
     np.testing.assert_allclose(run(thick, plan, network), whole, atol=1e-5 * 3072)
+
+
+@pytest.mark.parametrize(("factor", "width"), [(5, 1.0), (2, 1.0), (5, 1.5), (3, 2.0), (5, 2.0)])
+def test_slices_that_overlap_leave_no_seam_either(factor: int, width: float) -> None:
+    profile = SliceProfile.mean(factor, width=width)
+    network = build("cubic-consistent")
+
+    def infer(windows: Floats) -> Floats:
+        return network(torch.from_numpy(windows), factor=factor, profile=profile).numpy()
+
+    thick = np.random.default_rng(5).normal(40, 20, (150, 4, 4)).astype(np.float32)
+    # The plan is told the profile; a network that says nothing of its own reach is the harder case.
+    window = replace(network.window, halo=(6, 0, 0))
+    plan = plan_windows(thick.shape, factor, window, "overlap", profile=profile, buffer_budget=1)
+    assert len(plan.depths) > 3
+    seams = run(thick, plan, infer) - to_hu(infer(to_unit(thick)[None, None])[0, 0])
+    assert np.abs(seams).max() < 0.5
 
 
 def test_a_halo_too_small_would_be_seen() -> None:

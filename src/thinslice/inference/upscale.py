@@ -129,11 +129,12 @@ def upscale_slabs(
     backend: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> SlabStream:
     """The same as `upscale`, but yielding finished slabs in order, so that memory does not grow with depth.
 
     Arguments and errors as for `upscale`; all but InputError from hostile arrays, ModelError and ResourceError are
-    raised here, before the first slab.
+    raised here, before the first slab. With `force` the run goes on although memory looks short.
     """
     return SlabStream(
         volume,
@@ -145,6 +146,7 @@ def upscale_slabs(
         backend=backend,
         threads=threads,
         progress=progress,
+        force=force,
     )
 
 
@@ -185,6 +187,7 @@ class SlabStream:
         threads: int | None = None,
         progress: Progress | None = None,
         collect: bool = False,
+        force: bool = False,
     ) -> None:
         self.factor = choose_factor(
             volume.geometry,
@@ -197,6 +200,7 @@ class SlabStream:
         _set_threads(threads)
         _refuse_non_finite(volume.hu)
         self._volume = volume
+        self.profile: SliceProfile = slice_profile(volume.geometry, self.factor)
         self._progress = progress
         self._may_fall_back = device == "auto"
         self._model = _loaded(model, self.device)
@@ -209,7 +213,6 @@ class SlabStream:
         self.dtype = _output_dtype(volume)
         self.hu_range = _hu_range(volume)
         self.geometry: Geometry = volume.geometry.thin_grid(self.factor)
-        self.profile: SliceProfile = slice_profile(volume.geometry, self.factor)
         self.provenance: Provenance = replace(source, derivation=self._derivation())
         self.memory_estimate: MemoryEstimate = estimate_memory(
             self._plan,
@@ -218,7 +221,8 @@ class SlabStream:
             batch=self._batch,
             collect=collect,
         )
-        self._refuse_short_memory()
+        if not force:
+            self._refuse_short_memory()
         self._reset()
 
     def __iter__(self) -> Iterator[Slab]:
@@ -287,7 +291,8 @@ class SlabStream:
                 f"{self.model_name} cannot do factor {self.factor}, only {able}; try --factor {works} "
                 f"(--spacing {thick_mm / works:.4g})."
             )
-        return plan_windows(self._volume.geometry.shape, self.factor, self._model.window, name)
+        shape, window = self._volume.geometry.shape, self._model.window
+        return plan_windows(shape, self.factor, window, name, profile=self.profile)
 
     def _skips_air(self) -> bool:
         """Published plans exist to compare with published numbers, so there the network sees everything; and to

@@ -25,6 +25,7 @@ from thinslice.planning.windows import (
     Window,
     WindowPlan,
     plan_windows,
+    profile_reach,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "eligibility",
     "estimate_memory",
     "plan_windows",
+    "profile_reach",
     "profile_warning",
     "relative_thickness",
     "slice_profile",

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import ShapeError, UsageError
+
+if TYPE_CHECKING:
+    from thinslice.profile import SliceProfile
 
 PLANS = ("overlap", "released", "paper")
 """Names that `plan_windows` knows."""
@@ -44,6 +47,10 @@ WORKING_BUDGET_BYTES = 1 << 30
 
 BUFFER_BUDGET_BYTES = 384 << 20
 """Aim for the float32 buffer of thin slices that one row of windows in `overlap` fills."""
+
+
+PROFILE_TOLERANCE = 1e-3
+"""Share of its peak below which a thick slice's influence through the slice profile does not count."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,7 @@ def plan_windows(
     window: ModelWindow,
     plan: str | None = None,
     *,
+    profile: SliceProfile | None = None,
     working_budget: int = WORKING_BUDGET_BYTES,
     buffer_budget: int = BUFFER_BUDGET_BYTES,
 ) -> WindowPlan:
@@ -189,6 +197,8 @@ def plan_windows(
         factor: thin slices per thick interval.
         window: what the network takes.
         plan: one of `PLANS`; None for the network's own.
+        profile: how thick slices weigh thin ones. Slices that overlap each other tie the thin slices together over a
+            distance (`profile_reach`) that may exceed the network's own reach: `overlap` then reads that much more.
         working_budget: bytes that one pass should stay within; `overlap` only.
         buffer_budget: bytes that the buffer of thin slices should stay within; `overlap` only. Both are aims: a
             window is never smaller than its halo.
@@ -204,6 +214,7 @@ def plan_windows(
         raise ShapeError("A network that takes a single thick slice cannot be run in windows; it needs two or more.")
     depth, height, width = shape
     if name == "overlap":
+        window = _reaching(window, profile)
         cuts = _overlap_cuts(shape, factor, window, working_budget, buffer_budget)
         return WindowPlan(name, factor, shape, "replace", *min(cuts, key=_fed_voxels))
     fed = max(PUBLISHED_DEPTH, window.min_depth) if window.depth is None else window.depth
@@ -218,6 +229,32 @@ def plan_windows(
         _published_plane(height, window.tile[0], overwrite=overwrite),
         _published_plane(width, window.tile[1], overwrite=overwrite),
     )
+
+
+def profile_reach(profile: SliceProfile) -> int:
+    """How far, in thick slices, one thick slice matters to thin ones that must average back to all thick slices.
+
+    What makes an estimate consistent (`SliceProfile.correction`) decays from slice to slice: at once for contiguous
+    ones, slowly for overlapping ones. Counted is what exceeds `PROFILE_TOLERANCE` of its peak.
+
+    >>> from thinslice.profile import SliceProfile
+    >>> profile_reach(SliceProfile.mean(5)), profile_reach(SliceProfile.mean(5, width=2.0))
+    (1, 18)
+    """
+    from thinslice.profile import DEEP  # it needs scipy, planning itself does not
+
+    first = profile.supported(0).start
+    depth, row = DEEP + 2 * first, DEEP // 2
+    middle = first + row
+    weight = np.abs(profile.correction(depth)[:, row])
+    distance = np.abs(np.arange(len(weight)) / profile.factor - middle)
+    return math.ceil(float(distance[weight > PROFILE_TOLERANCE * weight.max()].max()))
+
+
+def _reaching(window: ModelWindow, profile: SliceProfile | None) -> ModelWindow:
+    if profile is None:
+        return window
+    return replace(window, halo=(max(window.halo[0], profile_reach(profile)), *window.halo[1:]))
 
 
 def _coverage(spans: tuple[Span, ...], extent: int) -> npt.NDArray[np.intp]:
