@@ -10,9 +10,10 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
 _PATIENT = """
@@ -168,8 +169,13 @@ def _clean_element(parent: Dataset, tag: Any, depth: int) -> DataElement | None:
         element: DataElement = parent[tag]
     except Exception:  # a value that cannot be decoded, see value_of
         return None
+    # pydicom keeps a value that its VR does not allow, as text or under another VR; the copy would be wrong too.
+    if not dictionary_has_tag(element.tag) or element.VR not in dictionary_VR(element.tag).split(" or "):
+        return None
+    values = element.value if isinstance(element.value, list | MultiValue) else [element.value]
+    if element.VR in ("DS", "IS") and any(isinstance(value, str) and value for value in values):
+        return None
     if element.VR == "UI":
-        values = element.value if isinstance(element.value, list | tuple) else [element.value]
         return element if all(safe_uid(value) for value in values) else None
     if element.VR != "SQ":
         return element

@@ -7,7 +7,6 @@ that it is not for diagnosis; everything about patient, study and scanner is the
 from __future__ import annotations
 
 import re
-import warnings
 from datetime import datetime
 
 import numpy as np
@@ -20,6 +19,7 @@ from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom_attributes import decimal_text, kept_attributes, safe_uid, source_decimals, value_of
 from thinslice.io.dicom_encoding import PixelEncoding
+from thinslice.io.dicom_header import quiet_pydicom
 from thinslice.io.dicom_line import SourceLine
 from thinslice.io.dicom_origin import (
     derivation_time,
@@ -92,9 +92,7 @@ class DerivedSeries:
         self.encoding = PixelEncoding() if encoding is None else encoding
         self._headers: tuple[Dataset, ...] = provenance.headers
         self._derivation: Derivation = provenance.derivation
-        with warnings.catch_warnings():
-            # pydicom's warnings quote the odd value, which may identify the patient.
-            warnings.simplefilter("ignore")
+        with quiet_pydicom():
             self._instances = [instance_of(header) for header in self._headers]
             self.line = SourceLine(geometry, self._headers, self._derivation.factor)
             self._source_identity = self._identify_source()
@@ -151,13 +149,14 @@ class DerivedSeries:
 
     def common(self, thick_index: int) -> Dataset:
         """What the thin slices nearest to one thick slice share: all but their own attributes and pixels."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # see __init__
+        with quiet_pydicom():
             source = self._headers[thick_index]
             common = kept_attributes(source)
             earlier = list(value_of(common, "ContributingEquipmentSequence", ()))
             common.update(self._shared)
-            common.ContributingEquipmentSequence = Sequence([*earlier, *self._shared.ContributingEquipmentSequence])
+            # A new element: setting the attribute would change the one that all slices share.
+            equipment = [*earlier, *self._shared.ContributingEquipmentSequence]
+            common.add_new("ContributingEquipmentSequence", "SQ", equipment)
             common.ImageOrientationPatient = self._orientation(source)
             spacing = self._pixel_spacing(source)
             if spacing is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-import warnings
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +26,7 @@ from thinslice.geometry import Geometry
 from thinslice.io.atomic import atomic_directory, output_errors
 from thinslice.io.dicom_derive import OWN_KEYWORDS, DerivedSeries
 from thinslice.io.dicom_encoding import choose_encoding
+from thinslice.io.dicom_header import quiet_pydicom
 from thinslice.io.resources import require_disk
 from thinslice.volume import Provenance
 
@@ -57,9 +57,7 @@ class HeaderEncoder:
         Args:
             slice_index: in depth order, from 0; consecutive ones are fastest.
         """
-        with warnings.catch_warnings():
-            # pydicom's warnings quote the odd value, which may identify the patient.
-            warnings.simplefilter("ignore")
+        with quiet_pydicom():
             self._encode_common(self.series.line.sources(slice_index).nearest)
             meta = _explicit_buffer()
             write_file_meta_info(meta, self.series.file_meta(slice_index), enforce_standard=True)
@@ -129,8 +127,10 @@ class DicomSlabWriter:
         if self._overwrite:
             _refuse_foreign_files(self._path)
         depth, height, width = self.series.geometry.shape
-        require_disk(self._path, depth * (2 * height * width + _HEADER_BYTES))
-        self._folder = self._stack.enter_context(atomic_directory(self._path, overwrite=self._overwrite))
+        with ExitStack() as opening:
+            self._folder = opening.enter_context(atomic_directory(self._path, overwrite=self._overwrite))
+            require_disk(self._path, depth * (2 * height * width + _HEADER_BYTES))
+            self._stack = opening.pop_all()
         return self
 
     def write(self, hu: npt.NDArray[Any]) -> None:
