@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import thinslice
 from command_line import Run, smooth_volume
 from dicom_factory import assert_no_canary, write_series
@@ -37,6 +39,15 @@ def test_lines_say_the_verdict(tmp_path: Path, run: Run) -> None:
     assert "1.2.3.1" in outcome.out and "4 slices" in outcome.out
     assert "eligible, factor 5 reaches 1 mm" in outcome.out
     assert_no_canary(outcome.said)
+
+
+def test_of_a_nifti_only_the_header_is_read(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("voxels were read")
+
+    thinslice.write(smooth_volume(), tmp_path / "thick.nii.gz")
+    monkeypatch.setattr("thinslice.io.nifti.read_into", read)
+    assert run("inspect", tmp_path / "thick.nii.gz").code == 0
 
 
 def test_a_nifti_and_a_folder_of_them(tmp_path: Path, run: Run) -> None:

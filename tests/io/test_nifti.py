@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from thinslice.errors import UnreadableError, UsageError
 from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io import voxels
-from thinslice.io.nifti import read_nifti, write_nifti
+from thinslice.io.nifti import read_nifti, scan_nifti, write_nifti
 from thinslice.volume import Provenance, Volume
 
 
@@ -58,6 +58,7 @@ def test_a_file_written_and_read_again_lies_where_it_lay(volume, suffix, tmp_pat
     path = tmp_path_factory.mktemp("law") / f"case{suffix}"
     write_nifti(volume, path)
     again = read_nifti(path)
+    assert scan_nifti(path)[0] == again.geometry
 
     assert again.hu.dtype == volume.hu.dtype
     np.testing.assert_array_equal(again.hu, volume.hu)

@@ -1,4 +1,4 @@
-"""What a folder or file holds, by its headers alone, and what of it can be upscaled. Never loads torch."""
+"""What a folder or file holds, and what of it can be upscaled. Reads headers alone where the format allows it."""
 
 from __future__ import annotations
 
@@ -114,14 +114,18 @@ def _surveyed(report: SeriesReport) -> SurveyedSeries:
 
 def _surveyed_file(path: Path) -> SurveyedSeries:
     from thinslice.io.files import read, sniff
+    from thinslice.io.nifti import scan_nifti
 
     try:
         kind = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}[sniff(path)]
-        volume = read(path)
+        if kind == "NIfTI":
+            geometry, provenance = scan_nifti(path)
+        else:
+            volume = read(path)
+            geometry, provenance = volume.geometry, volume.provenance
     except InputError as error:
         return SurveyedSeries(None, "unreadable", 0, None, None, None, (str(error),))
-    geometry = volume.geometry
-    factor, reasons = _verdict(geometry, ambiguous=bool(volume.provenance.details.get("axis_ambiguous")))
+    factor, reasons = _verdict(geometry, ambiguous=bool(provenance.details.get("axis_ambiguous")))
     return SurveyedSeries(
         series_uid=None,
         kind=kind,
@@ -130,7 +134,7 @@ def _surveyed_file(path: Path) -> SurveyedSeries:
         thickness_mm=geometry.thickness_mm,
         factor=factor,
         reasons=reasons,
-        warnings=volume.provenance.warnings,
+        warnings=provenance.warnings,
     )
 
 

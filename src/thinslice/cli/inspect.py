@@ -19,7 +19,7 @@ def inspect(
 ) -> None:
     """List every series, and what can be upscaled.
 
-    Only headers are read. Nothing that identifies a patient is printed.
+    Of DICOM and NIfTI only headers are read. Nothing that identifies a patient is printed.
 
     \b
     thinslice inspect disk/

@@ -8,7 +8,8 @@ Source: https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h (the format's 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from thinslice import __version__
 from thinslice.errors import GeometryError, UnreadableError
-from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM
+from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io.file_grid import (
     affine_in_file_order,
     ambiguity_warning,
@@ -77,6 +78,64 @@ def nifti_version(head: bytes) -> tuple[int, bool] | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A NIfTI file by its header: everything but the voxels."""
+
+    path: Path
+    voxel_path: Path
+    layout: _Layout
+    geometry: Geometry
+    provenance: Provenance
+
+    def check_size(self, most_bytes: int) -> None:
+        """Refuse a file that cannot hold more than `most_bytes` when its header declares more."""
+        layout = self.layout
+        if layout.offset + math.prod(layout.shape) * layout.dtype.itemsize > most_bytes:
+            raise UnreadableError(
+                f"{self.voxel_path.name!r} cannot hold the {' x '.join(map(str, layout.shape))} voxels its header "
+                "declares; it is cut short or damaged; copy or download it again."
+            )
+
+
+def scan_nifti(path: str | Path, *, axis: int | None = None) -> tuple[Geometry, Provenance]:
+    """The grid and the provenance that `read_nifti` would give, from the header alone.
+
+    What only voxels tell (values that are not finite, unit intensity, a stream damaged in its middle) is not known.
+
+    Raises:
+        UnreadableError, GeometryError, UsageError: as `read_nifti`.
+    """
+    opened = _open(path, axis)
+    with open_plain(opened.voxel_path) as (_, most, _):
+        opened.check_size(most)
+    return opened.geometry, opened.provenance
+
+
+def _open(path: str | Path, axis: int | None) -> _Opened:
+    path = header_path(Path(path))
+    with open_plain(path) as (stream, _, _):
+        head = stream.read(HEADER_BYTES[2])
+        version = nifti_version(head)
+        if version is None:
+            raise UnreadableError(f"{path.name!r} is not NIfTI; give a .nii or .nii.gz file.")
+        layout = _read_layout(head[: HEADER_BYTES[version[0]]], version[0], paired=version[1], name=path.name)
+    spacing = check_affine(layout.affine_ras, path.name)
+    axes, ambiguous = choose_axes(spacing.tolist(), axis=axis, slice_axis=layout.slice_axis)
+    details: dict[str, Any] = {"orientation_from": layout.orientation}
+    warnings = layout.warnings
+    if ambiguous:
+        details["axis_ambiguous"] = True
+        warnings = (*warnings, ambiguity_warning(axes))
+    return _Opened(
+        path=path,
+        voxel_path=_voxel_path(path) if version[1] else path,
+        layout=layout,
+        geometry=geometry_from_affine(LPS_TO_RAS @ layout.affine_ras, layout.shape, axes),
+        provenance=Provenance(format="nifti", file_axes=axes, warnings=warnings, details=details),
+    )
+
+
 def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
     """Read a NIfTI volume.
 
@@ -100,27 +159,10 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
         ResourceError: the memory does not hold it; nothing was taken.
         UsageError: `axis` is not 0, 1 or 2.
     """
-    path = header_path(Path(path))
-    with open_plain(path) as (stream, most, compressed):
-        head = stream.read(HEADER_BYTES[2])
-        version = nifti_version(head)
-        if version is None:
-            raise UnreadableError(f"{path.name!r} is not NIfTI; give a .nii or .nii.gz file.")
-        layout = _read_layout(head[: HEADER_BYTES[version[0]]], version[0], paired=version[1], name=path.name)
-    voxel_path = _voxel_path(path) if version[1] else path
-
-    spacing = check_affine(layout.affine_ras, path.name)
-    axes, ambiguous = choose_axes(spacing.tolist(), axis=axis, slice_axis=layout.slice_axis)
-    geometry = geometry_from_affine(LPS_TO_RAS @ layout.affine_ras, layout.shape, axes)
-
+    opened = _open(path, axis)
+    layout, axes, path, voxel_path = opened.layout, opened.provenance.file_axes, opened.path, opened.voxel_path
     with open_plain(voxel_path) as (stream, most, compressed):
-        voxels = layout.shape[0] * layout.shape[1] * layout.shape[2]
-        needed = layout.offset + voxels * layout.dtype.itemsize
-        if needed > most:
-            raise UnreadableError(
-                f"{voxel_path.name!r} cannot hold the {' x '.join(map(str, layout.shape))} voxels its header "
-                "declares; it is cut short or damaged; copy or download it again."
-            )
+        opened.check_size(most)
         shape_zyx = (layout.shape[2], layout.shape[1], layout.shape[0])
         collector = HuCollector(shape_zyx, axes, layout.dtype, layout.slope, layout.intercept, path.name)
         _skip(stream, layout.offset, voxel_path)
@@ -137,15 +179,9 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
             check_end(stream, voxel_path)
 
     hu, notes, unit_range = collector.finish()
-    details: dict[str, Any] = {"orientation_from": layout.orientation}
-    warnings = [*layout.warnings, *notes]
-    if ambiguous:
-        details["axis_ambiguous"] = True
-        warnings.append(ambiguity_warning(axes))
-    if unit_range:
-        details["unit_range"] = True
-    provenance = Provenance(format="nifti", file_axes=axes, warnings=tuple(warnings), details=details)
-    return Volume(hu, geometry, provenance)
+    told = opened.provenance
+    details = {**told.details, "unit_range": True} if unit_range else told.details
+    return Volume(hu, opened.geometry, replace(told, warnings=(*told.warnings, *notes), details=details))
 
 
 def write_nifti(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
