@@ -57,7 +57,11 @@ def test_a_nifti_and_a_folder_of_them(tmp_path: Path, run: Run) -> None:
     found = json.loads(run("inspect", tmp_path / "thick.nii.gz", "--json").out)
     assert [(s["series_uid"], s["kind"], s["slices"], s["factor"]) for s in found] == [(None, "NIfTI", 5, 5)]
     found = json.loads(run("inspect", tmp_path, "--json").out)
-    assert [series["eligible"] for series in found] == [False, True, False]
+    assert [(series["file"], series["eligible"]) for series in found] == [
+        ("broken.nii", False),
+        ("thick.nii.gz", True),
+        ("thin.nii", False),
+    ]
 
 
 def test_dicom_and_nifti_side_by_side(tmp_path: Path, run: Run) -> None:

@@ -27,6 +27,7 @@ class SurveyedSeries:
         reasons: sentences that say why it cannot be upscaled; empty when it can.
         warnings: sentences on what is odd.
         skipped: "name: reason" of files beside it that were left out.
+        file: the file's name without its folder; None for DICOM, whose series are known by their UID.
     """
 
     series_uid: str | None
@@ -38,6 +39,7 @@ class SurveyedSeries:
     reasons: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    file: str | None = None
 
     @property
     def eligible(self) -> bool:
@@ -57,6 +59,7 @@ class SurveyedSeries:
             "factor": self.factor,
             "warnings": list(self.warnings),
             "skipped": list(self.skipped),
+            "file": self.file,
         }
 
 
@@ -124,7 +127,7 @@ def _surveyed_file(path: Path) -> SurveyedSeries:
             volume = read(path)
             geometry, provenance = volume.geometry, volume.provenance
     except InputError as error:
-        return SurveyedSeries(None, "unreadable", 0, None, None, None, (str(error),))
+        return SurveyedSeries(None, "unreadable", 0, None, None, None, (str(error),), file=path.name)
     factor, reasons = _verdict(geometry, ambiguous=bool(provenance.details.get("axis_ambiguous")))
     return SurveyedSeries(
         series_uid=None,
@@ -135,6 +138,7 @@ def _surveyed_file(path: Path) -> SurveyedSeries:
         factor=factor,
         reasons=reasons,
         warnings=provenance.warnings,
+        file=path.name,
     )
 
 

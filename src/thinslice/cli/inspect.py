@@ -26,7 +26,8 @@ def inspect(
     thinslice inspect chest.nii.gz --json
 
     JSON: a list of series, each with series_uid, kind, slices, spacing_mm (depth, height, width), thickness_mm,
-    eligible, reasons (why not), factor (to reach 1 mm), warnings and skipped (files left out).
+    eligible, reasons (why not), factor (to reach 1 mm), warnings, skipped (files left out) and file
+    (the name of one that is not DICOM).
     """
     from thinslice.archive.survey import survey
 
@@ -40,7 +41,7 @@ def inspect(
     console = Console()
     for series in found:
         for sentence in series.warnings:
-            console.warn(f"{series.series_uid or series.kind}: {sentence}")
+            console.warn(f"{series.series_uid or series.file}: {sentence}")
     for name in dict.fromkeys(name for series in found for name in series.skipped):
         console.warn(f"left out: {name}")
 
@@ -54,5 +55,5 @@ def _line(series: dict[str, Any]) -> str:
         if series["eligible"]
         else "not eligible: " + " ".join(series["reasons"])
     )
-    name = f"{series['series_uid']}  " if series["series_uid"] else ""
+    name = f"{series['series_uid'] or series['file']}  "
     return f"{name}{series['kind']}, {series['slices']} slices{extent}{thickness}\n    {verdict}"
