@@ -24,9 +24,7 @@ def network() -> ThroughPlaneModel:
 
 @pytest.mark.parametrize("factor", range(2, 9))
 @pytest.mark.parametrize("width", [0.5, 1.0, 1.4])
-def test_the_output_averages_back_to_the_thick_slices(
-    network: ThroughPlaneModel, factor: int, width: float
-) -> None:
+def test_the_output_averages_back_to_the_thick_slices(network: ThroughPlaneModel, factor: int, width: float) -> None:
     profile = SliceProfile.mean(factor, width=width)
     x = torch.rand(2, 1, 7, 10, 12)
     y = network(x, factor=factor, profile=profile)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from thinslice import NOTICE, __version__
-from thinslice.cli import convert, demo, evaluate, inspect, models, upscale
+from thinslice.cli import convert, demo, evaluate, inspect, models, train, upscale
 
 # A lone backspace keeps typer from wrapping the paragraph below it.
 EPILOG = f"""\b
@@ -59,6 +59,7 @@ app.command("inspect", epilog=EPILOG)(inspect.inspect)
 app.command("evaluate", epilog=EPILOG)(evaluate.evaluate)
 app.command("convert", epilog=EPILOG)(convert.convert)
 app.command("demo", epilog=EPILOG)(demo.demo)
+app.command("train", epilog=EPILOG)(train.train)
 
 _models = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=models.__doc__, epilog=EPILOG)
 _models.command("list", epilog=EPILOG)(models.list_models)

@@ -1,7 +1,7 @@
 """Thick slices simulated from a thin volume, with the thin reference they should give back.
 
-Source: RPLHR-CT's thick slices are averages of the thin ones around their centre; the paper's own degradation is only in
-its supplement, so the named profiles of `thinslice.profile` are offered and the one used is recorded.
+Source: RPLHR-CT's thick slices are averages of the thin ones around their centre; the paper's own degradation is only
+in its supplement, so the named profiles of `thinslice.profile` are offered and the one used is recorded.
 """
 
 from __future__ import annotations

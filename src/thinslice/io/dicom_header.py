@@ -8,15 +8,17 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from pydicom import config, dcmread
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -32,8 +34,17 @@ MAX_INFLATED_BYTES = 64 * 2**20
 MAX_NESTING = 32
 """Sequences inside sequences; real CT headers have five at most."""
 
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+"""SOP class of single-frame CT."""
+
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 """SOP class of DICOMDIR, an index that is ignored."""
+
+TEXT_VRS = ("CS", "LO", "SH", "UI", "DS", "IS", "TM", "DA")
+"""Value representations that need no character set to be compared."""
+
+TAGS: dict[str, int] = {}
+VRS: dict[int, str] = {}
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_DATA = 0x7FE00010
@@ -139,7 +150,7 @@ def read_header(source: Source) -> SliceHeader | Skipped | None:
         return Skipped(source.name, "asks for more memory than there is")
     except Exception:  # a parser fed with hostile bytes raises anything; the reason must not quote them
         return Skipped(source.name, "damaged DICOM")
-    meta_class = str(header.dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    meta_class = text(header.dataset.file_meta, "MediaStorageSOPClassUID")
     return None if meta_class == MEDIA_STORAGE_DIRECTORY else header
 
 
@@ -152,9 +163,14 @@ def open_dataset(header: SliceHeader, stream: BinaryIO) -> BinaryIO:
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """A header value as text, stripped; "" where missing or unreadable."""
+    """A header value as text, stripped, several joined by a backslash; "" where missing or unreadable."""
+    raw = _raw(dataset, keyword)
+    if raw is not None and raw.VR in TEXT_VRS:
+        return (raw.value or b"").decode("latin-1").strip(" \0")
     value = _get(dataset, keyword)
-    return "" if value is None else str(value).strip()
+    if value is None:
+        return ""
+    return ("\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)).strip()
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
@@ -171,15 +187,35 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """Exactly `count` finite header values, or None."""
-    value = _get(dataset, keyword)
-    if value is None or isinstance(value, bytes):
-        return None
-    items = [value] if isinstance(value, str | int | float) else value
+    items: Iterable[Any]
+    raw = _raw(dataset, keyword)
+    if raw is not None and raw.VR in ("DS", "IS"):
+        items = (raw.value or b"").split(b"\\")
+    else:
+        value = _get(dataset, keyword)
+        if value is None or isinstance(value, bytes):
+            return None
+        items = [value] if isinstance(value, str | int | float) else value
     try:
         result = tuple(float(item) for item in items)
     except (TypeError, ValueError, OverflowError):
         return None
     return result if len(result) == count and all(map(math.isfinite, result)) else None
+
+
+def _raw(dataset: Dataset, keyword: str) -> RawDataElement | None:
+    """The element as it stands in the file, its VR filled in: converting every value costs more than parsing."""
+    tag = TAGS.get(keyword)
+    if tag is None:
+        tag = TAGS[keyword] = tag_for_keyword(keyword) or 0
+        VRS[tag] = dictionary_VR(tag)
+    try:
+        element: Any = dataset.get_item(tag)
+    except KeyError:
+        return None
+    if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
+        return None
+    return element if element.VR else element._replace(VR=VRS[tag])
 
 
 def _get(dataset: Dataset, keyword: str) -> Any:
@@ -206,6 +242,8 @@ def _parse(source: Source, stream: BinaryIO, size: int) -> SliceHeader:
         raise HeaderError("not DICOM" if not has_preamble else "truncated or empty DICOM")
     syntax = _transfer_syntax(dataset)
     start, length = _pixel_element(stream, dataset)
+    if start is None and CT_IMAGE in (text(dataset, "SOPClassUID"), text(dataset.file_meta, "MediaStorageSOPClassUID")):
+        raise HeaderError("no pixel data, or cut short before them")
     _check_nesting(dataset)
     # An executable may hide in the preamble, and the file must not stay open or its folder be remembered.
     dataset.preamble = None
@@ -224,7 +262,10 @@ def _looks_bare(head: bytes) -> bool:
 def _transfer_syntax(dataset: FileDataset) -> UID:
     declared = text(dataset.file_meta, "TransferSyntaxUID")
     if declared:
-        return UID(declared)
+        syntax = UID(declared)
+        if not syntax.is_transfer_syntax:
+            raise HeaderError("unknown transfer syntax")
+        return syntax
     implicit, little = dataset.original_encoding
     if implicit:
         return ImplicitVRLittleEndian
@@ -287,11 +328,8 @@ def _check_nesting(dataset: Dataset) -> None:
     for _ in range(MAX_NESTING):
         deeper: list[Dataset] = []
         for item in level:
-            for element in item.elements():
-                # Implicit VR tells no types, and UN may hide a sequence; all sequences begin with an item.
-                if isinstance(element, RawDataElement) and (
-                    element.VR not in ("SQ", "UN", None) or (element.value or b"")[:4] not in ITEM_TAGS
-                ):
+            for element in list(item.values()):
+                if isinstance(element, RawDataElement) and not _may_nest(element):
                     continue
                 value = item[element.tag].value
                 if isinstance(value, Sequence):
@@ -300,3 +338,11 @@ def _check_nesting(dataset: Dataset) -> None:
             return
         level = deeper
     raise HeaderError(f"sequences nested deeper than {MAX_NESTING}")
+
+
+def _may_nest(element: RawDataElement) -> bool:
+    """Whether an unparsed element may hold sequences deeper than allowed; every level begins with an item tag."""
+    # Implicit VR tells no types, and UN may hide a sequence.
+    if element.VR not in ("SQ", "UN", None) or not isinstance(element.value, bytes):
+        return False
+    return element.value[:4] in ITEM_TAGS and sum(map(element.value.count, ITEM_TAGS)) >= MAX_NESTING // 2

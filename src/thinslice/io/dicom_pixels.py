@@ -163,6 +163,16 @@ def _package(syntax: UID) -> str:
     return "pylibjpeg-rle" if syntax == RLELossless else "pylibjpeg"
 
 
+def _plugin(syntax: UID) -> str:
+    """The decoder to use, "" for pydicom's choice; never a second one after a failure.
+
+    gdcm ends the whole process on some damaged JPEG 2000 and JPEG-LS streams, so it decodes only what nothing else
+    can: JPEG lossless.
+    """
+    available = get_decoder(syntax).available_plugins
+    return next((name for name in ("pylibjpeg", "pyjpegls", "gdcm") if name in available), "")
+
+
 def read_raw(header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
     """Decode one slice.
 
@@ -216,8 +226,11 @@ def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[
         "PixelData", "OB" if form.bits_allocated <= 8 or header.transfer_syntax.is_encapsulated else "OW", data
     )
     try:
-        raw, _ = get_decoder(header.transfer_syntax).as_array(frame, raw=True)
-    except Exception as error:  # decoders written in C raise anything on damaged streams
+        plugin = _plugin(header.transfer_syntax) if header.transfer_syntax.is_encapsulated else ""
+        raw, _ = get_decoder(header.transfer_syntax).as_array(frame, raw=True, decoding_plugin=plugin)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # damaged streams make C decoders raise anything; Rust's panic is no Exception
         raise PixelError("its pixel data are damaged") from error
     if raw.shape != (form.rows, form.columns):
         raise PixelError("its pixels do not have the size that the header says")

@@ -26,6 +26,9 @@ from thinslice.volume import Provenance, Volume
 CT_MAX_HU = 3071.0
 """Largest HU of ordinary 12-bit CT; padding above it, or below the networks' window, is told from tissue."""
 
+PADDING_SHARE = 0.01
+"""Smallest share of voxels that undeclared padding fills; the corners outside a circle are 21 %."""
+
 SHOWN_NAMES = 5
 """Skipped files named in a warning; the others are counted."""
 
@@ -235,7 +238,9 @@ def _load(found: Stack, skipped: list[Skipped], warnings: list[str]) -> Volume:
     files = [*found.skipped, *skipped]
     if files:
         odd.append(f"{len(files)} file(s) were skipped: {_names(files)}.")
-    return Volume(hu, geometry, _provenance(found, [copies[0] for copies in kept], [*warnings, *odd], len(files)))
+    slices = [copies[0] for copies in kept]
+    padding = _padding(slices, hu, odd)
+    return Volume(hu, geometry, _provenance(found, slices, padding, [*warnings, *odd], len(files)))
 
 
 def _require(syntax: Any) -> None:
@@ -295,14 +300,37 @@ def _without(
     return hu[start : start + len(kept)], stacking.geometry, odd
 
 
-def _provenance(found: Stack, slices: list[Slice], warnings: list[str], skipped: int) -> Provenance:
-    first = slices[0].header.dataset
-    paddings = {padding_hu(piece.header.dataset, piece.form) for piece in slices if piece.form is not None}
-    padding = paddings.pop() if len(paddings) == 1 else None
-    if paddings:
+def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> float | None:
+    """HU that marks pixels outside the reconstruction: as declared, or what else stands below any HU."""
+    declared = {padding_hu(piece.header.dataset, piece.form) for piece in slices if piece.form is not None}
+    padding = declared.pop() if len(declared) == 1 else None
+    if declared:
         warnings.append("The value that marks padding differs between slices, so it is not restored in the output.")
+        return None
     if padding is not None and WINDOW_MIN_HU <= padding <= CT_MAX_HU:
         padding = None
+    lowest = float(hu.min())
+    if lowest >= WINDOW_MIN_HU or padding == lowest:
+        return padding
+    # Rewritten files often declare one value and hold another. Below -1024 HU there is no tissue, so one value that
+    # stands there alone, and often, is padding; noise is neither.
+    total = 0
+    for slab in hu:
+        count = int(np.count_nonzero(slab == lowest))
+        if np.count_nonzero(slab < WINDOW_MIN_HU) != count:
+            return padding
+        total += count
+    if total < PADDING_SHARE * hu.size:
+        return padding
+    told = "is not declared" if padding is None else f"is declared as {padding:g} HU, which does not occur"
+    warnings.append(f"The padding value {told}; {lowest:g} HU is taken for it.")
+    return lowest
+
+
+def _provenance(
+    found: Stack, slices: list[Slice], padding: float | None, warnings: list[str], skipped: int
+) -> Provenance:
+    first = slices[0].header.dataset
     syntaxes = sorted({piece.header.transfer_syntax.name for piece in slices})
     return Provenance(
         format="dicom",

@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pydicom.dataset import Dataset
-
 from thinslice.io.dicom_files import Skipped
 from thinslice.io.dicom_geometry import SAME_POSITION_MM, Plane, Stacking, along_normal, sound_cosines, stack
 from thinslice.io.dicom_header import SliceHeader, integer, number, numbers, text
+from thinslice.io.dicom_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
 from thinslice.io.dicom_pixels import PixelError, PixelFormat, check_complete, pixel_format
-
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-
-KINDS = {
-    CT_IMAGE: "CT",
-    "1.2.840.10008.5.1.4.1.1.2.1": "enhanced CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "legacy converted enhanced CT",
-    "1.2.840.10008.5.1.4.1.1.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.7": "secondary capture",
-    "1.2.840.10008.5.1.4.1.1.7.1": "secondary capture",
-    "1.2.840.10008.5.1.4.1.1.7.2": "secondary capture",
-    "1.2.840.10008.5.1.4.1.1.7.3": "secondary capture",
-    "1.2.840.10008.5.1.4.1.1.7.4": "secondary capture",
-    "1.2.840.10008.5.1.4.1.1.20": "nuclear medicine image",
-    "1.2.840.10008.5.1.4.1.1.128": "PET",
-    "1.2.840.10008.5.1.4.1.1.128.1": "PET",
-    "1.2.840.10008.5.1.4.1.1.130": "PET",
-    "1.2.840.10008.5.1.4.1.1.66.4": "segmentation",
-    "1.2.840.10008.5.1.4.1.1.66.5": "surface segmentation",
-    "1.2.840.10008.5.1.4.1.1.481.2": "RT dose",
-    "1.2.840.10008.5.1.4.1.1.481.3": "RT structure set",
-    "1.2.840.10008.5.1.4.1.1.481.5": "RT plan",
-    "1.2.840.10008.5.1.4.1.1.104.1": "encapsulated PDF",
-    "1.2.840.10008.5.1.4.1.1.1": "radiograph",
-    "1.2.840.10008.5.1.4.1.1.1.1": "radiograph",
-    "1.2.840.10008.5.1.4.1.1.6.1": "ultrasound image",
-}
-"""What an object is called, by SOP class."""
-
-ENHANCED_KINDS = ("enhanced CT", "legacy converted enhanced CT")
 
 PHASE_KEYWORDS = (
     "TemporalPositionIdentifier",
@@ -60,13 +25,11 @@ PHASE_KEYWORDS = (
 ORIENTATION_TOLERANCE = 1e-4
 """Cosines that differ by less are one orientation."""
 
+PIXEL_SPACING_TOLERANCE_MM = 1e-4
+"""Pixel spacings are compared in these steps."""
+
 STRAY_FRACTION = 0.1
 """A part of a series with at most this share of the main part's slices (or a single slice) is a stray."""
-
-HU_TYPES = ("", "HU", "US", "HU_MOD")
-"""RescaleType values under which pixels are taken as HU; the last two with a warning."""
-
-UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -79,6 +42,8 @@ class Slice:
         form: how its pixels are stored, or None when `problem` is set.
         instance: InstanceNumber.
         problem: why its pixels cannot be read, or "".
+        likeness: what slices of one volume have in common: matrix, pixel spacing, colour.
+        height_mm: distance along the normal; 0 without a plane.
     """
 
     header: SliceHeader
@@ -86,6 +51,8 @@ class Slice:
     form: PixelFormat | None
     instance: int | None
     problem: str
+    likeness: tuple[object, ...]
+    height_mm: float
 
 
 @dataclass
@@ -117,30 +84,6 @@ class Stack:
     series_numbers: frozenset[int] = frozenset()
     part: str = ""
     stray: bool = False
-
-
-def series_label(dataset: Dataset) -> str:
-    """SeriesInstanceUID, or a name made from a digest where it is missing or not a UID (it may hold anything)."""
-    uid = text(dataset, "SeriesInstanceUID")
-    if len(uid) <= 64 and UID_PATTERN.fullmatch(uid):
-        return uid
-    if uid:
-        return "malformed-uid-" + hashlib.sha256(uid.encode("utf-8", "replace")).hexdigest()[:8]
-    study = text(dataset, "StudyInstanceUID") + "/" + text(dataset, "SeriesNumber")
-    return "no-uid-" + hashlib.sha256(study.encode("utf-8", "replace")).hexdigest()[:8]
-
-
-def kind_of(dataset: Dataset) -> str:
-    """What an object is, by its SOP class and, for a CT image, its ImageType."""
-    sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
-    if sop_class.startswith("1.2.840.10008.5.1.4.1.1.88."):
-        return "structured report"
-    if sop_class.startswith("1.2.840.10008.5.1.4.1.1.11."):
-        return "presentation state"
-    kind = KINDS.get(sop_class, "object of another kind")
-    if kind == "CT" and "LOCALIZER" in _image_type(dataset):
-        return "CT localizer"
-    return kind
 
 
 def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[Skipped]) -> list[Stack]:
@@ -186,7 +129,7 @@ def lost_inside(positions: Sequence[list[Slice]], lost: Sequence[int]) -> str | 
         return None
     below = max(k for k in kept if k < inside[0])
     above = min(k for k in kept if k > inside[0])
-    ends = [_height(positions[k][0]) for k in (below, above)]
+    ends = [positions[k][0].height_mm for k in (below, above)]
     bad = positions[inside[0]][0]
     return (
         f"{len(inside)} slice(s) inside the series cannot be read, such as {bad.header.source.name!r} ({bad.problem}), "
@@ -208,7 +151,7 @@ def _series(label: str, headers: list[SliceHeader], unreadable: int) -> list[Sta
         if kind == "CT":
             stacks.extend(_ct_stacks(label, slices, instances, unreadable))
         else:
-            stacks.append(Stack(label, kind, slices, faults=[_not_ct(kind)]))
+            stacks.append(Stack(label, kind, slices, faults=[not_ct(kind)]))
     stacks.sort(key=lambda found: (found.kind != "CT", found.stray, -len(found.slices)))
     if len(stacks) > 1:
         for number_in_series, found in enumerate(stacks[1:], start=2):
@@ -216,17 +159,6 @@ def _series(label: str, headers: list[SliceHeader], unreadable: int) -> list[Sta
         if sum(found.kind == "CT" and not found.stray for found in stacks) > 1:
             stacks[0].uid = f"{label}#1"
     return stacks
-
-
-def _not_ct(kind: str) -> str:
-    if kind in ENHANCED_KINDS:
-        return (
-            "This is an enhanced multi-frame CT, which is not read; convert it to single-frame CT images first, for "
-            "example with dcm4che's emf2sf."
-        )
-    if kind == "CT localizer":
-        return "This is a localizer (scout view), not a stack of slices; give the axial series."
-    return f"This is not a CT image ({kind}); give the original CT series."
 
 
 def _slice(header: SliceHeader) -> Slice:
@@ -252,15 +184,15 @@ def _slice(header: SliceHeader) -> Slice:
             between_mm=abs(between) if between else None,
             instance=instance,
         )
-    return Slice(header, plane, form, instance, problem)
-
-
-def _height(piece: Slice) -> float:
-    return along_normal(piece.plane) if piece.plane else 0.0
-
-
-def _image_type(dataset: Dataset) -> list[str]:
-    return re.split(r"[^A-Z0-9_ ]+", text(dataset, "ImageType").upper())
+    spacing = numbers(dataset, "PixelSpacing", 2)
+    likeness = (
+        integer(dataset, "Rows"),
+        integer(dataset, "Columns"),
+        text(dataset, "PhotometricInterpretation"),
+        spacing and tuple(round(value / PIXEL_SPACING_TOLERANCE_MM) for value in spacing),
+    )
+    height_mm = along_normal(plane) if plane else 0.0
+    return Slice(header, plane, form, instance, problem, likeness, height_mm)
 
 
 def _ct_stacks(label: str, slices: list[Slice], instances: frozenset[int], unreadable: int) -> list[Stack]:
@@ -286,18 +218,10 @@ def _ct_stacks(label: str, slices: list[Slice], instances: frozenset[int], unrea
 
 def _alike(one: Slice, other: Slice) -> bool:
     """Whether two slices can belong to one volume, positions aside."""
-    a, b = one.header.dataset, other.header.dataset
-    if any(text(a, keyword) != text(b, keyword) for keyword in ("Rows", "Columns", "PhotometricInterpretation")):
-        return False
-    if (one.plane is None) != (other.plane is None):
-        return False
-    spacing_a, spacing_b = numbers(a, "PixelSpacing", 2), numbers(b, "PixelSpacing", 2)
-    if (spacing_a is None) != (spacing_b is None):
-        return False
-    if spacing_a and spacing_b and any(abs(x - y) > 1e-4 for x, y in zip(spacing_a, spacing_b, strict=True)):
+    if one.likeness != other.likeness:
         return False
     if one.plane is None or other.plane is None:
-        return True
+        return one.plane is other.plane
     cosines_a = one.plane.row_cosines + one.plane.column_cosines
     cosines_b = other.plane.row_cosines + other.plane.column_cosines
     return all(abs(x - y) <= ORIENTATION_TOLERANCE for x, y in zip(cosines_a, cosines_b, strict=True))
@@ -306,8 +230,8 @@ def _alike(one: Slice, other: Slice) -> bool:
 def _by_position(slices: Iterable[Slice]) -> list[list[Slice]]:
     """Slices in depth order, those at the same position together; the readable copy first."""
     positions: list[list[Slice]] = []
-    for piece in sorted(slices, key=lambda piece: (_height(piece), piece.header.source.name)):
-        if positions and _height(piece) - _height(positions[-1][0]) <= SAME_POSITION_MM:
+    for piece in sorted(slices, key=lambda piece: (piece.height_mm, piece.header.source.name)):
+        if positions and piece.height_mm - positions[-1][0].height_mm <= SAME_POSITION_MM:
             positions[-1].append(piece)
         else:
             positions.append([piece])
@@ -376,7 +300,7 @@ def _judge(found: Stack, unreadable: int) -> None:
             f"ImagesInAcquisition says {told} images, and {len(found.slices)} are here; slices may be missing at the "
             "ends."
         )
-    found.warnings.extend(_oddities(first))
+    found.warnings.extend(oddities(first))
 
 
 def _unfit(slices: list[Slice]) -> list[str]:
@@ -402,20 +326,6 @@ def _unfit(slices: list[Slice]) -> list[str]:
     if spacing and min(spacing) <= 0:
         return ["PixelSpacing is not positive; export the series again."]
     return []
-
-
-def _oddities(first: Dataset) -> list[str]:
-    """Sentences about what is unusual but can be read."""
-    warnings = []
-    if text(first, "LossyImageCompression") == "01":
-        warnings.append("The source was compressed with loss, so its HU are not those of the scanner.")
-    if text(first, "RescaleType").upper() in ("US", "HU_MOD"):
-        warnings.append("RescaleType does not say plain HU; pixel values are taken as HU.")
-    if {"MIP", "MINIP", "PROJECTION IMAGE"} & set(_image_type(first)):
-        warnings.append("ImageType says that slices are projections (MIP), not slices of HU.")
-    if series_label(first).startswith("no-uid-"):
-        warnings.append("The files carry no SeriesInstanceUID; those of one study and series number are one series.")
-    return warnings
 
 
 def choices(stacks: Sequence[Stack]) -> str:

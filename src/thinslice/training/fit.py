@@ -8,6 +8,7 @@ continued run sees what the uninterrupted one would have seen.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import platform
 import time
@@ -22,7 +23,8 @@ from lightning_fabric import Fabric
 
 import thinslice
 from thinslice.data.crops import Batch, CropSampler
-from thinslice.errors import ModelError, UnreadableError, UsageError
+from thinslice.errors import DeviceError, ModelError, UnreadableError, UsageError
+from thinslice.inference.backend import keep_freed_memory
 from thinslice.io.atomic import atomic_file
 from thinslice.io.files import read
 from thinslice.models import catalog, checkpoint
@@ -57,6 +59,7 @@ def fit(
     *,
     data_root: Path,
     device: str = "auto",
+    threads: int | None = None,
     stop_after_s: float | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Path | None:
@@ -67,6 +70,7 @@ def fit(
         out: folder of the run; made when missing.
         data_root: folder that the recipe's relative data paths start from.
         device: "auto", "cpu" or "cuda".
+        threads: CPU threads; None for torch's default.
         stop_after_s: save the state and return after so many seconds; None to go on to the end.
         report: called with each line of the log.
 
@@ -77,8 +81,14 @@ def fit(
         UsageError: when the folder holds a run of another recipe.
         UnreadableError: when a data path holds no volume.
         ModelError: when the loss stops being finite; the last saved state is kept.
+        DeviceError: when the device is missing.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("The device 'cuda' is not available on this machine; use --device cpu or auto.")
+    keep_freed_memory()
     fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
     fabric.seed_everything(recipe.seed, verbose=False)
     bare = catalog.build(recipe.network.name, **recipe.network.config).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -99,16 +109,17 @@ def fit(
         thick, thin, weight = (fabric.to_device(torch.from_numpy(a)) for a in (batch.thick, batch.thin, batch.weight))
         estimate = network(thick, factor=batch.factor, profile=batch.profile)
         loss = huber_hu(estimate.float(), thin, weight, knee_hu=recipe.optimiser.knee_hu)
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise ModelError(
+                f"The loss became {losses[-1]} at step {step}; lower optimiser.learning_rate in the recipe and start "
+                "again."
+            )
         optimiser_wrapped.zero_grad()
         fabric.backward(loss)
-        fabric.clip_gradients(network, optimiser_wrapped, max_norm=recipe.optimiser.clip_norm)
+        fabric.clip_gradients(network, optimiser_wrapped, max_norm=recipe.optimiser.clip_norm, error_if_nonfinite=False)
         optimiser_wrapped.step()
         average.update(bare, step)
-        losses.append(float(loss.detach()))
-        if not torch.isfinite(loss.detach()):
-            raise ModelError(
-                f"The loss became {losses[-1]} at step {step}; lower optimiser.learning_rate in the recipe and start again."
-            )
 
         now, done = time.monotonic(), step + 1
         if done % recipe.log_every == 0 or done == recipe.optimiser.steps:
@@ -129,7 +140,7 @@ def fit(
 
 def export(recipe: TrainRecipe, network: torch.nn.Module, path: Path, *, steps: int) -> Path:
     """Write weights with their card, which names the recipe, its digest, the seed and the machine's software."""
-    assert isinstance(network, ThroughPlaneModel)  # noqa: S101 - built by the catalog
+    assert isinstance(network, ThroughPlaneModel)
     card: dict[str, Any] = {
         **recipe.card,
         "name": recipe.name,

@@ -12,9 +12,7 @@ from thinslice.intensity import WINDOW_WIDTH_HU
 from thinslice.recipes import OptimiserRecipe
 
 
-def huber_hu(
-    estimate: torch.Tensor, reference: torch.Tensor, weight: torch.Tensor, *, knee_hu: float
-) -> torch.Tensor:
+def huber_hu(estimate: torch.Tensor, reference: torch.Tensor, weight: torch.Tensor, *, knee_hu: float) -> torch.Tensor:
     """Weighted mean Huber loss in units of the knee: square below `knee_hu`, absolute above.
 
     Squares below the knee make it the loss that PSNR measures; the knee keeps bone edges and metal from ruling it.
