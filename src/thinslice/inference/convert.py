@@ -42,8 +42,8 @@ def convert(
         "source_sha256": checkpoint.sha256(source),
         "source_config": {key: read.config[key] for key in _KEPT if key in read.config},
         "licences": "unknown: ask the authors of the checkpoint before passing it on",
-        "limits": f"takes {model.config.depth} thick slices and factor {model.config.factor} only; trained on chest CT "
-        "as far as the authors say; a research result, not for diagnosis",
+        "limits": f"takes {model.config.depth} thick slices and factor {model.config.factor} only; the checkpoint does "
+        "not say what it was trained on; a research result, not for diagnosis",
     }
     with atomic_file(destination, overwrite=overwrite) as partial:
         checkpoint.save(model, partial, architecture=released.ARCHITECTURE, card=card)
