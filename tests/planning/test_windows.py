@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from thinslice.errors import ShapeError, UsageError
 from thinslice.planning import PLANS, ModelWindow, WindowPlan, plan_windows
+from thinslice.profile import SliceProfile
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 150), st.integers(1, 150))
 factors = st.integers(2, 8)
@@ -184,3 +185,21 @@ def test_an_unknown_plan_is_a_usage_error() -> None:
 def test_a_network_of_one_slice_is_refused() -> None:
     with pytest.raises(ShapeError, match="two or more"):
         plan_windows((4, 8, 8), 5, ModelWindow(depth=1))
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_network_of_fixed_depth_needs_one_window_for_a_volume_of_that_depth(plan: str) -> None:
+    cut = plan_windows((4, 30, 30), 5, ModelWindow(depth=4), plan, profile=SliceProfile.mean(5, width=2.0))
+    assert len(cut.windows) == 1
+
+
+def test_slices_that_overlap_widen_the_halo() -> None:
+    narrow, wide = (
+        plan_windows(
+            (200, 64, 64), 5, ModelWindow(halo=(6, 0, 0)), profile=SliceProfile.mean(5, width=width), buffer_budget=1
+        )
+        for width in (1.0, 2.0)
+    )
+    for plan, halo in ((narrow, 6), (wide, 18)):
+        middle = plan.depths[len(plan.depths) // 2]
+        assert middle.out_start // 5 - middle.start == halo

@@ -252,8 +252,8 @@ def profile_reach(profile: SliceProfile) -> int:
 
 
 def _reaching(window: ModelWindow, profile: SliceProfile | None) -> ModelWindow:
-    if profile is None:
-        return window
+    if profile is None or window.depth is not None:
+        return window  # a network of fixed depth reads what it reads
     return replace(window, halo=(max(window.halo[0], profile_reach(profile)), *window.halo[1:]))
 
 
