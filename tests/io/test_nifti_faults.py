@@ -201,6 +201,13 @@ def test_a_file_cut_short_is_refused(save, name, keep):
         read_nifti(path)
 
 
+def test_sound_gzip_that_holds_less_than_its_header_declares_is_refused(save, counting):
+    path = save(counting(), name="case.nii.gz")
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-10]))
+    with pytest.raises(UnreadableError, match="cut short"):
+        read_nifti(path)
+
+
 def test_a_flipped_bit_in_gzip_is_noticed(save):
     numbers = np.random.default_rng(0)
     path = save(numbers.integers(-1000, 1000, (40, 30, 20), dtype=np.int16), name="case.nii.gz")

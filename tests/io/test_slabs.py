@@ -169,6 +169,14 @@ def test_the_raw_file_of_a_pair_is_never_overwritten_unasked(tmp_path):
     assert left_in(tmp_path) == ["case.raw"]
 
 
+def test_a_header_that_somebody_else_writes_meanwhile_leaves_no_raw_file_behind(tmp_path):
+    with pytest.raises(OutputExistsError), writer(tmp_path / "case.mhd", volume()) as opened:
+        opened.write(volume().hu)
+        (tmp_path / "case.mhd").write_bytes(b"theirs")
+    assert left_in(tmp_path) == ["case.mhd"]
+    assert (tmp_path / "case.mhd").read_bytes() == b"theirs"
+
+
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
         write(volume(), tmp_path / "absent" / "case.nii")

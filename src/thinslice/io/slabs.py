@@ -234,20 +234,22 @@ class FileSlabWriter(ABC):
                 yield
             return
         # The header appears last: a header without its voxels would be worse than voxels without a header.
-        with atomic_file(self.path, overwrite=self._overwrite) as partial:
-            existed = self.voxel_path.exists()
-            with (
-                atomic_file(self.voxel_path, overwrite=self._overwrite) as voxels,
-                voxels.open("wb") as file,
-                self._voxels_into(file, b""),
-            ):
-                yield
-            try:
+        alone = False
+        try:
+            with atomic_file(self.path, overwrite=self._overwrite) as partial:
+                existed = self.voxel_path.exists()
+                with (
+                    atomic_file(self.voxel_path, overwrite=self._overwrite) as voxels,
+                    voxels.open("wb") as file,
+                    self._voxels_into(file, b""),
+                ):
+                    yield
+                alone = not existed
                 partial.write_bytes(self.header())
-            except BaseException:
-                if not existed:
-                    self.voxel_path.unlink(missing_ok=True)
-                raise
+        except BaseException:
+            if alone:
+                self.voxel_path.unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def _voxels_into(self, file: BinaryIO, header: bytes) -> Iterator[None]:
