@@ -12,10 +12,10 @@ import numpy.typing as npt
 from thinslice.errors import InputError, UsageError
 from thinslice.evaluation.align import overlap_by_position
 from thinslice.evaluation.metrics import mean_squared_error, psnr_of, ssim_per_slice
-from thinslice.intensity import to_unit
+from thinslice.intensity import to_hu, to_unit
 from thinslice.volume import Volume
 
-PROTOCOLS = ("rplhr",)
+PROTOCOLS = ("rplhr", "clinical")
 """Names that `evaluate` takes."""
 
 ALIGNMENTS = ("world", "index")
@@ -47,6 +47,7 @@ class Scores:
         align: how voxels were paired, "world" or "index".
         intensity: units the values were taken to have: "hu", "unit", or "mixed" for one of each.
         warnings: sentences on what was assumed or done on the way.
+        clinical: what `thinslice.evaluation.clinical` measured, for the protocol of that name.
     """
 
     protocol: str
@@ -57,6 +58,7 @@ class Scores:
     align: str = "world"
     intensity: str = "hu"
     warnings: tuple[str, ...] = field(default=())
+    clinical: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def identical(self) -> bool:
@@ -69,7 +71,7 @@ class Scores:
         >>> Scores("rplhr", float("inf"), 1.0, (1.0,), 1).to_json()["psnr"] is None
         True
         """
-        return {
+        told = {
             "protocol": self.protocol,
             "psnr": None if self.identical else self.psnr,
             "identical": self.identical,
@@ -80,6 +82,7 @@ class Scores:
             "intensity": self.intensity,
             "warnings": list(self.warnings),
         }
+        return told if self.clinical is None else {**told, "clinical": self.clinical}
 
 
 def evaluate(
@@ -89,11 +92,15 @@ def evaluate(
     protocol: str = "rplhr",
     align: str = "world",
     intensity: str = "auto",
+    thick: Volume | None = None,
 ) -> Scores:
     """Score an estimate against the true thin volume.
 
     `rplhr`, which the published numbers use: values clamped to the unit window ([-1024, 2048] HU), range 1,
     the first and last 5 slices left out, PSNR over the whole remaining volume, SSIM the mean over its slices.
+
+    `clinical`, what a radiologist or a pipeline downstream would feel: over the same slices but in HU and without
+    clamping, the measures of `thinslice.evaluation.clinical`, beside PSNR and SSIM as above.
 
     Args:
         estimate: thin volume under test.
@@ -126,9 +133,13 @@ def evaluate(
     depth = reference.hu.shape[0]
     if depth < 2 * EDGE_SLICES + 1:
         raise InputError(
-            f"The volumes share {depth} slices; protocol rplhr leaves out {EDGE_SLICES} at each end and so "
+            f"The volumes share {depth} slices; protocol {protocol} leaves out {EDGE_SLICES} at each end and so "
             f"needs at least {2 * EDGE_SLICES + 1}."
         )
+    clinical = None
+    if protocol == "clinical":
+        clinical, notes = _clinical(estimate, reference, thick, units, align, intensity)
+        warnings = (*warnings, *notes)
     errors: list[float] = []
     similarities: list[float] = []
     for ours, theirs in _clamped_slices(estimate.hu, reference.hu, units):
@@ -144,6 +155,7 @@ def evaluate(
         align=align,
         intensity=units[0] if units[0] == units[1] else "mixed",
         warnings=warnings,
+        clinical=clinical,
     )
 
 
@@ -177,23 +189,53 @@ def _units(estimate: Volume, reference: Volume, intensity: str) -> tuple[tuple[s
     return units, (said,)
 
 
+def _clinical(
+    estimate: Volume, reference: Volume, thick: Volume | None, units: tuple[str, str], align: str, intensity: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The measures of `clinical` on aligned volumes, and what to say about them."""
+    from thinslice.evaluation import clinical
+
+    grid = reference.geometry
+    placed, notes = None, ["No thick volume was given, so classes come from the reference alone."]
+    if thick is not None:
+        (unit, _), notes = _units(thick, thick, intensity)[0], []
+        thick = thick if unit == "hu" else Volume(to_hu(thick.hu), thick.geometry, thick.provenance)
+        placed = clinical.place_thick(thick, grid) if align == "world" else clinical.index_thick(thick, grid)
+
+    def read(index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        pair = [
+            to_hu(plane) if unit == "unit" else plane.astype(np.float32)
+            for plane, unit in zip(_finite_pair(estimate.hu, reference.hu, index), units, strict=True)
+        ]
+        return pair[0], pair[1]
+
+    kept = range(EDGE_SLICES, grid.shape[0] - EDGE_SLICES)
+    return clinical.measure(read, kept, grid, placed), tuple(notes)
+
+
 def _clamped_slices(
     estimate: npt.NDArray[Any], reference: npt.NDArray[Any], units: tuple[str, str]
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     """The slices to be scored, each (1, height, width) in the unit window, one at a time."""
     for index in range(EDGE_SLICES, reference.shape[0] - EDGE_SLICES):
         pair = []
-        for name, values, unit in zip(("estimate", "reference"), (estimate, reference), units, strict=True):
-            plane = values[index : index + 1]
-            # Clamping would turn an infinity into a plausible value, so it is looked for before.
-            if not np.all(np.isfinite(plane)):
-                raise InputError(
-                    f"The {name} holds {int(np.sum(~np.isfinite(plane)))} NaN or infinite values in slice "
-                    f"{index}; repair it before scoring."
-                )
+        for plane, unit in zip(_finite_pair(estimate, reference, index), units, strict=True):
             value = plane.astype(np.float32) if unit == "unit" else to_unit(plane)
-            pair.append(np.clip(value, 0.0, 1.0))
+            pair.append(np.clip(value, 0.0, 1.0)[None])
         yield pair[0], pair[1]
+
+
+def _finite_pair(
+    estimate: npt.NDArray[Any], reference: npt.NDArray[Any], index: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """A slice of both; clamping would turn an infinity into a plausible value, so it is looked for before."""
+    for name, values in (("estimate", estimate), ("reference", reference)):
+        wrong = int(np.sum(~np.isfinite(values[index])))
+        if wrong:
+            raise InputError(
+                f"The {name} holds {wrong} NaN or infinite values in slice {index}; repair it before scoring."
+            )
+    return estimate[index], reference[index]
 
 
 def _known(what: str, name: str, names: tuple[str, ...]) -> None:

@@ -1,0 +1,149 @@
+"""The clinical measures give what was put in: known biases, shares, rises, noise and distances."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from thinslice.data.degrade import simulate_thick
+from thinslice.errors import GeometryError
+from thinslice.evaluation.protocol import evaluate
+from thinslice.geometry import Geometry
+from thinslice.intensity import to_unit
+from thinslice.profile import SliceProfile
+from thinslice.volume import Volume
+
+
+def thorax_like(noise_hu: float = 8.0) -> Volume:
+    """Soft tissue with a lung in it, bone, fat, and air around; a diaphragm halfway up."""
+    rng = np.random.default_rng(4)
+    hu = np.full((46, 60, 64), -1000.0)
+    hu[:, 5:55, 5:59] = 40.0
+    hu[20:, 12:40, 12:50] = -860.0
+    hu[:, 45:50, 10:20] = 700.0
+    hu[:, 45:50, 30:50] = -100.0
+    hu[24:, 20:30, 20:30] = -970.0
+    hu[:, 5:, 5:59] += rng.normal(0, noise_hu, (46, 55, 54)) * (hu[:, 5:, 5:59] > -990)
+    return Volume(np.round(hu).astype(np.int16), Geometry(hu.shape, (1.0, 0.8, 0.8)))
+
+
+def clinical(estimate: Volume, reference: Volume, **more: object) -> dict:
+    scores = evaluate(estimate, reference, protocol="clinical", **more)  # type: ignore[arg-type]
+    told = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    assert told["protocol"] == "clinical" and {"psnr", "ssim", "slices_scored"} <= told.keys()
+    return told["clinical"]
+
+
+def test_a_bias_is_found_in_its_tissue_alone() -> None:
+    truth = thorax_like()
+    hu = truth.hu.astype(np.float32)
+    hu[(truth.hu >= -150) & (truth.hu < -30)] -= 12.0
+    hu[truth.hu >= 200] += 30.0
+    told = clinical(Volume(hu, truth.geometry), truth)["by_tissue_of_reference"]
+    assert told["fat"]["bias_hu"] == pytest.approx(-12) and told["fat"]["mae_hu"] == pytest.approx(12)
+    assert told["bone"]["bias_hu"] == pytest.approx(30) and told["bone"]["rmse_hu"] == pytest.approx(30)
+    assert told["soft"]["bias_hu"] == told["lung"]["mae_hu"] == told["air"]["mae_hu"] == 0
+    assert sum(entry["voxels"] for entry in told.values()) == 36 * 60 * 64
+
+
+def test_values_are_not_clamped() -> None:
+    truth = thorax_like()
+    metal = truth.hu.copy()
+    metal[:, 45:50, 10:20] = 3000
+    reference = Volume(metal, truth.geometry)
+    estimate = Volume(np.where(metal == 3000, 2500, metal).astype(np.int16), truth.geometry)
+    assert clinical(estimate, reference)["by_tissue_of_reference"]["bone"]["bias_hu"] == pytest.approx(-500)
+
+
+def test_classes_come_from_the_nearest_thick_slice() -> None:
+    thick, truth = simulate_thick(thorax_like(), SliceProfile.mean(5))
+    told = clinical(truth, truth, thick=thick)
+    counts = {name: entry["voxels"] for name, entry in told["by_tissue_of_thick"].items()}
+    kept = range(5, truth.geometry.shape[0] - 5)
+    nearest = [(index + 2) // 5 for index in kept]
+    assert counts["bone"] == sum(int((thick.hu[k] >= 200).sum()) for k in nearest)
+    assert all(entry["bias_hu"] in (0, None) for entry in told["by_tissue_of_thick"].values())
+
+
+def test_laa950_counts_the_lung_below_950() -> None:
+    truth = thorax_like(noise_hu=0.0)
+    emphysema, lung = 10 * 10, 28 * 38
+    # Slices 5 to 40 are scored; lung starts at 20, its dark part at 24.
+    expected = 100 * emphysema * (41 - 24) / (lung * (41 - 20))
+    told = clinical(truth, truth)["laa950_percent"]
+    assert told["reference"] == pytest.approx(expected) and told["difference"] == 0
+    filled = Volume(np.where(truth.hu == -970, -940, truth.hu).astype(np.int16), truth.geometry)
+    told = clinical(filled, truth)["laa950_percent"]
+    assert told["estimate"] == 0 and told["difference"] == pytest.approx(-expected)
+
+
+def test_without_a_lung_there_is_no_laa950_and_no_edge() -> None:
+    solid = Volume(np.full((20, 40, 40), 40, np.int16), Geometry((20, 40, 40), (1.0, 1.0, 1.0)))
+    told = clinical(solid, solid)
+    assert told["laa950_percent"] == {"estimate": None, "reference": None, "difference": None}
+    assert told["edge_rise_mm"] == {"estimate": None, "reference": None, "edges": 0}
+    assert told["noise_hu"]["reference"] == 0
+
+
+@pytest.mark.parametrize("sigma_mm", [1.0, 2.0])
+def test_the_rise_of_a_blurred_edge_is_that_of_its_gaussian(sigma_mm: float) -> None:
+    """A step blurred by a Gaussian rises from 10 to 90 % over 2.563 sigma."""
+    from scipy.special import erf
+
+    z = np.arange(46) - 22.5
+
+    def step(sigma: float) -> Volume:
+        profile = -450 * erf(z / (sigma * np.sqrt(2))) - 410
+        hu = np.broadcast_to(profile[:, None, None], (46, 40, 40)).astype(np.float32)
+        return Volume(hu.copy(), Geometry(hu.shape, (1.0, 1.0, 1.0)))
+
+    told = clinical(step(sigma_mm), step(0.4))["edge_rise_mm"]
+    assert told["estimate"] == pytest.approx(2.563 * sigma_mm, rel=0.08)
+    assert told["reference"] < 1.3 and told["edges"] == 400
+
+
+def test_noise_is_measured_in_soft_tissue() -> None:
+    told = clinical(thorax_like(noise_hu=4.0), thorax_like(noise_hu=12.0))["noise_hu"]
+    assert told["estimate"] == pytest.approx(4, rel=0.08) and told["reference"] == pytest.approx(12, rel=0.08)
+
+
+def test_error_by_distance_and_consistency_use_the_thick_slices() -> None:
+    thick, truth = simulate_thick(thorax_like(), SliceProfile.mean(5))
+    off = truth.hu.astype(np.float32)
+    off[2::5] += 10.0
+    off[3::5] -= 10.0
+    told = clinical(Volume(off, truth.geometry), truth, thick=thick)
+    assert {name: entry["mae_hu"] for name, entry in told["by_distance_mm"].items()} == {"0": 0, "1": 0, "2": 10}
+    # Each inner thick slice averages one slice too high and one too low: thin 5k - 2 and 5k + 2.
+    assert told["consistency_rms_hu"] == pytest.approx(0, abs=1e-3)
+    higher = Volume(truth.hu + np.float32(7), truth.geometry)
+    assert clinical(higher, truth, thick=thick)["consistency_rms_hu"] == pytest.approx(7, abs=1e-3)
+
+
+def test_unit_values_are_measured_in_hu() -> None:
+    thick, truth = simulate_thick(thorax_like(), SliceProfile.mean(5))
+    estimate = Volume(truth.hu.astype(np.float32) + 5, truth.geometry)
+    in_unit = [Volume(to_unit(v.hu), v.geometry) for v in (estimate, truth, thick)]
+    told = clinical(in_unit[0], in_unit[1], thick=in_unit[2])
+    assert told["by_tissue_of_thick"]["soft"]["bias_hu"] == pytest.approx(5, abs=0.01)
+    assert told["consistency_rms_hu"] == pytest.approx(5, abs=0.01)
+
+
+def test_thick_is_placed_by_position_or_by_index() -> None:
+    thick, truth = simulate_thick(thorax_like(), SliceProfile.mean(5))
+    expected = clinical(truth, truth, thick=thick)
+    # A reference that begins two slices later: position knows, the index does not.
+    later = truth.crop((2, 0, 0), truth.geometry.shape)
+    assert clinical(later, later, thick=thick)["by_distance_mm"].keys() == {"0", "1", "2"}
+    assert clinical(later, later, thick=thick)["consistency_rms_hu"] == pytest.approx(0, abs=1e-3)
+    with pytest.raises(GeometryError, match="by index"):
+        clinical(later, later, thick=thick, align="index")
+    moved = Volume(thick.hu, replace(thick.geometry, origin_mm=(0.0, 0.0, 0.4)))
+    with pytest.raises(GeometryError, match=r"off the thin grid"):
+        clinical(truth, truth, thick=moved)
+    assert clinical(truth, truth, thick=moved, align="index") == expected
+    with pytest.raises(GeometryError, match="cover"):
+        clinical(truth, truth, thick=thick.crop((0, 0, 0), (8, 60, 60)))
