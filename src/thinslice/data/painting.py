@@ -47,6 +47,11 @@ class Canvas:
         self.step = float(min(step_x or 1.0, step_y or 1.0))
         self.x = (x0 + np.arange(width) * (step_x or 1.0)).astype(np.float32)[None, :]
         self.y = (y0 + np.arange(height) * (step_y or 1.0)).astype(np.float32)[:, None]
+        # Where organs of the middle lie, so that they cost no more than they must: x from, to, y from, to in mm.
+        self.heart_box = self._box(-70.0, 110.0, -100.0, 62.0)
+        self.gullet_box = self._box(-8.0, 20.0, 30.0, 52.0)
+        self.spine_box = self._box(-48.0, 48.0, 50.0, 136.0)
+        self.breastbone_box = self._box(-42.0, 42.0, -112.0, -60.0)
         self.fat = anatomy.fat_thickness(self.x, self.y)
         self.dome = anatomy.dome(self.x, self.y)
         self.blood = CONTRAST_HU if phantom.contrast else BLOOD_HU
@@ -108,10 +113,11 @@ class Canvas:
         # Lying on the back, gas gathers in front, above a level.
         self._fill(hu, np.maximum(stomach + 4.0, y + 12.0), AIR_HU)
 
-    def _heart(self, hu: Array, z: float, blood: float) -> None:
-        x, y = self.x, self.y
+    def _heart(self, plane: Array, z: float, blood: float) -> None:
         if not -75.0 < z < 50.0:
             return
+        rows, columns = self.heart_box
+        hu, x, y = plane[rows, columns], self.x[:, columns], self.y[rows]
         along, across, up = anatomy.heart_axes(x, y, z)
         outer = anatomy.heart(x, y, z)
         self._fill(hu, outer + 1.0, 25.0)
@@ -136,22 +142,26 @@ class Canvas:
             self._tubes(hu[None], np.array([z], np.float32), Tubes.along(points, np.add(radii, 1.2)), MUSCLE_HU)
         for points, radii in (AORTA, VENA_CAVA):
             self._tubes(hu[None], np.array([z], np.float32), Tubes.along(points, radii), blood)
-        gullet = np.hypot((self.x - 6.0) / 1.35, self.y - 41.0) - 5.5
-        self._fill(hu, gullet, 38.0)
-        self._fill(hu, gullet + 4.6, -350.0)
+        rows, columns = self.gullet_box
+        gullet = np.hypot((self.x[:, columns] - 6.0) / 1.35, self.y[rows] - 41.0) - 5.5
+        self._fill(hu[rows, columns], gullet, 38.0)
+        self._fill(hu[rows, columns], gullet + 4.6, -350.0)
 
-    def _bones(self, hu: Array, cage: Array, z: float) -> None:
-        x, y = self.x, self.y
-        marrow = 170.0 + 55.0 * self._texture(z, 1.7)
-        bone, cartilage = anatomy.rib(x, y, z, cage)
-        self._fill(hu, cartilage, 105.0)
-        for distance, shell, hard in (
-            (bone, 1.1, 980.0),
-            (anatomy.shoulder_blade(x, y, z, cage), 1.3, 900.0),
-            (anatomy.breastbone(x, y, z), 1.0, 620.0),
+    def _bones(self, plane: Array, cage: Array, z: float) -> None:
+        everywhere = (slice(None), slice(None))
+        marrow = np.asarray(170.0 + 55.0 * self._texture(z, 1.7), dtype=np.float32)
+        bone, cartilage = anatomy.rib(self.x, self.y, z, cage)
+        self._fill(plane, cartilage, 105.0)
+        rows, columns = self.breastbone_box
+        for distance, box, shell, hard in (
+            (bone, everywhere, 1.1, 980.0),
+            (anatomy.shoulder_blade(self.x, self.y, z, cage), everywhere, 1.3, 900.0),
+            (anatomy.breastbone(self.x[:, columns], self.y[rows], z), self.breastbone_box, 1.0, 620.0),
         ):
-            self._fill(hu, distance, hard)
-            self._fill(hu, distance + shell, marrow)
+            self._fill(plane[box], distance, hard)
+            self._fill(plane[box], distance + np.float32(shell), marrow[box])
+        rows, columns = self.spine_box
+        hu, x, y, marrow = plane[rows, columns], self.x[:, columns], self.y[rows], marrow[rows, columns]
         bodies, discs, arch = anatomy.vertebra(x, y, z)
         self._fill(hu, anatomy.spinal_canal(x, y), 12.0)
         self._fill(hu, anatomy.spinal_canal(x, y) + 3.2, 42.0)
@@ -160,6 +170,12 @@ class Canvas:
         self._fill(hu, bodies + 1.0, marrow + 25.0)
         self._fill(hu, arch, 800.0)
         self._fill(hu, arch + 1.4, marrow + 140.0)
+
+    def _box(self, x_from: float, x_to: float, y_from: float, y_to: float) -> tuple[slice, slice]:
+        """(rows, columns) of the pixels in a box, LPS mm."""
+        columns = np.searchsorted(self.x[0], (x_from, x_to))
+        rows = np.searchsorted(self.y[:, 0], (y_from, y_to))
+        return slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))
 
     def _fill(self, hu: Array, distance: Array, value: Array | float) -> None:
         """Paint where the distance is negative, with an edge as soft as a pixel is wide."""
