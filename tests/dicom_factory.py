@@ -184,9 +184,7 @@ def write_series(
         step_mm = spacing_mm[0]
     slopes = np.broadcast_to(np.asarray(slope, float), (depth,))
     intercepts = np.broadcast_to(np.asarray(intercept, float), (depth,))
-    low, high = (
-        (-(1 << (bits_stored - 1)), (1 << (bits_stored - 1)) - 1) if signed else (0, (1 << bits_stored) - 1)
-    )
+    low, high = (-(1 << (bits_stored - 1)), (1 << (bits_stored - 1)) - 1) if signed else (0, (1 << bits_stored) - 1)
     wanted = _tissue(shape, random) if hu is None else np.asarray(hu, float)
     raw = np.rint((wanted - intercepts[:, None, None]) / slopes[:, None, None])
     raw = np.clip(raw, low, high).astype(np.int64)
@@ -200,9 +198,7 @@ def write_series(
     uid = uid or generate_uid(entropy_srcs=["thinslice test series", str(seed), str(folder.name)])
     study_uid = study_uid or generate_uid(entropy_srcs=["thinslice test study", str(seed)])
     kept = [k for k in range(depth) if k not in set(missing)]
-    names = {"ascending": kept, "descending": kept[::-1], "shuffled": list(random.permutation(kept))}[
-        file_order
-    ]
+    names = {"ascending": kept, "descending": kept[::-1], "shuffled": list(random.permutation(kept))}[file_order]
     files = []
     for copy_number, k in [(0, k) for k in kept] + [(1, k) for k in duplicates]:
         pixels = raw[k]
@@ -251,9 +247,7 @@ def write_enhanced(
     frames = shape[0] * temporal
     raw = _tissue((frames, *shape[1:]), random).astype(np.int64) + 1024
     uid = generate_uid(entropy_srcs=["thinslice test enhanced", str(seed), path.name])
-    dataset = _slice_dataset(
-        uid, generate_uid(entropy_srcs=["study", str(seed)]), uid, EnhancedCTImageStorage
-    )
+    dataset = _slice_dataset(uid, generate_uid(entropy_srcs=["study", str(seed)]), uid, EnhancedCTImageStorage)
     dataset.InstanceNumber = 1
     _set_pixels(dataset, raw, signed=False, bits_stored=16)
     dataset.NumberOfFrames = frames

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from dicom_factory import CANARY, assert_no_canary, save, write_series
 from thinslice.errors import InputError, UnreadableError
 from thinslice.io import dicom_files
-from thinslice.io.dicom_pixels import codestream_size
+from thinslice.io.dicom_codestream import codestream_size, sound_jpeg
 from thinslice.io.dicom_read import read_dicom, scan
 
 # pydicom warns while the tests write files with values that no file should hold.
@@ -262,3 +262,25 @@ def test_the_factory_saves_what_it_is_given(tmp_path: Path) -> None:
     kept = []
     write_series(tmp_path, shape=(1, 8, 8), edit=lambda dataset, k: kept.append(dataset))
     assert save(kept[0], tmp_path / "again.dcm").is_file()
+
+
+def test_sound_jpeg_headers_are_told_from_others() -> None:
+    table = b"\xff\xc4\x00\x14\x00\x01" + bytes(15) + b"\x05"
+    frame = bytes.fromhex("ffc3000b100008000801011100")
+    scan_header = bytes.fromhex("ffda0008010100010000")
+    sound = b"\xff\xd8" + table + frame + scan_header + b"\x00\xff\xd9"
+    assert sound_jpeg(sound, 12, 16)
+    assert sound_jpeg(sound + b"\xc0", 16, 16)
+    for bad in (
+        b"",
+        sound[:-2],
+        sound.replace(table, b""),
+        sound.replace(frame, b""),
+        sound.replace(frame, frame * 2),
+        sound.replace(b"\xff\xc4\x00\x14", b"\xff\xc4\x00\x40"),
+        sound.replace(b"\x00\x01" + bytes(15), b"\x00\xff" + bytes(15)),
+        sound.replace(scan_header, bytes.fromhex("ffda0008010200010000")),
+        sound.replace(scan_header, bytes.fromhex("ffda0008010110010000")),
+        sound.replace(frame, frame.replace(b"\x10\x00\x08", b"\x08\x00\x08")),
+    ):
+        assert not sound_jpeg(bad, 12, 16)

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from dicom_factory import assert_no_canary
-from thinslice.errors import GeometryError, SeriesChoiceError
+from thinslice.errors import GeometryError, SeriesChoiceError, UnreadableError
 from thinslice.io.dicom_read import read_dicom, scan
 from thinslice.volume import Volume
 
@@ -150,3 +150,23 @@ def test_every_second_file_of_a_real_series_is_refused(shared_dicom: Unpack) -> 
         read_dicom(files[::2])
     with pytest.raises(GeometryError, match=r"gap of 15\.00 mm"):
         read_dicom(files[:20] + files[22:])
+
+
+def test_damaged_jpeg_headers_end_a_slice_not_the_process(shared_dicom: Unpack, tmp_path: Path) -> None:
+    # gdcm calls abort() on several of these; a crash of the test run is this test's failure.
+    path = min(path for path in shared_dicom("ge_jpeg_lossless_1.25mm").rglob("*.dcm"))
+    data = path.read_bytes()
+    start = data.index(b"\xff\xd8\xff", data.rindex(b"\xe0\x7f\x10\x00"))
+    stop = data.index(b"\xff\xda", start) + 10
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(80):
+        spoiled = bytearray(data)
+        for at in random.integers(start, stop, 3):
+            spoiled[at] ^= 1 << int(random.integers(8))
+        (tmp_path / "slice").write_bytes(spoiled)
+        try:
+            read_dicom(tmp_path)
+        except UnreadableError:
+            refused += 1
+    assert refused > 40

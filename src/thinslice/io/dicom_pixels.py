@@ -23,6 +23,7 @@ from pydicom.uid import (
 )
 
 from thinslice.errors import MissingExtraError
+from thinslice.io.dicom_codestream import codestream_size, sound_jpeg
 from thinslice.io.dicom_header import UNDEFINED_LENGTH, SliceHeader, integer, number, open_dataset
 
 MAX_ENCODED_BYTES = 64 * 2**20
@@ -190,7 +191,7 @@ def read_raw(header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
         stream = open_dataset(header, opened)
         stream.seek(header.pixel_start)
         if header.transfer_syntax.is_encapsulated:
-            data = _read_encapsulated(stream, form)
+            data = _read_encapsulated(stream, form, jpeg=header.transfer_syntax in JPEGTransferSyntaxes)
         else:
             data = stream.read(form.raw_bytes)
     if not header.transfer_syntax.is_encapsulated and form.bits_allocated > 8:
@@ -237,11 +238,10 @@ def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[
     return np.asarray(raw)
 
 
-def _read_encapsulated(stream: BinaryIO, form: PixelFormat) -> bytes:
+def _read_encapsulated(stream: BinaryIO, form: PixelFormat, *, jpeg: bool) -> bytes:
     """The items of an encapsulated PixelData, checked to be whole and to hold an image of the stated size."""
     pieces: list[bytes] = []
     total = 0
-    compressed = bytearray()
     while True:
         head = stream.read(8)
         if len(head) < 8:
@@ -257,40 +257,14 @@ def _read_encapsulated(stream: BinaryIO, form: PixelFormat) -> bytes:
         value = stream.read(length)
         if len(value) < length:
             raise PixelError("its pixel data are cut short")
-        if pieces and len(compressed) < 65536:
-            compressed += value
         pieces += [head, value]
-    size = codestream_size(bytes(compressed))
+    image = b"".join(pieces[3::2])
+    size = codestream_size(image)
     if size is not None and size != (form.rows, form.columns):
         raise PixelError("its pixels do not have the size that the header says")
+    if jpeg and not sound_jpeg(image, form.bits_stored, form.bits_allocated):
+        raise PixelError("its pixel data are damaged")
     return b"".join(pieces) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
-
-
-def codestream_size(data: bytes) -> tuple[int, int] | None:
-    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream announces, or None where it does not say.
-
-    Decoders allocate what the stream announces, whatever the DICOM header says, so this is looked at first.
-
-    >>> codestream_size(bytes.fromhex("ffd8ffc3000b080010002001011100"))
-    (16, 32)
-    """
-    if data[:4] == b"\xff\x4f\xff\x51" and len(data) >= 24:
-        width, height, left, top = struct.unpack(">LLLL", data[8:24])
-        return height - top, width - left
-    if data[:2] != b"\xff\xd8":
-        return None
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD7:
-            at += 1 if marker == 0xFF else 2
-            continue
-        # Start of frame: C0-CF without DHT, JPG and DAC; F7 is JPEG-LS.
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            rows, columns = struct.unpack(">HH", data[at + 5 : at + 9])
-            return rows, columns
-        at += 2 + int(struct.unpack(">H", data[at + 2 : at + 4])[0])
-    return None
 
 
 class HuStack:
