@@ -53,9 +53,7 @@ class SliceProfile:
         if self.factor < 1:
             raise UsageError(f"A slice profile needs a factor of at least 1, not {self.factor}.")
         if weights.ndim != 1 or weights.size % 2 == 0 or not np.all(np.isfinite(weights)):
-            raise UsageError(
-                "A slice profile needs an odd number of finite weights, the middle one at its centre."
-            )
+            raise UsageError("A slice profile needs an odd number of finite weights, the middle one at its centre.")
         if not np.isclose(weights.sum(), 1.0, atol=1e-5):
             raise UsageError(f"The weights of a slice profile must sum to 1, not {weights.sum():g}.")
 
@@ -139,7 +137,7 @@ class SliceProfile:
         raise UsageError(f"There is no slice profile named {name!r}; choose one of {', '.join(SIMULATED)}.")
 
     @classmethod
-    def _normalised(cls, name: str, factor: int, weights: npt.NDArray[np.float64]) -> SliceProfile:
+    def _normalised(cls, name: str, factor: int, weights: npt.NDArray[np.floating]) -> SliceProfile:
         return cls(name, factor, tuple(float(w) for w in np.round(weights / weights.sum(), 12)))
 
     def supported(self, depth: int) -> range:
@@ -197,8 +195,7 @@ class SliceProfile:
             if len(centres):
                 begin = centres[0] + offset
                 thick += (
-                    np.float32(weight)
-                    * moved[begin : begin + len(centres) * self.factor : self.factor][: len(centres)]
+                    np.float32(weight) * moved[begin : begin + len(centres) * self.factor : self.factor][: len(centres)]
                 )
         return np.moveaxis(thick, 0, axis)
 
@@ -222,6 +219,6 @@ def _damping(profile: SliceProfile) -> float:
 def _correction(profile: SliceProfile, depth: int) -> npt.NDArray[np.float64]:
     a = profile.matrix(depth)
     gram = a @ a.T + _damping(profile) * np.eye(a.shape[0])
-    result: npt.NDArray[np.float64] = np.linalg.solve(gram, a).T if a.shape[0] else np.zeros(a.T.shape)
+    result = np.asarray(np.linalg.solve(gram, a).T if a.shape[0] else a.T, dtype=np.float64)
     result.setflags(write=False)
     return result

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from thinslice.errors import UsageError
 
 
+ProfileName = Literal["mean", "gaussian", "trapezoid", "subsample"]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,9 +52,7 @@ class SimulationRecipe(_Frozen):
     """
 
     factors: tuple[int, ...] = (2, 3, 4, 5, 5, 6, 7, 8)
-    profiles: dict[Literal["mean", "gaussian", "trapezoid", "subsample"], float] = Field(
-        default_factory=lambda: {"mean": 0.8, "trapezoid": 0.2}
-    )
+    profiles: dict[ProfileName, float] = {"mean": 0.8, "trapezoid": 0.2}
     box_width: tuple[float, float] = (0.5, 2.0)
     box_width_share: float = Field(0.15, ge=0, le=1)
     noise_hu: float = Field(12.0, ge=0)

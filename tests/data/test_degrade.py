@@ -21,6 +21,7 @@ def test_thick_k_is_centred_on_reference_factor_times_k(factor: int) -> None:
     thick, reference = simulate_thick(thin, SliceProfile.mean(factor))
     assert reference.geometry.shape[0] == (thick.geometry.shape[0] - 1) * factor + 1
     assert thick.geometry.thin_grid(factor).shape == reference.geometry.shape
+    assert thick.geometry.thickness_mm == pytest.approx(thick.geometry.spacing_mm[0])
     for k in range(thick.geometry.shape[0]):
         np.testing.assert_allclose(
             thick.geometry.position_mm((k, 0, 0)), reference.geometry.position_mm((k * factor, 0, 0)), atol=1e-9

@@ -49,7 +49,8 @@ def simulate_thick(
         reference.geometry,
         shape=hu.shape,
         spacing_mm=(step * profile.factor, *thin.geometry.spacing_mm[1:]),
-        thickness_mm=step * len([w for w in profile.weights if w > 0.5 * max(profile.weights)]),
+        # The box of equal area and height: exactly the slice for `mean`, its width at half height for a trapezoid.
+        thickness_mm=step / max(profile.weights),
     )
     provenance = Provenance(
         file_axes=thin.provenance.file_axes,

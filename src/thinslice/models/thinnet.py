@@ -24,9 +24,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
-from einops import rearrange
+from einops import einsum, rearrange
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
@@ -62,7 +64,7 @@ class ModulatedConv(nn.Conv3d):
     """A convolution whose output channels are scaled and shifted by a condition, through its weights."""
 
     def __init__(self, features: int, kernel: tuple[int, int, int], condition: int) -> None:
-        super().__init__(features, features, kernel, padding=tuple(k // 2 for k in kernel))
+        super().__init__(features, features, kernel, padding=(kernel[0] // 2, kernel[1] // 2, kernel[2] // 2))
         self.modulation = nn.Linear(condition, 2 * features)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
@@ -75,9 +77,9 @@ class ModulatedConv(nn.Conv3d):
             condition: (condition,).
         """
         scale, shift = self.modulation(condition).chunk(2)
-        assert self.bias is not None  # Conv3d made it; for the type checker  # noqa: S101
+        bias: torch.Tensor = self.bias  # type: ignore[assignment]  # Conv3d made one
         weight = self.weight * (1 + scale)[:, None, None, None, None]
-        return F.conv3d(x, weight, self.bias * (1 + scale) + shift, padding=self.padding)
+        return F.conv3d(x, weight, bias * (1 + scale) + shift, padding=self.padding)
 
 
 class Block(nn.Module):
@@ -90,7 +92,8 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """x: (batch, features, depth, height, width); condition: (condition,)."""
-        return x + self.within(F.relu(self.across(x, condition), inplace=True))
+        change: torch.Tensor = self.within(F.relu(self.across(x, condition), inplace=True))
+        return x + change
 
 
 class ThinHead(nn.Module):
@@ -119,16 +122,21 @@ class ThinHead(nn.Module):
         thin = torch.arange(factor, device=x.device) - factor // 2
         basis = self.position(_position_features(thin / factor, factor).to(self.filters.weight.dtype))
         basis = basis / math.sqrt(self.config.basis)
-        side = self.config.unshuffle
-        weight = torch.einsum(
-            "tk,kp...->tp...", basis, self.filters.weight.unflatten(0, (self.config.basis, -1))
+        side, functions = self.config.unshuffle, self.config.basis
+        bias: torch.Tensor = self.filters.bias  # type: ignore[assignment]  # Conv3d made one
+        residual = F.conv3d(
+            x,
+            einsum(
+                basis,
+                rearrange(self.filters.weight, "(k pixel) f z y x -> k pixel f z y x", k=functions),
+                "thin k, k pixel f z y x -> thin pixel f z y x",
+            ).flatten(0, 1),
+            einsum(
+                basis, rearrange(bias, "(k pixel) -> k pixel", k=functions), "thin k, k pixel -> thin pixel"
+            ).flatten(),
+            padding=1,
         )
-        assert self.filters.bias is not None  # noqa: S101 - Conv3d made it; for the type checker
-        bias = basis @ self.filters.bias.unflatten(0, (self.config.basis, -1))
-        residual = F.conv3d(x, weight.flatten(0, 1), bias.flatten(), padding=1)
-        return rearrange(
-            residual, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=factor, p=side, q=side
-        )
+        return rearrange(residual, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=factor, p=side, q=side)
 
 
 class ThinNet(ThroughPlaneModel):
@@ -203,11 +211,13 @@ class ThinNet(ThroughPlaneModel):
             supported = list(profile.supported(depth))
             base[:, supported] += correction
             base -= correction @ (averages @ linear)
-        to = {"dtype": torch.float32, "device": thick.device}
-        seen = torch.einsum("kz,bzhw->bkhw", torch.tensor(averages, **to), residual.float())  # type: ignore[call-overload]
-        thin = torch.einsum("zk,bkhw->bzhw", torch.tensor(base, **to), thick.float())  # type: ignore[call-overload]
-        thin = thin + residual
-        return thin - torch.einsum("zk,bkhw->bzhw", torch.tensor(correction, **to), seen)  # type: ignore[call-overload]
+        seen = _along_z(averages, residual)
+        return _along_z(base, thick) + residual - _along_z(correction, seen)
+
+
+def _along_z(matrix: npt.NDArray[np.float64], x: torch.Tensor) -> torch.Tensor:
+    """(rows, depth) times (batch, depth, height, width), in float32 whatever the precision around it."""
+    return torch.einsum("zk,bkhw->bzhw", torch.tensor(matrix, dtype=torch.float32, device=x.device), x.float())
 
 
 def _condition_features(factor: int, profile: SliceProfile) -> torch.Tensor:

@@ -61,5 +61,5 @@ class RunningAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         for kept, new in zip(self.network.parameters(), network.parameters(), strict=True):
             kept.lerp_(new, 1.0 - decay)
-        for kept, new in zip(self.network.buffers(), network.buffers(), strict=True):
-            kept.copy_(new)
+        for held, fresh in zip(self.network.buffers(), network.buffers(), strict=True):
+            held.copy_(fresh)
