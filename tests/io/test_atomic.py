@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from thinslice.errors import OutputError, OutputExistsError, ResourceError
+from thinslice.io import atomic
 from thinslice.io.atomic import atomic_directory, atomic_file, output_errors
 
 
@@ -122,6 +123,23 @@ def test_of_two_runs_one_wins(tmp_path: Path) -> None:
     assert names(tmp_path) == {"out"}
 
 
+def test_a_lock_that_vanished_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked, calls = atomic._lock, []
+
+    def vanish_once(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            (tmp_path / ".out.lock").unlink()  # as the run before us does when it ends
+        locked(descriptor)
+
+    monkeypatch.setattr(atomic, "_lock", vanish_once)
+    with atomic_directory(tmp_path / "out"):
+        assert (tmp_path / ".out.lock").exists()
+        with pytest.raises(OutputError, match="Another run"), atomic_directory(tmp_path / "out"):
+            pytest.fail("must not start")
+    assert names(tmp_path) == {"out"}
+
+
 KILLED = """
 import os, signal, sys
 from thinslice.io import atomic
@@ -180,9 +198,7 @@ def test_a_read_only_folder_is_an_output_error(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self").is_dir(), reason="needs a file system where nobody can create files"
-)
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system where nobody can create files")
 def test_a_place_that_takes_no_files_is_an_output_error() -> None:
     with pytest.raises(OutputError, match="Cannot write 'out'"), atomic_directory(Path("/proc/self/out")):
         pytest.fail("must not start")

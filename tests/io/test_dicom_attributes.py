@@ -16,6 +16,7 @@ from thinslice.geometry import Geometry
 from thinslice.io.dicom_attributes import decimal_text
 from thinslice.io.dicom_derive import DerivedSeries
 from thinslice.io.dicom_header import quiet_pydicom
+from thinslice.io.dicom_write import HeaderEncoder
 from thinslice.volume import Derivation, Provenance
 
 
@@ -83,3 +84,20 @@ def test_decimal_strings_fit_and_are_close(value: float) -> None:
     text = decimal_text(value)
     assert len(text) <= 16
     assert float(text) == pytest.approx(value, rel=1e-8, abs=1e-9)
+
+
+def test_odd_values_are_not_quoted_in_warnings_or_logs(
+    plain: Source, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = edited(plain)
+    for header in odd.headers:
+        # A number and a name that pydicom complains about, quoting it, when it decodes or encodes them.
+        header[Tag(0x00200012)] = RawDataElement(Tag(0x00200012), "IS", 6, b"canary", 0, False, True)
+        header.PatientName = "Kanarienvogel^\N{CJK UNIFIED IDEOGRAPH-5C71}"
+    recwarn.clear()
+    caplog.clear()
+    series = derive(odd)
+    series.header(0)
+    HeaderEncoder(series).encode(0)
+    assert not recwarn.list
+    assert not caplog.records

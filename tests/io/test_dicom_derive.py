@@ -313,6 +313,16 @@ def test_contributing_equipment_names_software_version_and_weights(headers: list
         assert "Not for diagnosis" in ours.ContributionDescription
 
 
+def test_times_are_in_the_sources_zone_and_the_contribution_in_utc(
+    plain: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    zoned = edited(plain, TimezoneOffsetFromUTC="+0530")
+    header = DerivedSeries(zoned.geometry.thin_grid(5), provenance_of(zoned)).header(0)
+    assert (header.SeriesDate, header.SeriesTime) == ("20231115", "034320")
+    assert header.ContributingEquipmentSequence[0].ContributionDateTime == "20231114221320+0000"
+
+
 def test_long_settings_and_names_stay_within_their_attributes(plain: Source) -> None:
     series = derive(plain, settings={"key": "ü\\" * 2000}, model="m" * 200 + "\\")
     header = series.header(0)
