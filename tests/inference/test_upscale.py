@@ -22,7 +22,7 @@ from thinslice.errors import (
     UsageError,
 )
 from thinslice.geometry import Geometry
-from thinslice.inference import backend, resources
+from thinslice.inference import backend
 from thinslice.inference import upscale as upscale_module
 from thinslice.inference.upscale import upscale, upscale_slabs
 from thinslice.models.base import ThroughPlaneModel
@@ -374,17 +374,6 @@ def test_other_faults_of_a_network_are_not_hidden() -> None:
 
     with pytest.raises(RuntimeError, match="a bug"):
         upscale(volume(noise((4, 8, 8))), model=Network(spoil=spoil))
-
-
-def test_control_group_limits_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("700000\n")
-    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 100000\n")
-    monkeypatch.setattr(resources, "_groups", lambda: [tmp_path])
-    assert resources.available_memory_bytes() == 400_000
-    (tmp_path / "memory.max").write_text("max\n")
-    available = resources.available_memory_bytes()
-    assert available is None or available > 1 << 20
 
 
 def test_glibc_is_told_to_keep_freed_memory() -> None:

@@ -21,10 +21,10 @@ from thinslice.errors import InputError, ResourceError, ShapeError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.inference.backend import MAX_BATCH, TorchBackend, choose_backend, choose_device
 from thinslice.inference.consistency import ConsistencyMeter
-from thinslice.inference.resources import available_memory_bytes
 from thinslice.inference.restore import Restorer
 from thinslice.inference.stitch import StitchCounts, stitch
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
+from thinslice.io.resources import available_memory_bytes
 from thinslice.planning import (
     MemoryEstimate,
     WindowPlan,
@@ -323,10 +323,10 @@ class SlabStream:
         estimate = self.memory_estimate
         needed = estimate.additional_bytes - (estimate.working_bytes if self.device != "cpu" else 0)
         if available is not None and needed > available:
-            streamed = " Streaming (upscale_slabs, or the command line) needs less." if estimate.thin_bytes else ""
+            instead = "stream it (upscale_slabs)" if estimate.thin_bytes else "go on all the same with --force"
             raise ResourceError(
                 f"This run needs about {needed / 2**30:.1f} GiB of memory more than now, and {available / 2**30:.1f} "
-                f"GiB are available; close other programs or crop the volume.{streamed}"
+                f"GiB are available; close other programs, crop the volume, or {instead}."
             )
 
 

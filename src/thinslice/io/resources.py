@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
 from thinslice.errors import OutputError, ResourceError
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 _MEMORY_KEPT_FREE = 128 << 20
 """Bytes left to everything else on the machine."""
 
 
 def available_memory_bytes() -> int | None:
-    """Memory this process may still take without swapping; None where the system does not tell.
-
-    A container's limit counts too: it is what kills the process, whatever the machine holds.
+    """Memory that can still be taken without swapping: the least of what the machine and the control groups
+    (containers, batch systems) allow; None where it cannot be told (systems other than Linux).
     """
-    found: list[int] = []
-    try:
-        told = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-        if told:
-            found.append(int(told[1]) * 1024)
-    except OSError:
-        pass
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            # File pages are given back under pressure; only the rest is truly taken.
-            taken = int((group / "memory.current").read_text()) - int(stat.get("file", 0))
-            found.append(int(limit) - max(0, taken))
-    except (OSError, ValueError):
-        pass
-    return max(0, min(found)) if found else None
+    limits = [_machine_available(), *(_group_available(folder) for folder in _groups())]
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
 
 
 def require_memory(needed_bytes: int, purpose: str) -> None:
@@ -80,3 +65,56 @@ def require_disk(path: str | Path, needed_bytes: int) -> None:
             f"Up to {needed_bytes / 2**30:.2f} GiB are needed for {Path(path).name!r}, but {free / 2**30:.2f} GiB are "
             "free on that disk; free some space, or choose another place."
         )
+
+
+def _machine_available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _groups() -> list[Path]:
+    """Folders of this process's control group and its parents; a limit on any of them holds."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    folders: list[Path] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root = _CGROUP / controllers
+            folder = root / path.lstrip("/")
+            # Inside a container the path may be the host's: then only the root is there.
+            folders.extend(p for p in (folder, *folder.parents) if p.is_relative_to(root) and p.is_dir())
+    return folders
+
+
+def _group_available(folder: Path) -> int | None:
+    for limit_name, usage_name in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            limit = (folder / limit_name).read_text().strip()
+            used = int((folder / usage_name).read_text())
+        except (OSError, ValueError):
+            continue
+        if limit.isdigit() and int(limit) < 1 << 60:  # version 1 writes a number near 2**63 for none
+            return max(0, int(limit) - used + _reclaimable(folder))
+    return None
+
+
+def _reclaimable(folder: Path) -> int:
+    """File pages that count as used and are given back when memory is needed."""
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    fields = dict(line.split(" ", 1) for line in lines if " " in line)
+    return int(fields.get("inactive_file", 0))
