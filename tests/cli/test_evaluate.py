@@ -40,6 +40,20 @@ def test_identical_volumes_are_null_in_json(pair: tuple[Path, Path], run: Run) -
     assert (scores["psnr"], scores["identical"], scores["ssim"]) == (None, True, 1.0)
 
 
+def test_the_clinical_protocol_takes_the_thick_source(tmp_path: Path, run: Run) -> None:
+    thick = smooth_volume(depth=5)
+    thinslice.write(thick, tmp_path / "thick.nii")
+    thinslice.write(thinslice.upscale(thick, model="linear"), tmp_path / "estimate.nii")
+    thinslice.write(thinslice.upscale(thick, model="cubic"), tmp_path / "truth.nii")
+    arguments = ["evaluate", tmp_path / "estimate.nii", tmp_path / "truth.nii", "--protocol", "clinical"]
+    outcome = run(*arguments, "--thick", tmp_path / "thick.nii", "--json", tmp_path / "scores.json")
+    assert outcome.code == 0, outcome.err
+    measured = json.loads((tmp_path / "scores.json").read_text())["clinical"]
+    assert measured, "the clinical measures are in the JSON"
+    assert "clinical:" in outcome.out
+    assert all(f"  {name}:" in outcome.out for name in measured)
+
+
 def test_json_is_not_overwritten_unasked(pair: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     kept = tmp_path / "scores.json"
     kept.write_text("mine")

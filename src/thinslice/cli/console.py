@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
@@ -94,3 +95,29 @@ def hush_libraries() -> None:
     logging.lastResort = None
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+def readable(values: dict[str, Any], indent: str = "") -> list[str]:
+    """JSON values as indented lines, one for each value.
+
+    >>> readable({"name": "mine", "scores": {"psnr": 38.51234}, "limits": ["chest", "no contrast"]})
+    ['name: mine', 'scores:', '  psnr: 38.51', 'limits: chest, no contrast']
+    """
+    lines: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *readable(value, indent + "  ")]
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            lines.append(f"{indent}{name}:")
+            for item in value:
+                inner = readable(item, indent + "    ") if isinstance(item, dict) else [f"{indent}    {item}"]
+                lines += [f"{indent}  - {inner[0].strip()}", *inner[1:]] if inner else []
+        elif isinstance(value, list):
+            lines.append(f"{indent}{name}: {', '.join(_shown(item) for item in value)}")
+        else:
+            lines.append(f"{indent}{name}: {_shown(value)}")
+    return lines
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)

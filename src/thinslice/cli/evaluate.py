@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from thinslice.cli.console import Console, hush_libraries
+from thinslice.cli.console import Console, hush_libraries, readable
 
 
 class Protocol(StrEnum):
@@ -46,6 +46,12 @@ def evaluate(
     intensity: Annotated[
         Intensity, typer.Option(help="Units of the values; auto takes floats in [0, 1] for unit intensities.")
     ] = Intensity.AUTO,
+    thick: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="The thick source, for protocol clinical: tissue classes, distance, consistency."
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the scores; - for the terminal.")
     ] = None,
@@ -58,7 +64,7 @@ def evaluate(
 
     \b
     thinslice evaluate estimate.nii.gz truth.nii.gz
-    thinslice evaluate estimate/ truth/ --protocol clinical --json scores.json
+    thinslice evaluate estimate/ truth/ --protocol clinical --thick source/ --json scores.json
     """
     import thinslice
     from thinslice.evaluation.protocol import evaluate as score
@@ -71,9 +77,10 @@ def evaluate(
         protocol=protocol.value,
         align=align.value,
         intensity=intensity.value,
+        thick=None if thick is None else thinslice.read(thick),
     )
     measured = scores.to_json()
-    for sentence in measured.get("warnings", []):
+    for sentence in scores.warnings:
         console.warn(sentence)
     text = json.dumps(measured, indent=2) + "\n"
     if json_file is not None and str(json_file) != "-":
@@ -84,8 +91,8 @@ def evaluate(
     if json_file is not None and str(json_file) == "-":
         print(text, end="")
         return
-    for name, value in measured.items():
-        if isinstance(value, float):
-            print(f"{name:16}{value:.4f}")
-        elif value is not None and not isinstance(value, list | dict):
-            print(f"{name:16}{value}")
+    # PSNR and SSIM with the digits that tables compare; the list by slice is for programs.
+    print(f"psnr: {'infinite (identical)' if scores.identical else f'{scores.psnr:.4f} dB'}")
+    print(f"ssim: {scores.ssim:.4f}")
+    told = {"psnr", "identical", "ssim", "ssim_per_slice", "warnings"}
+    print("\n".join(readable({name: value for name, value in measured.items() if name not in told})))
