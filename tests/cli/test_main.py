@@ -35,7 +35,17 @@ EXIT_CODES = {
     "PartlyDoneError": 8,
 }
 
-COMMANDS = ([], ["upscale"], ["inspect"], ["evaluate"], ["convert"], ["demo"], ["models"], ["models", "list"])
+COMMANDS = (
+    [],
+    ["upscale"],
+    ["inspect"],
+    ["evaluate"],
+    ["convert"],
+    ["demo"],
+    ["train"],
+    ["models"],
+    ["models", "list"],
+)
 
 
 def _every(kind: type[errors.ThinsliceError]) -> Iterator[type[errors.ThinsliceError]]:
