@@ -13,6 +13,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from thinslice.inference.consistency import clamp_consistently
 from thinslice.inference.restore import network_input
 from thinslice.intensity import to_hu, to_unit
 from thinslice.planning import Window, WindowPlan
@@ -42,6 +43,7 @@ def stitch(
     padding_hu: float | None = None,
     batch: Callable[[], int] = lambda: 1,
     skip_air: bool = False,
+    consistent: bool = False,
     counts: StitchCounts | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, Floats]]:
@@ -55,6 +57,7 @@ def stitch(
         padding_hu: HU that marks padding, or None.
         batch: gives the number of windows of one shape that `infer` may get at once; asked each time.
         skip_air: whether windows of nothing but air (`AIR_HU`) are interpolated instead of inferred.
+        consistent: whether the network's output averages back to the thick slices, so that clamping must keep that.
         counts: filled in as windows are done.
         progress: called after every pass with the windows done and their total.
 
@@ -80,11 +83,14 @@ def stitch(
         for windows in _passes(row, batch, lambda window: skip_air and _is_air(unit, window)):  # noqa: B023
             tiles = np.stack([_tile(unit, window) for window in windows])[:, None]
             if skip_air and _is_air(unit, windows[0]):
-                thin = np.tensordot(_consistent(profile, tiles.shape[2]), tiles, axes=(1, 2)).transpose(1, 2, 0, 3, 4)
+                thin = np.einsum("zd,bcdhw->bczhw", _consistent(profile, tiles.shape[2]), tiles, optimize=True)
+                thin = np.ascontiguousarray(thin)
                 counts.skipped += len(windows)
             else:
                 thin = infer(tiles)
-            for window, given in zip(windows, thin[:, 0], strict=True):
+            for window, tile, given in zip(windows, tiles[:, 0], thin[:, 0], strict=True):
+                if consistent:
+                    clamp_consistently(given, tile, profile)
                 target = buffer[
                     window.depth.out_start - base : window.depth.out_stop - base,
                     window.height.out,

@@ -248,6 +248,7 @@ class SlabStream:
             padding_hu=padding_hu,
             batch=lambda: network.batch,
             skip_air=self._skips_air(),
+            consistent=getattr(self._model, "consistent", False),
             counts=counts,
             progress=self._progress,
         )

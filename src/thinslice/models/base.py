@@ -26,11 +26,14 @@ class ThroughPlaneModel(nn.Module, ABC):
         factors: the through-plane factors it can do.
         default_factor: the one that factor=None means.
         window: which input it takes best (`thinslice.planning.ModelWindow`).
+        consistent: whether the output averages back to the thick slices by construction; inference keeps that when
+            it clamps.
     """
 
     factors: Collection[int]
     default_factor: int
     window: ModelWindow
+    consistent: bool = False
 
     @abstractmethod
     def forward(

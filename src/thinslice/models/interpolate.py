@@ -50,6 +50,7 @@ class Interpolate(ThroughPlaneModel):
     def __init__(self, config: InterpolateConfig) -> None:
         super().__init__()
         self.config = config
+        self.consistent = config.method == "cubic-consistent"
         halo = _CUBIC_HALO if config.method.startswith("cubic") else 1
         self.window = ModelWindow(min_depth=1, tile=(512, 512), halo=(halo, 0, 0), working_bytes=64.0)
 
@@ -59,9 +60,7 @@ class Interpolate(ThroughPlaneModel):
         """Interpolate; see `ThroughPlaneModel.forward`. Only `cubic-consistent` looks at the profile."""
         factor = self.checked_factor(x, factor)
         rows = z_matrix(self.config.method, x.shape[2], profile or SliceProfile.mean(factor), factor)
-        return einsum(
-            torch.tensor(rows, dtype=x.dtype, device=x.device), x, "thin d, b c d h w -> b c thin h w"
-        )
+        return einsum(torch.tensor(rows, dtype=x.dtype, device=x.device), x, "thin d, b c d h w -> b c thin h w")
 
 
 @lru_cache(maxsize=256)

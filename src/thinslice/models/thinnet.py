@@ -143,6 +143,7 @@ class ThinNet(ThroughPlaneModel):
     """Any depth >= 2, any plane, any factor of its range; see the module's page."""
 
     default_factor = 5
+    consistent = True
 
     def __init__(self, config: ThinNetConfig) -> None:
         super().__init__()
