@@ -69,11 +69,7 @@ class Geometry:
         object.__setattr__(self, "direction", tuple(tuple(float(v) for v in row) for row in matrix))
         if len(shape) != 3 or min(shape) < 1:
             raise GeometryError(f"A volume needs three axes of at least one voxel, not {shape}.")
-        if (
-            len(spacing) != 3
-            or spacing[0] is None
-            or not all(s is None or (np.isfinite(s) and s > 0) for s in spacing)
-        ):
+        if len(spacing) != 3 or spacing[0] is None or not all(s is None or (np.isfinite(s) and s > 0) for s in spacing):
             raise GeometryError(f"Spacing must be positive and finite along every axis, not {spacing} mm.")
         if len(self.origin_mm) != 3 or not np.all(np.isfinite(self.origin_mm)):
             raise GeometryError("The origin must be three finite LPS coordinates in mm.")

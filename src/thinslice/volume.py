@@ -84,9 +84,7 @@ class Volume:
         """Voxels [start, stop) along (depth, height, width), a view, on the matching grid."""
         window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         headers = self.provenance.headers[start[0] : stop[0]]
-        return Volume(
-            self.hu[window], self.geometry.crop(start, stop), replace(self.provenance, headers=headers)
-        )
+        return Volume(self.hu[window], self.geometry.crop(start, stop), replace(self.provenance, headers=headers))
 
 
 def as_hu(values: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -45,9 +45,7 @@ class Entry:
 
 def _interpolation(name: str, summary: str) -> Entry:
     module = "thinslice.models.interpolate"
-    return Entry(
-        f"{module}:Interpolate", f"{module}:InterpolateConfig", summary, {"method": name}, learned=False
-    )
+    return Entry(f"{module}:Interpolate", f"{module}:InterpolateConfig", summary, {"method": name}, learned=False)
 
 
 def _own(module: str, name: str, summary: str, **rest: Any) -> Entry:
@@ -56,9 +54,7 @@ def _own(module: str, name: str, summary: str, **rest: Any) -> Entry:
 
 
 CATALOG: dict[str, Entry] = {
-    "default": _own(
-        "thinnet", "ThinNet", "our network with embedded weights, factors 2 to 8", weights="default"
-    ),
+    "default": _own("thinnet", "ThinNet", "our network with embedded weights, factors 2 to 8", weights="default"),
     "nearest": _interpolation("nearest", "copies the nearest thick slice"),
     "linear": _interpolation("linear", "linear interpolation along z"),
     "cubic": _interpolation("cubic", "not-a-knot cubic spline along z"),
@@ -114,9 +110,7 @@ def build(name: str, **config: Any) -> ThroughPlaneModel:
     try:
         built: ThroughPlaneModel = plugin.load()()
     except Exception as error:
-        raise ModelError(
-            f"The plug-in model {name!r} ({plugin.value}) could not be built: {error}"
-        ) from error
+        raise ModelError(f"The plug-in model {name!r} ({plugin.value}) could not be built: {error}") from error
     return built
 
 
@@ -139,9 +133,7 @@ def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlane
     if name not in names():
         path = Path(name_or_path)
         if not path.is_file():
-            raise UsageError(
-                f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists."
-            )
+            raise UsageError(f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists.")
         return checkpoint.load(path, device=device)
     entry = CATALOG.get(name)
     if entry is not None and entry.learned:
