@@ -83,14 +83,14 @@ def run_demo(
 def _phantom(folder: Path, model: str, say: Say | None, progress: Progress | None) -> list[str]:
     import thinslice
     from thinslice.data.phantom import phantom_grid, render, thick_from, thorax
-    from thinslice.data.phantom_dicom import write_phantom_series
     from thinslice.evaluation.figures import comparison, save_png
     from thinslice.evaluation.protocol import evaluate
+    from thinslice.io.dicom_source import write_dicom_source
 
     if say is not None:
         say("painting a synthetic chest (a phantom made of formulas, no patient)")
     thick, truth = thick_from(render(thorax(SEED), phantom_grid()), FACTOR)
-    write_phantom_series(thick, folder / "thick", seed=SEED)
+    write_dicom_source(thick, folder / "thick", seed=SEED)
     thinslice.write(truth, folder / "truth.nii.gz")
     thin = _upscaled(folder / "thick", folder, model, say, progress, dicom=True)
 
