@@ -2,8 +2,9 @@
 
     .venv/bin/python speed/startup.py
 
-Programs take turns, so that a busy machine slows all of them alike; the ratio of medians is what counts. A bare program
-whose help is plain text, as ours is, is the harder comparison, for rich alone takes as long as the rest.
+Programs take turns, so that a busy machine slows all of them alike; the ratio of medians is what counts. The target is a
+bare typer program as it comes. One whose help is plain text, as ours is, stands beside it: rich alone takes as long as
+the rest, and what is left is the price of our options.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 RUNS = 15
 MOST = 1.3
-"""Ours over bare; above, this program fails."""
+"""Ours over a bare program as typer makes it; above, this program fails."""
 
 OURS = "from thinslice.cli import main; main()"
 
@@ -56,7 +57,7 @@ def main() -> None:
     print(f"{len(commands)} commands, median of {RUNS} runs")
     for name, median in medians.items():
         print(f"{name:26}{1000 * median:7.0f} ms   thinslice takes {ours / median:.2f} of it")
-    sys.exit(max(ours / median for median in medians.values()) > MOST)
+    sys.exit(ours > MOST * medians["bare typer, default help"])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -66,6 +65,8 @@ def evaluate(
     thinslice evaluate estimate.nii.gz truth.nii.gz
     thinslice evaluate estimate/ truth/ --protocol clinical --thick source/ --json scores.json
     """
+    import json
+
     import thinslice
     from thinslice.evaluation.protocol import evaluate as score
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +28,8 @@ def inspect(
     eligible, reasons (why not), factor (to reach 1 mm), warnings, skipped (files left out) and file
     (the name of one that is not DICOM).
     """
+    import json
+
     from thinslice.archive.survey import survey
 
     hush_libraries()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +18,8 @@ def list_models(
     thinslice models list
     thinslice upscale thick.nii.gz thin.nii.gz --model cubic
     """
+    import json
+
     from thinslice.models import catalog
 
     rows = [_row(name) for name in catalog.names()]
@@ -41,6 +42,8 @@ def show_model(
     thinslice models show default
     thinslice models show runs/mine.safetensors --json
     """
+    import json
+
     shown = _shown(name)
     print(json.dumps(shown, indent=2) if as_json else "\n".join(readable(shown)))
 
