@@ -2,9 +2,9 @@
 
     .venv/bin/python speed/startup.py
 
-Programs take turns, so that a busy machine slows all of them alike; the ratio of medians is what counts. The target is a
-bare typer program as it comes. One whose help is plain text, as ours is, stands beside it: rich alone takes as long as
-the rest, and what is left is the price of our options.
+Programs take turns, so that a busy machine slows all of them alike; the ratio of medians is what counts. The target is
+a bare typer program as it comes. One whose help is plain text, as ours is, stands beside it: rich alone takes as
+long as the rest, and what is left is the price of our options.
 """
 
 from __future__ import annotations
