@@ -75,7 +75,7 @@ class Geometry:
             raise GeometryError("The origin must be three finite LPS coordinates in mm.")
         if matrix.shape != (3, 3) or not np.allclose(matrix.T @ matrix, np.eye(3), atol=DIRECTION_TOLERANCE):
             raise GeometryError(
-                "The volume's axes are not at right angles (gantry tilt or shear); resample it to an upright grid first."
+                "The volume's axes are not at right angles (gantry tilt or shear); resample it to an upright grid."
             )
         if self.thickness_mm is not None and not (np.isfinite(self.thickness_mm) and self.thickness_mm > 0):
             raise GeometryError(f"Slice thickness must be positive, not {self.thickness_mm} mm.")

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thinslice.errors import UsageError
 
-
 ProfileName = Literal["mean", "gaussian", "trapezoid", "subsample"]
 
 

@@ -1,4 +1,4 @@
-"""Does the thin volume, made thick again, give the thick slices back? Kept while clamping, measured while slabs pass."""
+"""The thin volume, made thick again, gives the thick slices back: kept while clamping, measured while slabs pass."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
         card: JSON values.
     """
     import torch
-    from safetensors.torch import save, save_file
+    from safetensors.torch import save
 
     tensors = {
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous()
@@ -78,7 +78,8 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
         "card": card,
         "tensors_sha256": digest,
     }
-    save_file(tensors, str(path), metadata={METADATA_KEY: json.dumps(meta, sort_keys=True)})
+    # save_file would make the file readable by its owner alone, whatever the umask says.
+    path.write_bytes(save(tensors, metadata={METADATA_KEY: json.dumps(meta, sort_keys=True)}))
 
 
 def inspect(path: Path) -> CheckpointInfo:
