@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -34,11 +36,22 @@ def test_a_constant_outside_the_window_comes_back(value: int) -> None:
     assert restorer.voxels_outside_window == 44
 
 
-def test_the_excess_is_interpolated_linearly_across_slabs() -> None:
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (2, [0, 0, 1000, 550, 100]),
+        (4, [0, 0, 0, 750, 1000, 775, 550, 325, 100]),
+        (5, [0, 0, 0, 600, 800, 1000, 820, 640, 460, 280, 100]),
+    ],
+)
+def test_the_excess_is_interpolated_linearly_where_the_nearest_thick_voxel_has_one(
+    factor: int, expected: list[float]
+) -> None:
     thick = np.array([0, 3048, 2148], np.float32).reshape(3, 1, 1)
-    restorer = Restorer(thick, 2, None, np.float32)
-    parts = [restorer.finish(start, np.zeros((count, 1, 1), np.float32)) for start, count in ((0, 2), (2, 1), (3, 2))]
-    assert np.concatenate(parts)[:, 0, 0].tolist() == [0, 500, 1000, 550, 100]
+    restorer = Restorer(thick, factor, None, np.float32)
+    cuts = [0, 2, 3, 2 * factor + 1]
+    parts = [restorer.finish(start, np.zeros((stop - start, 1, 1), np.float32)) for start, stop in pairwise(cuts)]
+    np.testing.assert_allclose(np.concatenate(parts)[:, 0, 0], expected, rtol=1e-6)
 
 
 def test_padding_is_given_to_the_nearest_thin_slices_exactly() -> None:

@@ -3,7 +3,8 @@
 A network sees HU clamped to [-1024, 2048] and padding as air. In the thin volume
 
 - what lies outside that window is the clamped result plus the linearly interpolated excess of the source, so metal
-  keeps its value;
+  keeps its value. Only thin voxels whose nearest thick voxel is outside get any: a thick voxel inside the window,
+  next to metal, must stay the average of its thin ones;
 - a voxel whose nearest thick voxel is padding is padding.
 """
 
@@ -93,12 +94,20 @@ class Restorer:
     def _give_back_excess(self, index: int, thin: Floats) -> None:
         below, step = divmod(index, self._factor)
         share = step / self._factor
+        # Halfway between two thick slices, both are the nearest.
+        nearest = [below] * (2 * step <= self._factor) + [below + 1] * (2 * step >= self._factor)
+        owners = [self._excess(index) for index in nearest]
+        outside = [owner for owner in owners if owner is not None]
+        if len(outside) < len(owners):
+            return
         parts = [(self._excess(below), 1.0 - share)]
         if step:
             parts.append((self._excess(below + 1), share))
         terms = [excess * np.float32(weight) for excess, weight in parts if excess is not None]
         if terms:
             total = terms[0] if len(terms) == 1 else terms[0] + terms[1]
+            for owner in outside:
+                total *= owner != 0
             self.voxels_outside_window += int(np.count_nonzero(total))
             thin += total
 
