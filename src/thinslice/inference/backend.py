@@ -125,6 +125,8 @@ class TorchBackend:
         start = time.perf_counter()
         try:
             thin = self._run(windows)
+            if self.device == "cpu":
+                return_freed_memory()
         finally:
             self.seconds += time.perf_counter() - start
         batch, _, depth, height, width = windows.shape
@@ -216,3 +218,11 @@ def keep_freed_memory() -> bool:
     taken = bool(mallopt(m_trim_threshold, 2**31 - 1))
     # Older versions refuse more than 32 MiB.
     return taken and bool(mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 32 << 20))
+
+
+def return_freed_memory() -> None:
+    """Give the system back what `keep_freed_memory` kept: once a window, where it costs little, and not once a layer.
+    Without it, windows of different sizes leave holes that add up.
+    """
+    if keep_freed_memory():
+        ctypes.CDLL(None).malloc_trim(0)

@@ -166,7 +166,8 @@ class ThinNet(ThroughPlaneModel):
             tile=(512, 512),
             # One slice more than the convolutions reach: a thin slice may belong to the thick slice after it.
             halo=(config.blocks + 3, reach, reach),
-            working_bytes=4.0 * 4 * config.features / channels,
+            # Four layers' worth of features at once, and the input as channels (measured).
+            working_bytes=4.0 * (5 * config.features / channels + 4),
         )
 
     def forward(
@@ -180,7 +181,7 @@ class ThinNet(ThroughPlaneModel):
 
         condition = self.describe(_condition_features(factor, profile).to(x))
         padded = F.pad(x, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
-        features = self.stem(
+        features: torch.Tensor = self.stem(
             rearrange(padded, "b 1 d (h p) (w q) -> b (p q) d h w", p=side, q=side).contiguous(
                 memory_format=torch.channels_last_3d
             )
@@ -213,7 +214,8 @@ class ThinNet(ThroughPlaneModel):
             base[:, supported] += correction
             base -= correction @ (averages @ linear)
         seen = _along_z(averages, residual)
-        return _along_z(base, thick) + residual - _along_z(correction, seen)
+        # In place where it is safe: thin volumes are the largest tensors here.
+        return _along_z(base, thick).add_(residual).sub_(_along_z(correction, seen))
 
 
 def _along_z(matrix: npt.NDArray[np.float64], x: torch.Tensor) -> torch.Tensor:
