@@ -220,6 +220,7 @@ def _report(job: UpscaleJob, volume: Volume, stream: SlabStream, clock: _Clock) 
     from thinslice.io.files import output_format
 
     thick, thin, derivation = volume.geometry, stream.geometry, stream.provenance.derivation
+    settings = {} if derivation is None else derivation.settings
     written = output_format(job.output, job.output_format)
     return RunReport(
         input=FileReport(
@@ -252,7 +253,8 @@ def _report(job: UpscaleJob, volume: Volume, stream: SlabStream, clock: _Clock) 
         warnings=(*volume.provenance.warnings, *stream.warnings),
         machine=MachineReport.here(threads=job.threads),
         settings={
-            **({} if derivation is None else derivation.settings),
+            # Plan, backend and device have places of their own in the report.
+            **{k: v for k, v in settings.items() if k not in ("plan", "backend", "device")},
             "windows": stream.windows_total,
             "windows_of_air": stream.windows_skipped,
         },
