@@ -1,0 +1,52 @@
+"""The embedded default network: it beats interpolation, tells where it comes from, and fits its recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import thinslice
+from thinslice.data.phantom import phantom_grid, render, thorax
+from thinslice.experiments.scorecard import score_pair, score_simulated
+from thinslice.models import catalog, checkpoint
+from thinslice.recipes import read_train_recipe
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "default.toml"
+
+
+def gains(rows: list) -> dict[str, float]:
+    """dB of the default network over each baseline."""
+    *baselines, ours = rows
+    return {row.model: ours.psnr - row.psnr for row in baselines}
+
+
+def test_the_card_names_data_licences_recipe_seed_scores_and_limits() -> None:
+    info = checkpoint.inspect(catalog.weights_path("default"))
+    recipe = read_train_recipe(RECIPE)
+    assert info.card["recipe_sha256"] == recipe.digest
+    assert info.card["seed"] == recipe.seed
+    assert info.card["steps"] == recipe.optimiser.steps
+    assert info.card["data"] and info.card["data_licences"] and info.card["limits"]
+    assert {row["factor"] for row in info.card["scores"]["rows"]} == set(range(2, 9))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5, 8])
+def test_it_beats_interpolation_on_another_phantom_than_the_demos(factor: int) -> None:
+    truth = render(thorax(1), phantom_grid((49, 160, 160), (1.0, 2.0, 2.0)))
+    rows = list(score_simulated("default", truth, case="phantom", factors=(factor,)))
+    for model, gain in gains(rows).items():
+        assert gain > 0.3, f"only {gain:.2f} dB over {model} at factor {factor}"
+    assert rows[-1].ssim > max(row.ssim for row in rows[:-1])
+    assert rows[-1].consistency_rms_hu < 1.0
+
+
+@pytest.mark.heavy
+def test_it_beats_interpolation_on_real_ct(shared: Path) -> None:
+    thin = thinslice.read(shared / "ct" / "dev" / "rider_pilot_0117_chest_0.8mm.nii.gz")
+    for factor in range(2, 9):
+        gained = gains(list(score_simulated("default", thin, case="chest", factors=(factor,))))
+        assert min(gained.values()) > 1.6, f"{gained} at factor {factor}"
+        assert factor != 5 or gained["cubic"] > 2.0
+    pair = [thinslice.read(shared / "ct" / "pair" / f"phantom_{name}.nii.gz") for name in ("thick_5mm", "thin_1mm")]
+    assert min(gains(list(score_pair("default", *pair, case="pair"))).values()) > 1.0
