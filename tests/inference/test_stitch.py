@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from thinslice.inference.stitch import StitchCounts, consistent_interpolation, stitch
+from thinslice.inference.stitch import StitchCounts, stitch
 from thinslice.intensity import to_hu, to_unit
 from thinslice.models.catalog import build
 from thinslice.planning import ModelWindow, WindowPlan, plan_windows
@@ -224,16 +224,3 @@ def test_padding_is_air_to_the_network_and_to_the_search_for_air() -> None:
     thin = run(thick, plan, linear(5), skip_air=True, padding_hu=-500.0, counts=counts)
     assert counts.skipped == counts.total
     np.testing.assert_allclose(thin[:, :10], -1024, atol=1e-3)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 9])
-@pytest.mark.parametrize("factor", [2, 5, 8])
-def test_consistent_interpolation_is_consistent_and_keeps_constants(depth: int, factor: int) -> None:
-    profile = SliceProfile.mean(factor)
-    matrix = consistent_interpolation(profile, depth)
-    assert matrix.shape == ((depth - 1) * factor + 1, depth)
-    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-5)
-    supported = profile.supported(depth)
-    np.testing.assert_allclose(
-        profile.matrix(depth) @ matrix, np.eye(depth)[supported.start : supported.stop], atol=1e-5
-    )

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 
 from thinslice.models import catalog
-from thinslice.models.interpolate import z_matrix
+from thinslice.models.interpolate import Method, z_matrix
 from thinslice.profile import SliceProfile
 
-METHODS = ("nearest", "linear", "cubic", "cubic-consistent")
+METHODS = ("nearest", "linear", "cubic", "linear-consistent", "cubic-consistent")
+ROWS = ("nearest", "linear", "cubic", "cubic-consistent")
 
 
 @given(st.sampled_from(METHODS), st.integers(1, 20), st.integers(2, 8))
@@ -29,10 +30,11 @@ def test_thick_slice_k_is_thin_slice_factor_times_k(method: str, depth: int, fac
     np.testing.assert_allclose(matrix[::factor], np.eye(depth), atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["linear-consistent", "cubic-consistent"])
 @pytest.mark.parametrize("factor", range(2, 9))
-def test_cubic_consistent_gives_the_thick_slices_back(factor: int) -> None:
+def test_the_consistent_methods_give_the_thick_slices_back(method: Method, factor: int) -> None:
     profile = SliceProfile.mean(factor)
-    matrix = z_matrix("cubic-consistent", 12, profile, factor)
+    matrix = z_matrix(method, 12, profile, factor)
     rows = list(profile.supported(12))
     np.testing.assert_allclose(profile.matrix(12) @ matrix, np.eye(12)[rows], atol=1e-9)
 
@@ -50,7 +52,7 @@ def test_linear_is_numpys() -> None:
     np.testing.assert_allclose(y.flatten(), np.interp(np.arange(26) / 5, np.arange(6), x.flatten()), atol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ROWS)
 def test_far_slices_do_not_matter_beyond_the_halo(method: str) -> None:
     model = catalog.build(method)
     halo = model.window.halo[0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from thinslice.inference.consistency import clamp_consistently
 from thinslice.inference.restore import network_input
 from thinslice.intensity import to_hu, to_unit
+from thinslice.models.interpolate import z_matrix
 from thinslice.planning import Window, WindowPlan
 from thinslice.profile import SliceProfile
 
@@ -83,7 +83,7 @@ def stitch(
         for windows in _passes(row, batch, lambda window: skip_air and _is_air(unit, window)):  # noqa: B023
             tiles = np.stack([_tile(unit, window) for window in windows])[:, None]
             if skip_air and _is_air(unit, windows[0]):
-                thin = np.einsum("zd,bcdhw->bczhw", _consistent(profile, tiles.shape[2]), tiles, optimize=True)
+                thin = np.einsum("zd,bcdhw->bczhw", _interpolation(profile, tiles.shape[2]), tiles, optimize=True)
                 thin = np.ascontiguousarray(thin)
                 counts.skipped += len(windows)
             else:
@@ -114,31 +114,6 @@ def stitch(
         base = finished
 
 
-def consistent_interpolation(profile: SliceProfile, depth: int) -> Floats:
-    """Linear interpolation followed by the smallest change that gives the thick slices back, as one matrix.
-
-    Args:
-        profile: how thick slices weigh thin ones.
-        depth: number of thick slices.
-
-    Returns:
-        (thin slices, thick slices), float32.
-
-    >>> consistent_interpolation(SliceProfile.subsample(2), 2).tolist()
-    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
-    """
-    at = np.arange((depth - 1) * profile.factor + 1) / profile.factor
-    linear = np.clip(1.0 - np.abs(at[:, None] - np.arange(depth)), 0.0, None)
-    supported = profile.supported(depth)
-    if len(supported):
-        residual = np.eye(depth)[supported.start : supported.stop] - profile.matrix(depth) @ linear
-        linear = linear + profile.correction(depth) @ residual
-    return linear.astype(np.float32)
-
-
-_consistent = lru_cache(maxsize=8)(consistent_interpolation)
-
-
 def _passes(row: list[Window], batch: Callable[[], int], is_air: Callable[[Window], bool]) -> Iterator[list[Window]]:
     """Windows in order, together with their neighbours of equal shape and kind, as many as a pass may hold."""
     for _, alike in groupby(row, key=lambda window: (window.shape, is_air(window))):
@@ -147,6 +122,11 @@ def _passes(row: list[Window], batch: Callable[[], int], is_air: Callable[[Windo
             count = max(1, batch())
             yield windows[:count]
             windows = windows[count:]
+
+
+def _interpolation(profile: SliceProfile, depth: int) -> Floats:
+    """What stands for the network in air: linear, then consistent with the thick slices."""
+    return z_matrix("linear-consistent", depth, profile, profile.factor).astype(np.float32)
 
 
 def _is_air(unit: Floats, window: Window) -> bool:

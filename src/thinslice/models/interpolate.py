@@ -23,7 +23,7 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
-Method = Literal["nearest", "linear", "cubic", "cubic-consistent"]
+Method = Literal["nearest", "linear", "linear-consistent", "cubic", "cubic-consistent"]
 
 # A knot's influence on a cubic spline falls by 2 - sqrt(3) = 0.27 per knot: after 16 it is below 1e-9.
 _CUBIC_HALO = 16
@@ -50,14 +50,14 @@ class Interpolate(ThroughPlaneModel):
     def __init__(self, config: InterpolateConfig) -> None:
         super().__init__()
         self.config = config
-        self.consistent = config.method == "cubic-consistent"
+        self.consistent = config.method.endswith("-consistent")
         halo = _CUBIC_HALO if config.method.startswith("cubic") else 1
         self.window = ModelWindow(min_depth=1, tile=(512, 512), halo=(halo, 0, 0), working_bytes=64.0)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
     ) -> torch.Tensor:
-        """Interpolate; see `ThroughPlaneModel.forward`. Only `cubic-consistent` looks at the profile."""
+        """Interpolate; see `ThroughPlaneModel.forward`. Only the consistent methods look at the profile."""
         factor = self.checked_factor(x, factor)
         rows = z_matrix(self.config.method, x.shape[2], profile or SliceProfile.mean(factor), factor)
         return einsum(torch.tensor(rows, dtype=x.dtype, device=x.device), x, "thin d, b c d h w -> b c thin h w")
@@ -70,7 +70,7 @@ def z_matrix(method: Method, depth: int, profile: SliceProfile, factor: int) -> 
     Args:
         method: which interpolation.
         depth: number of thick slices, >= 1.
-        profile: of the thick slices; only "cubic-consistent" needs it.
+        profile: of the thick slices; only the consistent methods need it.
         factor: thin slices per thick interval.
 
     Returns:
@@ -86,13 +86,12 @@ def z_matrix(method: Method, depth: int, profile: SliceProfile, factor: int) -> 
         matrix = np.ones((1, 1))
     elif method == "nearest":
         matrix = (np.floor(at[:, None] + 0.5) == knots).astype(float)
-    elif method == "linear":
+    elif method.startswith("linear"):
         matrix = np.clip(1.0 - np.abs(at[:, None] - knots), 0.0, 1.0)
     else:
         matrix = CubicSpline(knots, np.eye(depth), bc_type="not-a-knot")(at)
-        if method == "cubic-consistent":
-            averages = profile.matrix(depth)
-            wanted = np.eye(depth)[list(profile.supported(depth))]
-            matrix = matrix + profile.correction(depth) @ (wanted - averages @ matrix)
+    if method.endswith("-consistent"):
+        wanted = np.eye(depth)[list(profile.supported(depth))]
+        matrix = matrix + profile.correction(depth) @ (wanted - profile.matrix(depth) @ matrix)
     matrix.setflags(write=False)
     return matrix

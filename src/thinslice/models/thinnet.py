@@ -207,12 +207,7 @@ class ThinNet(ThroughPlaneModel):
         depth = thick.shape[1]
         correction = profile.correction(depth)
         averages = profile.matrix(depth)
-        linear = z_matrix("linear", depth, profile, factor)
-        base = linear.copy()
-        if len(averages):
-            supported = list(profile.supported(depth))
-            base[:, supported] += correction
-            base -= correction @ (averages @ linear)
+        base = z_matrix("linear-consistent", depth, profile, factor)
         seen = _along_z(averages, residual)
         # In place where it is safe: thin volumes are the largest tensors here.
         return _along_z(base, thick).add_(residual).sub_(_along_z(correction, seen))
