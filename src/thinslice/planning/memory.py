@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from thinslice.planning.windows import WindowPlan
 
-RUNTIME_BYTES = 300 << 20
-"""What the interpreter, torch and its kernels take before the first voxel (measured on Linux)."""
+RUNTIME_BYTES = 450 << 20
+"""What the interpreter, torch, its kernels and the command line take before the first voxel (measured on Linux)."""
 
 RETAINED_SHARE = 1.75
 """Peak over what the network needs at once: allocators that keep freed memory for the next window leave holes between
@@ -72,10 +72,10 @@ def estimate_memory(
     fed = batch * fed_depth * fed_height * fed_width
     given = batch * ((fed_depth - 1) * plan.factor + 1) * fed_height * fed_width
     # The buffer holds what one row of windows gives, and what the row before left unfinished; a finished slab is
-    # there as float32 and, once rounded, in the output's type.
+    # there as float32 and, once rounded, in the output's type, and again on its way to the file.
     thin_rows = max(span.out_stop - span.out_start for span in plan.depths)
     averaged = 2 if plan.blend == "average" else 1
-    slab = plane * (4 * fed_depth + thin_rows * (4 * averaged + voxel_bytes))
+    slab = plane * (4 * fed_depth + thin_rows * (4 * averaged + 2 * voxel_bytes))
     return MemoryEstimate(
         thick_bytes=depth * plane * voxel_bytes,
         # The output twice: the network's tensor, and the one it computes it from.
