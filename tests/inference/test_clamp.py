@@ -48,3 +48,13 @@ def test_where_consistency_is_approximate_it_only_clamps() -> None:
     clamped = np.clip(thin, 0, 1)
     clamp_consistently(thin, np.full((8, 3, 3), 0.5, np.float32), profile)
     np.testing.assert_array_equal(thin, clamped)
+
+
+def test_metal_keeps_its_shape() -> None:
+    profile = SliceProfile.mean(5)
+    thick = np.array([0.3, 1.0, 0.3], np.float32).reshape(3, 1, 1)
+    thin = np.array([0.3, 0.2, 0.1, 0.4, 1.2, 1.8, 1.2, 0.4, 0.1, 0.2, 0.3], np.float32).reshape(11, 1, 1)
+    assert thin[3:8].mean() == pytest.approx(1.0)
+    expected = np.clip(thin, 0, 1)
+    clamp_consistently(thin, thick, profile)
+    np.testing.assert_array_equal(thin, expected)

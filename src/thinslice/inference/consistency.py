@@ -28,7 +28,7 @@ def clamp_consistently(thin: Floats, thick: Floats, profile: SliceProfile) -> No
 
     Args:
         thin: (thin slices, height, width), unit intensity; consistent with `thick` before clamping.
-        thick: (depth, height, width), unit intensity, in [0, 1].
+        thick: (depth, height, width), unit intensity, in [0, 1]. At 1, metal, thin voxels are only clamped.
         profile: how thick slices weigh thin ones. Where it overlaps so much that consistency is approximate
             (`SliceProfile.exact`), this only clamps.
 
@@ -63,8 +63,11 @@ def _settle(thin: Floats, wanted: Floats, averages: Floats) -> Floats:
         averages: (thick slices, thin slices).
     """
     squares = averages**2
+    # A thick voxel of metal was cut to 1 itself: to average 1 its thin ones would all have to be 1, a block.
+    metal = wanted >= 1.0
     for _ in range(_ROUNDS):
         missing = wanted - averages @ thin
+        missing[metal] = 0.0
         if np.abs(missing).max(initial=0.0) < _SETTLED:
             break
         for part, room in ((np.maximum(missing, 0.0), thin < 1.0), (np.minimum(missing, 0.0), thin > 0.0)):
