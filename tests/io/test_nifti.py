@@ -17,7 +17,8 @@ from scipy.spatial.transform import Rotation
 from thinslice.errors import UnreadableError, UsageError
 from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io import voxels
-from thinslice.io.nifti import read_nifti, scan_nifti, write_nifti
+from thinslice.io.files import write
+from thinslice.io.nifti import read_nifti, scan_nifti
 from thinslice.volume import Provenance, Volume
 
 
@@ -56,7 +57,7 @@ def volumes(draw):
 @given(volume=volumes(), suffix=st.sampled_from([".nii", ".nii.gz"]))
 def test_a_file_written_and_read_again_lies_where_it_lay(volume, suffix, tmp_path_factory):
     path = tmp_path_factory.mktemp("law") / f"case{suffix}"
-    write_nifti(volume, path)
+    write(volume, path)
     again = read_nifti(path)
     assert scan_nifti(path)[0] == again.geometry
 
@@ -73,7 +74,7 @@ def test_a_file_written_and_read_again_lies_where_it_lay(volume, suffix, tmp_pat
 def test_nibabel_and_simpleitk_see_the_same_positions_and_values(volume, tmp_path_factory):
     itk = pytest.importorskip("SimpleITK")
     path = tmp_path_factory.mktemp("others") / "case.nii.gz"
-    write_nifti(volume, path)
+    write(volume, path)
     axes = volume.provenance.file_axes
     ours = nibabel.load(path)
     theirs = itk.ReadImage(str(path))
@@ -96,7 +97,7 @@ def test_a_qform_that_cannot_say_the_same_as_the_sform_is_left_unset(tmp_path, d
     turn = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
     direction = turn @ np.array(Geometry((1, 1, 1), (1.0, 1.0, 1.0)).direction)
     geometry = Geometry((20, 300, 4), (5.0, 0.7, 0.7), (-180.0, -170.0, 30.0), tuple(map(tuple, direction)))
-    write_nifti(Volume(np.zeros(geometry.shape, np.int16), geometry), tmp_path / "case.nii")
+    write(Volume(np.zeros(geometry.shape, np.int16), geometry), tmp_path / "case.nii")
     header = nibabel.load(tmp_path / "case.nii").header
     assert header["sform_code"] == 1
     if header["qform_code"]:
@@ -108,7 +109,7 @@ def test_a_qform_that_cannot_say_the_same_as_the_sform_is_left_unset(tmp_path, d
 
 def test_an_upright_scan_carries_both_orientations_and_says_what_made_it(tmp_path):
     geometry = Geometry((4, 6, 8), (5.0, 0.7, None), thickness_mm=5.0)
-    write_nifti(Volume(np.zeros((4, 6, 8), np.int16), geometry), tmp_path / "case.nii")
+    write(Volume(np.zeros((4, 6, 8), np.int16), geometry), tmp_path / "case.nii")
     header = nibabel.load(tmp_path / "case.nii").header
     assert (header["sform_code"], header["qform_code"]) == (1, 1)
     assert header.get_xyzt_units()[0] == "mm"
@@ -120,7 +121,7 @@ def test_an_upright_scan_carries_both_orientations_and_says_what_made_it(tmp_pat
 def test_the_same_volume_gives_the_same_bytes(tmp_path, counting):
     volume = Volume(counting((4, 5, 6)), Geometry((4, 5, 6), (5.0, 1.0, 1.0)))
     for name in ("a.nii.gz", "b.nii.gz"):
-        write_nifti(volume, tmp_path / name)
+        write(volume, tmp_path / name)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
@@ -128,7 +129,7 @@ def test_the_same_volume_gives_the_same_bytes(tmp_path, counting):
 def test_gzip_itself_accepts_the_file_and_it_is_one_member(tmp_path):
     numbers = np.random.default_rng(0)
     hu = numbers.integers(-1000, 1000, (9, 300, 500), dtype=np.int16)  # several blocks
-    write_nifti(Volume(hu, Geometry(hu.shape, (5.0, 1.0, 1.0))), tmp_path / "case.nii.gz")
+    write(Volume(hu, Geometry(hu.shape, (5.0, 1.0, 1.0))), tmp_path / "case.nii.gz")
     subprocess.run(["gzip", "-t", str(tmp_path / "case.nii.gz")], check=True)
     import zlib
 
@@ -255,7 +256,7 @@ def test_real_scans_keep_their_values_and_place(shared: Path, tmp_path: Path, na
     reference = nibabel.load(path)
     np.testing.assert_array_equal(volume.hu, np.asarray(reference.dataobj).transpose(2, 1, 0))
     assert volume.hu.dtype == np.int16
-    write_nifti(volume, tmp_path / "again.nii.gz")
+    write(volume, tmp_path / "again.nii.gz")
     again = nibabel.load(tmp_path / "again.nii.gz")
     np.testing.assert_array_equal(np.asarray(again.dataobj), np.asarray(reference.dataobj))
     np.testing.assert_allclose(again.affine, reference.affine, atol=1e-6)

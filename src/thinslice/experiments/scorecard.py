@@ -97,6 +97,10 @@ def write_into_card(weights: Path, rows: Sequence[Score], *, note: str = "") -> 
         weights: a weights file of ours; replaced atomically.
         rows: scores.
         note: how they were made, a sentence.
+
+    Raises:
+        CheckpointError: when `weights` is not a weights file of ours.
+        OutputError: when it cannot be replaced.
     """
     info = checkpoint.inspect(weights)
     model = checkpoint.load(weights)

@@ -28,7 +28,7 @@ from thinslice.io.file_grid import (
     largest_shift_mm,
 )
 from thinslice.io.gzip_stream import check_end, open_plain, read_into
-from thinslice.io.slabs import FileSlabWriter, open_writer
+from thinslice.io.slabs import FileSlabWriter
 from thinslice.io.voxels import HuCollector
 from thinslice.volume import Provenance, Volume
 
@@ -182,35 +182,6 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
     told = opened.provenance
     details = {**told.details, "unit_range": True} if unit_range else told.details
     return Volume(hu, opened.geometry, replace(told, warnings=(*told.warnings, *notes), details=details))
-
-
-def write_nifti(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a volume as NIfTI, in the axis order and orientation of its source.
-
-    Args:
-        volume: int16 or float32 HU.
-        path: ends in .nii or .nii.gz.
-        overwrite: replace what is there.
-
-    Raises:
-        UsageError: another suffix.
-        OutputExistsError: it exists and `overwrite` is False.
-        OutputError: it cannot be written there.
-        ResourceError: the disk is full.
-    """
-    from thinslice.io.files import write_slabs
-
-    bounds = (float(volume.hu.min()), float(volume.hu.max()))
-    writer = open_writer(
-        path,
-        volume.geometry,
-        volume.provenance,
-        dtype=volume.hu.dtype,
-        hu_range=bounds,
-        overwrite=overwrite,
-        declared="nifti",
-    )
-    write_slabs(writer, volume.hu)
 
 
 class NiftiSlabWriter(FileSlabWriter):
