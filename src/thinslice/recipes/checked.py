@@ -1,0 +1,46 @@
+"""What all recipes share: frozen models that refuse unknown keys, their digest, and reading them from TOML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from thinslice.errors import UsageError
+
+
+class Checked(BaseModel):
+    """A part of a recipe: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest_without(self, names: Collection[str]) -> str:
+        """SHA-256 of all values but those of the named fields, hexadecimal."""
+        values = self.model_dump(mode="json", exclude=set(names))
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+Recipe = TypeVar("Recipe", bound=Checked)
+
+
+def read_toml(path: Path, kind: type[Recipe]) -> Recipe:
+    """Read and check a recipe of a kind.
+
+    Raises:
+        UsageError: when the file is missing, not TOML, or says something that kind of recipe does not know.
+    """
+    try:
+        return kind(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"There is no recipe {path}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path.name} is not a TOML file: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise UsageError(f"{path.name}, {where}: {first['msg']}") from error

@@ -1,0 +1,278 @@
+"""The recipe of a training run: network, data, crops, loss, optimiser, stages, validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from thinslice.recipes.checked import Checked, read_toml
+
+ProfileName = Literal["mean", "gaussian", "trapezoid", "subsample"]
+Axis = Literal["depth", "height", "width"]
+Objective = Literal["output", "views", "stages"]
+
+
+class NetworkRecipe(Checked):
+    """Which network to train.
+
+    Attributes:
+        name: row of the catalog.
+        config: values that override the row's preset.
+    """
+
+    name: str
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class DatasetRecipe(Checked):
+    """Pairs of a data set (`thinslice dataset`).
+
+    Attributes:
+        root: its folder, relative to --data.
+        split: trained on.
+        validation: split that validation uses; None for no validation.
+        thick: "paired" takes the data set's own thick slices; the name of a slice profile simulates them from the
+            thin ones instead (the paper's pseudo-LR experiment). Validation always uses the data set's own.
+        noise_hu: standard deviation of white noise on simulated thick slices.
+        cases: at most so many cases of the split, the first ones; None for all.
+    """
+
+    root: str
+    split: str = "train"
+    validation: str | None = "val"
+    thick: Literal["paired"] | ProfileName = "paired"
+    noise_hu: float = Field(0.0, ge=0)
+    cases: int | None = Field(None, ge=1)
+
+
+class CropRecipe(Checked):
+    """Random crops of pairs.
+
+    Attributes:
+        depth: thick slices.
+        plane: in-plane extent, pixels.
+        flips: axes mirrored with probability one half.
+        transpose: whether rows and columns are exchanged with probability one half.
+        least_body: share of thick voxels above -950 HU that a crop must have (a few draws are tried).
+    """
+
+    depth: int = Field(4, ge=2)
+    plane: int = Field(256, ge=8)
+    flips: tuple[Axis, ...] = ("width",)
+    transpose: bool = False
+    least_body: float = Field(0.0, ge=0, le=1)
+
+
+class SimulationRecipe(Checked):
+    """Random crops of thin volumes with thick slices simulated from them.
+
+    Attributes:
+        factors: factors drawn; repeat one to draw it more often.
+        profiles: slice profiles drawn, by name, with weights.
+        box_width: a second range of slice thickness over slice distance, drawn with `box_width_share`; otherwise 1.
+        box_width_share: share of crops with overlap or gap.
+        noise_hu: largest standard deviation of noise added to the thick slices; drawn from [0, noise_hu].
+        noise_share: share of crops with such noise.
+        in_plane_share: share of crops in which an in-plane axis plays the through-plane one.
+        blur_pixels: largest Gaussian in-plane blur (standard deviation, pixels), so that soft kernels are seen.
+        blur_share: share of crops blurred.
+        depth: thick slices per crop.
+        plane: in-plane extent of a crop, pixels.
+        least_body: share of voxels above -950 HU that a crop must have (a few draws are tried).
+        floor_hu: thin voxels at or below carry no loss: clipped values and what lies outside the field of view.
+    """
+
+    factors: tuple[int, ...] = (2, 3, 4, 5, 5, 6, 7, 8)
+    profiles: dict[ProfileName, float] = {"mean": 0.8, "trapezoid": 0.2}
+    box_width: tuple[float, float] = (0.5, 2.0)
+    box_width_share: float = Field(0.15, ge=0, le=1)
+    noise_hu: float = Field(12.0, ge=0)
+    noise_share: float = Field(0.4, ge=0, le=1)
+    in_plane_share: float = Field(0.35, ge=0, le=1)
+    blur_pixels: float = Field(0.8, ge=0)
+    blur_share: float = Field(0.2, ge=0, le=1)
+    depth: int = Field(8, ge=2)
+    plane: int = Field(96, ge=8)
+    least_body: float = Field(0.3, ge=0, le=1)
+    floor_hu: float = -1024.0
+
+
+class LossRecipe(Checked):
+    """What is minimised.
+
+    Attributes:
+        kind: "l1"; "mse"; or "huber", square below `knee_hu` and absolute above.
+        knee_hu: see `kind`; HU.
+        trim: thin slices at either end that carry no loss (the released TVSRN: 3).
+        gradient: weight of the L1 distance of differences to the 26 neighbours (ResVox).
+        contrast: weight of the L1 distance after display windows of lung and soft tissue (MPU-Net's contrast-aware
+            loss, in our reading).
+        side: weight of each side output, for the objective "stages" (MPU-Net).
+    """
+
+    kind: Literal["l1", "mse", "huber"] = "huber"
+    knee_hu: float = Field(100.0, gt=0)
+    trim: int = Field(0, ge=0)
+    gradient: float = Field(0.0, ge=0)
+    contrast: float = Field(0.0, ge=0)
+    side: float = Field(1.0, ge=0)
+
+
+class OptimiserRecipe(Checked):
+    """Optimiser and schedule.
+
+    Attributes:
+        method: "adamw" or "adam".
+        steps: optimiser steps in all.
+        batch: crops per step, over all processes; a step's crops share their factor.
+        micro_batch: crops per forward pass; gradients of a step's passes are accumulated. None: all of a process's at
+            once. Stochastic depth is seeded by pass, so runs on one and on more processes agree where this is equal.
+        learning_rate: peak, reached after `warmup` steps.
+        schedule: "cosine" lowers it to zero along half a cosine; "constant"; "plateau" multiplies it by
+            `plateau_factor` when validation has not improved `plateau_patience` times in a row.
+        warmup: steps.
+        weight_decay: of AdamW, or Adam's L2 term.
+        clip_norm: largest gradient norm; None for no clipping.
+        average: decay of the running average of the weights that is validated and kept; 0 for none.
+    """
+
+    method: Literal["adamw", "adam"] = "adamw"
+    steps: int = Field(10_000, ge=1)
+    batch: int = Field(2, ge=1)
+    micro_batch: int | None = Field(None, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    warmup: int = Field(200, ge=0)
+    plateau_patience: int = Field(10, ge=0)
+    plateau_factor: float = Field(0.5, gt=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_norm: float | None = Field(1.0, gt=0)
+    average: float = Field(0.999, ge=0, lt=1)
+
+
+class ValidationRecipe(Checked):
+    """Scores on whole volumes, through the full window plan, while training goes on.
+
+    Attributes:
+        every: steps between validations; the last step is always validated.
+        cases: at most so many cases, the first ones; None for all.
+        plane: side in pixels of the central part that is used; None for the whole plane.
+        patience: validations without a better PSNR after which training stops early; None never.
+        pictures: whether each validation leaves a picture of its first case.
+    """
+
+    every: int = Field(1000, ge=1)
+    cases: int | None = Field(None, ge=1)
+    plane: int | None = Field(None, ge=16)
+    patience: int | None = Field(None, ge=1)
+    pictures: bool = True
+
+
+class StageRecipe(Checked):
+    """One of several stages, each trained after the other from the weights the last one left.
+
+    Attributes:
+        name: of the stage's folder.
+        trains: prefixes of the parameters that move; the others are frozen.
+        objective: what is compared with the truth: the network's "output", its sagittal and coronal "views" before
+            fusion, or the outputs of all "stages" of a progressive decoder.
+        steps: optimiser steps of the stage.
+        learning_rate: None for the recipe's.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    trains: tuple[str, ...] = ("",)
+    objective: Objective = "output"
+    steps: int = Field(ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+
+
+class TrainRecipe(Checked):
+    """One training run.
+
+    Attributes:
+        name: of the run and of the weights.
+        network: what is trained.
+        data: thin volumes (NIfTI, NRRD, MetaImage or DICOM folders) whose thick slices are simulated; a relative path
+            is relative to --data, and a folder of NIfTI files stands for all of them.
+        dataset: pairs instead of `data`.
+        simulation: how crops are drawn from `data`.
+        crops: how crops are drawn from `dataset`.
+        loss: what is minimised.
+        objective: as in `StageRecipe`, for a run without stages.
+        stages: for networks trained part by part; their steps take the place of `optimiser.steps`.
+        optimiser: how the weights move.
+        validation: on `dataset.validation`.
+        seed: of everything random.
+        precision: of Lightning Fabric: "32-true", "bf16-mixed" or "16-mixed".
+        save_every_s: seconds between resumable states.
+        log_every: steps between lines of the log.
+        card: facts for the model card: data, licences, limits.
+    """
+
+    name: str
+    network: NetworkRecipe
+    data: tuple[str, ...] = ()
+    dataset: DatasetRecipe | None = None
+    simulation: SimulationRecipe = SimulationRecipe()
+    crops: CropRecipe = CropRecipe()
+    loss: LossRecipe = LossRecipe()
+    objective: Objective = "output"
+    stages: tuple[StageRecipe, ...] = ()
+    optimiser: OptimiserRecipe = OptimiserRecipe()
+    validation: ValidationRecipe = ValidationRecipe()
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    save_every_s: float = 120.0
+    log_every: int = 50
+    card: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_data(self) -> Self:
+        if bool(self.data) == (self.dataset is not None):
+            raise ValueError("give either data (thin volumes) or dataset (pairs)")
+        if self.optimiser.schedule == "plateau" and not self.validates:
+            raise ValueError("the plateau schedule needs a dataset with a validation split")
+        if len({stage.name for stage in self.stages}) < len(self.stages):
+            raise ValueError("stages need different names")
+        return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether whole volumes are scored while training goes on."""
+        return self.dataset is not None and self.dataset.validation is not None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all values that change the weights, hexadecimal: what a score or a card names."""
+        return self.digest_without(("card", "save_every_s", "log_every"))
+
+    def at_stage(self, index: int) -> TrainRecipe:
+        """The recipe of one stage by itself.
+
+        >>> recipe = TrainRecipe(name="x", network={"name": "saint"}, data=("a",),
+        ...     stages=({"name": "one", "steps": 5, "trains": ("fusion",)},))
+        >>> recipe.at_stage(0).name, recipe.at_stage(0).optimiser.steps
+        ('x-one', 5)
+        """
+        stage = self.stages[index]
+        moved = {"steps": stage.steps, "learning_rate": stage.learning_rate or self.optimiser.learning_rate}
+        return self.model_copy(
+            update={
+                "name": f"{self.name}-{stage.name}",
+                "objective": stage.objective,
+                "optimiser": self.optimiser.model_copy(update=moved),
+                "stages": (),
+            }
+        )
+
+
+def read_train_recipe(path: Path) -> TrainRecipe:
+    """Read and check a training recipe.
+
+    Raises:
+        UsageError: when the file is missing, not TOML, or says something a recipe does not know.
+    """
+    return read_toml(path, TrainRecipe)
