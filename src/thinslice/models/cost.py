@@ -1,0 +1,84 @@
+"""What a network costs: parameters, bytes of weights, floating-point operations of a pass.
+
+Operations are those of matrix products and convolutions, a multiplication and an addition counted as two; what is done
+element by element (normalisation, activation, softmax, interpolation by index) is left out, as in published counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.profile import SliceProfile
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of trained values; one that several layers share counts once.
+
+    >>> parameters(nn.Linear(3, 2))
+    8
+    """
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters and of the buffers that belong to the weights file.
+
+    >>> weight_bytes(nn.Linear(3, 2))
+    32
+    """
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+
+
+def operations(
+    model: ThroughPlaneModel,
+    shape: tuple[int, int, int],
+    factor: int | None = None,
+    *,
+    profile: SliceProfile | None = None,
+) -> int:
+    """Floating-point operations of one forward pass on one window.
+
+    They are counted on torch's "meta" device, where shapes are followed and nothing is computed; a network that
+    cannot run there is run once on the CPU.
+
+    Args:
+        model: any network of the contract; it is not changed.
+        shape: of the window in thick voxels, (depth, height, width).
+        factor: thin slices per thick interval; None for the model's own.
+        profile: how thick slices weigh thin ones, for networks that ask.
+
+    Raises:
+        ShapeError: for a depth or factor that the network cannot do.
+    """
+    # A forward pass by hand, not a hook: networks may keep tensors that are neither parameters nor buffers.
+    twin = copy.deepcopy(model).eval()
+    try:
+        return _counted(twin.to("meta"), torch.zeros((1, 1, *shape), device="meta"), factor, profile)
+    except (NotImplementedError, RuntimeError, TypeError):
+        twin = copy.deepcopy(model).to("cpu").eval()
+        return _counted(twin, torch.zeros((1, 1, *shape)), factor, profile)
+
+
+def _counted(model: nn.Module, x: torch.Tensor, factor: int | None, profile: SliceProfile | None) -> int:
+    mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        model(x, factor=factor, profile=profile)
+    return int(counter.get_total_flops())
+
+
+def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    """The CPU's fused attention, which torch's own table lacks: scores, then their product with the values.
+
+    All arguments are shapes: query (..., queries, features), key (..., keys, features), value (..., keys, values).
+    """
+    groups = math.prod(query[:-2])
+    queries, features = query[-2:]
+    keys, values = value[-2:]
+    return int(2 * groups * queries * keys * (features + values))
