@@ -63,6 +63,8 @@ class ThroughPlaneModel(nn.Module, ABC):
         name = type(self).__name__
         if x.ndim != 5 or x.shape[1] != 1:
             raise ShapeError(f"{name} takes (batch, 1, depth, height, width), not {tuple(x.shape)}.")
+        if 0 in x.shape:
+            raise ShapeError(f"{name} cannot upscale an empty tensor of shape {tuple(x.shape)}; give it voxels.")
         depth = x.shape[2]
         if self.window.depth is not None and depth != self.window.depth:
             raise ShapeError(f"{name} was built for {self.window.depth} thick slices, not {depth}.")

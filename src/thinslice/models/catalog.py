@@ -75,6 +75,26 @@ CATALOG: dict[str, Entry] = {
             "plan": "released",
         },
     ),
+    "tvsrn-no-tab": _own(
+        "tvsrn",
+        "TVSRN",
+        "TVSRN without through-plane attention (the paper's ablation), untrained",
+        preset={"through_plane_blocks": 0},
+    ),
+    "tvsrn-encoder": _own(
+        "tvsrn_ablations", "TVSRNEncoder", "TVSRN's encoder and sub-pixel up-sampling (ablation), untrained"
+    ),
+    "tvsrn-vit-encoder": _own(
+        "tvsrn_ablations", "TVSRNViTEncoder", "standard transformer layers (ablation), untrained"
+    ),
+    "resvox": _own("resvox", "ResVox", "3D multi-scale residual blocks (Ge et al. 2019), untrained"),
+    "mpunet": _own("mpunet", "MPUNet", "encoder-decoder that grows along z in steps (Liu et al. 2020), untrained"),
+    "saint": _own(
+        "saint", "SAINT", "two plane-wise views and their fusion, after the published description, untrained"
+    ),
+    "davsr": _own(
+        "davsr", "DAVSR", "shared features and a head per view, adapts to a volume, after the description, untrained"
+    ),
 }
 
 

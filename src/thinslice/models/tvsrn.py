@@ -27,7 +27,6 @@ from einops import rearrange
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
-from thinslice.errors import ShapeError
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.swin import INIT_STD, SwinBackbone
 from thinslice.planning import ModelWindow
@@ -238,8 +237,6 @@ class TVSRN(ThroughPlaneModel):
         """Upscale; see `ThroughPlaneModel.forward`. The profile is ignored."""
         self.checked_factor(x, factor)
         height, width = x.shape[-2:]
-        if not (len(x) and height and width):
-            raise ShapeError(f"TVSRN cannot upscale an empty tensor of shape {tuple(x.shape)}; give it voxels.")
 
         thick = self.encode(self.embedding(reflect_to_multiple(x, PLANE_WINDOW)))
         tokens = self.insert_mask_tokens(thick) + self.position_code
