@@ -1,0 +1,199 @@
+"""The recipe of a benchmark: which methods are scored on which cases, how, and what is drawn and tested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from thinslice.recipes.checked import Checked, read_toml
+from thinslice.recipes.training import ProfileName
+
+Protocol = Literal["rplhr", "clinical"]
+Plan = Literal["overlap", "released", "paper"]
+View = Literal["axial", "coronal", "sagittal"]
+Range = tuple[int, int]
+
+
+class SimulatedThick(Checked):
+    """Thick slices simulated from thin ones, for cases that have none of their own.
+
+    Attributes:
+        profile: how a thick slice weighs thin ones (`thinslice.profile.SIMULATED`).
+        noise_hu: standard deviation of white noise added to the thick slices.
+    """
+
+    profile: ProfileName = "mean"
+    noise_hu: float = Field(0.0, ge=0)
+
+
+class SuiteDataset(Checked):
+    """The cases.
+
+    Attributes:
+        root: folder of a data set, relative to --data or to the suite file. One with a manifest.csv may be anybody's:
+            external test sets are given so.
+        split: which of its splits; None for all cases.
+        simulate: for cases without thick slices of their own; the suite must then tell the factor.
+    """
+
+    root: str
+    split: str | None = "test"
+    simulate: SimulatedThick | None = None
+
+
+class Method(Checked):
+    """A row of the table.
+
+    Attributes:
+        label: its name in tables and figures.
+        model: a name of the catalog or a weights file, relative to the suite file.
+        recipe: a training recipe, relative to the suite file: the network is trained first where its weights are
+            missing. Give this or `model`.
+        plan: window plan; None for the suite's, and where that is None for the network's own.
+        adapt_steps: steps of test-time adaptation to each volume, for networks that can (davsr); 0 for none.
+        published: key of the published numbers printed beside it (`thinslice.experiments.published`).
+    """
+
+    label: str = Field(min_length=1, max_length=60)
+    model: str | None = None
+    recipe: str | None = None
+    plan: Plan | None = None
+    adapt_steps: int = Field(0, ge=0)
+    published: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.model is None) == (self.recipe is None):
+            raise ValueError(f"method {self.label!r} needs either model or recipe")
+        return self
+
+
+class Comparison(Checked):
+    """A family of one-sided Wilcoxon signed-rank tests.
+
+    Attributes:
+        kind: "above" tests each row against the one above it (the paper's Table 1); "others" tests one method
+            against each other one (Fig. 3).
+        tested: label of that one method.
+        methods: labels taken in, in this order; empty for all.
+    """
+
+    kind: Literal["above", "others"]
+    tested: str | None = None
+    methods: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _tested_where_needed(self) -> Self:
+        if (self.kind == "others") != (self.tested is not None):
+            raise ValueError('"others" names the method tested, "above" does not')
+        return self
+
+
+class Region(Checked):
+    """A box of thin voxels, half-open; what is left out is the whole extent."""
+
+    depth: Range | None = None
+    height: Range | None = None
+    width: Range | None = None
+
+    @field_validator("depth", "height", "width")
+    @classmethod
+    def _not_empty(cls, value: Range | None) -> Range | None:
+        if value is not None and not 0 <= value[0] < value[1]:
+            raise ValueError("a range is [start, stop) with 0 <= start < stop")
+        return value
+
+
+class Figures(Checked):
+    """What Fig. 4 and the scatter plots show.
+
+    Attributes:
+        case: case of Fig. 4; None for the first one.
+        region: the box shown, the same for every method, cut through its middle; None for the body's box.
+        rows: pairs of view and display window, each with a map of the error below.
+        methods: labels shown in Fig. 4; empty for all.
+        scatter: label of the method on the scatter plots' vertical axis; None for the last one.
+    """
+
+    case: str | None = None
+    region: Region | None = None
+    rows: tuple[tuple[View, Literal["lung", "soft tissue", "bone"]], ...] = (
+        ("axial", "lung"),
+        ("coronal", "soft tissue"),
+        ("sagittal", "bone"),
+    )
+    methods: tuple[str, ...] = ()
+    scatter: str | None = None
+
+
+class Suite(Checked):
+    """One benchmark.
+
+    Attributes:
+        name: of the suite; its results go to benchmarks/NAME unless told otherwise.
+        title: heading of the report.
+        dataset: the cases.
+        factor: thin slices per thick interval; None for each pair's own. A pair of another factor is an error.
+        protocols: scoring protocols; the first one rules tables and figures.
+        plan: window plan of networks with weights. Interpolation runs on whole columns unless its method says more.
+        methods: rows, in table order.
+        comparisons: tests of the table.
+        figures: settings of the pictures.
+        runs: folder of training runs, relative to the suite file; None for a folder of the results.
+        limit: at most so many cases, the first ones; None for all.
+        seed: of bootstrap intervals.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    title: str = ""
+    dataset: SuiteDataset
+    factor: int | None = Field(None, ge=2, le=8)
+    protocols: tuple[Protocol, ...] = Field(("rplhr",), min_length=1)
+    plan: Plan | None = None
+    methods: tuple[Method, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = (Comparison(kind="above"),)
+    figures: Figures = Figures()
+    runs: str | None = None
+    limit: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> Self:
+        labels = [method.label for method in self.methods]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"two methods are labelled {twice[0]!r}")
+        if len(set(self.protocols)) < len(self.protocols):
+            raise ValueError("a protocol is named twice")
+        named = [("comparisons", c.tested) for c in self.comparisons]
+        named += [("comparisons", label) for c in self.comparisons for label in c.methods]
+        named += [("figures", label) for label in (*self.figures.methods, self.figures.scatter)]
+        for where, label in named:
+            if label is not None and label not in labels:
+                raise ValueError(f"{where} name {label!r}, which is no method's label ({', '.join(labels)})")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the suite file, where its relative paths start."""
+        return self._folder
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all its values, hexadecimal: what a result names."""
+        return self.digest_without(())
+
+
+def read_suite(path: Path) -> Suite:
+    """Read and check a suite.
+
+    Raises:
+        UsageError: when the file is missing, not TOML, or says something a suite does not know.
+    """
+    suite = read_toml(path, Suite)
+    suite._folder = path.resolve().parent
+    return suite
