@@ -4,6 +4,7 @@
     ├── UsageError                  2   the options contradict each other or name nothing
     ├── InputError                  3   the input is refused
     │   ├── UnreadableError         3   not a file we can read, or damaged
+    │   ├── DownloadError           3   cannot be fetched, or is not what was published
     │   ├── MissingExtraError       3   readable, once an optional dependency is installed
     │   ├── GeometryError           3   positions, orientation or spacing do not make a volume
     │   ├── SeriesChoiceError       3   several series: one must be named
@@ -12,7 +13,8 @@
     │   ├── ShapeError              4   a depth, size or factor the network cannot do
     │   └── CheckpointError         4   weights damaged, hostile or for another architecture
     ├── OutputError                 5   the output cannot be written
-    │   └── OutputExistsError       5   it exists and --overwrite was not given
+    │   ├── OutputExistsError       5   it exists and --overwrite was not given
+    │   └── OutputBusyError         5   another run is writing it
     ├── ResourceError               6   memory or disk short
     ├── DeviceError                 7   a device was asked for that is not there
     └── PartlyDoneError             8   some items of a batch failed
@@ -44,6 +46,10 @@ class InputError(ThinsliceError):
 
 class UnreadableError(InputError):
     """Not a file we can read, or a damaged one."""
+
+
+class DownloadError(InputError):
+    """Cannot be fetched, or what came is not what was published; the message says how to go on."""
 
 
 class MissingExtraError(InputError):
@@ -84,6 +90,10 @@ class OutputError(ThinsliceError):
 
 class OutputExistsError(OutputError):
     """The output exists and overwriting was not asked for."""
+
+
+class OutputBusyError(OutputError):
+    """Another run is writing the output; wait for it to end, or choose another output."""
 
 
 class ResourceError(ThinsliceError):

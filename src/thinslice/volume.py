@@ -11,6 +11,9 @@ import numpy.typing as npt
 from thinslice.errors import GeometryError, InputError
 from thinslice.geometry import Geometry
 
+AXIS_TOLERANCE = 0.02
+"""How far axes of two volumes may be from parallel (direction cosines) for one to be turned like the other."""
+
 
 @dataclass(frozen=True)
 class Derivation:
@@ -85,6 +88,53 @@ class Volume:
         window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         headers = self.provenance.headers[start[0] : stop[0]]
         return Volume(self.hu[window], self.geometry.crop(start, stop), replace(self.provenance, headers=headers))
+
+
+def reorient(volume: Volume, like: Geometry) -> Volume:
+    """The volume with its axes permuted and flipped so that they run as those of `like`; a view.
+
+    World positions of all voxels stay. The volume itself is returned where nothing has to change.
+
+    Raises:
+        GeometryError: the axes of the two are not parallel.
+
+    >>> flipped = Geometry((4, 2, 2), (1, 1, 1), direction=((0, 0, 1), (0, 1, 0), (-1, 0, 0)))
+    >>> volume = Volume(np.arange(16, dtype=np.int16).reshape(4, 2, 2), flipped)
+    >>> turned = reorient(volume, Geometry((4, 2, 2), (1, 1, 1)))
+    >>> turned.hu[:, 0, 0].tolist(), turned.geometry.origin_mm
+    ([12, 8, 4, 0], (0.0, 0.0, -3.0))
+    """
+    source = volume.geometry
+    cosines = np.asarray(like.direction).T @ np.asarray(source.direction)
+    signs = np.round(cosines).astype(int)
+    if np.abs(cosines - signs).max() > AXIS_TOLERANCE or not np.array_equal(signs @ signs.T, np.eye(3, dtype=int)):
+        angle = np.degrees(np.arccos(np.clip(np.abs(cosines).max(axis=1).min(), 0.0, 1.0)))
+        raise GeometryError(
+            f"The axes of the two volumes stand at {angle:.1f} degrees to each other; resample one "
+            "onto the other's grid, or align by index."
+        )
+    # order[i] is the axis of the volume that becomes axis i.
+    order = [int(axis) for axis in np.abs(signs).argmax(axis=1)]
+    flips = [int(signs[i, axis]) for i, axis in enumerate(order)]
+    if order == [0, 1, 2] and flips == [1, 1, 1]:
+        return volume
+    corner = [0.0, 0.0, 0.0]
+    for axis, flip in zip(order, flips, strict=True):
+        corner[axis] = 0.0 if flip > 0 else float(source.shape[axis] - 1)
+    direction = np.asarray(source.direction)[:, order] * flips
+    spacing = [source.spacing_mm[axis] for axis in order]
+    grid = replace(
+        source,
+        shape=tuple(source.shape[axis] for axis in order),  # type: ignore[arg-type]
+        # Only in-plane spacings may be unknown; one that becomes the depth counts as 1 mm as everywhere else.
+        spacing_mm=(1.0 if spacing[0] is None else spacing[0], spacing[1], spacing[2]),
+        origin_mm=source.position_mm((corner[0], corner[1], corner[2])),
+        direction=tuple(tuple(row) for row in direction),  # type: ignore[arg-type]
+        thickness_mm=source.thickness_mm if order[0] == 0 else None,
+    )
+    hu = volume.hu.transpose(order)[tuple(slice(None, None, flip) for flip in flips)]
+    # Headers belong to slices in the old order, so a reoriented volume goes without them.
+    return Volume(hu, grid, replace(volume.provenance, headers=()))
 
 
 def as_hu(values: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from thinslice.errors import GeometryError
-from thinslice.evaluation.align import overlap_by_position, reorient
+from thinslice.evaluation.align import overlap_by_position
 from thinslice.geometry import Geometry
-from thinslice.volume import Volume
+from thinslice.volume import Volume, reorient
 
 
 @pytest.fixture

@@ -5,20 +5,16 @@ Nothing is interpolated: resampling an estimate before scoring would change its 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
 from thinslice.errors import GeometryError
 from thinslice.geometry import Geometry
-from thinslice.volume import Volume
+from thinslice.volume import Volume, reorient
 
 POSITION_TOLERANCE_MM = 0.1
 """Voxels of estimate and reference whose centres are this close count as the same place."""
-
-AXIS_TOLERANCE = 0.02
-"""How far axes of two volumes may be from parallel (direction cosines) before corners are compared."""
 
 _AXES = ("depth", "height", "width")
 
@@ -66,53 +62,6 @@ def overlap_by_position(estimate: Volume, reference: Volume) -> tuple[Volume, Vo
             f"Cropped to the overlap {_size(theirs)}: estimate {_size(moved)}, reference {_size(reference)} voxels."
         )
     return ours, theirs, tuple(notes)
-
-
-def reorient(volume: Volume, like: Geometry) -> Volume:
-    """The volume with its axes permuted and flipped so that they run as those of `like`; a view.
-
-    World positions of all voxels stay. The volume itself is returned where nothing has to change.
-
-    Raises:
-        GeometryError: the axes of the two are not parallel.
-
-    >>> flipped = Geometry((4, 2, 2), (1, 1, 1), direction=((0, 0, 1), (0, 1, 0), (-1, 0, 0)))
-    >>> volume = Volume(np.arange(16, dtype=np.int16).reshape(4, 2, 2), flipped)
-    >>> turned = reorient(volume, Geometry((4, 2, 2), (1, 1, 1)))
-    >>> turned.hu[:, 0, 0].tolist(), turned.geometry.origin_mm
-    ([12, 8, 4, 0], (0.0, 0.0, -3.0))
-    """
-    source = volume.geometry
-    cosines = np.asarray(like.direction).T @ np.asarray(source.direction)
-    signs = np.round(cosines).astype(int)
-    if np.abs(cosines - signs).max() > AXIS_TOLERANCE or not np.array_equal(signs @ signs.T, np.eye(3, dtype=int)):
-        angle = np.degrees(np.arccos(np.clip(np.abs(cosines).max(axis=1).min(), 0.0, 1.0)))
-        raise GeometryError(
-            f"The axes of estimate and reference stand at {angle:.1f} degrees to each other; resample one "
-            "onto the other's grid, or align by index."
-        )
-    # order[i] is the axis of the volume that becomes axis i.
-    order = [int(axis) for axis in np.abs(signs).argmax(axis=1)]
-    flips = [int(signs[i, axis]) for i, axis in enumerate(order)]
-    if order == [0, 1, 2] and flips == [1, 1, 1]:
-        return volume
-    corner = [0.0, 0.0, 0.0]
-    for axis, flip in zip(order, flips, strict=True):
-        corner[axis] = 0.0 if flip > 0 else float(source.shape[axis] - 1)
-    direction = np.asarray(source.direction)[:, order] * flips
-    spacing = [source.spacing_mm[axis] for axis in order]
-    grid = replace(
-        source,
-        shape=tuple(source.shape[axis] for axis in order),  # type: ignore[arg-type]
-        # Only in-plane spacings may be unknown; one that becomes the depth counts as 1 mm as everywhere else.
-        spacing_mm=(1.0 if spacing[0] is None else spacing[0], spacing[1], spacing[2]),
-        origin_mm=source.position_mm((corner[0], corner[1], corner[2])),
-        direction=tuple(tuple(row) for row in direction),  # type: ignore[arg-type]
-        thickness_mm=source.thickness_mm if order[0] == 0 else None,
-    )
-    hu = volume.hu.transpose(order)[tuple(slice(None, None, flip) for flip in flips)]
-    # Headers belong to slices in the old order, so a reoriented volume goes without them.
-    return Volume(hu, grid, replace(volume.provenance, headers=()))
 
 
 def _check_spacing(estimate: Geometry, reference: Geometry) -> None:

@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import GeometryError
-from thinslice.evaluation.align import POSITION_TOLERANCE_MM, reorient
+from thinslice.evaluation.align import POSITION_TOLERANCE_MM
 from thinslice.geometry import Geometry
 from thinslice.planning import slice_profile
-from thinslice.volume import Volume
+from thinslice.volume import Volume, reorient
 
 TISSUES_HU: dict[str, tuple[float, float]] = {
     "air": (-np.inf, -950.0),

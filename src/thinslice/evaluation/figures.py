@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from thinslice import NOTICE
 from thinslice.errors import UsageError
-from thinslice.evaluation.align import reorient
 from thinslice.evaluation.planes import Body, Plane, find_body, planes_of, steps_mm
 from thinslice.geometry import Geometry
-from thinslice.volume import Volume
+from thinslice.volume import Volume, reorient
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,15 +98,15 @@ class Preview:
         if not self._seen.all():
             raise UsageError(f"The preview has seen {int(self._seen.sum())} of {self._seen.size} thin slices.")
         titles = (f"thick, {self._thick.spacing_mm[0]:.3g} mm", f"thin, {self._thin.spacing_mm[0]:.3g} mm")
-        columns = [(f"{_window_label(name)} HU", title) for name in WINDOWS_HU for title in titles]
-        rows: list[_Row] = []
+        columns = [(f"{window_label(name)} HU", title) for name in WINDOWS_HU for title in titles]
+        rows: list[Row] = []
         for plane in planes_of(self._thin).values():
             where = _where(plane, self._cut, self._factor)
             sides = [_crop(cut[plane.normal], plane.normal, self._body) for cut in (self._before, self._after)]
-            pictures: _Pictures = [(plane.show(side), window) for window in WINDOWS_HU for side in sides]
+            pictures: Pictures = [(plane.show(side), window) for window in WINDOWS_HU for side in sides]
             rows.append((f"{plane.name}\n{where}", plane, pictures))
         caption = " · ".join(part for part in (self._caption, _unknown(self._thin)) if part)
-        return _png(_draw(rows, columns, self._thin, caption))
+        return as_png(draw_rows(rows, columns, self._thin, caption))
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the picture as PNG, atomically.
@@ -157,23 +156,23 @@ def comparison(
     cut = (_between_slices(thickest.geometry, grid), *body.centre)
     if reference is not None:
         shown["truth"] = reference
-    drawn: list[_Row] = []
+    drawn: list[Row] = []
     for plane_name, window in rows:
         plane = planes_of(grid)[plane_name]
         if window == "error" and reference is None:
             continue
         truth = None if reference is None else _sample(reference, grid, plane.normal, cut[plane.normal])
-        pictures: _Pictures = []
+        pictures: Pictures = []
         for title, volume in shown.items():
             values = _sample(volume, grid, plane.normal, cut[plane.normal])
             if window == "error" and truth is not None:
                 values = np.abs(values - truth)
             hidden = window == "error" and title == "truth"
             pictures.append((None if hidden else plane.show(_crop(values, plane.normal, body)), window))
-        label = f"absolute error,\n0 to {ERROR_MAX_HU:.0f} HU" if window == "error" else _window_label(window)
+        label = f"absolute error,\n0 to {ERROR_MAX_HU:.0f} HU" if window == "error" else window_label(window)
         drawn.append((f"{plane_name}\n{label}", plane, pictures))
     caption = " · ".join(part for part in (caption, _unknown(grid)) if part)
-    return _png(_draw(drawn, [("", title) for title in shown], grid, caption))
+    return as_png(draw_rows(drawn, [("", title) for title in shown], grid, caption))
 
 
 def save_png(png: bytes, path: Path, *, overwrite: bool = False) -> None:
@@ -188,11 +187,11 @@ def save_png(png: bytes, path: Path, *, overwrite: bool = False) -> None:
         unfinished.write_bytes(png)
 
 
-_Pictures = list[tuple[npt.NDArray[Any] | None, str]]
-_Row = tuple[str, Plane, _Pictures]
+Pictures = list[tuple[npt.NDArray[Any] | None, str]]
+Row = tuple[str, Plane, Pictures]
 
 
-def _draw(rows: Sequence[_Row], columns: Sequence[tuple[str, str]], grid: Geometry, caption: str) -> Figure:
+def draw_rows(rows: Sequence[Row], columns: Sequence[tuple[str, str]], grid: Geometry, caption: str) -> Figure:
     """Rows of pictures at one physical scale, headings above, labels at the left, caption and notice below.
 
     Each column has a group and a title; columns of one group stand close together under its name.
@@ -283,7 +282,8 @@ def _text(figure: Figure, x: float, y: float, text: str, total: tuple[float, flo
     figure.text(x / total[0], y / total[1], text, parse_math=False, **style)
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The bytes of a figure; the same figure gives the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
@@ -350,7 +350,12 @@ def _where(plane: Plane, cut: tuple[int, int, int], factor: int) -> str:
     )
 
 
-def _window_label(name: str) -> str:
+def window_label(name: str) -> str:
+    """A display window with its centre and width.
+
+    >>> window_label("lung")
+    'lung  -600 / 1500'
+    """
     centre, width = WINDOWS_HU[name]
     return f"{name}  {centre:.0f} / {width:.0f}"
 

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from thinslice.errors import OutputError, OutputExistsError, ResourceError
+from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, ResourceError
 
 if sys.platform == "win32":
     import msvcrt
@@ -98,7 +98,8 @@ def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: it exists, at the start or by the end, and `overwrite` is False; pass --overwrite.
-        OutputError: it cannot be written there, or another run is writing it; choose another output or wait.
+        OutputError: it cannot be written there; choose another output.
+        OutputBusyError: another run is writing it; wait for it to end.
         ResourceError: the disk is full; free some space.
     """
     target = _target(path)
@@ -128,7 +129,8 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
 
     Raises:
         OutputExistsError: it exists, at the start or by the end, and `overwrite` is False; pass --overwrite.
-        OutputError: it cannot be written there, or another run is writing it; choose another output or wait.
+        OutputError: it cannot be written there; choose another output.
+        OutputBusyError: another run is writing it; wait for it to end.
         ResourceError: the disk is full; free some space.
     """
     target = _target(path)
@@ -151,6 +153,23 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
             shutil.rmtree(aside, ignore_errors=True)
         else:
             partial.rename(target)
+
+
+@contextmanager
+def sole_run(path: str | Path) -> Iterator[None]:
+    """Hold a place for one run as long as the block lasts: for work that is not one file or folder.
+
+    The kernel lets go of it when the process dies, so a run that was killed blocks nobody.
+
+    Args:
+        path: names the work; it need not exist, the folder it lies in must.
+
+    Raises:
+        OutputBusyError: another run holds it; wait for it to end.
+        OutputError: the folder cannot be written; choose another output.
+    """
+    with _exclusive(_target(path)):
+        yield
 
 
 def _target(path: str | Path) -> Path:
@@ -205,7 +224,7 @@ def _exclusive(target: Path) -> Iterator[bool]:
     """Hold the lock of an output; yields False on file systems that cannot lock.
 
     Raises:
-        OutputError: another run holds it.
+        OutputBusyError: another run holds it.
     """
     path = target.with_name(f".{target.name}.lock")
     while True:
@@ -240,7 +259,7 @@ def _try_lock(descriptor: int, target: Path) -> bool:
         _lock(descriptor)
     except OSError as error:
         if error.errno in _LOCK_HELD:
-            raise OutputError(
+            raise OutputBusyError(
                 f"Another run is writing {target.name!r}; wait for it to end, or choose another output."
             ) from None
         return False

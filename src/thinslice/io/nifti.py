@@ -142,7 +142,8 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
     The sform gives the world coordinates if it is set, else the qform, else the spacing alone (with a warning). The
     depth axis is the one with the largest spacing. Where that is not clear and `axis` is None, it is the file's slice
     axis, else its last; then `provenance.details["axis_ambiguous"]` is True. Values that look like unit
-    intensity are left as they are (`details["unit_range"]`).
+    intensity are left as they are (`details["unit_range"]`); ones that are not finite become air and are counted
+    (`details["not_finite"]`).
 
     Args:
         path: .nii or .hdr/.img, gzip or not; the content decides, not the name.
@@ -180,7 +181,9 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
 
     hu, notes, unit_range = collector.finish()
     told = opened.provenance
-    details = {**told.details, "unit_range": True} if unit_range else told.details
+    details = {**told.details, "unit_range": True} if unit_range else dict(told.details)
+    if collector.replaced:
+        details["not_finite"] = collector.replaced
     return Volume(hu, opened.geometry, replace(told, warnings=(*told.warnings, *notes), details=details))
 
 

@@ -108,6 +108,8 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
         warnings.append(ambiguity_warning(axes))
     if unit_range:
         details["unit_range"] = True
+    if collector.replaced:
+        details["not_finite"] = collector.replaced
     provenance = Provenance(format=kind, file_axes=axes, warnings=tuple(warnings), details=details)
     return Volume(hu, geometry, provenance)
 

@@ -148,6 +148,11 @@ class HuCollector:
                 return rounded
         return real.astype(np.float32)
 
+    @property
+    def replaced(self) -> int:
+        """Voxels that were not finite numbers and became air."""
+        return self._replaced
+
     def finish(self) -> tuple[npt.NDArray[np.generic], tuple[str, ...], bool]:
         """The HU, what was odd about them, and whether they look like unit intensity instead of HU.
 
