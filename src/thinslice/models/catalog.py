@@ -1,7 +1,8 @@
 """Every model by name: a visible table. torch is loaded only when a model is built.
 
-Other packages add theirs through the entry-point group `thinslice.models`: name -> a callable without arguments that
-returns a model meeting the contract of `thinslice.models.base`.
+Other packages add theirs through the entry-point group `thinslice.models`: name -> a callable that returns a model
+meeting the contract of `thinslice.models.base`. Called without arguments it gives the model as it is meant to be; where a
+recipe or a weights file has a config, its values come as keyword arguments. `examples/` holds such a package.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def build(name: str, **config: Any) -> ThroughPlaneModel:
             f"There is no model named {name!r}; choose one of {', '.join(names())}, or give a weights file."
         )
     try:
-        built: ThroughPlaneModel = plugin.load()()
+        built: ThroughPlaneModel = plugin.load()(**config)
     except Exception as error:
         raise ModelError(f"The plug-in model {name!r} ({plugin.value}) could not be built: {error}") from error
     return built
