@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from thinslice import NOTICE, __version__
-from thinslice.cli import convert, demo, evaluate, inspect, models, train, upscale
+from thinslice.cli import convert, dataset_download, demo, evaluate, inspect, models, train, upscale
 
 # A lone backspace keeps typer from wrapping the paragraph below it.
 EPILOG = f"""\b
@@ -66,3 +66,12 @@ _models.command("list", epilog=EPILOG)(models.list_models)
 _models.command("show", epilog=EPILOG)(models.show_model)
 _models.command("score", epilog=EPILOG)(models.score_model)
 app.add_typer(_models, name="models")
+
+_dataset = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Data sets of thick and thin volumes: fetch, check, measure and make them.",
+    epilog=EPILOG,
+)
+_dataset.command("download", epilog=EPILOG)(dataset_download.download)
+app.add_typer(_dataset, name="dataset")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
+
+Transfer = Callable[[str, int, int], None]
+"""Called with what is being done, and bytes done and in all."""
 
 _LOG_STEPS = 10
 """Lines that a run writes where there is no terminal."""
@@ -47,6 +51,86 @@ class Console:
                 yield advance
         else:
             yield _lines(label, self.say)
+
+    @contextmanager
+    def transfer(self) -> Iterator[Transfer | None]:
+        """The same for bytes, with rate and time left; called with what is being done, which may change."""
+        if self.quiet:
+            yield None
+        elif sys.stderr.isatty():
+            with _transfer_bar() as advance:
+                yield advance
+        else:
+            yield _transfer_lines(self.say)
+
+
+@contextmanager
+def _transfer_bar() -> Iterator[Transfer]:
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(doing: str, done: int, total: int) -> None:
+            if doing not in tasks:
+                for earlier in tasks.values():
+                    bar.remove_task(earlier)
+                tasks.clear()
+                # What an earlier run has left was not transferred now: it must not count in the rate.
+                tasks[doing] = bar.add_task(doing, total=total, completed=done)
+            bar.update(tasks[doing], completed=done)
+
+        yield advance
+
+
+def _transfer_lines(say: Callable[[str], None]) -> Transfer:
+    label, told, begun_at, begun_s = "", 0, 0, 0.0
+
+    def advance(doing: str, done: int, total: int) -> None:
+        nonlocal label, told, begun_at, begun_s
+        now = time.monotonic()
+        step = done * _LOG_STEPS // max(total, 1)
+        if doing != label:
+            label, told, begun_at, begun_s = doing, step, done, now
+            if done:
+                say(f"{doing}: goes on at {_mb(done)} of {_mb(total)} MB")
+        elif step > told:
+            told = step
+            rate = (done - begun_at) / max(now - begun_s, 1e-3)
+            say(
+                f"{doing}: {100 * done // max(total, 1)} % ({_mb(done)} of {_mb(total)} MB, {_mb(rate)} MB/s, "
+                f"{duration((total - done) / max(rate, 1.0))} left)"
+            )
+
+    return advance
+
+
+def _mb(count: float) -> str:
+    """Bytes as MB, with a decimal while they are few."""
+    return f"{count / 1e6:.0f}" if count >= 1e7 else f"{count / 1e6:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words short enough for a progress line.
+
+    >>> duration(42.3), duration(130), duration(7300)
+    ('42 s', '2 min 10 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 @contextmanager

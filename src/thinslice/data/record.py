@@ -1,0 +1,160 @@
+"""A published record by its DOI: which files it has, how large they are, and their checksums.
+
+pooch finds addresses and checksums by DOI too, but tells no sizes, takes an error page for a record, and has its hosts
+fixed; the few lines needed are here, and every one is tested against a local server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from thinslice.data.web import Patience, small_answer
+from thinslice.errors import DownloadError, UsageError
+
+RPLHR_DOI = "10.5281/zenodo.17239183"
+"""RPLHR-CT as released (CC-BY-4.0): train.zip, val.zip, test.zip."""
+
+DOI_RESOLVER = "https://doi.org"
+"""Knows where the record of a DOI lies."""
+
+MAX_RECORD_BYTES = 8 << 20
+"""A record's page or description is smaller."""
+
+CHECKSUMS = ("md5", "sha1", "sha256", "sha512")
+"""Kinds of checksum that are understood."""
+
+HASH_BYTES = 4 << 20
+
+_DOI = re.compile(r"10\.\d{4,9}/[!-~]+")
+_NUMBER_AT_END = re.compile(r"(\d+)/?$")
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """One published file.
+
+    Attributes:
+        name: without any folder.
+        size: bytes.
+        checksum: "md5:..." or another of `CHECKSUMS`, in lower case.
+        url: where it can be fetched.
+    """
+
+    name: str
+    size: int
+    checksum: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A published record.
+
+    Attributes:
+        doi: its name.
+        files: in the order given.
+    """
+
+    doi: str
+    files: tuple[RecordFile, ...]
+
+    def file(self, name: str) -> RecordFile:
+        """The file of this name, capitals aside.
+
+        Raises:
+            UsageError: there is none; the message names those there are.
+        """
+        for file in self.files:
+            if file.name.lower() == name.lower():
+                return file
+        raise UsageError(
+            f"The record has no file {name!r}, only {', '.join(sorted(file.name for file in self.files)) or 'none'}; "
+            "choose another --split or --doi."
+        )
+
+
+def find_record(doi: str, *, resolver: str = DOI_RESOLVER, patience: Patience | None = None) -> Record:
+    """Ask the archive what a record holds.
+
+    The resolver says where the record's page lies; the archive's public interface is on the same host, under
+    /api/records/NUMBER (InvenioRDM, as Zenodo runs it).
+
+    Args:
+        doi: such as `RPLHR_DOI`.
+        resolver: address that turns a DOI into the page of its record.
+        patience: time limits and tries.
+
+    Raises:
+        UsageError: `doi` is none.
+        DownloadError: the record cannot be reached, or what came describes none.
+    """
+    patience = patience or Patience(tries=4)
+    doi = doi.removeprefix("doi:")
+    if not _DOI.fullmatch(doi):
+        raise UsageError(f"{doi[:80]!r} is not a DOI; it looks like {RPLHR_DOI}.")
+    page, _ = small_answer(f"{resolver.rstrip('/')}/{quote(doi, safe='/')}", patience, MAX_RECORD_BYTES)
+    number = _NUMBER_AT_END.search(urlsplit(page).path)
+    if number is None:
+        raise DownloadError(f"The DOI {doi} does not lead to a record of an archive that we know; check it.")
+    _, body = small_answer(urljoin(page, f"/api/records/{number.group(1)}"), patience, MAX_RECORD_BYTES)
+    try:
+        files = json.loads(body)["files"]
+        return Record(doi, tuple(_file(entry) for entry in files))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DownloadError(
+            f"The archive's answer does not describe the record {doi}; try again later, or update thinslice."
+        ) from error
+
+
+def _file(entry: dict[str, Any]) -> RecordFile:
+    """A file of the record, in the older and the newer form of the interface."""
+    name, size = entry.get("key", entry.get("filename")), entry.get("size", entry.get("filesize"))
+    checksum = str(entry["checksum"]).lower()
+    if ":" not in checksum:
+        checksum = f"md5:{checksum}"
+    links = entry["links"]
+    url = links.get("content") or (links["self"] if "key" in entry else links["download"])
+    kind, _, digest = checksum.partition(":")
+    if kind not in CHECKSUMS or not re.fullmatch(r"[0-9a-f]+", digest):
+        raise ValueError("checksum")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError("size")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w. +()-]{1,200}", name) or name.startswith("."):
+        raise ValueError("name")
+    if urlsplit(str(url)).scheme not in ("http", "https"):
+        raise ValueError("address")
+    return RecordFile(name, size, checksum, str(url))
+
+
+def matches(path: Path, checksum: str, progress: Callable[[int, int], None] | None = None) -> bool:
+    """Whether a file has a checksum.
+
+    Args:
+        path: the file.
+        checksum: "md5:..." or another of `CHECKSUMS`.
+        progress: called with (bytes read, bytes in all).
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as empty:
+    ...     matches(Path(empty.name), "md5:d41d8cd98f00b204e9800998ecf8427e")
+    True
+    """
+    kind, _, digest = checksum.partition(":")
+    hasher = hashlib.new(kind, usedforsecurity=False)
+    total, done = path.stat().st_size, 0
+    if progress is not None:
+        progress(done, total)
+    with path.open("rb") as file:
+        while block := file.read(HASH_BYTES):
+            hasher.update(block)
+            done += len(block)
+            if progress is not None:
+                progress(done, total)
+    return hasher.hexdigest() == digest

@@ -1,0 +1,76 @@
+"""thinslice dataset download: what it says and how it exits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command_line import Run
+from record_server import DOI, Archive, serve, split_zip
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+    with serve(Archive({f"{split}.zip": split_zip(n) for n, split in enumerate(("train", "val"))})) as served:
+        monkeypatch.setenv("THINSLICE_DOI_RESOLVER", served.address)
+        yield served
+
+
+def test_fetches_and_says_so_once_more(archive: Archive, tmp_path: Path, run: Run) -> None:
+    outcome = run("dataset", "download", tmp_path, "--doi", DOI, "--split", "val")
+    assert outcome.code == 0 and outcome.out == ""
+    assert "val: fetched and checked: 2 thin and 2 thick volumes." in outcome.said
+    assert "fetching val.zip: 100 %" in outcome.said and "MB/s" in outcome.said and "left" in outcome.said
+    assert (tmp_path / "val" / "1mm" / "CT00000001.nii.gz").is_file()
+    outcome = run("dataset", "download", tmp_path, "--doi", DOI, "--split", "val")
+    assert outcome.code == 0 and "val: was here already" in outcome.said
+
+
+def test_quiet_says_nothing(archive: Archive, tmp_path: Path, run: Run) -> None:
+    outcome = run("dataset", "download", tmp_path, "--record", DOI, "--split", "train", "--quiet")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+
+
+def test_exit_codes(archive: Archive, tmp_path: Path, run: Run) -> None:
+    assert run("dataset", "download", tmp_path, "--doi", DOI, "--split", "test").code == 2
+    assert run("dataset", "download", tmp_path, "--doi", "4242").code == 2
+    archive.checksums["val.zip"] = "md5:" + "0" * 32
+    outcome = run("dataset", "download", tmp_path, "--doi", DOI, "--split", "val")
+    assert outcome.code == 3 and "'val.zip'" in outcome.err and "published checksum" in outcome.said
+    assert str(tmp_path) not in outcome.err
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine").touch()
+    assert run("dataset", "download", tmp_path, "--doi", DOI, "--split", "train").code == 5
+
+
+def test_help_teaches(run: Run) -> None:
+    outcome = run("dataset", "download", "--help")
+    assert outcome.code == 0 and "goes on where it was" in outcome.said and "10.5281/zenodo.17239183" in outcome.said
+    assert "RESOLVER" not in outcome.said
+
+
+def test_a_terminated_run_leaves_what_came_for_the_next(archive: Archive, tmp_path: Path, run: Run) -> None:
+    archive.files["train.zip"] = split_zip(0, kilobytes=400)
+    archive.rate = 200_000
+    arguments = ["dataset", "download", str(tmp_path), "--doi", DOI, "--split", "train", "--connections", "2"]
+    process = subprocess.Popen([sys.executable, "-m", "thinslice", *arguments], env=os.environ.copy())
+    deadline = time.monotonic() + 30
+    while not archive.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 130
+    assert (tmp_path / "train.zip.part.json").is_file()
+    archive.rate = None
+    time.sleep(0.2)
+    archive.requests.clear()
+    assert run(*arguments).code == 0
+    assert 0 < archive.served_bytes < len(archive.files["train.zip"])

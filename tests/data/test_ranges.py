@@ -1,0 +1,336 @@
+"""One file over several connections: what a server may do to it, and a run that was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from record_server import DOI, Archive, serve
+from thinslice.data.ranges import Ledger, fetch, gaps, merged
+from thinslice.data.record import RecordFile, find_record
+from thinslice.data.web import Patience
+from thinslice.errors import DownloadError, ResourceError
+
+NAME = "train.zip"
+SIZE = 1_000_000
+HASTY = Patience(connect_s=2.0, silence_s=0.5, tries=3, first_wait_s=0.02, longest_wait_s=0.3)
+SMALL = {"most_piece": 100_000, "least_piece": 20_000, "patience": HASTY}
+
+
+@pytest.fixture
+def archive() -> Iterator[Archive]:
+    with serve(Archive({NAME: np.random.default_rng(0).bytes(SIZE)})) as served:
+        yield served
+
+
+def published(archive: Archive) -> RecordFile:
+    return find_record(DOI, resolver=archive.address, patience=HASTY).file(NAME)
+
+
+def get(archive: Archive, folder: Path, **options: Any) -> bytes:
+    fetch(published(archive), folder / NAME, **{**SMALL, **options})
+    assert [path.name for path in folder.iterdir()] == [NAME]
+    return (folder / NAME).read_bytes()
+
+
+def test_intervals_agree_with_sets() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        pairs = [tuple(sorted(random.integers(0, 40, 2).tolist())) for _ in range(random.integers(0, 8))]
+        covered = {n for a, b in pairs for n in range(a, b)}
+        assert {n for a, b in merged(pairs) for n in range(a, b)} == covered
+        assert {n for a, b in gaps(pairs, 40) for n in range(a, b)} == set(range(40)) - covered
+
+
+def test_several_ranges_at_once_make_the_file(archive: Archive, tmp_path: Path) -> None:
+    archive.rate = 2e6
+    seen: list[tuple[int, int]] = []
+    assert get(archive, tmp_path, connections=4, progress=lambda *at: seen.append(at)) == archive.files[NAME]
+    assert 2 <= archive.busiest <= 4
+    assert archive.served_bytes == SIZE
+    assert seen[-1] == (SIZE, SIZE) and seen == sorted(seen)
+    assert all(agent.startswith("thinslice/") for agent in archive.agents)
+
+
+def test_pieces_shrink_towards_the_end(archive: Archive, tmp_path: Path) -> None:
+    get(archive, tmp_path, connections=2)
+    spans = [tuple(map(int, re.findall(r"\d+", asked or ""))) for _, asked in archive.requests]
+    lengths = [stop - start + 1 for start, stop in sorted(spans)]  # type: ignore[misc]
+    assert lengths[0] == 100_000 and max(lengths) == 100_000 and lengths[-1] <= 20_000
+
+
+def test_eight_connections_beat_one_where_each_is_slow(archive: Archive, tmp_path: Path) -> None:
+    archive.rate = 3e5
+    seconds = []
+    for connections in (1, 8):
+        begun = time.perf_counter()
+        get(archive, tmp_path, connections=connections)
+        seconds.append(time.perf_counter() - begun)
+        (tmp_path / NAME).unlink()
+    assert seconds[0] > 3 * seconds[1], seconds
+
+
+def test_answers_that_break_off_are_continued(archive: Archive, tmp_path: Path) -> None:
+    broken = iter(range(1000))
+
+    def break_off(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        if span is None or next(broken) % 3 == 2:
+            return False
+        start, stop = span
+        half = content[start : (start + stop) // 2]
+        handler.reply(206, half, stop - start, **{"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"})
+        handler.close_connection = True
+        return True
+
+    archive.on_file = break_off
+    assert get(archive, tmp_path, connections=3) == archive.files[NAME]
+
+
+@pytest.mark.parametrize("difference", [-5000, 700])
+def test_a_wrong_content_length_harms_nothing(archive: Archive, tmp_path: Path, difference: int) -> None:
+    lies = iter(range(1000))
+
+    def lie(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        if span is None or next(lies) % 2:
+            return False
+        start, stop = span
+        length = max(1, stop - start + difference)
+        body = content[start : start + min(length, stop - start)]
+        handler.reply(206, body, length, **{"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"})
+        handler.close_connection = True
+        return True
+
+    archive.on_file = lie
+    assert get(archive, tmp_path, connections=3) == archive.files[NAME]
+
+
+def test_more_bytes_than_asked_for_are_not_written(archive: Archive, tmp_path: Path) -> None:
+    def too_much(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        assert span is not None
+        body = content[slice(*span)] + b"x" * 300_000
+        handler.reply(206, body, **{"Content-Range": f"bytes {span[0]}-{span[1] - 1}/{len(content)}"})
+        return True
+
+    archive.on_file = too_much
+    assert get(archive, tmp_path, connections=3) == archive.files[NAME]
+
+
+def test_another_range_than_asked_for_is_not_taken(archive: Archive, tmp_path: Path) -> None:
+    lies = iter(range(1000))
+
+    def shifted(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        if span is None or next(lies) % 2:
+            return False
+        start, stop = span[0] + 10, span[1] + 10
+        handler.reply(206, content[start:stop], **{"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"})
+        return True
+
+    archive.on_file = shifted
+    assert get(archive, tmp_path, connections=2) == archive.files[NAME]
+
+
+@pytest.mark.parametrize("told", [SIZE + 1, SIZE - 1])
+def test_a_size_that_contradicts_the_record_is_named(archive: Archive, tmp_path: Path, told: int) -> None:
+    archive.sizes[NAME] = told
+    with pytest.raises(DownloadError, match=f"has {SIZE} bytes, the record says {told}"):
+        get(archive, tmp_path)
+    assert not (tmp_path / NAME).exists()
+
+
+def test_wrong_bytes_are_named_and_removed(archive: Archive, tmp_path: Path) -> None:
+    archive.on_file = lambda handler, content, span: _reply_zeros(handler, content, span)
+    with pytest.raises(DownloadError, match="does not have the published checksum; it was removed"):
+        get(archive, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    archive.on_file = None
+    assert get(archive, tmp_path) == archive.files[NAME]
+
+
+def _reply_zeros(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+    assert span is not None
+    told = f"bytes {span[0]}-{span[1] - 1}/{len(content)}"
+    handler.reply(206, bytes(span[1] - span[0]), **{"Content-Range": told})
+    return True
+
+
+def test_a_server_without_ranges_is_read_as_one_stream(archive: Archive, tmp_path: Path) -> None:
+    archive.ranges = False
+    tries = iter(range(1000))
+
+    def break_off(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        # The first answers are those to ranges; of the streams, two break off, each later than the one before.
+        number = next(tries)
+        if handler.headers.get("Range") or number > 6:
+            return False
+        handler.reply(200, content[: 200_000 + 50_000 * number], len(content))
+        handler.close_connection = True
+        return True
+
+    archive.on_file = break_off
+    assert get(archive, tmp_path, connections=3) == archive.files[NAME]
+    streams = [asked for _, asked in archive.requests if asked is None]
+    assert len(streams) >= 2
+
+
+def test_a_stream_that_never_ends_is_refused(archive: Archive, tmp_path: Path) -> None:
+    archive.ranges = False
+    archive.sizes[NAME] = SIZE - 1000
+    with pytest.raises(DownloadError, match="more than the 999000 bytes"):
+        get(archive, tmp_path)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_waited_for_with_fewer_connections(archive: Archive, tmp_path: Path, status: int) -> None:
+    refused: list[float] = []
+    after: list[float] = []
+
+    def busy(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        if len(refused) < 2:
+            refused.append(time.monotonic())
+            handler.reply(status, b"", **{"Retry-After": "0.25"})
+            return True
+        if time.monotonic() > refused[-1] + 0.05:
+            after.append(time.monotonic())
+        return False
+
+    archive.on_file = busy
+    archive.rate = 5e6
+    assert get(archive, tmp_path, connections=8, most_piece=20_000) == archive.files[NAME]
+    assert len(refused) == 2 and after
+
+
+def test_a_server_that_stays_busy_is_given_up_and_what_came_is_kept(archive: Archive, tmp_path: Path) -> None:
+    served = iter(range(1000))
+
+    def busy(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        if next(served) < 3:
+            return False
+        handler.reply(503, b"", **{"Retry-After": "0"})
+        return True
+
+    archive.on_file = busy
+    with pytest.raises(DownloadError, match="busy .*run the same command again"):
+        get(archive, tmp_path)
+    archive.on_file = None
+    before = archive.served_bytes
+    archive.requests.clear()
+    assert get(archive, tmp_path) == archive.files[NAME]
+    assert archive.served_bytes < SIZE < before + SIZE
+
+
+def test_a_silent_server_is_given_up(archive: Archive, tmp_path: Path) -> None:
+    release = threading.Event()
+    archive.on_file = lambda handler, content, span: release.wait(20)
+    try:
+        begun = time.perf_counter()
+        with pytest.raises(DownloadError, match="silent|broke off"):
+            get(archive, tmp_path, connections=2)
+        assert time.perf_counter() - begun < 8
+    finally:
+        release.set()
+
+
+def test_redirections_of_the_file_are_followed(archive: Archive, tmp_path: Path) -> None:
+    archive.files["other.zip"] = archive.files[NAME]
+
+    def redirect(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        if handler.path.endswith("other.zip"):
+            return False
+        handler.reply(302, b"", Location="/files/other.zip")
+        return True
+
+    archive.on_file = redirect
+    assert get(archive, tmp_path) == archive.files[NAME]
+
+
+def test_circles_and_missing_files_are_given_up_at_once(archive: Archive, tmp_path: Path) -> None:
+    for status, headers, words in (
+        (302, {"Location": f"/files/{NAME}"}, "in circles"),
+        (404, {}, "no such record or file"),
+        (403, {}, "refuses"),
+        (418, {}, "status 418"),
+    ):
+        archive.on_file = lambda handler, content, span, s=status, h=headers: handler.reply(s, b"", **h) or True
+        with pytest.raises(DownloadError, match=words):
+            get(archive, tmp_path)
+
+
+def test_a_full_disk_says_so_and_keeps_what_came(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(sink: Any, position: int, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("thinslice.data.ranges._write_at", full)
+    with pytest.raises(ResourceError, match="disk is full"):
+        get(archive, tmp_path)
+
+
+def test_a_journal_that_does_not_fit_is_not_believed(archive: Archive, tmp_path: Path) -> None:
+    file = published(archive)
+    part = tmp_path / f"{NAME}.part"
+    journal = tmp_path / f"{NAME}.part.json"
+    good = {"version": 1, "size": SIZE, "checksum": file.checksum, "done": [[0, 1000]]}
+    for told, size in (
+        ({**good, "checksum": "md5:00"}, SIZE),
+        ({**good, "size": 5}, SIZE),
+        ({**good, "done": [[0, SIZE + 1]]}, SIZE),
+        ({**good, "done": [["a", 3]]}, SIZE),
+        ([], SIZE),
+        (good, SIZE - 1),
+    ):
+        part.write_bytes(bytes(size))
+        journal.write_text(json.dumps(told))
+        assert Ledger(part, file).done_bytes == 0
+    part.write_bytes(bytes(SIZE))
+    journal.write_text(json.dumps(good))
+    assert Ledger(part, file).done_bytes == 1000
+    journal.write_text("{")
+    assert Ledger(part, file).done_bytes == 0
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from thinslice.data import ranges
+from thinslice.data.record import RecordFile
+ranges.SAVE_EVERY_S = 0.0
+ranges.fetch(RecordFile("train.zip", int(sys.argv[2]), sys.argv[3], sys.argv[4]), Path(sys.argv[1]), connections=4,
+             most_piece=50_000, least_piece=20_000)
+"""
+
+
+def test_a_killed_run_goes_on_exactly_where_its_journal_says(archive: Archive, tmp_path: Path) -> None:
+    archive.rate = 150_000
+    file = published(archive)
+    arguments = [str(tmp_path / NAME), str(SIZE), file.checksum, file.url]
+    journal = tmp_path / f"{NAME}.part.json"
+    done = 0
+    for least in (150_000, 450_000):
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments])
+        deadline = time.monotonic() + 30
+        while done < least and time.monotonic() < deadline:
+            time.sleep(0.02)
+            if journal.is_file():
+                done = sum(stop - start for start, stop in json.loads(journal.read_text())["done"])
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        done = sum(stop - start for start, stop in json.loads(journal.read_text())["done"])
+        assert least <= done < SIZE
+    time.sleep(0.1)
+    archive.requests.clear()
+    archive.rate = None
+    assert get(archive, tmp_path) == archive.files[NAME]
+    assert archive.served_bytes == SIZE - done
