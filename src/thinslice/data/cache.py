@@ -1,0 +1,247 @@
+"""Pairs as memory-mapped arrays: random cubes are read without decompressing whole volumes each time.
+
+Each case becomes one file that holds its HU uncompressed. A file is built once, appears whole or not at all, and is
+built again when its source changed or when its own checksums do not hold. Any number of processes may ask for the same
+cases at the same time; they share the work.
+
+The files are in the safetensors layout (https://github.com/huggingface/safetensors): the length of a JSON header, the
+header, and two tensors, "thick" and "thin". All else stands in the header's metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.data.manifest import Case, Pair, content_mark, read_pair
+from thinslice.errors import OutputBusyError, OutputError
+from thinslice.io.atomic import atomic_file, output_errors
+from thinslice.io.resources import require_disk
+
+VERSION = 1
+"""Of what the files hold; files of another version are built again."""
+
+SUFFIX = ".safetensors"
+
+_TENSORS = ("thick", "thin")
+_DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "F32": np.dtype("<f4")}
+_ALIGNMENT = 64
+_MAX_HEADER_BYTES = 1 << 20
+_PIECE_BYTES = 16 << 20
+"""Each such piece has a checksum of its own, so that several threads can check at once."""
+
+_CHECKERS = 4
+_WAIT_S = 0.2
+
+_checked: dict[Path, tuple[int, int, int]] = {}
+"""Files whose checksums this process has found right, with what tells that they are still the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedPair:
+    """A pair on disk, seen through the system's page cache.
+
+    It can be handed to other processes: only its place travels, not its voxels.
+
+    Attributes:
+        case_id: of the case.
+        thick: (D, height, width) HU, int16 or float32, read-only.
+        thin: ((D - 1) * factor + 1, height, width) HU, int16 or float32, read-only.
+        factor: thin slices per thick interval; thick slice k is centred on thin slice factor * k.
+        relative_thickness: thickness of the thick slices over their distance; 1.0 where it is not known.
+        path: the file.
+    """
+
+    case_id: str
+    thick: npt.NDArray[Any]
+    thin: npt.NDArray[Any]
+    factor: int
+    relative_thickness: float
+    path: Path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.path,)
+
+
+def cached_pairs(
+    cases: Sequence[Case], folder: Path, *, progress: Callable[[int, int], None] | None = None
+) -> list[CachedPair]:
+    """The cases as memory-mapped arrays, building what is not there yet.
+
+    The first time a process opens a file it reads all of it and compares checksums.
+
+    Args:
+        cases: each with thick and thin slices.
+        folder: of the cache; made if need be. Several data sets may share one.
+        progress: called with (cases ready, cases in all).
+
+    Returns:
+        One pair a case, in their order.
+
+    Raises:
+        InputError: as `read_pair`, naming the case: damaged, incomplete or misaligned pairs are never cached.
+        ResourceError: memory or disk is short; free some space, then run again.
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    found: dict[int, CachedPair] = {}
+    waiting = list(range(len(cases)))
+    while waiting:
+        busy: list[int] = []
+        for index in waiting:
+            try:
+                found[index] = _ready(cases[index], folder)
+            except OutputBusyError:
+                # Another process builds this one; we go on with others and come back.
+                busy.append(index)
+                continue
+            if progress is not None:
+                progress(len(found), len(cases))
+        if len(busy) == len(waiting):
+            time.sleep(_WAIT_S)
+        waiting = busy
+    return [found[index] for index in range(len(cases))]
+
+
+def cache_path(case: Case, folder: Path) -> Path:
+    """Where a case's file lies in a cache; it does not depend on the source's content."""
+    place = f"{case.case_id}\n{case.thick and case.thick.resolve()}\n{case.thin.resolve()}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", case.case_id)[:60].lstrip(".")
+    return folder / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}{SUFFIX}"
+
+
+class _BuiltMeanwhileError(Exception):
+    """Another process finished the file before we had its lock."""
+
+
+def _ready(case: Case, folder: Path) -> CachedPair:
+    path, identity = cache_path(case, folder), _identity(case)
+    pair = _open(path, identity)
+    if pair is not None:
+        return pair
+    try:
+        with atomic_file(path, overwrite=True) as partial:
+            if _open(path, identity) is not None:
+                raise _BuiltMeanwhileError
+            _write(read_pair(case), identity, partial)
+    except _BuiltMeanwhileError:
+        pass
+    pair = _open(path, identity)
+    if pair is None:
+        raise OutputError(
+            f"The cache file of case {case.case_id} does not hold what was written to it; check the disk, or choose "
+            "another folder for the cache."
+        )
+    return pair
+
+
+def _identity(case: Case) -> str:
+    """What tells this case's source from any other, and from itself after a change."""
+    parts = [str(VERSION), case.case_id, case.layout]
+    for path in (case.thick, case.thin):
+        if path is not None:
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            times = [file.stat().st_mtime_ns for file in files if file.exists()]
+            parts.append(f"{content_mark(path)} {max(times, default=0)}")
+    return "\n".join(parts)
+
+
+def _write(pair: Pair, identity: str, path: Path) -> None:
+    arrays = {name: _plain(getattr(pair, name).hu) for name in _TENSORS}
+    grid = pair.thick.geometry
+    header: dict[str, Any] = {}
+    offset = 0
+    for name, array in arrays.items():
+        kind = next(kind for kind, dtype in _DTYPES.items() if dtype == array.dtype)
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    metadata = {
+        "identity": hashlib.sha256(identity.encode()).hexdigest(),
+        "case_id": pair.case_id,
+        "factor": str(pair.factor),
+        "relative_thickness": repr(1.0 if grid.thickness_mm is None else grid.thickness_mm / grid.spacing_mm[0]),
+        "checksums": json.dumps({name: _checksums(array) for name, array in arrays.items()}),
+    }
+    metadata["seal"] = _seal(header, metadata)
+    head = json.dumps({**header, "__metadata__": metadata}).encode()
+    head += b" " * (-(8 + len(head)) % _ALIGNMENT)
+    require_disk(path, 8 + len(head) + offset)
+    with path.open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for array in arrays.values():
+            file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def _open(path: Path, identity: str | None) -> CachedPair | None:
+    """The pair in a file; None where there is none, or not one of this source, or a damaged one."""
+    try:
+        with path.open("rb") as file:
+            status = path.stat()
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= _MAX_HEADER_BYTES:
+                return None
+            header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__")
+        if metadata["seal"] != _seal(header, {k: v for k, v in metadata.items() if k != "seal"}):
+            return None
+        if identity is not None and metadata["identity"] != hashlib.sha256(identity.encode()).hexdigest():
+            return None
+        if status.st_size != 8 + length + max(header[name]["data_offsets"][1] for name in _TENSORS):
+            return None
+        arrays = {
+            name: np.memmap(
+                path,
+                dtype=_DTYPES[header[name]["dtype"]],
+                mode="r",
+                offset=8 + length + header[name]["data_offsets"][0],
+                shape=tuple(header[name]["shape"]),
+            )
+            for name in _TENSORS
+        }
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if _checked.get(path) != stamp:
+            if json.loads(metadata["checksums"]) != {name: _checksums(array) for name, array in arrays.items()}:
+                return None
+            _checked[path] = stamp
+        factor, thickness = int(metadata["factor"]), float(metadata["relative_thickness"])
+        return CachedPair(metadata["case_id"], arrays["thick"], arrays["thin"], factor, thickness, path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Not there, or not what we write: it is built (again).
+        return None
+
+
+def _reopen(path: Path) -> CachedPair:
+    pair = _open(path, None)
+    if pair is None:
+        raise OutputError(f"The cache file {path.name!r} is gone or damaged; start again, so that it is built anew.")
+    return pair
+
+
+def _plain(hu: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(hu, dtype=hu.dtype.newbyteorder("<"))
+
+
+def _checksums(array: npt.NDArray[Any]) -> list[int]:
+    flat = array.reshape(-1).view(np.uint8)
+    with ThreadPoolExecutor(_CHECKERS) as pool:
+        return list(
+            pool.map(lambda at: zlib.crc32(flat[at : at + _PIECE_BYTES].data), range(0, flat.size, _PIECE_BYTES))
+        )
+
+
+def _seal(header: dict[str, Any], metadata: dict[str, str]) -> str:
+    """A checksum of everything in the header but itself."""
+    return hashlib.sha256(json.dumps([header, metadata], sort_keys=True).encode()).hexdigest()[:16]
