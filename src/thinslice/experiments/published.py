@@ -61,8 +61,8 @@ PAPER = Source(
 
 RETRAINED = Source(
     "retrained elsewhere",
-    "Another team's training on RPLHR-CT, scored on the validation split under another intensity window: not comparable "
-    "with the paper's numbers, nor with a row under protocol rplhr.",
+    "Another team's training on RPLHR-CT, scored on the validation split under another intensity window: not "
+    "comparable with the paper's numbers, nor with a row under protocol rplhr.",
 )
 
 PUBLISHED: Mapping[str, Published] = MappingProxyType(

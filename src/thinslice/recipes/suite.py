@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -51,6 +51,7 @@ class Method(Checked):
         model: a name of the catalog or a weights file, relative to the suite file.
         recipe: a training recipe, relative to the suite file: the network is trained first where its weights are
             missing. Give this or `model`.
+        override: values of that recipe to change, by dotted name ("optimiser.steps"); change `name` with them.
         plan: window plan; None for the suite's, and where that is None for the network's own.
         adapt_steps: steps of test-time adaptation to each volume, for networks that can (davsr); 0 for none.
         published: key of the published numbers printed beside it (`thinslice.experiments.published`).
@@ -59,6 +60,7 @@ class Method(Checked):
     label: str = Field(min_length=1, max_length=60)
     model: str | None = None
     recipe: str | None = None
+    override: dict[str, Any] = Field(default_factory=dict)
     plan: Plan | None = None
     adapt_steps: int = Field(0, ge=0)
     published: str | None = None
@@ -67,6 +69,8 @@ class Method(Checked):
     def _one_source(self) -> Self:
         if (self.model is None) == (self.recipe is None):
             raise ValueError(f"method {self.label!r} needs either model or recipe")
+        if self.override and self.recipe is None:
+            raise ValueError(f"method {self.label!r} has no recipe to override")
         return self
 
 

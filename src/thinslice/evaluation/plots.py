@@ -1,0 +1,267 @@
+"""Plots of benchmarks: bars with stars, score over time, case against case. The paper's Fig. 3 and its scatter plots.
+
+Drawn dark on white, for pages of either colour and for print. matplotlib is loaded when a plot is drawn and used
+through its object interface only.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thinslice import NOTICE
+from thinslice.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
+"""Axis labels of the two metrics."""
+
+COLOURS = ("#0b63b0", "#c4560a", "#2e7d32", "#8e3aa8", "#b3261e", "#00796b", "#6d5a00", "#5c636d")
+"""Colours of series, in order; readable on white and told apart by most who do not see red from green."""
+
+CIRCLE_POINTS2_PER_PARAMETER = 60e-6
+"""Area of a circle in points squared per trained value: a network of a million takes 60."""
+
+MAX_CIRCLE_POINTS2 = 4000.0
+"""Largest circle; with larger networks all circles shrink by one ratio."""
+
+_INK, _DIM, _LINE, _DPI = "#1b1d21", "#5c636d", "#dfe2e6", 160
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: a mean over cases and its standard deviation.
+
+    Attributes:
+        label: below it.
+        mean: height.
+        sd: whiskers; None for none.
+        star: written above it.
+    """
+
+    label: str
+    mean: float
+    sd: float | None = None
+    star: str = ""
+
+
+@dataclass(frozen=True)
+class Circle:
+    """One method of the plot of score over time.
+
+    Attributes:
+        label: beside it.
+        seconds: per volume.
+        score: mean over cases.
+        parameters: trained values, its area; 0 is drawn as a cross.
+    """
+
+    label: str
+    seconds: float
+    score: float
+    parameters: int
+
+
+def bars(panels: Mapping[str, Sequence[Bar]], *, note: str = "") -> bytes:
+    """Bars side by side, a panel for each metric (Fig. 3a). Axes do not start at zero and say so.
+
+    Args:
+        panels: metric ("psnr", "ssim") -> bars.
+        note: what the stars mean.
+
+    Returns:
+        PNG.
+
+    Raises:
+        UsageError: no bars.
+
+    >>> bars({"psnr": [Bar("cubic", 33.1, 1.2), Bar("ours", 35.0, 1.1, "*")]})[1:4]
+    b'PNG'
+    """
+    _some(panels)
+    count = max(len(row) for row in panels.values())
+    figure, axes = _figure(len(panels), max(3.4, 0.55 * count + 1.2), 3.6)
+    for axis, (metric, row) in zip(axes, panels.items(), strict=True):
+        _draw_bars(axis, np.arange(len(row)), row, COLOURS[0], width=0.65)
+        axis.set_xticks(np.arange(len(row)), [bar.label for bar in row], rotation=35, ha="right", parse_math=False)
+        _scale(axis, metric, row)
+    _foot(figure, f"Mean over cases, whiskers one standard deviation; axes do not start at 0. {note}")
+    return _png(figure)
+
+
+def paired_bars(panels: Mapping[str, Mapping[str, Sequence[Bar]]], *, note: str = "") -> bytes:
+    """Bars of several series by method, such as training on paired and on simulated thick slices (Fig. 3c).
+
+    Args:
+        panels: metric -> series (its name stands in the legend) -> bars; bars of one label stand together.
+        note: what the stars mean.
+
+    Returns:
+        PNG.
+
+    Raises:
+        UsageError: no bars, or more series than there are colours.
+    """
+    _some({metric: [bar for row in series.values() for bar in row] for metric, series in panels.items()})
+    if any(len(series) > len(COLOURS) for series in panels.values()):
+        raise UsageError(f"At most {len(COLOURS)} series can be told apart in a plot.")
+    labels = list(dict.fromkeys(bar.label for series in panels.values() for row in series.values() for bar in row))
+    widest = max(len(series) for series in panels.values())
+    figure, axes = _figure(len(panels), max(3.6, 0.45 * len(labels) * widest + 1.2), 3.8)
+    for axis, (metric, series) in zip(axes, panels.items(), strict=True):
+        width = 0.8 / len(series)
+        for number, (name, row) in enumerate(series.items()):
+            at = np.array([labels.index(bar.label) for bar in row]) + (number - (len(series) - 1) / 2) * width
+            _draw_bars(axis, at, row, COLOURS[number], width=0.92 * width, label=name)
+        axis.set_xticks(np.arange(len(labels)), labels, rotation=35, ha="right", parse_math=False)
+        _scale(axis, metric, [bar for row in series.values() for bar in row])
+        axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0.0, 1.14), ncols=min(3, len(series)))
+    _foot(figure, f"Mean over cases, whiskers one standard deviation; axes do not start at 0. {note}")
+    return _png(figure)
+
+
+def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
+    """PSNR over seconds per volume, circles as large as the network (Fig. 3b).
+
+    Args:
+        circles: methods.
+        device: what the seconds were measured on, for the axis.
+
+    Returns:
+        PNG.
+
+    Raises:
+        UsageError: no methods.
+    """
+    _some({"psnr": circles})
+    figure, (axis,) = _figure(1, 6.4, 4.2)
+    learned = [circle.parameters for circle in circles if circle.parameters]
+    # One ratio for all, so that areas compare.
+    share = min(CIRCLE_POINTS2_PER_PARAMETER, MAX_CIRCLE_POINTS2 / max(learned)) if learned else 1.0
+    for number, circle in enumerate(circles):
+        colour = COLOURS[number % len(COLOURS)]
+        if circle.parameters:
+            area = circle.parameters * share
+            axis.scatter([circle.seconds], [circle.score], s=area, color=colour, alpha=0.55, edgecolors=colour)
+        else:
+            area = 40.0
+            axis.scatter([circle.seconds], [circle.score], s=area, color=colour, marker="x")
+        axis.annotate(
+            circle.label, (circle.seconds, circle.score), xytext=(0.55 * math.sqrt(area) + 3, 0),
+            textcoords="offset points", fontsize=7.5, va="center", color=_INK, parse_math=False,
+        )  # fmt: skip
+    seconds = [circle.seconds for circle in circles]
+    if min(seconds) > 0 and max(seconds) > 5 * min(seconds):
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+    # Room for labels and for circles at the rim.
+    axis.margins(x=0.25, y=0.2)
+    axis.set_xlabel("seconds per volume" + (f", {device}" if device else ""), fontsize=8, parse_math=False)
+    axis.set_ylabel(METRICS["psnr"], fontsize=8)
+    _foot(figure, "Area of a circle: number of parameters; a cross has none.")
+    return _png(figure)
+
+
+def case_scatter(reference: str, scores: Mapping[str, Sequence[tuple[float, float]]], *, metric: str = "psnr") -> bytes:
+    """Case by case: a method's score across, the reference method's upwards, one panel for each method.
+
+    Points above the line are cases in which the reference method is better.
+
+    Args:
+        reference: the method on the vertical axes.
+        scores: method -> (its score, the reference method's) by case; infinite ones are left out.
+        metric: "psnr" or "ssim".
+
+    Returns:
+        PNG.
+
+    Raises:
+        UsageError: no methods, or one without a case.
+    """
+    finite = {
+        method: [pair for pair in pairs if all(math.isfinite(value) for value in pair)]
+        for method, pairs in scores.items()
+    }
+    _some(finite)
+    columns = min(4, len(finite))
+    rows = math.ceil(len(finite) / columns)
+    figure, axes = _figure(columns, 2.7, 2.75, rows=rows)
+    values = [value for pairs in finite.values() for pair in pairs for value in pair]
+    margin = 0.06 * (max(values) - min(values)) or 0.5
+    low, high = min(values) - margin, max(values) + margin
+    for axis, (method, pairs) in zip(axes, finite.items(), strict=False):
+        axis.plot((low, high), (low, high), color=_DIM, linewidth=0.8)
+        theirs, ours = zip(*pairs, strict=True)
+        axis.scatter(theirs, ours, s=14, color=COLOURS[0], alpha=0.75, linewidths=0)
+        better = sum(upper > lower for lower, upper in pairs)
+        axis.set_title(f"{reference} better in {better} of {len(pairs)}", fontsize=7.5, color=_DIM, parse_math=False)
+        axis.set_xlim(low, high)
+        axis.set_ylim(low, high)
+        axis.set_aspect("equal")
+        axis.set_xlabel(f"{method}, {METRICS[metric]}", fontsize=7.5, parse_math=False)
+        axis.set_ylabel(f"{reference}, {METRICS[metric]}", fontsize=7.5, parse_math=False)
+    for axis in axes[len(finite) :]:
+        axis.set_visible(False)
+    _foot(figure, "One point per case.")
+    return _png(figure)
+
+
+def _draw_bars(axis: Axes, at: Any, row: Sequence[Bar], colour: str, *, width: float, label: str = "") -> None:
+    axis.bar(at, [bar.mean for bar in row], width, color=colour, label=label or None, zorder=2)
+    for x, bar in zip(at, row, strict=True):
+        if bar.sd is not None:
+            axis.errorbar([x], [bar.mean], yerr=[bar.sd], color=_INK, linewidth=0.9, capsize=2.5, zorder=3)
+        top = bar.mean + (bar.sd or 0.0)
+        axis.annotate(
+            bar.star, (x, top), xytext=(0, 1), textcoords="offset points", ha="center", fontsize=11, color=_INK
+        )
+
+
+def _scale(axis: Axes, metric: str, row: Sequence[Bar]) -> None:
+    """Axis of bars: from a little below the lowest whisker to a little above the highest."""
+    lows = [bar.mean - (bar.sd or 0.0) for bar in row]
+    highs = [bar.mean + (bar.sd or 0.0) for bar in row]
+    extent = (max(highs) - min(lows)) or 0.02 * abs(max(highs)) or 1.0
+    axis.set_ylim(min(lows) - 0.25 * extent, max(highs) + 0.2 * extent)
+    axis.set_ylabel(METRICS.get(metric, metric), fontsize=8)
+    axis.grid(axis="y", color=_LINE, linewidth=0.7, zorder=0)
+
+
+def _figure(columns: int, width_in: float, height_in: float, *, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(
+        figsize=(columns * width_in, rows * height_in + 0.35), dpi=_DPI, facecolor="white", layout="constrained"
+    )
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.tick_params(labelsize=7, colors=_INK)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _foot(figure: Figure, text: str) -> None:
+    figure.supxlabel(f"{text.strip()}\n{NOTICE}", fontsize=6.5, color=_DIM, x=0.01, ha="left", parse_math=False)
+
+
+def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": "thinslice"})
+    return buffer.getvalue()
+
+
+def _some(panels: Mapping[str, Sequence[Any]]) -> None:
+    if not panels or not all(panels.values()):
+        raise UsageError("A plot needs at least one method with a finished case.")

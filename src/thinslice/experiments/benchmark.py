@@ -1,0 +1,199 @@
+"""Runs a suite: every method on every case, each finished result kept at once.
+
+    suite ── cases ──┐
+       └── methods ──┴─> upscale the whole volume ─> score ─> store ─> table, tests, figures, report (`outputs`)
+
+Started again, a run takes what is in the store and does the rest; the scores are those of one that was never
+stopped. A method or case that fails is named, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from thinslice.errors import UsageError
+from thinslice.experiments import provenance
+from thinslice.experiments.case_runs import CaseRunner, Failure, Shown, failure, kind_of
+from thinslice.experiments.cases import cases_digest, open_cases
+from thinslice.experiments.methods import Ready, Say, make_ready
+from thinslice.experiments.outcomes import Outcome, Store
+from thinslice.experiments.published import published
+from thinslice.inference.backend import choose_device
+from thinslice.recipes import Suite
+
+Progress = Callable[[int, int], None]
+"""Called with results done and in all."""
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """Everything a suite has measured; `thinslice.experiments.outputs` writes it down.
+
+    Attributes:
+        suite: that ran.
+        dataset: name of the data set.
+        dataset_sha256: of all of it.
+        data_sha256: of the cases scored.
+        cases: their names, in order.
+        patients: how many people they are of.
+        methods: those that could be loaded, in table order.
+        outcomes: (label, case, protocol) -> result.
+        failures: what could not be done.
+        shown: for Fig. 4; None where its case could not be read.
+        device: kind of device asked for: "cpu", "cuda" or "mps".
+        device_name: its make.
+        threads: CPU threads asked for.
+        commit: of the code; None for an installed package.
+        made: when, UTC.
+    """
+
+    suite: Suite
+    dataset: str
+    dataset_sha256: str
+    data_sha256: str
+    cases: tuple[str, ...]
+    patients: int
+    methods: tuple[Ready, ...]
+    outcomes: Mapping[tuple[str, str, str], Outcome]
+    failures: tuple[Failure, ...]
+    shown: Shown | None
+    device: str
+    device_name: str
+    threads: int | None
+    commit: str | None
+    made: str
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that rules tables and figures: the suite's first."""
+        return self.suite.protocols[0]
+
+    def of(self, label: str, protocol: str | None = None) -> dict[str, Outcome]:
+        """Finished results of a method by case, in the order of cases."""
+        wanted = protocol or self.protocol
+        found = ((case, self.outcomes.get((label, case, wanted))) for case in self.cases)
+        return {case: outcome for case, outcome in found if outcome is not None}
+
+    def scores(self, label: str, metric: str) -> dict[str, float]:
+        """Scores of a method by case; metric "psnr" (dB, infinite for identical volumes) or "ssim"."""
+        results = self.of(label)
+        return {case: o.psnr_db if metric == "psnr" else o.ssim for case, o in results.items()}
+
+
+def run_suite(
+    suite: Suite,
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> SuiteResult:
+    """Run a suite and write its tables, figures and report.
+
+    Args:
+        suite: what to do.
+        out: folder of results, made when missing. The same folder again goes on with what is not there yet.
+        data_root: folder that data sets start from; None for the suite file's.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        threads: CPU threads; None leaves them.
+        progress: called with results done and in all.
+        say: called with lines about what is going on.
+
+    Returns:
+        What was measured; its `failures` name what was not.
+
+    Raises:
+        UsageError: a suite that contradicts itself or its data set.
+        UnreadableError, InputError: the data set as a whole.
+        DeviceError: a device that is not there.
+        OutputError, ResourceError: results cannot be written.
+        ThinsliceError: that of the first failure, where nothing succeeded.
+    """
+    from thinslice.experiments.outputs import write_outputs
+
+    result = measure_suite(suite, out, data_root=data_root, device=device, threads=threads, progress=progress, say=say)
+    write_outputs(result, out)
+    return result
+
+
+def measure_suite(
+    suite: Suite,
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> SuiteResult:
+    """The same without writing anything but the store; arguments and errors as for `run_suite`."""
+    for method in suite.methods:
+        if method.published is not None:
+            published(method.published)
+    kind = kind_of(device)
+    dataset, cases = open_cases(suite, data_root)
+    names = [case.case_id for case in cases]
+    wanted_case = suite.figures.case or names[0]
+    if wanted_case not in names:
+        raise UsageError(f"The suite's figures show case {wanted_case!r}, which is not among those it scores.")
+    ready, failures = _all_ready(suite, out, data_root, device, threads, say)
+    runner = CaseRunner(suite, Store(out / "results"), ready, device=device, threads=threads, say=say)
+    shown: Shown | None = None
+    for number, case in enumerate(cases, start=1):
+        of_case = runner.run(case, shows=case.case_id == wanted_case)
+        shown = shown or of_case
+        if progress:
+            progress(number * len(ready), len(cases) * len(ready))
+    failures += runner.failures
+    if not runner.outcomes and failures:
+        raise failures[0].error
+    return SuiteResult(
+        suite=suite,
+        dataset=dataset.name,
+        dataset_sha256=dataset.digest,
+        data_sha256=cases_digest(cases, suite.dataset),
+        cases=tuple(names),
+        patients=len({case.patient for case in cases}),
+        methods=tuple(ready),
+        outcomes=runner.outcomes,
+        failures=tuple(failures),
+        shown=shown,
+        device=kind,
+        device_name=provenance.device_name(choose_device(device)),
+        threads=threads,
+        commit=provenance.commit(),
+        made=provenance.now(),
+    )
+
+
+def _all_ready(
+    suite: Suite,
+    out: Path,
+    data_root: Path | None,
+    device: str,
+    threads: int | None,
+    say: Say | None,
+) -> tuple[list[Ready], list[Failure]]:
+    runs = out / "runs" if suite.runs is None else suite.folder / suite.runs
+    ready: list[Ready] = []
+    failures: list[Failure] = []
+    for method in suite.methods:
+        try:
+            ready.append(
+                make_ready(
+                    method,
+                    suite,
+                    runs=runs,
+                    data_root=suite.folder if data_root is None else data_root,
+                    device=device,
+                    threads=threads,
+                    say=say,
+                )
+            )
+        except Exception as error:  # one method must not cost the others their results
+            failures.append(failure(method.label, "", error, say))
+    return ready, failures

@@ -1,0 +1,259 @@
+"""One case after the other: all methods of a suite upscale it, are scored, and each result is kept at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import thinslice
+from thinslice.data.manifest import Case, Pair
+from thinslice.errors import ResourceError, ThinsliceError
+from thinslice.evaluation.protocol import Scores, evaluate
+from thinslice.evaluation.region import Cuts, Region, choose_region, cuts_of, thick_cuts_of
+from thinslice.experiments import provenance
+from thinslice.experiments.cases import case_digest, read_case
+from thinslice.experiments.measure import Upscaled, upscale_measured, wake
+from thinslice.experiments.methods import Ready, Say
+from thinslice.experiments.outcomes import Identity, Outcome, Store
+from thinslice.geometry import Geometry
+from thinslice.inference.backend import choose_device
+from thinslice.recipes import Suite
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be done.
+
+    Attributes:
+        label: of the method; empty where the case failed for all.
+        case_id: of the case; empty where the method failed for all.
+        reason: a sentence.
+        error: what was raised, to be raised again where nothing at all succeeded.
+    """
+
+    label: str
+    case_id: str
+    reason: str
+    error: Exception = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What Fig. 4 is drawn from.
+
+    Attributes:
+        case_id: the case.
+        region: the same for all.
+        grid: of the thin volume.
+        truth, thick: planes of the pair.
+        methods: label -> planes.
+    """
+
+    case_id: str
+    region: Region
+    grid: Geometry
+    truth: Cuts
+    thick: Cuts
+    methods: Mapping[str, Cuts]
+
+
+class CaseRunner:
+    """The cases of one run, one after the other.
+
+    Args:
+        suite: that runs.
+        store: where finished results are kept.
+        device: as for `thinslice.upscale`.
+        threads: CPU threads; None leaves them.
+        ready: the methods.
+        say: called with lines about what is going on.
+
+    Attributes:
+        outcomes: (label, case, protocol) -> finished result, of the cases run so far.
+        failures: what could not be done.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        store: Store,
+        ready: Sequence[Ready],
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        say: Say | None = None,
+    ) -> None:
+        self.suite, self.store, self.ready = suite, store, ready
+        self.device, self.threads, self.say = device, threads, say
+        self.failures: list[Failure] = []
+        self.outcomes: dict[tuple[str, str, str], Outcome] = {}
+        self._counted: dict[str, dict[tuple[int, int, int, int], int]] = {}
+        self._awake: set[str] = set()
+
+    def run(self, case: Case, *, shows: bool = False) -> Shown | None:
+        """Score all methods on a case; what Fig. 4 needs of it, if it shows it and could be read."""
+        digest = case_digest(case, self.suite.dataset)
+        identities: dict[tuple[str, str], Identity] = {
+            (method.label, protocol): Identity(
+                method=method.name,
+                weights_sha256=method.weights_sha256,
+                adapt_steps=method.adapt_steps,
+                case_id=case.case_id,
+                case_digest=digest,
+                protocol=protocol,
+                plan=method.plan,
+                factor=self.suite.factor,
+                device=kind_of(self.device),
+                version=thinslice.__version__,
+            )
+            for method in self.ready
+            for protocol in self.suite.protocols
+        }
+        for (label, protocol), identity in identities.items():
+            stored = self.store.find(identity)
+            if stored is not None:
+                self.outcomes[label, case.case_id, protocol] = stored
+        lacking = {label for label, protocol in identities if (label, case.case_id, protocol) not in self.outcomes}
+        if not lacking and not shows:
+            return None
+        try:
+            pair = read_case(case, self.suite)
+            region = self._region(pair) if shows else None
+        except Exception as error:
+            self._fail("", case.case_id, error)
+            return None
+        cuts: dict[str, Cuts] = {}
+        for method in self.ready:
+            drawn = not shows or method.label in (self.suite.figures.methods or [m.label for m in self.ready])
+            name = _cuts_name(identities[method.label, self.suite.protocols[0]], region) if region and drawn else None
+            kept = self.store.find_cuts(name) if name else None
+            if method.label in lacking or (name and kept is None):
+                upscaled = self._scored(method, case, pair, identities)
+                if upscaled is not None and name and region:
+                    kept = cuts_of(upscaled.thin.hu, pair.thin.geometry, region)
+                    self.store.keep_cuts(name, kept)
+            if kept is not None:
+                cuts[method.label] = kept
+        if region is None:
+            return None
+        grid = pair.thin.geometry
+        truth = cuts_of(pair.thin.hu, grid, region)
+        return Shown(case.case_id, region, grid, truth, thick_cuts_of(pair.thick.hu, pair.factor, grid, region), cuts)
+
+    def _scored(
+        self, method: Ready, case: Case, pair: Pair, identities: Mapping[tuple[str, str], Identity]
+    ) -> Upscaled | None:
+        """Upscale, score under every protocol and keep the results; None where that failed."""
+        try:
+            self._wake(method)
+            upscaled = upscale_measured(
+                method.model,
+                pair.thick,
+                factor=pair.factor,
+                plan=method.plan,
+                device=self.device,
+                threads=self.threads,
+                adapt_steps=method.adapt_steps,
+                counted=self._counted.setdefault(method.label, {}),
+            )
+            scores = _scores(upscaled, pair, self.suite.protocols)
+        except Exception as error:
+            self._fail(method.label, case.case_id, error)
+            return None
+        for protocol, measured in scores.items():
+            identity = identities[method.label, protocol]
+            outcome = _outcome(identity, measured, upscaled, pair.factor, self.threads)
+            self.store.keep(identity, outcome)
+            self.outcomes[method.label, case.case_id, protocol] = outcome
+        return upscaled
+
+    def _wake(self, method: Ready) -> None:
+        if method.label not in self._awake:
+            self._awake.add(method.label)
+            try:
+                wake(method.model, choose_device(self.device))
+            except (RuntimeError, ThinsliceError):
+                return  # the volume itself will tell what is wrong, if anything is
+
+    def _region(self, pair: Pair) -> Region:
+        told = self.suite.figures.region
+        if told is None:
+            return choose_region(pair.thin, pair.factor)
+        return choose_region(pair.thin, pair.factor, depth=told.depth, height=told.height, width=told.width)
+
+    def _fail(self, label: str, case_id: str, error: Exception) -> None:
+        self.failures.append(failure(label, case_id, error, self.say))
+
+
+def _scores(upscaled: Upscaled, pair: Pair, protocols: tuple[str, ...]) -> dict[str, Scores]:
+    """Scores by protocol; `clinical` measures PSNR and SSIM just as `rplhr` does, so one pass serves both."""
+    ruling = "clinical" if "clinical" in protocols else "rplhr"
+    thick = pair.thick if ruling == "clinical" else None
+    scores = evaluate(upscaled.thin, pair.thin, protocol=ruling, intensity="hu", thick=thick)
+    by_protocol = {ruling: scores, "rplhr": replace(scores, protocol="rplhr", clinical=None)}
+    return {protocol: by_protocol[protocol] for protocol in protocols}
+
+
+def _outcome(identity: Identity, scores: Scores, upscaled: Upscaled, factor: int, threads: int | None) -> Outcome:
+    return Outcome(
+        identity=asdict(identity),
+        psnr=None if scores.identical else scores.psnr,
+        ssim=scores.ssim,
+        ssim_per_slice=scores.ssim_per_slice,
+        slices_scored=scores.slices_scored,
+        clinical=scores.clinical,
+        plan=upscaled.plan,
+        factor=factor,
+        cost=asdict(upscaled.cost),
+        consistency_rms_hu=upscaled.consistency_rms_hu,
+        device=upscaled.device,
+        device_name=provenance.device_name(upscaled.device),
+        threads=threads,
+        commit=provenance.commit(),
+        made=provenance.now(),
+        warnings=(*upscaled.warnings, *scores.warnings),
+    )
+
+
+def _cuts_name(identity: Identity, region: Region) -> str:
+    """Name under which planes are kept: they depend on no protocol, but on the region."""
+    box = "-".join(str(n) for n in (*region.start, *region.stop, *region.cut))
+    return f"cuts-{replace(identity, protocol='').key}-{box}"
+
+
+def failure(label: str, case_id: str, error: Exception, say: Say | None = None) -> Failure:
+    """Name what failed and go on; with THINSLICE_DEBUG=1 a fault of ours is raised instead.
+
+    Args:
+        label: of the method, or empty.
+        case_id: of the case, or empty.
+        error: what was raised.
+        say: told about it.
+    """
+    if isinstance(error, ThinsliceError):
+        reason = str(error)
+    elif isinstance(error, MemoryError):
+        reason = "Memory ran out; close other programs, or use a machine with more."
+        error = ResourceError(reason)
+    elif os.environ.get("THINSLICE_DEBUG") == "1":
+        raise error
+    else:
+        # Other packages' messages may quote what they read.
+        reason = f"A fault of ours or of the network's ({type(error).__name__}); THINSLICE_DEBUG=1 shows where."
+    if say:
+        at = " on ".join(part for part in (label, f"case {case_id}" if case_id else "") if part)
+        say(f"failed: {at}: {reason}")
+    return Failure(label, case_id, reason, error)
+
+
+def kind_of(device: str) -> str:
+    """Kind of the device that a name means: "cpu", "cuda" or "mps".
+
+    Raises:
+        UsageError, DeviceError: as `thinslice.inference.backend.choose_device`.
+
+    >>> kind_of("cpu")
+    'cpu'
+    """
+    return choose_device(device).partition(":")[0]

@@ -1,0 +1,235 @@
+"""One volume upscaled by one method, with what it took: seconds, memory, windows, operations."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thinslice.errors import ModelError
+from thinslice.evaluation.report import peak_memory_mib
+from thinslice.inference.backend import return_freed_memory
+from thinslice.inference.upscale import SlabStream, upscale_slabs
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.cost import operations
+from thinslice.planning import plan_windows
+from thinslice.volume import Volume
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one volume took.
+
+    Attributes:
+        seconds: wall clock from the thick volume in memory to the thin one, adaptation included; loading the network is
+            not counted, nor is a first small window that wakes up the libraries.
+        network_s: of these, in the network.
+        memory_mib: highest resident memory of the process meanwhile less what it held before (the interpreter, the
+            networks, the thick volume and the truth): what upscaling takes, the collected thin volume included. None
+            where the system does not tell.
+        resident_mib: that highest resident memory itself; None likewise.
+        device_memory_mib: most that tensors took on an accelerator; None on the CPU.
+        operations: floating-point operations of all windows of the plan, those skipped as air included.
+        windows: of the plan.
+        windows_skipped: windows of nothing but air, interpolated instead.
+    """
+
+    seconds: float
+    network_s: float
+    memory_mib: float | None
+    resident_mib: float | None
+    device_memory_mib: float | None
+    operations: int
+    windows: int
+    windows_skipped: int
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """A thin volume, its cost, and how it was made.
+
+    Attributes:
+        thin: the estimate, rounded to integer HU where the thick volume is, as a user would get it.
+        cost: what it took.
+        plan: name of the window plan that ran.
+        device: where the network ended, after a fall-back perhaps.
+        consistency_rms_hu: thick slices made again against the real ones, RMS HU.
+        warnings: sentences.
+    """
+
+    thin: Volume
+    cost: Cost
+    plan: str
+    device: str
+    consistency_rms_hu: float | None
+    warnings: tuple[str, ...] = ()
+
+
+class PeakMemory:
+    """Highest resident memory of this process inside a `with` block.
+
+    Linux keeps a high-water mark that can be set back (/proc/self/clear_refs); elsewhere the mark of the whole life of
+    the process is used where the block has raised it, and otherwise nothing is known.
+
+    Attributes:
+        before_mib: resident memory at the start; None where the system does not tell.
+        peak_mib: the highest inside the block, after it has ended; None likewise.
+    """
+
+    before_mib: float | None = None
+    peak_mib: float | None = None
+
+    def __enter__(self) -> PeakMemory:
+        gc.collect()
+        return_freed_memory()
+        self._resettable = _reset_peak()
+        self._highest_before = peak_memory_mib()
+        self.before_mib = _status_mib("VmRSS")
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._resettable:
+            self.peak_mib = _status_mib("VmHWM")
+            return
+        highest = peak_memory_mib()
+        if highest is not None and self._highest_before is not None and highest > self._highest_before:
+            self.peak_mib = highest
+
+    @property
+    def added_mib(self) -> float | None:
+        """The peak less what was resident at the start."""
+        if self.peak_mib is None or self.before_mib is None:
+            return None
+        return max(0.0, self.peak_mib - self.before_mib)
+
+
+def wake(model: ThroughPlaneModel, device: str) -> None:
+    """Run a small window through a network, so that the first volume does not pay for loading kernels."""
+    import torch
+
+    depth = max(model.window.depth or 2, model.window.min_depth)
+    with torch.inference_mode():
+        model.to(device)(torch.zeros(1, 1, depth, 16, 16, device=device))
+
+
+def upscale_measured(
+    model: ThroughPlaneModel,
+    thick: Volume,
+    *,
+    factor: int,
+    plan: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    adapt_steps: int = 0,
+    counted: dict[tuple[int, int, int, int], int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Upscaled:
+    """Upscale one volume through the whole line and measure what it takes.
+
+    Args:
+        model: a network in eval mode.
+        thick: the source.
+        factor: thin slices per thick interval.
+        plan: window plan; None for the network's own.
+        device: as for `thinslice.upscale`.
+        threads: CPU threads; None leaves them.
+        adapt_steps: steps of test-time adaptation; the network itself is left as it is.
+        counted: operations by (depth, height, width, factor) of a window, kept between volumes of one network.
+        progress: called with windows done and in all.
+
+    Raises:
+        ModelError: the network cannot do this, or cannot adapt; and what `thinslice.upscale_slabs` raises.
+    """
+    with PeakMemory() as memory:
+        _reset_device_peak(device)
+        start = time.perf_counter()
+        ready = _adapted(model, thick, factor, adapt_steps, device) if adapt_steps else model
+        stream = upscale_slabs(
+            thick, model=ready, factor=factor, plan=plan, device=device, threads=threads, progress=progress
+        )
+        thin = np.empty(stream.geometry.shape, dtype=stream.dtype)
+        for slab in stream:
+            thin[slab.start : slab.start + len(slab.hu)] = slab.hu
+        seconds = time.perf_counter() - start
+    warnings = (*thick.provenance.warnings, *stream.warnings)
+    return Upscaled(
+        thin=Volume(thin, stream.geometry, replace(stream.provenance, warnings=warnings)),
+        cost=Cost(
+            seconds=seconds,
+            network_s=stream.network_s,
+            memory_mib=memory.added_mib,
+            resident_mib=memory.peak_mib,
+            device_memory_mib=_device_peak_mib(stream.device),
+            operations=_operations(model, thick, stream, {} if counted is None else counted),
+            windows=stream.windows_total,
+            windows_skipped=stream.windows_skipped,
+        ),
+        plan=stream.plan_name,
+        device=stream.device,
+        consistency_rms_hu=stream.consistency_rms_hu,
+        warnings=tuple(stream.warnings),
+    )
+
+
+def _operations(
+    model: ThroughPlaneModel, thick: Volume, stream: SlabStream, counted: dict[tuple[int, int, int, int], int]
+) -> int:
+    shape, factor = thick.geometry.shape, stream.factor
+    plan = plan_windows(shape, factor, model.window, stream.plan_name, profile=stream.profile)
+    total = 0
+    for window in plan.windows:
+        key = (*window.shape, factor)
+        if key not in counted:
+            counted[key] = operations(model, window.shape, factor, profile=stream.profile)
+        total += counted[key]
+    return total
+
+
+def _adapted(model: ThroughPlaneModel, thick: Volume, factor: int, steps: int, device: str) -> ThroughPlaneModel:
+    try:
+        from thinslice.inference.adapt import adapt
+    except ModuleNotFoundError as error:
+        raise ModelError("This version cannot adapt networks to a volume; set adapt_steps to 0.") from error
+    adapted: Any = adapt(model, thick, factor=factor, steps=steps, device=device)
+    ready: ThroughPlaneModel = adapted
+    return ready
+
+
+def _reset_peak() -> bool:
+    try:
+        _CLEAR.write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return _status_mib("VmHWM") is not None
+
+
+def _status_mib(field: str) -> float | None:
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024.0
+    return None
+
+
+def _reset_device_peak(device: str) -> None:
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _device_peak_mib(device: str) -> float | None:
+    torch = sys.modules["torch"]
+    return torch.cuda.max_memory_allocated() / 2**20 if device.startswith("cuda") else None

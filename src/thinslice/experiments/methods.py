@@ -1,0 +1,181 @@
+"""Methods of a suite, ready to run: loaded from the catalog or a file, or trained first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thinslice.errors import MissingExtraError, UsageError
+from thinslice.experiments.provenance import weights_digest
+from thinslice.models import catalog, checkpoint
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.cost import parameters, weight_bytes
+from thinslice.recipes import Method, Suite, TrainRecipe, overridden, read_train_recipe
+
+if TYPE_CHECKING:
+    from thinslice.training import fit
+
+Say = Callable[[str], None]
+"""Called with a line about what is going on."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A method that can run.
+
+    Attributes:
+        label: of its row.
+        model: the network, in eval mode on the CPU.
+        name: what runs: the weights' own name, else the catalog's.
+        architecture: row of the catalog; empty where a plug-in's.
+        weights: the weights file; None for what needs none.
+        weights_sha256: of the weights.
+        recipe_sha256: of the recipe they were trained by, as far as they tell.
+        parameters: trained values.
+        weight_bytes: of the tensors.
+        plan: window plan asked for; None for the network's own.
+        adapt_steps: of test-time adaptation.
+        published: key of published numbers.
+        recipe: the recipe's file, where the suite names one.
+    """
+
+    label: str
+    model: ThroughPlaneModel
+    name: str
+    weights: Path | None
+    weights_sha256: str | None
+    recipe_sha256: str | None
+    parameters: int
+    weight_bytes: int
+    plan: str | None
+    adapt_steps: int
+    published: str | None
+    recipe: Path | None = None
+
+
+def make_ready(
+    method: Method,
+    suite: Suite,
+    *,
+    runs: Path,
+    data_root: Path,
+    device: str = "auto",
+    threads: int | None = None,
+    say: Say | None = None,
+) -> Ready:
+    """Load a method's network, training it first where its weights are missing.
+
+    Args:
+        method: of the suite.
+        suite: for its folder and its plan.
+        runs: folder of training runs; a run's folder there has its recipe's name.
+        data_root: folder that the recipe's data paths start from.
+        device: to train on.
+        threads: CPU threads; None leaves them.
+        say: called with lines about training.
+
+    Raises:
+        UsageError: an unknown model, no such file, or a training run of another recipe.
+        CheckpointError: weights that are damaged or missing.
+        MissingExtraError: training needs packages that are not installed.
+        ModelError: training diverged.
+    """
+    recipe_path: Path | None = None
+    if method.recipe is not None:
+        recipe_path = suite.folder / method.recipe
+        recipe = overridden(read_train_recipe(recipe_path), method.override)
+        source: str | Path = trained(recipe, runs / recipe.name, data_root, device=device, threads=threads, say=say)
+    else:
+        assert method.model is not None  # a method has either
+        source = method.model if method.model in catalog.names() else _found(method.model, suite.folder, data_root)
+    model = catalog.load_model(source)
+    card = getattr(model, "card", None) or {}
+    learned = parameters(model) > 0
+    embedded = isinstance(source, str) and source in catalog.CATALOG and catalog.CATALOG[source].weights is not None
+    weights = source if isinstance(source, Path) else catalog.weights_path(source) if embedded else None
+    return Ready(
+        label=method.label,
+        model=model,
+        name=str(card.get("name") or (source.stem if isinstance(source, Path) else source)),
+        weights=weights,
+        weights_sha256=weights_digest(model),
+        recipe_sha256=card.get("recipe_sha256"),
+        parameters=parameters(model),
+        weight_bytes=weight_bytes(model),
+        plan=method.plan or (suite.plan if learned else None),
+        adapt_steps=method.adapt_steps,
+        published=method.published,
+        recipe=recipe_path,
+    )
+
+
+def trained(
+    recipe: TrainRecipe,
+    folder: Path,
+    data_root: Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    say: Say | None = None,
+) -> Path:
+    """The weights that a recipe gives: of a finished run in `folder`, or of one that is begun or gone on with now.
+
+    Raises:
+        UsageError: the folder holds a run of another recipe; and what `thinslice.training.fit` raises.
+        MissingExtraError: training needs packages that are not installed.
+    """
+    weights = folder / f"{recipe.name}.safetensors"
+    if weights.is_file():
+        card = checkpoint.inspect(weights).card
+        if card.get("recipe_sha256") == recipe.digest and _finished(card.get("steps"), recipe, folder):
+            return weights
+        if card.get("recipe_sha256") != recipe.digest:
+            raise UsageError(
+                f"{folder.name!r} holds weights of another recipe than the one named {recipe.name!r} now; rename the "
+                "recipe, or remove that folder."
+            )
+    try:
+        from thinslice.training import fit
+    except ModuleNotFoundError as error:
+        raise MissingExtraError('Training needs more packages: pip install "thinslice[train]".') from error
+    if say:
+        say(f"training {recipe.name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    done = fit.fit(
+        recipe,
+        folder,
+        data_root=data_root,
+        device=device,
+        threads=threads,
+        report=None if say is None else lambda line: say(_told(recipe.name, line)),
+    )
+    assert done is not None  # without a time limit it goes on to the end
+    return done
+
+
+def _told(name: str, line: fit.Progress) -> str:
+    left = f"about {line.seconds_left / 60:.0f} min left"
+    if line.psnr is not None:
+        return f"{name}: step {line.step} of {line.steps}, validation {line.psnr:.2f} dB, {left}"
+    return f"{name}: step {line.step} of {line.steps}, loss {line.loss:.4f}, {left}"
+
+
+def _finished(steps: object, recipe: TrainRecipe, folder: Path) -> bool:
+    """Whether weights of this recipe are final: a run that still goes on may have been looked at (train --export).
+
+    Best weights may be of an earlier step than the last one; whether their run has ended, its state knows and fit asks.
+    """
+    wanted = sum(stage.steps for stage in recipe.stages) or recipe.optimiser.steps
+    return (isinstance(steps, int) and steps >= wanted) or not any(folder.rglob("state.pt"))
+
+
+def _found(name: str, *folders: Path) -> Path:
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise UsageError(
+        f"{name!r} is neither a model name ({', '.join(catalog.names())}) nor a weights file beside the suite or below "
+        "--data."
+    )

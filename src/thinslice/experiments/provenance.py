@@ -1,0 +1,98 @@
+"""Where a number comes from: which code, which weights, which machine, when."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import thinslice
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_GIT_TIMEOUT_S = 10
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the running code, "+changes" behind it when files of the package differ from it; None for an
+    installed package, which its version names.
+    """
+    package = Path(thinslice.__file__).resolve().parent
+    # A package installed below somebody else's repository must not take that one's commit for its own.
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    head = _git(package, "rev-parse", "HEAD")
+    if head is None:
+        return None
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    return head if changed == "" else f"{head}+changes"
+
+
+def weights_digest(model: nn.Module) -> str | None:
+    """SHA-256 that names a network's weights: of their file where they were loaded from one, else of the tensors; None
+    for a network without weights.
+    """
+    told = getattr(model, "sha256", None)
+    if told is not None:
+        return str(told)
+    if next(model.parameters(), None) is None:
+        return None
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}:{values.dtype}:{tuple(values.shape)};".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second; that of SOURCE_DATE_EPOCH when it is set."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = (
+        datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)
+        if epoch.isdecimal()
+        else datetime.datetime.now(datetime.UTC)
+    )
+    return moment.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
+def device_name(device: str) -> str:
+    """What a device is called: the accelerator's own name, or the processor's architecture and the cores in use.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N" or "mps".
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    return f"{_processor()} ({cores} core{'' if cores == 1 else 's'} in use)"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Output of a git command, or None where it fails."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,250 @@
+"""The table of a suite: means over cases, costs, and which differences are more than chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from thinslice.evaluation.statistics import (
+    MIN_CASES,
+    bootstrap_interval,
+    holm,
+    mean_and_sd,
+    paired_differences,
+    signed_rank_greater,
+    stars,
+)
+from thinslice.experiments.benchmark import SuiteResult
+from thinslice.experiments.published import Published, published
+from thinslice.recipes import Comparison
+
+METRICS = ("psnr", "ssim")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's line.
+
+    Attributes:
+        label: of the method.
+        cases: finished ones, over which the means go.
+        psnr, ssim: means over cases; PSNR in dB, infinite where a case is identical.
+        psnr_sd, ssim_sd: sample standard deviations; None for one case.
+        parameters: trained values.
+        operations: mean floating-point operations per volume.
+        seconds: mean per volume.
+        memory_mib: largest over volumes; None where the system does not tell.
+        device_memory_mib: the same on an accelerator; None on the CPU.
+        plans: window plans that ran.
+        psnr_star, ssim_star: "*" where the row beats the one above, p < 0.001, in the suite's "above" comparison.
+        weights_sha256, recipe_sha256: None where there are none.
+        published: the published row printed beside it.
+    """
+
+    label: str
+    cases: int
+    psnr: float
+    psnr_sd: float | None
+    ssim: float
+    ssim_sd: float | None
+    parameters: int
+    operations: float
+    seconds: float
+    memory_mib: float | None
+    device_memory_mib: float | None
+    plans: tuple[str, ...]
+    weights_sha256: str | None
+    recipe_sha256: str | None
+    published: Published | None
+    psnr_star: str = ""
+    ssim_star: str = ""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One test of a family: is `tested` better than `against`, case by case?
+
+    Attributes:
+        family: "above" or "others".
+        metric: "psnr" or "ssim".
+        tested, against: labels.
+        pairs: cases that both have finished.
+        difference: mean of tested minus against; None where a score is infinite in one of them.
+        interval: 95 % bootstrap interval of that mean; None for fewer than two cases.
+        p: of the one-sided Wilcoxon signed-rank test; None where there is none.
+        p_holm: corrected for all tests of this family on this metric.
+        star: "*" for p < 0.001, uncorrected, as in the paper.
+        reason: why there is no test.
+    """
+
+    family: str
+    metric: str
+    tested: str
+    against: str
+    pairs: int
+    difference: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None = None
+    star: str = ""
+    reason: str = ""
+
+
+def rows_of(result: SuiteResult) -> tuple[Row, ...]:
+    """The table's rows in the suite's order; methods without a finished case are left out."""
+    starred = {
+        (test.tested, test.metric): test.star for test in comparisons_of(result) if test.family == "above" and test.star
+    }
+    rows = []
+    for method in result.methods:
+        outcomes = list(result.of(method.label).values())
+        if not outcomes:
+            continue
+        psnr, psnr_sd = mean_and_sd([outcome.psnr_db for outcome in outcomes])
+        ssim, ssim_sd = mean_and_sd([outcome.ssim for outcome in outcomes])
+
+        def costs(name: str, outcomes: Sequence[Any] = outcomes) -> list[float]:
+            told = (outcome.cost[name] for outcome in outcomes)
+            return [float(value) for value in told if value is not None]
+
+        rows.append(
+            Row(
+                label=method.label,
+                cases=len(outcomes),
+                psnr=psnr,
+                psnr_sd=psnr_sd,
+                ssim=ssim,
+                ssim_sd=ssim_sd,
+                parameters=method.parameters,
+                operations=float(np.mean(costs("operations"))),
+                seconds=float(np.mean(costs("seconds"))),
+                memory_mib=max(costs("memory_mib"), default=None),
+                device_memory_mib=max(costs("device_memory_mib"), default=None),
+                plans=tuple(sorted({outcome.plan for outcome in outcomes})),
+                weights_sha256=method.weights_sha256,
+                recipe_sha256=method.recipe_sha256,
+                published=None if method.published is None else published(method.published),
+                psnr_star=starred.get((method.label, "psnr"), ""),
+                ssim_star=starred.get((method.label, "ssim"), ""),
+            )
+        )
+    return tuple(rows)
+
+
+def comparisons_of(result: SuiteResult) -> tuple[Tested, ...]:
+    """All tests of the suite's comparisons, corrected by Holm within each comparison and metric."""
+    tests: list[Tested] = []
+    for comparison in result.suite.comparisons:
+        pairs = _pairs(comparison, [method.label for method in result.methods])
+        for metric in METRICS:
+            family = [_tested(result, comparison.kind, metric, ours, theirs) for ours, theirs in pairs]
+            corrected = holm([test.p for test in family])
+            tests += [replace(test, p_holm=p) for test, p in zip(family, corrected, strict=True)]
+    return tuple(tests)
+
+
+def caveats(result: SuiteResult) -> tuple[str, ...]:
+    """Sentences that a reader of the table must know."""
+    said = []
+    count = len(result.cases)
+    for method in result.methods:
+        missing = [case for case in result.cases if case not in result.of(method.label)]
+        if missing and len(missing) < count:
+            named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            said.append(
+                f"{method.label} lacks {len(missing)} of {count} cases ({named}): its means are over the others and do "
+                "not compare with those of other rows."
+            )
+    if count < MIN_CASES:
+        many = f"are {count} cases" if count > 1 else "is one case"
+        said.append(f"There {many}; a Wilcoxon test needs {MIN_CASES}, so there are no stars.")
+    if result.patients < count:
+        people = f"{result.patients} patient{'' if result.patients == 1 else 's'}"
+        said.append(
+            f"The {count} cases come from {people} and so are not independent: p values and intervals are smaller than "
+            "they should be."
+        )
+    outcomes = list(result.outcomes.values())
+    commits = len({outcome.commit for outcome in outcomes})
+    machines = len({(outcome.device_name, outcome.threads) for outcome in outcomes})
+    for count, what in ((commits, "commits"), (machines, "machines or numbers of threads")):
+        if count > 1:
+            said.append(f"Results of {count} different {what} are in this table; cases.csv says which.")
+    ended = {(case, outcome.device.partition(":")[0]) for (_, case, _), outcome in result.outcomes.items()}
+    fallen = sorted({case for case, kind in ended if kind != result.device})
+    if fallen:
+        said.append(f"Memory of {result.device} was short, and the CPU took over, in {', '.join(fallen)}.")
+    return tuple(said)
+
+
+def clinical_rows(result: SuiteResult) -> tuple[list[str], list[list[str]]]:
+    """The measures of protocol `clinical` as a table of text: column heads, and a line for each method.
+
+    Values are means over cases; bias and error by tissue, classes from the thick slices.
+    """
+    heads = ["method", "cases"]
+    columns: list[tuple[str, ...]] = []
+    for tissue in ("lung", "fat", "soft", "bone"):
+        heads += [f"bias {tissue} (HU)", f"MAE {tissue} (HU)"]
+        columns += [("by_tissue_of_thick", tissue, "bias_hu"), ("by_tissue_of_thick", tissue, "mae_hu")]
+    heads += ["LAA-950 difference (%)", "edge rise (mm)", "true edge rise (mm)", "noise (HU)", "true noise (HU)"]
+    columns += [("laa950_percent", "difference"), ("edge_rise_mm", "estimate"), ("edge_rise_mm", "reference")]
+    columns += [("noise_hu", "estimate"), ("noise_hu", "reference")]
+    heads.append("consistency (HU RMS)")
+    columns.append(("consistency_rms_hu",))
+    lines = []
+    for method in result.methods:
+        measured = [o.clinical for o in result.of(method.label, "clinical").values() if o.clinical is not None]
+        if measured:
+            values = [[_at(one, path) for one in measured] for path in columns]
+            lines.append([method.label, str(len(measured)), *(_mean_text(of_case) for of_case in values)])
+    return heads, lines
+
+
+def _pairs(comparison: Comparison, labels: Sequence[str]) -> list[tuple[str, str]]:
+    taken = [label for label in (comparison.methods or labels) if label in labels]
+    if comparison.kind == "above":
+        return [(below, above) for above, below in pairwise(taken)]
+    tested = comparison.tested
+    if tested is None or tested not in labels:
+        return []
+    return [(tested, label) for label in taken if label != tested]
+
+
+def _tested(result: SuiteResult, family: str, metric: str, tested: str, against: str) -> Tested:
+    ours, theirs = result.scores(tested, metric), result.scores(against, metric)
+    common = [case for case in ours if case in theirs]
+    a, b = [ours[case] for case in common], [theirs[case] for case in common]
+    differences = paired_differences(a, b)
+    test = signed_rank_greater(a, b)
+    finite = len(common) > 0 and bool(np.isfinite(differences).all())
+    return Tested(
+        family=family,
+        metric=metric,
+        tested=tested,
+        against=against,
+        pairs=len(common),
+        difference=float(differences.mean()) if finite else None,
+        interval=bootstrap_interval(differences, seed=result.suite.seed),
+        p=test.p,
+        star=stars(test.p),
+        reason=test.reason,
+    )
+
+
+def _at(measured: Any, path: tuple[str, ...]) -> float | None:
+    for name in path:
+        if measured is None:
+            return None
+        measured = measured.get(name)
+    return None if measured is None else float(measured)
+
+
+def _mean_text(values: Sequence[float | None]) -> str:
+    told = [value for value in values if value is not None and math.isfinite(value)]
+    return f"{float(np.mean(told)):.2f}" if told else "-"
