@@ -14,6 +14,8 @@ PLAIN = SimulationRecipe(
     profiles={"mean": 1.0}, box_width_share=0, noise_share=0, blur_share=0, depth=5, plane=16, least_body=0
 )
 
+PAIR = range(2)
+
 
 def volumes() -> list[Volume]:
     rng = np.random.default_rng(0)
@@ -22,20 +24,20 @@ def volumes() -> list[Volume]:
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
-    first, second = (CropSampler(volumes(), SimulationRecipe(plane=16, depth=4), batch=2, seed=3) for _ in range(2))
-    first.draw(0)
-    a, b = first.draw(7), second.draw(7)
+    first, second = (CropSampler(volumes(), SimulationRecipe(plane=16, depth=4), seed=3) for _ in range(2))
+    first.draw(0, PAIR)
+    a, b = first.draw(7, PAIR), second.draw(7, PAIR)
     np.testing.assert_array_equal(a.thick, b.thick)
     np.testing.assert_array_equal(a.thin, b.thin)
-    other = second.draw(8)
+    other = second.draw(8, PAIR)
     assert other.thin.shape != a.thin.shape or not np.array_equal(other.thin, a.thin)
 
 
 def test_thick_slices_average_their_thin_ones() -> None:
-    sampler = CropSampler(volumes(), PLAIN, batch=2, seed=0)
+    sampler = CropSampler(volumes(), PLAIN, seed=0)
     seen = set()
     for step in range(20):
-        batch = sampler.draw(step)
+        batch = sampler.draw(step, PAIR)
         depth = batch.thick.shape[2]
         assert batch.thin.shape[2] == (depth - 1) * batch.factor + 1
         assert batch.weight.shape == batch.thin.shape
@@ -50,11 +52,11 @@ def test_thick_slices_average_their_thin_ones() -> None:
 def test_clipped_voxels_carry_no_loss() -> None:
     volume = volumes()[0]
     volume.hu[:, :10] = -1024
-    batch = CropSampler([volume], PLAIN, batch=4, seed=0).draw(0)
+    batch = CropSampler([volume], PLAIN, seed=0).draw(0, range(4))
     np.testing.assert_array_equal(batch.weight == 0, batch.thin <= 0)
     assert 0 < batch.weight.mean() < 1
 
 
 def test_a_volume_smaller_than_a_crop_is_refused() -> None:
     with pytest.raises(NotEligibleError, match="simulation.plane"):
-        CropSampler(volumes(), SimulationRecipe(plane=64), batch=1, seed=0)
+        CropSampler(volumes(), SimulationRecipe(plane=64), seed=0)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thinslice.cli.console import Console, hush_libraries
+
+if TYPE_CHECKING:
+    from thinslice.training.fit import Progress
 
 
 def train(
@@ -24,29 +27,40 @@ def train(
             help="Folder that the recipe's data paths start from; default THINSLICE_SHARED, else the recipe's folder.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change a value of the recipe, as in optimiser.steps=500; again for more.",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default all cores.")] = None,
     export_now: Annotated[
         bool, typer.Option("--export", help="Do not train: write the unfinished run's weights, to look at them.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
 ) -> None:
-    """Train a network on thin CT, with thick slices simulated from it.
+    """Train a network, on pairs of a data set or on thin CT with thick slices simulated from it.
 
-    The run's folder holds state.pt (resumable), log.csv and, at the end, NAME.safetensors with its model card. Stop it
-    at any time; the same command goes on where the last state was saved and ends with the same weights.
+    The run's folder holds state.pt (resumable), log.csv, validation.csv, pictures, TensorBoard's events, best and last
+    weights and, at the end, NAME.safetensors with its model card. Stop it at any time; the same command goes on where
+    the last state was saved and ends with the same weights.
 
     \b
-    thinslice train recipes/default.toml --data /data/thin-chests
-    thinslice upscale thick.nii.gz thin.nii.gz --model runs/default/default.safetensors
+    thinslice train recipes/paper-tvsrn.toml --data /data          /data/RPLHR-CT holds the data set
+    thinslice train recipes/saint.toml --data /data --set crops.plane=128 --set optimiser.batch=2
+    torchrun --nproc-per-node 4 -m thinslice train recipes/paper-tvsrn.toml --data /data --set optimiser.batch=4
+    thinslice upscale thick.nii.gz thin.nii.gz --model runs/paper-tvsrn/paper-tvsrn.safetensors
 
     Needs: pip install "thinslice[train]".
     """
     from thinslice.errors import MissingExtraError
-    from thinslice.recipes import read_train_recipe
+    from thinslice.recipes import overridden, read_train_recipe
 
     console = Console(quiet=quiet)
-    chosen = read_train_recipe(recipe)
+    chosen = overridden(read_train_recipe(recipe), dict(map(_value, values or [])))
     try:
         from thinslice.training import fit
     except ModuleNotFoundError as error:
@@ -63,8 +77,29 @@ def train(
         data_root=data_root,
         device=device,
         threads=threads,
-        report=lambda line: console.say(
-            f"step {line.step} of {line.steps}: loss {line.loss:.4f}, about {line.seconds_left / 60:.0f} min left"
-        ),
+        report=lambda line: console.say(_told(line)),
     )
-    print(weights)
+    if os.environ.get("RANK", "0") == "0":
+        print(weights)
+
+
+def _value(text: str) -> tuple[str, Any]:
+    """NAME=VALUE with the value read as TOML, or as a plain word."""
+    import tomllib
+
+    from thinslice.errors import UsageError
+
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise UsageError(f"--set takes NAME=VALUE, as in --set optimiser.steps=500, not {text!r}.")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
+
+
+def _told(line: Progress) -> str:
+    """A line of the log for a person."""
+    where = f"{line.stage}: step" if line.stage else "step"
+    what = f"loss {line.loss:.4g}" if line.psnr is None else f"validation {line.psnr:.3f} dB"
+    return f"{where} {line.step} of {line.steps}: {what}, about {line.seconds_left / 60:.0f} min left"

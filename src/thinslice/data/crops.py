@@ -1,13 +1,14 @@
-"""Random crops with simulated thick slices, drawn so that a step's batch depends on the seed and the step alone.
+"""Random crops, drawn so that each depends on the seed, the step and its place in the batch alone.
 
-A run that was killed and goes on therefore sees the same crops as one that was not.
+A run that was killed and goes on therefore sees the same crops as one that was not, and processes that share a batch
+see different crops, together those that one process would see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,11 @@ from scipy.ndimage import gaussian_filter
 from thinslice.errors import NotEligibleError
 from thinslice.intensity import to_unit
 from thinslice.profile import SliceProfile
-from thinslice.recipes import SimulationRecipe
+from thinslice.recipes import CropRecipe, DatasetRecipe, SimulationRecipe
 from thinslice.volume import Volume
+
+if TYPE_CHECKING:
+    from thinslice.data.cache import CachedPair
 
 _BODY_HU = -950.0
 _DRAWS = 8
@@ -33,6 +37,7 @@ class Batch:
         weight: same shape as `thin`; 0 where the truth is not to be trusted, else 1.
         factor: thin slices per thick interval.
         profile: the box the network is told, as it would be at inference from the slice thickness.
+        cases: for each crop, the case it was cut from.
     """
 
     thick: npt.NDArray[np.float32]
@@ -40,17 +45,30 @@ class Batch:
     weight: npt.NDArray[np.float32]
     factor: int
     profile: SliceProfile
+    cases: tuple[str, ...]
+
+
+class Sampler(Protocol):
+    """Gives the crops of a step."""
+
+    def draw(self, step: int, items: range) -> Batch:
+        """Crops `items` of the batch of a step."""
 
 
 class CropSampler:
-    """Draws batches from thin volumes that are held in memory.
+    """Draws crops of thin volumes that are held in memory, with thick slices simulated from them.
+
+    Args:
+        volumes: thin, HU.
+        recipe: how crops are drawn.
+        seed: of all of them.
 
     Raises:
         NotEligibleError: when a volume is smaller than a crop in plane.
     """
 
-    def __init__(self, volumes: Sequence[Volume], recipe: SimulationRecipe, *, batch: int, seed: int) -> None:
-        self.recipe, self.batch, self.seed = recipe, batch, seed
+    def __init__(self, volumes: Sequence[Volume], recipe: SimulationRecipe, *, seed: int) -> None:
+        self.recipe, self.seed = recipe, seed
         self._voxels = [v.hu for v in volumes]
         for voxels in self._voxels:
             if min(voxels.shape[1:]) < recipe.plane:
@@ -62,8 +80,8 @@ class CropSampler:
         # Square root: a large volume is drawn more often, but does not drown a small one.
         self._share = np.sqrt(sizes) / np.sqrt(sizes).sum()
 
-    def draw(self, step: int) -> Batch:
-        """The batch of a step; the same for the same seed and step."""
+    def draw(self, step: int, items: range) -> Batch:
+        """Crops `items` of the batch of a step; a step's crops share their factor and profile."""
         rng = np.random.default_rng((self.seed, step))
         recipe = self.recipe
         factor = int(rng.choice(recipe.factors))
@@ -73,22 +91,25 @@ class CropSampler:
         names = list(recipe.profiles)
         shares = np.array([recipe.profiles[n] for n in names], dtype=float)
         simulated = SliceProfile.named(str(rng.choice(names, p=shares / shares.sum())), factor, width=width)
-        crops = [self._crop(rng, simulated) for _ in range(self.batch)]
+        crops = [self._crop(np.random.default_rng((self.seed, step, item)), simulated) for item in items]
         depth = min(c[0].shape[0] for c in crops)
         thin_depth = (depth - 1) * factor + 1
         thick = np.stack([c[0][:depth] for c in crops])[:, None]
         thin = np.stack([c[1][:thin_depth] for c in crops])[:, None]
         weight = (thin > recipe.floor_hu).astype(np.float32)
-        return Batch(to_unit(thick), to_unit(thin), weight, factor, SliceProfile.mean(factor, width=width))
+        cases = tuple(f"volume {c[2] + 1}" for c in crops)
+        return Batch(to_unit(thick), to_unit(thin), weight, factor, SliceProfile.mean(factor, width=width), cases)
 
     def _crop(
         self, rng: np.random.Generator, profile: SliceProfile
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]:
         recipe = self.recipe
         wanted = (recipe.depth - 1) * profile.factor + 1 + 2 * profile.reach
         block: npt.NDArray[Any] = np.empty(0)
+        chosen = 0
         for _ in range(_DRAWS):
-            voxels = self._voxels[rng.choice(len(self._voxels), p=self._share)]
+            chosen = int(rng.choice(len(self._voxels), p=self._share))
+            voxels = self._voxels[chosen]
             if rng.random() < recipe.in_plane_share and voxels.shape[0] >= recipe.plane:
                 # An in-plane axis plays the through-plane one; the slice axis becomes one of the plane's.
                 voxels = np.moveaxis(voxels, int(rng.integers(1, 3)), 0)
@@ -110,4 +131,85 @@ class CropSampler:
         if rng.random() < recipe.noise_share:
             thick += rng.normal(0.0, rng.uniform(0.0, recipe.noise_hu), thick.shape).astype(np.float32)
         centres = profile.centres(thin.shape[0])
-        return thick, np.ascontiguousarray(thin[centres[0] : centres[-1] + 1])
+        return thick, np.ascontiguousarray(thin[centres[0] : centres[-1] + 1]), chosen
+
+
+class PairSampler:
+    """Draws crops of pairs: every position of every case is as likely as any other of that case.
+
+    Args:
+        pairs: thick and thin voxels, HU; all of one factor.
+        recipe: how crops are drawn.
+        dataset: whether thick slices are the pairs' own or simulated from the thin ones.
+        seed: of all crops.
+
+    Raises:
+        NotEligibleError: when a pair is smaller than a crop, or factors differ; it names the case.
+    """
+
+    def __init__(self, pairs: Sequence[CachedPair], recipe: CropRecipe, dataset: DatasetRecipe, *, seed: int) -> None:
+        self.pairs, self.recipe, self.dataset, self.seed = pairs, recipe, dataset, seed
+        self.factor = pairs[0].factor
+        self.simulated = None if dataset.thick == "paired" else SliceProfile.named(dataset.thick, self.factor)
+        for pair in pairs:
+            if pair.factor != self.factor:
+                raise NotEligibleError(
+                    f"Case {pair.case_id} has factor {pair.factor}, {pairs[0].case_id} has {self.factor}; train on one."
+                )
+            if min(pair.thin.shape[1:]) < recipe.plane:
+                raise NotEligibleError(
+                    f"Case {pair.case_id} ({pair.thin.shape} voxels) is smaller in plane than a crop of "
+                    f"{recipe.plane}; lower crops.plane in the recipe."
+                )
+            if self._depth(pair) < recipe.depth:
+                raise NotEligibleError(
+                    f"Case {pair.case_id} has {self._depth(pair)} usable thick slices, fewer than a crop of "
+                    f"{recipe.depth}; lower crops.depth in the recipe."
+                )
+
+    def draw(self, step: int, items: range) -> Batch:
+        """Crops `items` of the batch of a step."""
+        crops = [self._crop(np.random.default_rng((self.seed, step, item))) for item in items]
+        thick, thin = (np.stack([c[i] for c in crops])[:, None].clip(0.0, 1.0) for i in (0, 1))
+        told = SliceProfile.mean(self.factor, width=self._relative_thickness(crops[0][2]))
+        return Batch(thick, thin, np.ones_like(thin), self.factor, told, tuple(c[2].case_id for c in crops))
+
+    def _relative_thickness(self, pair: CachedPair) -> float:
+        """Slice thickness over slice distance as a header would give it, which is what inference tells a network."""
+        if self.simulated is None:
+            return pair.relative_thickness
+        return 1.0 / (self.factor * max(self.simulated.weights))
+
+    def _depth(self, pair: CachedPair) -> int:
+        """Thick slices that crops may use: simulated ones need full support."""
+        if self.simulated is None:
+            return int(pair.thick.shape[0])
+        return len(self.simulated.centres(pair.thin.shape[0]))
+
+    def _crop(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], CachedPair]:
+        recipe, factor = self.recipe, self.factor
+        pair = self.pairs[int(rng.integers(len(self.pairs)))]
+        thick = thin = np.empty(0, dtype=np.float32)
+        for _ in range(_DRAWS):
+            first = int(rng.integers(0, self._depth(pair) - recipe.depth + 1))
+            top, left = (int(rng.integers(0, extent - recipe.plane + 1)) for extent in pair.thin.shape[1:])
+            plane = (slice(top, top + recipe.plane), slice(left, left + recipe.plane))
+            thin_depth = (recipe.depth - 1) * factor + 1
+            if self.simulated is None:
+                thick = pair.thick[(slice(first, first + recipe.depth), *plane)]
+                thin = pair.thin[(slice(first * factor, first * factor + thin_depth), *plane)]
+            else:
+                reach = self.simulated.reach
+                start = self.simulated.centres(pair.thin.shape[0])[first] - reach
+                block = pair.thin[(slice(start, start + thin_depth + 2 * reach), *plane)].astype(np.float32)
+                thick, thin = self.simulated.apply(block), block[reach : reach + thin_depth]
+                if self.dataset.noise_hu:
+                    thick = thick + rng.normal(0.0, self.dataset.noise_hu, thick.shape).astype(np.float32)
+            if recipe.least_body == 0 or np.mean(thick[:, ::4, ::4] > _BODY_HU) >= recipe.least_body:
+                break
+        for axis, name in enumerate(("depth", "height", "width")):
+            if name in recipe.flips and rng.random() < 0.5:
+                thick, thin = np.flip(thick, axis), np.flip(thin, axis)
+        if recipe.transpose and rng.random() < 0.5:
+            thick, thin = np.swapaxes(thick, 1, 2), np.swapaxes(thin, 1, 2)
+        return to_unit(thick), to_unit(thin), pair

@@ -56,7 +56,7 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
     path inside an atomic write (`thinslice.io.atomic`).
 
     Args:
-        model: any network whose `config` attribute is a pydantic model.
+        model: any network; its `config` attribute, if it has one, is a pydantic model that rebuilds it.
         path: file to write.
         architecture: its row in the catalog.
         card: JSON values.
@@ -68,7 +68,8 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    config = model.config.model_dump(mode="json")  # type: ignore[union-attr, operator]
+    told = getattr(model, "config", None)
+    config = {} if told is None else told.model_dump(mode="json")
     plain = save(tensors)
     digest = hashlib.sha256(memoryview(plain)[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()
     meta = {
@@ -122,9 +123,10 @@ def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
 
     info = inspect(path)
     header, start = _header(path)
-    if info.architecture not in catalog.CATALOG:
+    if info.architecture not in catalog.names():
         raise CheckpointError(
-            f"{path.name} holds weights for {info.architecture!r}, which this version of thinslice does not know."
+            f"{path.name} holds weights for {info.architecture!r}, which is neither a network of this version of "
+            "thinslice nor of an installed plug-in."
         )
     if info.tensors_sha256 is not None and sha256(path, start=start) != info.tensors_sha256:
         raise CheckpointError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from thinslice.errors import UsageError
 from thinslice.recipes.checked import Checked, read_toml
 
 ProfileName = Literal["mean", "gaussian", "trapezoid", "subsample"]
@@ -85,7 +87,7 @@ class SimulationRecipe(Checked):
     """
 
     factors: tuple[int, ...] = (2, 3, 4, 5, 5, 6, 7, 8)
-    profiles: dict[ProfileName, float] = {"mean": 0.8, "trapezoid": 0.2}
+    profiles: dict[ProfileName, float] = Field(default={"mean": 0.8, "trapezoid": 0.2})
     box_width: tuple[float, float] = (0.5, 2.0)
     box_width_share: float = Field(0.15, ge=0, le=1)
     noise_hu: float = Field(12.0, ge=0)
@@ -134,7 +136,7 @@ class OptimiserRecipe(Checked):
             `plateau_factor` when validation has not improved `plateau_patience` times in a row.
         warmup: steps.
         weight_decay: of AdamW, or Adam's L2 term.
-        clip_norm: largest gradient norm; None for no clipping.
+        clip_norm: largest gradient norm; 0 for no clipping.
         average: decay of the running average of the weights that is validated and kept; 0 for none.
     """
 
@@ -148,7 +150,7 @@ class OptimiserRecipe(Checked):
     plateau_patience: int = Field(10, ge=0)
     plateau_factor: float = Field(0.5, gt=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    clip_norm: float | None = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, ge=0)
     average: float = Field(0.999, ge=0, lt=1)
 
 
@@ -276,3 +278,36 @@ def read_train_recipe(path: Path) -> TrainRecipe:
         UsageError: when the file is missing, not TOML, or says something a recipe does not know.
     """
     return read_toml(path, TrainRecipe)
+
+
+def overridden(recipe: TrainRecipe, values: Mapping[str, Any]) -> TrainRecipe:
+    """The recipe with some values changed, checked again.
+
+    Args:
+        recipe: stays as it is.
+        values: dotted name -> value, as in `optimiser.steps`, `network.config.depth` or `stages.0.steps`.
+
+    Raises:
+        UsageError: a name that a recipe does not have, or a value that does not fit.
+
+    >>> recipe = TrainRecipe(name="x", network={"name": "thinnet"}, data=("a",))
+    >>> overridden(recipe, {"optimiser.steps": 5, "network.config.features": 8}).optimiser.steps
+    5
+    """
+    # Through JSON, so that tuples are lists that can be changed.
+    told = recipe.model_dump(mode="json")
+    for name, value in values.items():
+        *path, last = (int(part) if part.isdigit() else part for part in name.split("."))
+        place: Any = told
+        try:
+            for part in path:
+                place = place[part]
+            place[last] = value
+        except (KeyError, IndexError, TypeError) as error:
+            raise UsageError(f"The recipe has no value {name!r}; see docs/training.md for those it has.") from error
+    try:
+        return TrainRecipe(**told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise UsageError(f"The changed recipe does not fit, {where}: {first['msg']}") from error

@@ -1,63 +1,102 @@
-"""What one step of training does, apart from the loop: the loss, the learning rate, the running average."""
+"""What one step of training does, apart from the loop and the loss: optimiser, learning rate, running average."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from thinslice.intensity import WINDOW_WIDTH_HU
 from thinslice.recipes import OptimiserRecipe
 
 
-def huber_hu(estimate: torch.Tensor, reference: torch.Tensor, weight: torch.Tensor, *, knee_hu: float) -> torch.Tensor:
-    """Weighted mean Huber loss in units of the knee: square below `knee_hu`, absolute above.
+def make_optimiser(parameters: Iterable[nn.Parameter], recipe: OptimiserRecipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; its learning rate is set before each step."""
+    kind = torch.optim.Adam if recipe.method == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=0.0, weight_decay=recipe.weight_decay)
 
-    Squares below the knee make it the loss that PSNR measures; the knee keeps bone edges and metal from ruling it.
+
+def learning_rate(step: int, recipe: OptimiserRecipe, *, plateau: float = 1.0) -> float:
+    """Learning rate of a step: linear warm-up, then the schedule.
 
     Args:
-        estimate: unit intensity, any shape.
-        reference: the same shape.
-        weight: the same shape, >= 0; voxels of weight 0 do not count.
-        knee_hu: error in HU at which the square turns into a line.
-
-    Returns:
-        Scalar.
-    """
-    error = (estimate - reference) * (WINDOW_WIDTH_HU / knee_hu)
-    loss = nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
-    return (loss * weight).sum() / weight.sum().clamp(min=1.0)
-
-
-def learning_rate(step: int, recipe: OptimiserRecipe) -> float:
-    """Learning rate of a step: linear warm-up, then half a cosine down to zero.
+        step: from 0.
+        recipe: of the optimiser.
+        plateau: what the plateau schedule has multiplied it by so far.
 
     >>> recipe = OptimiserRecipe(steps=100, warmup=10, learning_rate=1.0)
     >>> learning_rate(0, recipe), learning_rate(10, recipe), round(learning_rate(55, recipe), 3)
     (0.1, 1.0, 0.5)
+    >>> learning_rate(55, OptimiserRecipe(schedule="constant", warmup=0, learning_rate=1e-4))
+    0.0001
     """
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    if recipe.schedule == "plateau":
+        return recipe.learning_rate * plateau
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
     return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
 
 
-class RunningAverage:
-    """An exponential running average of a network's weights; what is kept at the end.
+@dataclass
+class Judge:
+    """Remembers validations: the best one, the learning rate's plateau, and when to stop.
 
     Attributes:
-        network: a copy of the network that holds the average.
+        best: highest PSNR so far, dB.
+        best_step: steps done when it was reached.
+        waiting: validations since.
+        plateau: what the learning rate is multiplied by.
+        waiting_plateau: validations since the best one or the last lowering.
+    """
+
+    best: float = -math.inf
+    best_step: int = 0
+    waiting: int = 0
+    plateau: float = 1.0
+    waiting_plateau: int = 0
+
+    def see(self, psnr: float, step: int, recipe: OptimiserRecipe) -> bool:
+        """Take in a validation; whether it is the best so far.
+
+        >>> judge, recipe = Judge(), OptimiserRecipe(schedule="plateau", plateau_patience=1, plateau_factor=0.5)
+        >>> [judge.see(psnr, step, recipe) for step, psnr in enumerate([30.0, 31.0, 30.5, 30.9])]
+        [True, True, False, False]
+        >>> judge.best, judge.best_step, judge.waiting, judge.plateau
+        (31.0, 1, 2, 0.5)
+        """
+        if psnr > self.best:
+            self.best, self.best_step, self.waiting, self.waiting_plateau = psnr, step, 0, 0
+            return True
+        self.waiting += 1
+        self.waiting_plateau += 1
+        if recipe.schedule == "plateau" and self.waiting_plateau > recipe.plateau_patience:
+            self.plateau *= recipe.plateau_factor
+            self.waiting_plateau = 0
+        return False
+
+
+class RunningAverage:
+    """An exponential running average of a network's weights; what is validated and kept at the end.
+
+    Attributes:
+        network: a copy of the network that holds the average; with decay 0 the network itself.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network = copy.deepcopy(network).eval().requires_grad_(False) if decay else network
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Move the average towards the network; early on it follows faster."""
+        if not self.decay:
+            return
         decay = min(self.decay, (1 + step) / (10 + step))
         for kept, new in zip(self.network.parameters(), network.parameters(), strict=True):
             kept.lerp_(new, 1.0 - decay)

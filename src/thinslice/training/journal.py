@@ -1,0 +1,96 @@
+"""What a run leaves to be read while it goes on: CSV, TensorBoard, pictures.
+
+A run that was killed goes on from its last state, so lines written after that state are cut off and written again.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LOG_COLUMNS = ("step", "loss", "learning_rate", "seconds_left")
+VALIDATION_COLUMNS = ("step", "psnr", "ssim", "cases")
+
+
+class Journal:
+    """Writes the logs of a run.
+
+    Args:
+        out: folder of the run.
+        first: optimiser steps done; lines beyond it are removed.
+        writes: False in every process but the first, where nothing is written.
+    """
+
+    def __init__(self, out: Path, *, first: int, writes: bool = True) -> None:
+        self.out, self.first, self.writes = out, first, writes
+        self._board: SummaryWriter | None = None
+
+    def __enter__(self) -> Self:
+        if self.writes:
+            for name in ("log.csv", "validation.csv"):
+                _cut(self.out / name, self.first)
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first + 1)  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def log(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
+        """A line about training."""
+        row = (step, f"{loss:.8g}", f"{rate:.3e}", f"{seconds_left:.0f}")
+        self._add("log.csv", LOG_COLUMNS, row, {"loss": loss, "learning_rate": rate})
+
+    def validated(self, step: int, psnr: float, ssim: float, cases: int) -> None:
+        """A line about a validation."""
+        row = (step, f"{psnr:.6f}", f"{ssim:.6f}", cases)
+        self._add("validation.csv", VALIDATION_COLUMNS, row, {"psnr": psnr, "ssim": ssim})
+
+    def picture(self, step: int, png: bytes) -> None:
+        """A picture of a validation case."""
+        if self.writes:
+            from thinslice.evaluation.figures import save_png
+
+            folder = self.out / "pictures"
+            folder.mkdir(exist_ok=True)
+            save_png(png, folder / f"step-{step:08d}.png", overwrite=True)
+
+    def _add(self, name: str, columns: tuple[str, ...], row: tuple[object, ...], told: dict[str, float]) -> None:
+        if not self.writes:
+            return
+        path = self.out / name
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(columns)
+            writer.writerow(row)
+        if self._board is not None:
+            for label, value in told.items():
+                self._board.add_scalar(label, value, int(str(row[0])))
+
+
+def _cut(path: Path, last: int) -> None:
+    """Remove the lines of steps after `last`, and a last line that was cut short."""
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as stream:
+        header, *rows = list(csv.reader(stream)) or [[]]
+    kept = [row for row in rows if len(row) == len(header) and row[0].isdigit() and int(row[0]) <= last]
+    if len(kept) < len(rows):
+        from thinslice.io.atomic import atomic_file
+
+        with (
+            atomic_file(path, overwrite=True) as part,
+            part.open("w", newline="", encoding="utf-8") as target,
+        ):
+            csv.writer(target).writerows([header, *kept])

@@ -1,0 +1,285 @@
+"""The training loop: one, readable, resumable, on one process or many.
+
+A run is a folder: `state.pt` (our own training state, replaced atomically), `log.csv`, `validation.csv`, `pictures/`,
+`tensorboard/`, and weights. Started again, it goes on where the state was saved. Crops and stochastic depth depend on
+the seed, the step and the place in the batch alone, so the continued run does what the uninterrupted one would have
+done, and several processes do together what one would.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+
+from thinslice.data.crops import Batch, Sampler
+from thinslice.errors import DeviceError, ModelError, UsageError
+from thinslice.inference.backend import keep_freed_memory
+from thinslice.models import catalog, checkpoint
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.recipes import OptimiserRecipe, TrainRecipe
+from thinslice.training.journal import Journal
+from thinslice.training.module import Judge, RunningAverage, learning_rate, make_optimiser
+from thinslice.training.objective import ObjectiveModule
+from thinslice.training.sources import open_sources
+from thinslice.training.state import Run
+from thinslice.training.validate import validate
+from thinslice.training.weights import BEST, LAST, copy_weights, export
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the log.
+
+    Attributes:
+        step: optimiser steps done.
+        steps: of how many.
+        loss: mean since the last line.
+        seconds_left: estimate, validations included.
+        psnr: of a validation just made, dB; None otherwise.
+        stage: name of the stage; empty for a run without stages.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    seconds_left: float
+    psnr: float | None = None
+    stage: str = ""
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Lightning Fabric for this process: alone, or one of those that torchrun started.
+
+    Raises:
+        DeviceError: when the device is missing.
+    """
+    kind, _, number = device.partition(":")
+    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if missing.get(kind):
+        raise DeviceError(f"The device {device!r} is not available on this machine; use --device cpu or auto.")
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        devices: int | list[int] = [int(number)] if number else 1
+        return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
+    on_cpu = kind == "cpu" or (kind == "auto" and not torch.cuda.is_available())
+    fabric = Fabric(
+        accelerator=kind,
+        devices=processes,
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+        strategy=DDPStrategy(process_group_backend="gloo" if on_cpu else "nccl"),
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def run(
+    recipe: TrainRecipe,
+    out: Path,
+    *,
+    fabric: Fabric,
+    data_root: Path,
+    start: Path | None = None,
+    trains: tuple[str, ...] = ("",),
+    stage: str = "",
+    stop_after_s: float | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> Path | None:
+    """Train one network from beginning to end, or go on with a run that was interrupted.
+
+    Args:
+        recipe: what to do; its stages are not looked at.
+        out: folder of the run; made when missing.
+        fabric: from `make_fabric`.
+        data_root: folder that the recipe's relative data paths start from.
+        start: weights to start from; None for fresh ones.
+        trains: prefixes of the parameters that move; the others are frozen.
+        stage: name for messages.
+        stop_after_s: save the state and return after so many seconds; None to go on to the end.
+        report: called with each line of the log, in the first process.
+
+    Returns:
+        The weights file, or None when stopped before the end.
+
+    Raises:
+        UsageError: when the folder holds a run of another recipe, or the recipe does not fit the processes.
+        ModelError: when the loss stops being finite; it names the cases; the last saved state is kept.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    chunks = share_batch(recipe.optimiser, rank=fabric.global_rank, processes=fabric.world_size)
+    keep_freed_memory()
+    fabric.seed_everything(recipe.seed, verbose=False)
+    network = _network(recipe, start, trains)
+    moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = make_optimiser(moving, recipe.optimiser)
+    at = Run(run_key(recipe, trains), network, RunningAverage(network, recipe.optimiser.average), optimiser, Judge())
+    module, wrapped = fabric.setup(ObjectiveModule(network, recipe.objective, recipe.loss), optimiser)
+    at.average.network.to(fabric.device)
+    at.load(out, fabric)
+    if at.finished:
+        return out / f"{recipe.name}.safetensors"
+    sampler, held_out = open_sources(recipe, data_root)
+
+    first, steps, losses = at.step, recipe.optimiser.steps, list(at.losses)
+    started = saved = time.monotonic()
+    with Journal(out, first=first, writes=fabric.is_global_zero) as journal:
+        for step, batches in prefetched(sampler, chunks, first, steps):
+            rate = learning_rate(step, recipe.optimiser, plateau=at.judge.plateau)
+            for group in wrapped.param_groups:
+                group["lr"] = rate
+            wrapped.zero_grad()
+            total = 0.0
+            for index, (chunk, batch) in enumerate(zip(chunks, batches, strict=True)):
+                # Stochastic depth: the same for the same seed, step and place in the batch, on any process.
+                torch.manual_seed(mix(recipe.seed, step, chunk.start))
+                arrays = (fabric.to_device(torch.from_numpy(a)) for a in (batch.thick, batch.thin, batch.weight))
+                with fabric.no_backward_sync(module, enabled=index + 1 < len(chunks)):
+                    loss = module(*arrays, batch.factor, batch.profile)
+                    _check_finite(loss, step, batch)
+                    fabric.backward(loss / len(chunks))
+                total += float(loss.detach()) / len(chunks)
+            if recipe.optimiser.clip_norm:
+                fabric.clip_gradients(module, wrapped, max_norm=recipe.optimiser.clip_norm, error_if_nonfinite=False)
+            wrapped.step()
+            at.average.update(network, step)
+            losses.append(total)
+            at.step = done = step + 1
+
+            left = (time.monotonic() - started) / (done - first) * (steps - done)
+            if done % recipe.log_every == 0 or done == steps:
+                mean = _mean_over_processes(fabric, losses)
+                losses.clear()
+                journal.log(done, mean, rate, left)
+                if report and fabric.is_global_zero:
+                    report(Progress(done, steps, mean, left, stage=stage))
+            validated = bool(held_out) and (done % recipe.validation.every == 0 or done == steps)
+            if validated:
+                seen = validate(_kept(at), held_out, recipe.validation, fabric)
+                journal.validated(done, seen.psnr, seen.ssim, seen.cases)
+                if seen.picture:
+                    journal.picture(done, seen.picture)
+                best = at.judge.see(seen.psnr, done, recipe.optimiser)
+                if best and fabric.is_global_zero:
+                    export(recipe, _kept(at), out / BEST, steps=done, validation=seen)
+                if report and fabric.is_global_zero:
+                    report(Progress(done, steps, math.nan, left, psnr=seen.psnr, stage=stage))
+                keep_freed_memory()
+            at.losses = tuple(losses)
+            at.finished = done == steps or at.judge.waiting >= (recipe.validation.patience or math.inf)
+            stopping = stop_after_s is not None and bool(fabric.broadcast(time.monotonic() - started > stop_after_s))
+            if at.finished:
+                break
+            if stopping or validated or time.monotonic() - saved > recipe.save_every_s:
+                at.save(out, fabric)
+                saved = time.monotonic()
+            if stopping:
+                return None
+    return _finish(recipe, at, out, fabric)
+
+
+def run_key(recipe: TrainRecipe, trains: tuple[str, ...]) -> str:
+    """What a run's folder is bound to: the recipe, and which parameters move."""
+    return f"{recipe.digest} {' '.join(trains)}".strip()
+
+
+def share_batch(recipe: OptimiserRecipe, *, rank: int, processes: int) -> list[range]:
+    """The parts of a step's batch that a process takes, each one forward pass.
+
+    Raises:
+        UsageError: when the batch cannot be shared evenly.
+
+    >>> share_batch(OptimiserRecipe(batch=4, micro_batch=1), rank=1, processes=2)
+    [range(1, 2), range(3, 4)]
+    >>> share_batch(OptimiserRecipe(batch=4), rank=0, processes=2)
+    [range(0, 2)]
+    """
+    size = recipe.micro_batch or max(1, recipe.batch // processes)
+    parts = [range(i, min(i + size, recipe.batch)) for i in range(0, recipe.batch, size)]
+    if recipe.batch % size or len(parts) % processes:
+        raise UsageError(
+            f"A batch of {recipe.batch} in passes of {size} cannot be shared evenly by {processes} processes; change "
+            "optimiser.batch or optimiser.micro_batch in the recipe."
+        )
+    return parts[rank::processes]
+
+
+def mix(*numbers: int) -> int:
+    """One seed from several numbers.
+
+    >>> mix(0, 1) != mix(1, 0)
+    True
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def prefetched(sampler: Sampler, chunks: Sequence[range], first: int, steps: int) -> Iterator[tuple[int, list[Batch]]]:
+    """The crops of each step in order, those of the next drawn while the last are used."""
+
+    def draw(step: int) -> list[Batch]:
+        return [sampler.draw(step, chunk) for chunk in chunks]
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(draw, first)
+        for step in range(first, steps):
+            batches = coming.result()
+            if step + 1 < steps:
+                coming = pool.submit(draw, step + 1)
+            yield step, batches
+
+
+def _network(recipe: TrainRecipe, start: Path | None, trains: tuple[str, ...]) -> ThroughPlaneModel:
+    network = catalog.build(recipe.network.name, **recipe.network.config)
+    if start is not None:
+        network.load_state_dict(checkpoint.load(start).state_dict())
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(trains))
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UsageError(f"No parameter of {recipe.network.name!r} begins with {' or '.join(trains)}.")
+    return network.train()
+
+
+def _check_finite(loss: torch.Tensor, step: int, batch: Batch) -> None:
+    if not math.isfinite(float(loss.detach())):
+        raise ModelError(
+            f"The loss became {float(loss.detach())} at step {step}, on crops of {', '.join(batch.cases)}; look at "
+            "these cases (thinslice dataset verify), or lower optimiser.learning_rate in the recipe and start again."
+        )
+
+
+def _kept(at: Run) -> ThroughPlaneModel:
+    """The network that is validated and kept."""
+    assert isinstance(at.average.network, ThroughPlaneModel)
+    return at.average.network
+
+
+def _mean_over_processes(fabric: Fabric, values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    if fabric.world_size == 1:
+        return mean
+    reduced = fabric.all_reduce(fabric.to_device(torch.tensor(mean, dtype=torch.float64)), reduce_op="mean")
+    return float(reduced)  # type: ignore[arg-type]
+
+
+def _finish(recipe: TrainRecipe, at: Run, out: Path, fabric: Fabric) -> Path:
+    """Write the last weights, and under the run's name the best ones, or the last where nothing was validated."""
+    final = out / f"{recipe.name}.safetensors"
+    if fabric.is_global_zero:
+        export(recipe, _kept(at), out / LAST, steps=at.step)
+        chosen = out / (BEST if recipe.validates else LAST)
+        copy_weights(chosen, final)
+    # Only now: a run that is killed before this comes back here.
+    at.save(out, fabric)
+    fabric.barrier()
+    return final

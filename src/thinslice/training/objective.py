@@ -1,0 +1,177 @@
+"""What is minimised: the loss, and which of a network's outputs it looks at.
+
+The loop knows one module that takes a batch and gives a scalar. Networks trained part by part differ in the objective
+alone: SAINT's first stage compares its two views before fusion, MPU-Net every output of its progressive decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from thinslice.errors import UsageError
+from thinslice.intensity import WINDOW_MIN_HU, WINDOW_WIDTH_HU
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.profile import SliceProfile
+from thinslice.recipes.training import LossRecipe, Objective
+
+CONTRAST_WINDOWS_HU = ((-1350.0, 150.0), (-160.0, 240.0))
+"""Display windows of lung and soft tissue, in which the contrast-aware loss looks again."""
+
+
+class ObjectiveModule(nn.Module):
+    """A network together with its loss, so that distributed training sees one forward pass.
+
+    Args:
+        network: what is trained.
+        objective: "output", "views" or "stages" (`thinslice.recipes.training.StageRecipe`).
+        recipe: of the loss.
+
+    Raises:
+        UsageError: when the network has no such outputs.
+    """
+
+    def __init__(self, network: ThroughPlaneModel, objective: Objective, recipe: LossRecipe) -> None:
+        super().__init__()
+        if objective != "output" and not hasattr(network, objective):
+            raise UsageError(
+                f"{type(network).__name__} has no {objective} to train on; use objective = 'output' in the recipe."
+            )
+        self.network, self.objective, self.recipe = network, objective, recipe
+
+    def forward(
+        self, thick: torch.Tensor, thin: torch.Tensor, weight: torch.Tensor, factor: int, profile: SliceProfile
+    ) -> torch.Tensor:
+        """The loss of a batch.
+
+        Args:
+            thick: (batch, 1, D, H, W), unit intensity.
+            thin: (batch, 1, (D - 1) * factor + 1, H, W).
+            weight: as `thin`, >= 0; voxels of weight 0 do not count.
+            factor: thin slices per thick interval.
+            profile: what the network is told.
+
+        Returns:
+            Scalar, float32.
+        """
+        if self.objective == "views":
+            views: Any = cast(Any, self.network).views(thick, factor=factor, profile=profile)
+            losses = [loss(view.float(), thin, weight, self.recipe) for view in views]
+            return torch.stack(losses).mean()
+        if self.objective == "stages":
+            *sides, (_, output) = cast(Any, self.network).stages(thick, factor=factor, profile=profile)
+            total = loss(output.float(), thin, weight, self.recipe)
+            for _, side in sides:
+                truth, kept = (resample_depth(a, side.shape[2]) for a in (thin, weight))
+                total = total + self.recipe.side * pixel_loss(side.float(), truth, kept, self.recipe)
+            return total
+        return loss(self.network(thick, factor=factor, profile=profile).float(), thin, weight, self.recipe)
+
+
+def loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, recipe: LossRecipe) -> torch.Tensor:
+    """The recipe's loss of thin slices.
+
+    Args:
+        estimate: (batch, 1, T, H, W), unit intensity.
+        truth: same shape.
+        weight: same shape, >= 0.
+        recipe: which terms, and their weights.
+
+    Returns:
+        Scalar.
+    """
+    if recipe.trim:
+        kept = slice(recipe.trim, estimate.shape[2] - recipe.trim)
+        estimate, truth, weight = (a[:, :, kept] for a in (estimate, truth, weight))
+    total = pixel_loss(estimate, truth, weight, recipe)
+    if recipe.gradient:
+        total = total + recipe.gradient * gradient_difference(estimate, truth, weight)
+    if recipe.contrast:
+        seen = [
+            weighted_mean((_display(estimate, window) - _display(truth, window)).abs(), weight)
+            for window in CONTRAST_WINDOWS_HU
+        ]
+        total = total + recipe.contrast * torch.stack(seen).mean()
+    return total
+
+
+def pixel_loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, recipe: LossRecipe) -> torch.Tensor:
+    """Voxel by voxel: L1, squares, or Huber in units of the knee.
+
+    Squares below the knee make Huber's the loss that PSNR measures; the knee keeps bone edges and metal from ruling it.
+    """
+    error = estimate - truth
+    if recipe.kind == "l1":
+        return weighted_mean(error.abs(), weight)
+    if recipe.kind == "mse":
+        return weighted_mean(error.square(), weight)
+    scaled = error * (WINDOW_WIDTH_HU / recipe.knee_hu)
+    return weighted_mean(nn.functional.huber_loss(scaled, torch.zeros_like(scaled), reduction="none"), weight)
+
+
+def gradient_difference(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """L1 distance between the differences of each voxel to its neighbours in estimate and truth.
+
+    The 26 neighbours make 13 pairs of opposite directions with equal differences, so 13 are summed and averaged.
+
+    Source: Ge et al., MICCAI 2019 (ResVox), the gradient-difference term of the generator's loss.
+
+    >>> flat, ramp = torch.zeros(1, 1, 2, 2, 2), torch.zeros(1, 1, 2, 2, 2)
+    >>> ramp[0, 0, 1] = 1.0
+    >>> round(float(gradient_difference(ramp, flat, torch.ones_like(flat))), 4)  # 9 of 13 directions cross it
+    0.6923
+    """
+    error = estimate - truth
+    terms = []
+    for shift in half_neighbourhood():
+        back = (-shift[0], -shift[1], -shift[2])
+        difference = _moved(error, shift) - _moved(error, back)
+        if difference.numel():
+            both = torch.minimum(_moved(weight, shift), _moved(weight, back))
+            terms.append(weighted_mean(difference.abs(), both))
+    return torch.stack(terms).mean() if terms else error.sum() * 0.0
+
+
+def half_neighbourhood() -> Iterator[tuple[int, int, int]]:
+    """One of each two opposite directions to the 26 neighbours.
+
+    >>> len(list(half_neighbourhood()))
+    13
+    """
+    for z, y, x in product((-1, 0, 1), repeat=3):
+        if (z, y, x) > (0, 0, 0):
+            yield z, y, x
+
+
+def _moved(volume: torch.Tensor, shift: tuple[int, int, int]) -> torch.Tensor:
+    """The voxels that have a neighbour at minus `shift`: (batch, 1, depth, height, width)."""
+    for axis, step in enumerate(shift, start=2):
+        extent = volume.shape[axis]
+        volume = volume.narrow(axis, max(0, step), max(0, extent - abs(step)))
+    return volume
+
+
+def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean of values by weight; 0 where no voxel has any."""
+    return (values * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def resample_depth(volume: torch.Tensor, depth: int) -> torch.Tensor:
+    """Linear interpolation along z with the first and last slice kept: (batch, 1, T, H, W) to (batch, 1, depth, H, W).
+
+    >>> resample_depth(torch.arange(3.0).view(1, 1, 3, 1, 1), 5).flatten().tolist()
+    [0.0, 0.5, 1.0, 1.5, 2.0]
+    """
+    if volume.shape[2] == depth:
+        return volume
+    return nn.functional.interpolate(volume, size=(depth, *volume.shape[3:]), mode="trilinear", align_corners=True)
+
+
+def _display(unit: torch.Tensor, window_hu: tuple[float, float]) -> torch.Tensor:
+    """Unit intensity as a display window shows it, in [0, 1]."""
+    low, high = ((edge - WINDOW_MIN_HU) / WINDOW_WIDTH_HU for edge in window_hu)
+    return ((unit - low) / (high - low)).clamp(0.0, 1.0)

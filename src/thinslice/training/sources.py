@@ -1,0 +1,73 @@
+"""From a recipe's words to something that draws crops, and to the pairs that are validated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from thinslice.data.cache import CachedPair, cached_pairs
+from thinslice.data.crops import CropSampler, PairSampler, Sampler
+from thinslice.data.manifest import Case, Dataset, open_dataset
+from thinslice.errors import UnreadableError, UsageError
+from thinslice.io.files import read
+from thinslice.recipes import TrainRecipe
+from thinslice.volume import Volume
+
+CACHE_FOLDER = ".thinslice-cache"
+"""Below a data set's folder: its voxels as memory-mapped arrays, shared by all runs."""
+
+_VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
+
+
+def open_sources(recipe: TrainRecipe, data_root: Path) -> tuple[Sampler, list[CachedPair]]:
+    """What training draws from, and the pairs of the validation split (none without one).
+
+    Raises:
+        UnreadableError, InputError: data that is missing, corrupt or misaligned, naming the case.
+        UsageError: a split that does not exist, or holds no pairs.
+        NotEligibleError: data smaller than a crop.
+    """
+    if recipe.dataset is None:
+        return CropSampler(list(_volumes(recipe, data_root)), recipe.simulation, seed=recipe.seed), []
+    place = data_root / recipe.dataset.root
+    if not place.is_dir():
+        raise UnreadableError(
+            f"The recipe's data set {recipe.dataset.root} does not exist below {data_root}; give its place with --data."
+        )
+    dataset = open_dataset(place)
+    pairs = cached_pairs(_paired(dataset, recipe.dataset.split)[: recipe.dataset.cases], place / CACHE_FOLDER)
+    held_out: list[CachedPair] = []
+    if recipe.dataset.validation is not None:
+        wanted = _paired(dataset, recipe.dataset.validation)[: recipe.validation.cases]
+        _check_apart(dataset, recipe.dataset.split, recipe.dataset.validation)
+        held_out = cached_pairs(wanted, place / CACHE_FOLDER)
+    return PairSampler(pairs, recipe.crops, recipe.dataset, seed=recipe.seed), held_out
+
+
+def _paired(dataset: Dataset, split: str) -> Sequence[Case]:
+    cases = [case for case in dataset.split(split) if case.thick is not None]
+    if not cases:
+        raise UsageError(f"Split {split!r} of the data set holds no pairs.")
+    return cases
+
+
+def _check_apart(dataset: Dataset, split: str, validation: str) -> None:
+    """A patient in both splits would make validation a test of memory."""
+    shared = {case.patient for case in dataset.split(split)} & {case.patient for case in dataset.split(validation)}
+    if split != validation and shared:
+        raise UsageError(
+            f"{len(shared)} patients lie in both {split!r} and {validation!r} of the data set; split by patient."
+        )
+
+
+def _volumes(recipe: TrainRecipe, data_root: Path) -> Iterator[Volume]:
+    for entry in recipe.data:
+        place = data_root / entry
+        files: Sequence[Path] = [place]
+        if place.is_dir():
+            inside = sorted(f for f in place.iterdir() if f.name.endswith(_VOLUME_SUFFIXES))
+            files = inside or [place]
+        if not place.exists():
+            raise UnreadableError(f"The recipe's data path {entry} does not exist below {data_root}.")
+        for file in files:
+            yield read(file)

@@ -1,0 +1,97 @@
+"""The resumable state of a run: one file, replaced atomically, and read without unpickling anything but tensors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from thinslice.errors import UnreadableError, UsageError
+from thinslice.io.atomic import atomic_file
+from thinslice.training.module import Judge, RunningAverage
+
+STATE_FILE = "state.pt"
+
+
+@dataclass
+class Run:
+    """Everything of a run that changes as it goes on.
+
+    Attributes:
+        key: of recipe and stage; a folder holds one run.
+        network: what is trained.
+        average: its running average.
+        optimiser: with its moments.
+        judge: of the validations.
+        step: optimiser steps done.
+        losses: those since the last line of the log.
+        finished: whether the run has ended, early or not.
+    """
+
+    key: str
+    network: torch.nn.Module
+    average: RunningAverage
+    optimiser: torch.optim.Optimizer
+    judge: Judge
+    step: int = 0
+    losses: tuple[float, ...] = ()
+    finished: bool = False
+
+    def save(self, out: Path, fabric: Fabric) -> None:
+        """Write the state; only the first process does."""
+        if not fabric.is_global_zero:
+            return
+        state = {
+            "key": self.key,
+            "step": self.step,
+            "losses": list(self.losses),
+            "finished": self.finished,
+            "judge": asdict(self.judge),
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict() if self.average.decay else {},
+            "optimiser": self.optimiser.state_dict(),
+            "precision": precision_state(fabric),
+        }
+        with atomic_file(out / STATE_FILE, overwrite=True) as part, part.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def load(self, out: Path, fabric: Fabric | None = None) -> bool:
+        """Take up a saved state; False when there is none.
+
+        Raises:
+            UsageError: when the folder holds a run of another recipe.
+            UnreadableError: when the file is damaged.
+        """
+        path = out / STATE_FILE
+        if not path.exists():
+            return False
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            key = state["key"]
+        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise UnreadableError(
+                f"The training state in {out.name} is damaged; remove {STATE_FILE} to start that run again."
+            ) from error
+        if key != self.key:
+            raise UsageError(f"{out} holds a run of another recipe; give another --out folder or remove it.")
+        self.network.load_state_dict(state["network"])
+        if self.average.decay:
+            self.average.network.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.judge = Judge(**state["judge"])
+        self.step, self.losses, self.finished = state["step"], tuple(state["losses"]), state["finished"]
+        if fabric is not None and state["precision"]:
+            fabric._precision.load_state_dict(state["precision"])
+        return True
+
+
+def precision_state(fabric: Fabric) -> dict[str, Any]:
+    """The loss scale of half precision; empty for the others. Fabric has no public name for it."""
+    return dict(fabric._precision.state_dict())

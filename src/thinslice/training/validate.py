@@ -1,0 +1,91 @@
+"""Scores on whole validation volumes, through the same window plan that a user's scan takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+
+from thinslice.data.cache import CachedPair
+from thinslice.evaluation.figures import comparison
+from thinslice.evaluation.protocol import evaluate
+from thinslice.geometry import Geometry
+from thinslice.inference.upscale import upscale
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.recipes import ValidationRecipe
+from thinslice.volume import Volume
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Means over cases under protocol `rplhr`.
+
+    Attributes:
+        psnr: dB.
+        ssim: mean over slices, then cases.
+        cases: how many.
+        picture: PNG of the first case; empty where none was asked for.
+    """
+
+    psnr: float
+    ssim: float
+    cases: int
+    picture: bytes = b""
+
+
+def validate(
+    network: ThroughPlaneModel, pairs: Sequence[CachedPair], recipe: ValidationRecipe, fabric: Fabric
+) -> Validation:
+    """Score a network on validation pairs; processes share the cases.
+
+    Args:
+        network: any mode; it is left in the mode it had.
+        pairs: all validation pairs, the same in every process.
+        recipe: how many cases, which part of the plane, pictures.
+        fabric: of the run.
+
+    Returns:
+        The same in every process.
+    """
+    was_training = network.training
+    chosen = list(pairs)[: recipe.cases]
+    sums = torch.zeros(2, dtype=torch.float64)
+    picture = b""
+    for index in range(fabric.global_rank, len(chosen), fabric.world_size):
+        thick, thin = as_volumes(chosen[index], recipe.plane)
+        estimate = upscale(thick, model=network, factor=chosen[index].factor, device=str(fabric.device))
+        scores = evaluate(estimate, thin)
+        sums += torch.tensor([scores.psnr, scores.ssim], dtype=torch.float64)
+        if index == 0 and recipe.pictures:
+            cubic = upscale(thick, model="cubic", factor=chosen[index].factor, device="cpu")
+            picture = comparison({"thick": thick, "cubic": cubic, "network": estimate}, thin)
+    network.train(was_training)
+    total = fabric.all_reduce(fabric.to_device(sums), reduce_op="sum") if fabric.world_size > 1 else sums
+    psnr, ssim = (float(value) / len(chosen) for value in total)
+    return Validation(psnr, ssim, len(chosen), picture)
+
+
+def as_volumes(pair: CachedPair, plane: int | None = None) -> tuple[Volume, Volume]:
+    """Thick and thin volumes of a cached pair on a grid of its own; in-plane spacing is not kept in the cache.
+
+    Args:
+        pair: voxels in HU.
+        plane: side in pixels of the central part to take; None for all of it.
+    """
+    height, width = pair.thin.shape[1:]
+    middle = tuple(
+        slice(0, extent) if plane is None or plane >= extent else slice((extent - plane) // 2, (extent + plane) // 2)
+        for extent in (height, width)
+    )
+
+    def volume(voxels: npt.NDArray[np.generic], spacing: float, thickness: float | None) -> Volume:
+        part = np.ascontiguousarray(voxels[(slice(None), *middle)])
+        grid = Geometry(part.shape, (spacing, None, None), thickness_mm=thickness)
+        return Volume(part, grid)
+
+    thick_mm = float(pair.factor)
+    return volume(pair.thick, thick_mm, pair.relative_thickness * thick_mm), volume(pair.thin, 1.0, None)

@@ -1,0 +1,61 @@
+"""Weights of a run, with a card that says how they came about."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import thinslice
+from thinslice.io.atomic import atomic_file
+from thinslice.models import checkpoint
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.recipes import TrainRecipe
+from thinslice.training.validate import Validation
+
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+
+
+def export(
+    recipe: TrainRecipe, network: ThroughPlaneModel, path: Path, *, steps: int, validation: Validation | None = None
+) -> Path:
+    """Write weights with their card, which names the recipe, its digest, the seed and the machine's software.
+
+    Args:
+        recipe: of the run.
+        network: whose weights.
+        path: replaced atomically.
+        steps: optimiser steps done.
+        validation: of exactly these weights, if there was one.
+    """
+    card: dict[str, Any] = {
+        **recipe.card,
+        "name": recipe.name,
+        "recipe": recipe.model_dump(mode="json", exclude={"card"}),
+        "recipe_sha256": recipe.digest,
+        "steps": steps,
+        "seed": recipe.seed,
+        "thinslice": thinslice.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if validation is not None:
+        card["validation"] = {
+            "protocol": "rplhr",
+            "cases": validation.cases,
+            "psnr": round(validation.psnr, 4),
+            "ssim": round(validation.ssim, 5),
+        }
+    with atomic_file(path, overwrite=True) as part:
+        checkpoint.save(network, part, architecture=recipe.network.name, card=card)
+    return path
+
+
+def copy_weights(source: Path, target: Path) -> None:
+    """Copy a weights file; the target is replaced atomically."""
+    with atomic_file(target, overwrite=True) as part:
+        shutil.copyfile(source, part)

@@ -1,0 +1,123 @@
+"""Two processes do together what one does; a run that is killed, again and again, ends as one that was not."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from thinslice.errors import UsageError
+from thinslice.models import checkpoint
+from thinslice.recipes import OptimiserRecipe, TrainRecipe
+from thinslice.training.fit import fit
+from thinslice.training.loop import share_batch
+
+TOML = """
+name = "shared"
+log_every = 1
+save_every_s = 0.0
+[network]
+name = "tvsrn"
+config = { depth = 3, features = 2, heads = 2, drop_rate = 0.4 }
+[dataset]
+root = "pairs"
+[crops]
+depth = 3
+plane = 16
+[loss]
+kind = "l1"
+[optimiser]
+steps = 6
+batch = 4
+micro_batch = 1
+warmup = 0
+schedule = "constant"
+learning_rate = 1e-3
+average = 0.9
+[validation]
+every = 6
+cases = 2
+pictures = false
+"""
+
+
+def loss_curve(folder: Path) -> list[float]:
+    with (folder / "log.csv").open(newline="") as stream:
+        return [float(row["loss"]) for row in csv.DictReader(stream)]
+
+
+def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = tmp_path / "shared.toml"
+    recipe.write_text(TOML)
+    command = ["-m", "thinslice", "train", str(recipe), "--data", str(pairs_root), "--device", "cpu", "--threads", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    for prefix, out in (([], "one"), (torchrun, "two")):
+        done = subprocess.run(
+            [*prefix, sys.executable, *command, "--out", str(tmp_path / out)],
+            env=environment, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    one, two = loss_curve(tmp_path / "one"), loss_curve(tmp_path / "two")
+    assert len(one) == 6
+    assert two == pytest.approx(one, rel=1e-5)
+    ours, theirs = (checkpoint.load(tmp_path / out / "shared.safetensors").state_dict() for out in ("one", "two"))
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=2e-5, rtol=1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
+    parts = [share_batch(OptimiserRecipe(batch=6, micro_batch=1), rank=r, processes=3) for r in range(3)]
+    assert sorted(item for part in parts for chunk in part for item in chunk) == list(range(6))
+    with pytest.raises(UsageError, match="evenly"):
+        share_batch(OptimiserRecipe(batch=3), rank=0, processes=2)
+
+
+def _train(recipe: TrainRecipe, out: Path, root: Path) -> None:
+    torch.set_num_threads(1)
+    fit(recipe, out, data_root=root, device="cpu")
+
+
+def test_sigkill_at_random_ten_times_changes_nothing(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = TrainRecipe(
+        name="killed",
+        network={"name": "tvsrn", "config": {"depth": 3, "features": 2, "heads": 2, "drop_rate": 0.3}},
+        dataset={"root": "pairs"},
+        crops={"depth": 3, "plane": 16},
+        loss={"kind": "l1"},
+        optimiser={"steps": 60, "batch": 2, "micro_batch": 1, "warmup": 5, "average": 0.9},
+        validation={"every": 30, "pictures": False, "cases": 1},
+        save_every_s=0.0,
+        log_every=7,
+    )
+    began = time.monotonic()
+    whole = fit(recipe, tmp_path / "whole", data_root=pairs_root, device="cpu")
+    assert whole is not None
+    seconds = time.monotonic() - began
+    # Forked, so that a kill costs the run's time and not that of starting Python.
+    fork = multiprocessing.get_context("fork")
+    numbers = random.Random(7)
+    killed = 0
+    for _ in range(10):
+        process = fork.Process(target=_train, args=(recipe, tmp_path / "cut", pairs_root))
+        process.start()
+        process.join(numbers.uniform(0.02, 0.15) * seconds)
+        if process.is_alive():
+            process.kill()
+            killed += 1
+        process.join()
+    assert killed >= 5, "the run ended before it could be killed"
+    cut = fit(recipe, tmp_path / "cut", data_root=pairs_root, device="cpu")
+    assert cut is not None
+    for name in ("killed.safetensors", "last.safetensors", "best.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert loss_curve(tmp_path / "whole") == loss_curve(tmp_path / "cut")
+    assert not [path for path in (tmp_path / "cut").iterdir() if path.name.startswith(".") and path.is_dir()]

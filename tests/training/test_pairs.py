@@ -1,0 +1,220 @@
+"""Training on pairs: crops, validation, best weights, early stop, stages, and faults in the data."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pair_factory import write_pair
+from thinslice.data.cache import CachedPair, cached_pairs
+from thinslice.data.crops import PairSampler
+from thinslice.data.manifest import open_dataset
+from thinslice.errors import InputError, NotEligibleError, ThinsliceError, UnreadableError, UsageError
+from thinslice.models import checkpoint
+from thinslice.profile import SliceProfile
+from thinslice.recipes import CropRecipe, DatasetRecipe, TrainRecipe, overridden
+from thinslice.training.fit import Progress, fit
+
+TINY = {"features": 8, "blocks": 1}
+RECIPE = TrainRecipe(
+    name="pairs",
+    network={"name": "thinnet", "config": TINY},
+    dataset={"root": "pairs"},
+    crops={"depth": 3, "plane": 16},
+    loss={"kind": "l1"},
+    optimiser={"steps": 6, "batch": 1, "warmup": 0, "schedule": "constant", "average": 0.0, "learning_rate": 1e-3},
+    validation={"every": 2},
+    log_every=1,
+)
+
+
+def train(recipe: TrainRecipe, out: Path, root: Path, **options: Any) -> Path | None:
+    return fit(recipe, out, data_root=root, device="cpu", **options)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def pairs(pairs_root: Path, tmp_path: Path) -> list[CachedPair]:
+    return cached_pairs(open_dataset(pairs_root / "pairs").split("train"), tmp_path / "cache")
+
+
+def sampler(pairs: list[CachedPair], thick: str = "paired", **crops: Any) -> PairSampler:
+    return PairSampler(pairs, CropRecipe(depth=3, plane=16, **crops), DatasetRecipe(root="x", thick=thick), seed=4)
+
+
+def test_crops_lie_where_thick_slices_average_thin_ones(pairs: list[CachedPair]) -> None:
+    draw = sampler(pairs, flips=("depth", "height", "width"), transpose=True)
+    matrix = SliceProfile.mean(5).matrix(3)[0]
+    for step in range(30):
+        batch = draw.draw(step, range(2))
+        assert batch.thick.shape == (2, 1, 3, 16, 16) and batch.thin.shape == (2, 1, 11, 16, 16)
+        middle = np.einsum("z,bczhw->bchw", matrix, batch.thin)
+        np.testing.assert_allclose(middle, batch.thick[:, :, 1], atol=1e-3)
+
+
+def test_every_position_along_z_is_drawn_the_last_one_too() -> None:
+    thick = np.arange(6, dtype=np.int16)[:, None, None] * 100 * np.ones((6, 16, 16), dtype=np.int16)
+    thin = np.arange(26, dtype=np.int16)[:, None, None] * 20 * np.ones((26, 16, 16), dtype=np.int16)
+    draw = sampler([CachedPair("ramp", thick, thin, 5, 1.0, Path())], flips=())
+    firsts = {round(float(draw.draw(step, range(1)).thick[0, 0, 0, 0, 0]) * 3072 - 1024) for step in range(40)}
+    assert firsts == {0, 100, 200, 300}
+
+
+def test_each_item_of_a_batch_is_the_same_however_it_is_shared(pairs: list[CachedPair]) -> None:
+    draw = sampler(pairs)
+    whole = draw.draw(5, range(4))
+    for item in range(4):
+        np.testing.assert_array_equal(whole.thin[item], draw.draw(5, range(item, item + 1)).thin[0])
+    assert not np.array_equal(whole.thin[0], whole.thin[1])
+    assert not np.array_equal(whole.thin[0], draw.draw(6, range(1)).thin[0])
+
+
+@pytest.mark.parametrize("profile", ["mean", "gaussian", "trapezoid", "subsample"])
+def test_simulated_thick_slices_follow_their_profile(pairs: list[CachedPair], profile: str) -> None:
+    draw = sampler(pairs, thick=profile)
+    weights = np.asarray(SliceProfile.named(profile, 5).weights)
+    batch = draw.draw(0, range(2))
+    reach = len(weights) // 2
+    if reach <= 5:
+        middle = np.einsum("z,bczhw->bchw", weights, batch.thin[:, :, 5 - reach : 6 + reach])
+        np.testing.assert_allclose(middle, batch.thick[:, :, 1], atol=1e-5)
+    else:
+        assert not np.allclose(batch.thick[:, :, 1], batch.thin[:, :, 5])
+
+
+def test_crops_larger_than_a_case_are_refused_naming_it(pairs: list[CachedPair]) -> None:
+    for crops in ({"plane": 64}, {"depth": 9}):
+        with pytest.raises(NotEligibleError, match="CT00000000"):
+            PairSampler(pairs, CropRecipe(**crops), DatasetRecipe(root="x"), seed=0)
+
+
+def test_best_and_last_weights_logs_and_pictures_are_kept(tmp_path: Path, pairs_root: Path) -> None:
+    told: list[Progress] = []
+    weights = train(RECIPE, tmp_path, pairs_root, report=told.append)
+    assert weights == tmp_path / "pairs.safetensors"
+    validations = rows(tmp_path / "validation.csv")
+    assert [row["step"] for row in validations] == ["2", "4", "6"]
+    best = max(validations, key=lambda row: float(row["psnr"]))
+    card = checkpoint.inspect(weights).card
+    assert card["steps"] == int(best["step"])
+    assert card["validation"]["psnr"] == pytest.approx(float(best["psnr"]), abs=1e-3)
+    assert card["validation"]["cases"] == 2
+    assert checkpoint.inspect(tmp_path / "last.safetensors").card["steps"] == 6
+    assert [row["step"] for row in rows(tmp_path / "log.csv")] == ["1", "2", "3", "4", "5", "6"]
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    assert sum(line.psnr is not None for line in told) == 3
+
+
+def test_a_run_cut_at_every_step_equals_one_that_was_not(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = overridden(
+        RECIPE,
+        {
+            "network": {"name": "tvsrn", "config": {"depth": 3, "features": 2, "heads": 2, "drop_rate": 0.3}},
+            "optimiser.schedule": "plateau",
+            "optimiser.plateau_patience": 0,
+            "optimiser.learning_rate": 1e-2,
+            "validation": {"every": 3, "cases": 1, "pictures": False},
+            "log_every": 4,
+        },
+    )
+    whole = train(recipe, tmp_path / "whole", pairs_root)
+    cut = None
+    for _ in range(6):
+        cut = train(recipe, tmp_path / "cut", pairs_root, stop_after_s=0.0)
+    assert whole is not None and cut is not None
+    for name in ("pairs.safetensors", "last.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    for name in ("log.csv", "validation.csv"):
+        kept = [[(k, v) for k, v in row.items() if k != "seconds_left"] for row in rows(tmp_path / "whole" / name)]
+        again = [[(k, v) for k, v in row.items() if k != "seconds_left"] for row in rows(tmp_path / "cut" / name)]
+        assert kept == again
+
+
+def test_training_stops_early_when_validation_does_not_improve(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = overridden(
+        RECIPE,
+        {"optimiser.learning_rate": 1e-12, "optimiser.steps": 40, "validation.patience": 2, "validation.every": 1},
+    )
+    weights = train(recipe, tmp_path, pairs_root)
+    assert weights is not None
+    steps = len(rows(tmp_path / "validation.csv"))
+    assert steps < 40
+    # Started again, a finished run does nothing.
+    before = weights.read_bytes()
+    assert train(recipe, tmp_path, pairs_root) == weights and weights.read_bytes() == before
+    assert len(rows(tmp_path / "validation.csv")) == steps
+
+
+def test_stages_move_their_own_parameters_alone(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = overridden(
+        RECIPE,
+        {
+            "network": {"name": "saint", "config": {}},
+            "crops.plane": 16,
+            "validation.pictures": False,
+            "validation.cases": 1,
+            "validation.every": 100,
+            "validation.plane": 16,
+            "stages": [
+                {"name": "views", "trains": ["through_plane."], "objective": "views", "steps": 2},
+                {"name": "fusion", "trains": ["fusion."], "steps": 2},
+            ],
+        },
+    )
+    weights = train(recipe, tmp_path, pairs_root)
+    assert weights == tmp_path / "pairs.safetensors"
+    first = checkpoint.load(tmp_path / "views" / "pairs-views.safetensors").state_dict()
+    last = checkpoint.load(weights).state_dict()
+    moved = {name for name in first if not np.array_equal(first[name], last[name])}
+    assert moved and all(name.startswith("fusion.") for name in moved)
+
+
+def test_faults_in_the_data_name_the_case(tmp_path: Path, pairs_root: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(pairs_root / "pairs", root / "pairs", ignore=shutil.ignore_patterns(".thinslice-cache"))
+    thin = root / "pairs" / "train" / "1mm" / "CT00000001.nii.gz"
+    good = thin.read_bytes()
+    for spoil in (_truncate, _nan, _shift):
+        thin.write_bytes(good)
+        spoil(thin)
+        with pytest.raises(ThinsliceError, match="CT00000001"):
+            train(RECIPE, tmp_path / spoil.__name__, root)
+    assert issubclass(InputError, ThinsliceError)
+    with pytest.raises(UnreadableError, match="nowhere"):
+        train(overridden(RECIPE, {"dataset.root": "nowhere"}), tmp_path / "a", root)
+    with pytest.raises(UsageError, match="nosuch"):
+        train(overridden(RECIPE, {"dataset.split": "nosuch"}), tmp_path / "b", root)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _nan(path: Path) -> None:
+    image = nib.load(path)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[3, 3, 3] = np.nan
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+
+
+def _shift(path: Path) -> None:
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.roll(np.asarray(image.dataobj), 4, axis=2), np.eye(4)), path)
+
+
+def test_write_pair_is_what_the_release_holds(tmp_path: Path) -> None:
+    write_pair(tmp_path, "train", 3)
+    thick, thin = (nib.load(tmp_path / "train" / d / "CT00000003.nii.gz").get_fdata() for d in ("5mm", "1mm"))
+    assert thin.shape[2] == 5 * (thick.shape[2] - 1) + 1
+    np.testing.assert_allclose(thick[:, :, 2], thin[:, :, 8:13].mean(axis=2), atol=1e-6)
