@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from thinslice import NOTICE, __version__
-from thinslice.cli import convert, dataset_download, demo, evaluate, inspect, models, train, upscale
+from thinslice.cli import benchmark, convert, dataset_download, demo, evaluate, inspect, models, train, upscale
 
 # A lone backspace keeps typer from wrapping the paragraph below it.
 EPILOG = f"""\b
@@ -60,6 +60,8 @@ app.command("evaluate", epilog=EPILOG)(evaluate.evaluate)
 app.command("convert", epilog=EPILOG)(convert.convert)
 app.command("demo", epilog=EPILOG)(demo.demo)
 app.command("train", epilog=EPILOG)(train.train)
+app.command("benchmark", epilog=EPILOG)(benchmark.benchmark)
+app.command("leaderboard", epilog=EPILOG)(benchmark.leaderboard)
 
 _models = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=models.__doc__, epilog=EPILOG)
 _models.command("list", epilog=EPILOG)(models.list_models)

@@ -29,8 +29,8 @@ class Ready:
         label: of its row.
         model: the network, in eval mode on the CPU.
         name: what runs: the weights' own name, else the catalog's.
-        architecture: row of the catalog; empty where a plug-in's.
-        weights: the weights file; None for what needs none.
+        catalog_name: its row of the catalog or plug-in, where it was asked for by name.
+        weights: the weights file given or trained; None for methods by name.
         weights_sha256: of the weights.
         recipe_sha256: of the recipe they were trained by, as far as they tell.
         parameters: trained values.
@@ -44,6 +44,7 @@ class Ready:
     label: str
     model: ThroughPlaneModel
     name: str
+    catalog_name: str | None
     weights: Path | None
     weights_sha256: str | None
     recipe_sha256: str | None
@@ -93,13 +94,12 @@ def make_ready(
     model = catalog.load_model(source)
     card = getattr(model, "card", None) or {}
     learned = parameters(model) > 0
-    embedded = isinstance(source, str) and source in catalog.CATALOG and catalog.CATALOG[source].weights is not None
-    weights = source if isinstance(source, Path) else catalog.weights_path(source) if embedded else None
     return Ready(
         label=method.label,
         model=model,
         name=str(card.get("name") or (source.stem if isinstance(source, Path) else source)),
-        weights=weights,
+        catalog_name=source if isinstance(source, str) else None,
+        weights=source if isinstance(source, Path) else None,
         weights_sha256=weights_digest(model),
         recipe_sha256=card.get("recipe_sha256"),
         parameters=parameters(model),

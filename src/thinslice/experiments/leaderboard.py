@@ -1,0 +1,353 @@
+"""A file of scores that grows by rows, each with everything it was made from; rows whose inputs have changed are told.
+
+A row is replaced by a later one of the same method, weights, recipe, data, protocol, plan and kind of device; any other
+is added. Places of weights, recipe and data are kept relative to the leaderboard, so that a folder can be moved whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from thinslice import NOTICE, __version__
+from thinslice.data.manifest import open_dataset
+from thinslice.errors import ThinsliceError, UnreadableError, UsageError
+from thinslice.experiments.benchmark import SuiteResult
+from thinslice.experiments.cases import cases_digest, chosen_cases, dataset_root
+from thinslice.experiments.methods import Ready
+from thinslice.experiments.render import count_text, markdown_table, mean_text
+from thinslice.experiments.table import Row, rows_of
+from thinslice.io.atomic import atomic_file
+from thinslice.models import catalog, checkpoint
+from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
+
+SCHEMA = "thinslice-leaderboard/1"
+"""Value of `schema`; the number rises when a key changes its meaning."""
+
+CURRENT, STALE, UNCHECKED = "current", "stale", "unchecked"
+"""How a row stands: its inputs are those on disk; they are not; they are not to be found."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Place(_Frozen):
+    """Where the inputs of a row lie, relative to the leaderboard's folder; None for what a row does not have.
+
+    Attributes:
+        weights: the weights file.
+        catalog_name: row of the catalog, for weights that come with thinslice.
+        recipe: the training recipe.
+        override: values changed in that recipe.
+        data: the data set's root.
+        dataset: how its cases were chosen.
+        limit: at most so many of them.
+    """
+
+    weights: str | None
+    catalog_name: str | None
+    recipe: str | None
+    override: dict[str, Any] = Field(default_factory=dict)
+    data: str
+    dataset: SuiteDataset
+    limit: int | None
+
+
+class Entry(_Frozen):
+    """One row.
+
+    Attributes:
+        suite, suite_sha256: the suite.
+        label: of the method there.
+        method: what ran.
+        adapt_steps: of test-time adaptation.
+        dataset, split, cases, patients: the data, by name and number.
+        data_sha256: of the cases scored.
+        protocol, plan, factor: how; `plan` as it ran.
+        psnr, psnr_sd, ssim, ssim_sd: means over cases and sample standard deviations; PSNR is None where a case is
+            identical.
+        parameters, operations, seconds, memory_mib: costs, as in the suite's table.
+        weights_sha256, recipe_sha256: None where there are none.
+        commit, version: of the code; the commit is None for an installed package.
+        seed: of the suite.
+        device, device_name, threads: what it ran on.
+        date: when, UTC.
+        place: where the inputs lie.
+    """
+
+    suite: str
+    suite_sha256: str
+    label: str
+    method: str
+    adapt_steps: int
+    dataset: str
+    split: str | None
+    cases: int
+    patients: int
+    data_sha256: str
+    protocol: str
+    plan: str
+    factor: int | None
+    psnr: float | None
+    psnr_sd: float | None
+    ssim: float
+    ssim_sd: float | None
+    parameters: int
+    operations: float
+    seconds: float
+    memory_mib: float | None
+    weights_sha256: str | None
+    recipe_sha256: str | None
+    commit: str | None
+    version: str
+    seed: int
+    device: str
+    device_name: str
+    threads: int | None
+    date: str
+    place: Place
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """A later row of the same identity takes this one's place."""
+        return (self.label, self.method, self.adapt_steps, self.weights_sha256, self.recipe_sha256, self.data_sha256,
+                self.cases, self.protocol, self.plan, self.factor, self.device)  # fmt: skip
+
+
+class Leaderboard(_Frozen):
+    """All rows, in the order they came."""
+
+    schema_name: str = Field(default=SCHEMA, alias="schema")
+    notice: str = NOTICE
+    rows: tuple[Entry, ...] = ()
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    def with_rows(self, new: Sequence[Entry]) -> Leaderboard:
+        """The board with rows added, those of the same identity replaced in their place."""
+        later = {entry.identity: entry for entry in new}
+        rows = [later.pop(entry.identity, entry) for entry in self.rows]
+        return self.model_copy(update={"rows": (*rows, *later.values())})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a row stands to what lies on disk.
+
+    Attributes:
+        status: `CURRENT`, `STALE` or `UNCHECKED`.
+        why: a sentence for each input that has changed or cannot be found.
+    """
+
+    status: str
+    why: tuple[str, ...] = ()
+
+
+def read_leaderboard(path: Path) -> Leaderboard:
+    """Read a leaderboard.
+
+    Raises:
+        UnreadableError: it is missing, damaged, or no leaderboard.
+    """
+    try:
+        return Leaderboard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UnreadableError(
+            f"There is no leaderboard {path.name!r}; thinslice benchmark --leaderboard begins one."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise UnreadableError(f"{path.name!r} is no leaderboard of this version ({where}: {first['msg']}).") from error
+    except ValueError as error:
+        raise UnreadableError(f"{path.name!r} is no leaderboard: it holds no JSON.") from error
+
+
+def add_to_leaderboard(path: Path, result: SuiteResult, *, data_root: Path | None = None) -> Leaderboard:
+    """Add the rows of a suite, beginning the file where there is none; a Markdown rendering is written beside it.
+
+    Args:
+        path: ends in .json.
+        result: of `thinslice.experiments.benchmark.run_suite`.
+        data_root: as given there.
+
+    Raises:
+        UsageError: another suffix.
+        UnreadableError: the file is no leaderboard; it is left as it is.
+        OutputError, ResourceError: it cannot be written.
+    """
+    if path.suffix != ".json":
+        raise UsageError(f"A leaderboard ends in .json, not {path.suffix!r}; name it so.")
+    ready = {method.label: method for method in result.methods}
+    new = [_entry(row, ready[row.label], result, path.resolve().parent, data_root) for row in rows_of(result)]
+    # Read under the file's lock, so that of two runs that end together neither loses its rows.
+    with atomic_file(path, overwrite=True) as part:
+        board = (read_leaderboard(path) if path.exists() else Leaderboard()).with_rows(new)
+        part.write_text(json.dumps(board.model_dump(mode="json", by_alias=True), indent=1) + "\n", encoding="utf-8")
+    with atomic_file(path.with_suffix(".md"), overwrite=True) as part:
+        part.write_text(to_markdown(board, path.resolve().parent), encoding="utf-8")
+    return board
+
+
+def standing(entry: Entry, folder: Path) -> Standing:
+    """Compare a row's inputs with what lies on disk now.
+
+    Args:
+        entry: the row.
+        folder: the leaderboard's.
+    """
+    place = entry.place
+    checks: list[tuple[str, str | None, Callable[[], str | None]]] = [
+        ("data", entry.data_sha256, lambda: _data_now(place, folder)),
+        ("weights", entry.weights_sha256, lambda: _weights_now(place, folder)),
+        ("recipe", entry.recipe_sha256 if place.recipe else None, lambda: _recipe_now(place, folder)),
+    ]
+    changed, unknown = [], []
+    for what, then, look in checks:
+        if then is None:
+            continue
+        try:
+            now = look()
+        except ThinsliceError:
+            now = None
+        if now is None:
+            unknown.append(f"{what} not found where the row says")
+        elif now != then:
+            changed.append(f"{what} changed: {then[:12]} then, {now[:12]} now")
+    if changed:
+        return Standing(STALE, (*changed, *unknown))
+    return Standing(UNCHECKED, tuple(unknown)) if unknown else Standing(CURRENT)
+
+
+def to_markdown(board: Leaderboard, folder: Path) -> str:
+    """The board as Markdown: a table for each set of cases and protocol, best PSNR first, stale rows marked with why.
+
+    Args:
+        board: the rows.
+        folder: the leaderboard's, from which inputs are looked for.
+    """
+    parts = ["# Leaderboard", f"> {NOTICE}"]
+    heads = ("method", "PSNR (dB)", "SSIM", "parameters", "operations", "s / volume", "plan", "device", "weights",
+             "recipe", "commit", "date", "state")  # fmt: skip
+
+    def group(entry: Entry) -> tuple[str, ...]:
+        return (
+            entry.dataset,
+            entry.split or "all",
+            entry.data_sha256,
+            entry.protocol,
+            str(entry.factor or "each pair's own"),
+        )
+
+    for (dataset, split, data, protocol, factor), members in groupby(sorted(board.rows, key=group), key=group):
+        rows = sorted(members, key=lambda entry: float("inf") if entry.psnr is None else entry.psnr, reverse=True)
+        parts.append(f"## {dataset}, {split}, protocol {protocol}")
+        people = f" of {rows[0].patients} patients" if rows[0].patients < rows[0].cases else ""
+        parts.append(f"{max(row.cases for row in rows)} cases{people}, factor {factor}, data {data[:12]}")
+        parts.append(markdown_table(heads, [_cells(row, standing(row, folder)) for row in rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(entry: Entry, now: Standing) -> list[str]:
+    state = now.status if not now.why else f"{now.status.upper()}: {'; '.join(now.why)}"
+    psnr = "infinite" if entry.psnr is None else mean_text(entry.psnr, entry.psnr_sd, 3)
+    return [
+        f"{entry.label} ({entry.cases} cases)",
+        psnr,
+        mean_text(entry.ssim, entry.ssim_sd, 4),
+        count_text(entry.parameters),
+        count_text(entry.operations),
+        f"{entry.seconds:.3g}",
+        entry.plan,
+        entry.device_name,
+        _short(entry.weights_sha256),
+        _short(entry.recipe_sha256),
+        _short(entry.commit) + ("+" if entry.commit and "+" in entry.commit else ""),
+        entry.date[:10],
+        state,
+    ]
+
+
+def _short(digest: str | None) -> str:
+    return "-" if digest is None else digest[:8]
+
+
+def _entry(row: Row, method: Ready, result: SuiteResult, folder: Path, data_root: Path | None) -> Entry:
+    suite = result.suite
+    override = next((m.override for m in suite.methods if m.label == row.label), {})
+    finite = row.psnr != float("inf")
+    return Entry(
+        suite=suite.name,
+        suite_sha256=suite.digest,
+        label=row.label,
+        method=method.name,
+        adapt_steps=method.adapt_steps,
+        dataset=result.dataset,
+        split=suite.dataset.split,
+        cases=row.cases,
+        patients=result.patients,
+        data_sha256=result.data_sha256,
+        protocol=result.protocol,
+        plan=", ".join(row.plans),
+        factor=suite.factor,
+        psnr=row.psnr if finite else None,
+        psnr_sd=row.psnr_sd,
+        ssim=row.ssim,
+        ssim_sd=row.ssim_sd,
+        parameters=row.parameters,
+        operations=row.operations,
+        seconds=row.seconds,
+        memory_mib=row.memory_mib,
+        weights_sha256=row.weights_sha256,
+        recipe_sha256=row.recipe_sha256,
+        commit=result.commit,
+        version=__version__,
+        seed=suite.seed,
+        device=result.device,
+        device_name=result.device_name,
+        threads=result.threads,
+        date=result.made,
+        place=Place(
+            weights=None if method.weights is None else _relative(method.weights, folder),
+            catalog_name=method.catalog_name,
+            recipe=None if method.recipe is None else _relative(method.recipe, folder),
+            override=override,
+            data=_relative(dataset_root(suite.dataset, suite.folder, data_root), folder),
+            dataset=suite.dataset,
+            limit=suite.limit,
+        ),
+    )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path.resolve(), folder)).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
+
+
+def _data_now(place: Place, folder: Path) -> str:
+    cases = chosen_cases(open_dataset(folder / place.data), place.dataset, place.limit)
+    return cases_digest(cases, place.dataset)
+
+
+def _weights_now(place: Place, folder: Path) -> str | None:
+    if place.weights is not None:
+        path = folder / place.weights
+    elif place.catalog_name is not None:
+        path = catalog.weights_path(place.catalog_name)
+    else:
+        return None
+    return checkpoint.sha256(path) if path.is_file() else None
+
+
+def _recipe_now(place: Place, folder: Path) -> str | None:
+    return None if place.recipe is None else overridden(read_train_recipe(folder / place.recipe), place.override).digest
