@@ -101,10 +101,9 @@ def alignment(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int) -> A
             break
     else:
         return None
-    step = tuple(slice(None, None, max(1, n // SAMPLES)) for n in thick.shape[1:])
     low, high = np.float32(WINDOW_MIN_HU), np.float32(WINDOW_MAX_HU)
-    seen = np.clip(thick[rows][(slice(None), *step)].astype(np.float32), low, high)
-    below = np.clip(thin[(slice(None), *step)].astype(np.float32), low, high)
+    seen = np.clip(sample_planes(thick)[rows].astype(np.float32), low, high)
+    below = np.clip(sample_planes(thin).astype(np.float32), low, high)
 
     def correlation(source: npt.NDArray[np.float32], shift: int) -> float:
         centres = rows * factor + shift
@@ -121,6 +120,16 @@ def alignment(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int) -> A
     best = max(found, key=lambda shift: (found[shift], -abs(shift)))
     backwards = correlation(below[::-1], 0) if thin_depth == (depth - 1) * factor + 1 else float("nan")
     return Alignment(shift=best, correlation=found[0], best=found[best], backwards=backwards, searched=largest)
+
+
+def sample_planes(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The pixels of each plane that `alignment` looks at, a view.
+
+    >>> sample_planes(np.zeros((3, 512, 64))).shape
+    (3, 103, 64)
+    """
+    step = tuple(slice(None, None, max(1, n // SAMPLES)) for n in volume.shape[1:])
+    return volume[(slice(None), *step)]
 
 
 def pair_by_position(thick: Volume, thin: Volume) -> tuple[Volume, Volume, int]:

@@ -1,0 +1,226 @@
+"""RPLHR-CT and sets like it: fetch, check, analyse, build one from hospital DICOM, make a small one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thinslice.cli.console import Console, hush_libraries
+
+if TYPE_CHECKING:
+    from thinslice.data.verify import CaseCheck
+
+
+class Release(StrEnum):
+    """Which cases there should be."""
+
+    FULL = "full"
+    TINY = "tiny"
+
+
+class Profile(StrEnum):
+    """How thick slices are simulated."""
+
+    MEAN = "mean"
+    GAUSSIAN = "gaussian"
+    TRAPEZOID = "trapezoid"
+    SUBSAMPLE = "subsample"
+
+
+class Axis(StrEnum):
+    """Which axis of the source plays the one across the slices."""
+
+    DEPTH = "depth"
+    HEIGHT = "height"
+    WIDTH = "width"
+
+
+Root = Annotated[
+    Path, typer.Argument(metavar="ROOT", show_default=False, help="Folder of the data set, or its manifest.csv.")
+]
+Jobs = Annotated[int, typer.Option("--jobs", metavar="N", help="Cases worked on side by side; about 1 GB each.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result and errors only.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+
+
+def verify(
+    root: Root,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Check this split alone, such as val.")
+    ] = None,
+    expect: Annotated[
+        Release | None,
+        typer.Option("--expect", help="Also list cases of the full or tiny release that ROOT lacks."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    jobs: Jobs = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Check every pair of a data set.
+
+    Is it there, readable, of the right shape, finite, in range and aligned? All cases are looked at; what is wrong is
+    said by case. Exit code 0 when nothing is, 3 otherwise.
+
+    \b
+    thinslice dataset verify rplhr/ --expect full
+    thinslice dataset verify rplhr/ --split val --json > val.json
+
+    A pair is aligned when thick slice k looks most like the mean of thin slices 5 k - 2 .. 5 k + 2; `shift` is where it
+    does, in thin slices, `corr` how much it does at 5 k.
+    """
+    import json
+
+    from thinslice.data.manifest import open_dataset
+    from thinslice.data.verify import verify as look
+    from thinslice.errors import InputError
+
+    hush_libraries()
+    console = Console(quiet=quiet)
+    dataset = open_dataset(root)
+    with console.progress("cases") as progress:
+        release = None if expect is None else expect.value
+        found = look(dataset, split=split, expect=release, jobs=jobs, progress=progress)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        print(f"{'case':<16} {'split':<8} {'thick':<14} {'thin':<15} {'values':<18} {'shift':>5} {'corr':>7}  verdict")
+        for check in found.checks:
+            print(_line(check))
+        for fault in found.faults:
+            print(f"{fault.kind}: {fault.message}")
+    if not found.ok:
+        about = f" and {len(found.faults)} about the set as a whole" if found.faults else ""
+        raise InputError(
+            f"{found.bad} of {len(found.checks)} cases have faults{about}; repair them, fetch them again, or take them "
+            "out of the data set."
+        )
+    console.say(f"{len(found.checks)} cases, no faults.")
+
+
+def analyse(
+    root: Root,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", metavar="NAME", help="This split alone; may be given several times.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write CSV (by case), JSON and the figure there.")
+    ] = None,
+    jobs: Jobs = 2,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Match, Near and Far: the paper's Fig. 1.
+
+    How alike are thick and thin slices? PSNR and SSIM of thick slice k against thin slice 5 k (Match), 5 k +- 1 (Near)
+    and 5 k +- 2 (Far), mean and standard deviation over the cases of each split. Where Match is not the best, thick and
+    thin slices are shifted against each other.
+
+    \b
+    thinslice dataset analyse rplhr/ --out figure-1/
+    thinslice dataset analyse rplhr/ --split val
+
+    A case that cannot be read is left out and named, and the exit code is 8.
+    """
+    from thinslice.data.manifest import open_dataset
+    from thinslice.errors import PartlyDoneError
+    from thinslice.evaluation import analysis
+
+    hush_libraries()
+    console = Console(quiet=quiet)
+    if out is not None:
+        analysis.refuse_existing(out, overwrite=overwrite)
+    dataset = open_dataset(root)
+    with console.progress("cases") as progress:
+        measured = analysis.analyse(dataset, splits=split, jobs=jobs, progress=progress)
+    print("\n".join(analysis.table(measured)))
+    if out is not None:
+        analysis.save(measured, out, overwrite=overwrite)
+        console.say(f"Wrote {', '.join(analysis.FILES)}.")
+    for sentence in measured.left_out:
+        console.warn(f"left out: {sentence}")
+    if measured.left_out:
+        raise PartlyDoneError(
+            f"{len(measured.left_out)} of {len(dataset.cases)} cases were left out; `thinslice dataset verify` says "
+            "what is wrong with them."
+        )
+
+
+def mini(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", show_default=False, help="Folder of thin volumes (NIfTI)."),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False, help="Folder of the new data set.")],
+    train: Annotated[
+        list[str] | None, typer.Option("--train", metavar="GLOB", help="Files for train; default what others leave.")
+    ] = None,
+    val: Annotated[
+        list[str] | None, typer.Option("--val", metavar="GLOB", help="Files for val; default one, chosen by the seed.")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option("--test", metavar="GLOB", help="Files for test; default one, by the seed.")
+    ] = None,
+    cases: Annotated[
+        tuple[int, int, int], typer.Option("--cases", metavar="TRAIN VAL TEST", help="Cases in each split.")
+    ] = (12, 4, 4),
+    size: Annotated[
+        tuple[int, int], typer.Option("--size", metavar="HEIGHT WIDTH", help="Pixels of a slab's planes.")
+    ] = (96, 96),
+    thick_depth: Annotated[
+        int, typer.Option("--thick-depth", metavar="N", help="Thick slices of a slab: 5 (N - 1) + 1 thin ones.")
+    ] = 12,
+    axis: Annotated[
+        list[Axis] | None,
+        typer.Option("--axis", help="Axes that may play the one across the slices in train; default all three."),
+    ] = None,
+    profile: Annotated[Profile, typer.Option("--profile", help="How thick slices are simulated.")] = Profile.MEAN,
+    noise: Annotated[float, typer.Option("--noise", metavar="HU", help="Noise added to thick slices.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of every choice; the same seed gives the same bytes.")] = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a small set in the released layout.
+
+    \b
+    thinslice dataset mini thin-chests/ mini/
+    thinslice dataset mini thin-chests/ mini/ --test 'ward-b/*' --cases 20 5 5 --size 128 128
+
+    One file is one patient and lies in one split, whatever the number of cases: slabs of a volume stand for cases and,
+    in train, its in-plane axes play the axis across the slices. manifest.csv in OUT says which is which. If a patient
+    has several files, put them into one split with --train, --val, --test (shell patterns of the path within SOURCE,
+    quoted; each may be given several times).
+    """
+    from thinslice.data.mini import AXES, MiniRecipe, make_mini
+
+    hush_libraries()
+    console = Console(quiet=quiet)
+    patterns = {"train": train, "val": val, "test": test}
+    recipe = MiniRecipe(
+        cases=dict(zip(patterns, cases, strict=True)),
+        patterns={name: given for name, given in patterns.items() if given},
+        size=size,
+        thick_depth=thick_depth,
+        axes=tuple(a.value for a in axis) if axis else AXES,
+        profile=profile.value,
+        noise_hu=noise,
+        seed=seed,
+    )
+    with console.progress("cases") as progress:
+        made = make_mini(source, out, recipe, overwrite=overwrite, progress=progress)
+    for sentence in made.left_out:
+        console.warn(sentence)
+    for split, patients in made.patients.items():
+        print(f"{split}: {made.cases[split]} cases of {len(patients)} patient{'' if len(patients) == 1 else 's'}")
+
+
+def _line(check: CaseCheck) -> str:
+    shapes = ["-" if s is None else "x".join(map(str, s)) for s in (check.thick_shape, check.thin_shape)]
+    values = "-" if check.low is None or check.high is None else f"{check.low:.4g} to {check.high:.4g}"
+    shift = "-" if check.shift is None else str(check.shift)
+    correlation = "-" if check.correlation is None else f"{check.correlation:.4f}"
+    verdict = " ".join(f"{fault.kind.upper()}: {fault.message}" for fault in check.faults) or "good"
+    told = f"{check.case_id:<16} {check.split:<8} {shapes[0]:<14} {shapes[1]:<15} {values:<18}"
+    return f"{told} {shift:>5} {correlation:>7}  {verdict}"
