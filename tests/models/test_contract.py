@@ -14,6 +14,8 @@ from thinslice.models.base import ThroughPlaneModel
 NAMES = list(catalog.CATALOG)
 LEARNED = [name for name in NAMES if catalog.CATALOG[name].learned]
 FIXED = [name for name in NAMES if not catalog.CATALOG[name].learned]
+SMALL: dict[str, dict[str, object]] = {"cthnet": {"depth": 4}, "i3net": {"plane": 16, "blocks": 4}}
+"""Sizes below the defaults for networks whose defaults would make these tests slow."""
 
 
 def build(name: str, depth: int, factor: int) -> ThroughPlaneModel:
@@ -22,10 +24,11 @@ def build(name: str, depth: int, factor: int) -> ThroughPlaneModel:
     Layers that start at zero hide what depends on them, so every weight gets a little noise.
     """
     torch.manual_seed(0)
-    model = catalog.build(name)
+    small = SMALL.get(name, {})
+    model = catalog.build(name, **small)
     if model.window.depth not in (None, depth) or factor not in model.factors:
         config = {"factor": factor} if model.window.depth is None else {"depth": depth, "factor": factor}
-        model = catalog.build(name, **config)
+        model = catalog.build(name, **{**small, **config})
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
