@@ -30,6 +30,9 @@ COLOURS = ("#0b63b0", "#c4560a", "#2e7d32", "#8e3aa8", "#b3261e", "#00796b", "#6
 CIRCLE_POINTS2_PER_PARAMETER = 60e-6
 """Area of a circle in points squared per trained value: a network of a million takes 60."""
 
+LEAST_CIRCLE_POINTS2 = 5.0
+"""What is needed to see a circle at all."""
+
 MAX_CIRCLE_POINTS2 = 4000.0
 """Largest circle; with larger networks all circles shrink by one ratio."""
 
@@ -93,7 +96,7 @@ def bars(panels: Mapping[str, Sequence[Bar]], *, note: str = "") -> bytes:
         _draw_bars(axis, np.arange(len(row)), row, COLOURS[0], width=0.65)
         axis.set_xticks(np.arange(len(row)), [bar.label for bar in row], rotation=35, ha="right", parse_math=False)
         _scale(axis, metric, row)
-    _foot(figure, f"Mean over cases, whiskers one standard deviation; axes do not start at 0. {note}")
+    _foot(figure, f"Mean over cases, whiskers one standard deviation; axes do not start at 0.\n{note}")
     return _png(figure)
 
 
@@ -124,7 +127,7 @@ def paired_bars(panels: Mapping[str, Mapping[str, Sequence[Bar]]], *, note: str 
         axis.set_xticks(np.arange(len(labels)), labels, rotation=35, ha="right", parse_math=False)
         _scale(axis, metric, [bar for row in series.values() for bar in row])
         axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0.0, 1.14), ncols=min(3, len(series)))
-    _foot(figure, f"Mean over cases, whiskers one standard deviation; axes do not start at 0. {note}")
+    _foot(figure, f"Mean over cases, whiskers one standard deviation; axes do not start at 0.\n{note}")
     return _png(figure)
 
 
@@ -149,7 +152,7 @@ def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
     for number, circle in enumerate(circles):
         colour = COLOURS[number % len(COLOURS)]
         if circle.parameters:
-            area = circle.parameters * share
+            area = max(LEAST_CIRCLE_POINTS2, circle.parameters * share)
             axis.scatter([circle.seconds], [circle.score], s=area, color=colour, alpha=0.55, edgecolors=colour)
         else:
             area = 40.0

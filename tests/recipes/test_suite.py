@@ -1,0 +1,104 @@
+"""Suites: what they refuse, in words that name the place; and where their paths start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from thinslice.errors import UsageError
+from thinslice.experiments.published import PUBLISHED, published
+from thinslice.recipes import Suite, read_suite
+
+SUITE = """
+name = "tiny"
+dataset = {root = "data"}
+methods = [{label = "cubic", model = "cubic"}, {label = "ours", model = "default", published = "tvsrn"}]
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "suite.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_suite_knows_its_folder_and_is_frozen(tmp_path: Path) -> None:
+    suite = read_suite(written(tmp_path, SUITE))
+    assert suite.folder == tmp_path.resolve()
+    assert suite.protocols == ("rplhr",) and suite.comparisons[0].kind == "above"
+    with pytest.raises(ValidationError):
+        suite.limit = 3
+    smaller = suite.model_copy(update={"limit": 1})
+    assert smaller.folder == suite.folder and smaller.digest != suite.digest
+    assert read_suite(written(tmp_path, SUITE + "\n# a comment")).digest == suite.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ('folder = "x"', "folder"),
+        ("factor = 9", "factor"),
+        ("limit = 0", "limit"),
+        ('name = "../x"', "name"),
+        ('protocols = ["rplhr", "rplhr"]', "twice"),
+        ('protocols = ["psnr"]', "protocols"),
+        ('comparisons = [{kind = "others"}]', "names the method tested"),
+        ('comparisons = [{kind = "others", tested = "nobody"}]', "no method's label"),
+        ('comparisons = [{kind = "above", tested = "ours"}]', "does not"),
+        ('figures = {methods = ["nobody"]}', "no method's label"),
+        ("figures = {region = {depth = [5, 5]}}", "range"),
+        ('figures = {rows = [["axial", "brain"]]}', "figures"),
+        ('methods = [{label = "a", model = "cubic"}, {label = "a", model = "linear"}]', "two methods"),
+        ('methods = [{label = "a"}]', "either model or recipe"),
+        ('methods = [{label = "a", model = "cubic", recipe = "x.toml"}]', "either model or recipe"),
+        ('methods = [{label = "a", model = "cubic", override = {x = 1}}]', "no recipe to override"),
+        ('methods = [{label = "a", model = "cubic", plan = "best"}]', "plan"),
+        ("methods = []", "methods"),
+    ],
+)
+def test_what_a_suite_refuses(tmp_path: Path, change: str, said: str) -> None:
+    key = change.partition(" ")[0]
+    kept = [line for line in SUITE.splitlines() if not line.startswith(f"{key} ")]
+    with pytest.raises(UsageError, match="suite.toml") as refused:
+        read_suite(written(tmp_path, "\n".join([*kept, change])))
+    assert said in str(refused.value)
+
+
+def test_no_file_and_no_toml(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no recipe"):
+        read_suite(tmp_path / "none.toml")
+    with pytest.raises(UsageError, match="not a TOML file"):
+        read_suite(written(tmp_path, "methods = ["))
+
+
+def test_every_value_changes_the_digest(tmp_path: Path) -> None:
+    base = read_suite(written(tmp_path, SUITE))
+    changes = {"seed": 1, "factor": 5, "plan": "paper", "limit": 2, "title": "x", "protocols": ("clinical",)}
+    digests = {base.model_copy(update={name: value}).digest for name, value in changes.items()}
+    assert len(digests | {base.digest}) == len(changes) + 1
+
+
+def test_published_numbers_are_those_of_the_specification(shared: Path) -> None:
+    text = (shared / "spec" / "protocol.md").read_text(encoding="utf-8")
+    section = text[text.index("## Published numbers") :]
+    for row in PUBLISHED.values():
+        digits = 3 if row.psnr_sd is not None else 2
+        spread = "" if row.psnr_sd is None else f" +- {row.psnr_sd:.3f}"
+        assert f"{row.psnr:.{digits}f}{spread} / {row.ssim:.3f}" in section
+    paper = next((shared / "paper").glob("*.md")).read_text(encoding="utf-8")
+    for row in PUBLISHED.values():
+        if row.parameters is not None:
+            assert f"{row.parameters / 1e6:.2f}M\t${row.psnr:.3f}" in paper.replace("<b><math>", "$")
+            assert f"{row.ssim:.3f} \\pm {row.ssim_sd:.3f}" in paper
+
+
+def test_an_unknown_published_key_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match="tvsrn-encoder"):
+        published("saint")
+
+
+def test_a_suite_in_python() -> None:
+    suite = Suite(name="x", dataset={"root": "a"}, methods=({"label": "c", "model": "cubic"},))
+    assert suite.folder == Path()
