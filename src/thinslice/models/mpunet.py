@@ -151,7 +151,8 @@ class MPUNet(ThroughPlaneModel):
             min_depth=2,
             tile=(256, 256),
             halo=(4, 16, 16),
-            working_bytes=4.0 * config.factor * 4 * features[0],
+            # In the last level four arrays of thin features at once, and the skips (measured).
+            working_bytes=4.0 * features[0] * (4 * config.factor + 6),
         )
 
     def forward(
