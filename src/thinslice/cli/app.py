@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from thinslice import NOTICE, __version__
-from thinslice.cli import benchmark, convert, dataset_download, demo, evaluate, inspect, models, train, upscale
+from thinslice.cli import (
+    benchmark,
+    convert,
+    dataset,
+    dataset_build,
+    dataset_download,
+    demo,
+    evaluate,
+    inspect,
+    models,
+    train,
+    upscale,
+)
 
 # A lone backspace keeps typer from wrapping the paragraph below it.
 EPILOG = f"""\b
@@ -76,4 +88,8 @@ _dataset = typer.Typer(
     epilog=EPILOG,
 )
 _dataset.command("download", epilog=EPILOG)(dataset_download.download)
+_dataset.command("verify", epilog=EPILOG)(dataset.verify)
+_dataset.command("analyse", epilog=EPILOG)(dataset.analyse)
+_dataset.command("build", epilog=EPILOG)(dataset_build.build)
+_dataset.command("mini", epilog=EPILOG)(dataset.mini)
 app.add_typer(_dataset, name="dataset")

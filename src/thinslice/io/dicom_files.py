@@ -99,15 +99,17 @@ UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeErr
 """What a damaged, encrypted or exotic zip member raises."""
 
 
-def sources(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Source]:
+def sources(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, most: int = MAX_FILES
+) -> Iterator[Source]:
     """Every file of the input, in a stable order, each once.
 
     Args:
         paths: a folder (walked recursively, links to folders not followed), a file, a zip, or several of these.
+        most: files that one input may have.
 
     Raises:
-        UnreadableError: for a path that does not exist, a zip that is damaged or a bomb, and more than
-            `MAX_FILES` files.
+        UnreadableError: for a path that does not exist, a zip that is damaged or a bomb, and more than `most` files.
     """
     seen: set[tuple[int, int] | str] = set()
     count = 0
@@ -117,8 +119,8 @@ def sources(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
                 continue
             seen.add(identity)
             count += 1
-            if count > MAX_FILES:
-                raise UnreadableError(f"The input holds more than {MAX_FILES} files; name the folder of one study.")
+            if count > most:
+                raise UnreadableError(f"The input holds more than {most} files; name the folder of one study.")
             yield source
 
 

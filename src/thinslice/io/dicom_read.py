@@ -106,6 +106,21 @@ def read_dicom(paths: Paths, *, series_uid: str | None = None) -> Volume:
         return _load(found, skipped, warnings)
 
 
+def read_stack(found: Stack) -> Volume:
+    """Read the pixels of a stack whose headers were read before (`thinslice.io.dicom_series.stacks_of`).
+
+    Args:
+        found: of kind "CT"; used up: what cannot be decoded is noted in it.
+
+    Raises:
+        As `read_dicom`.
+    """
+    with quiet_pydicom():
+        if found.faults:
+            raise _refusal(found, [])
+        return _load(found, [], [])
+
+
 def _collect(paths: Paths) -> tuple[list[Stack], list[Skipped]]:
     headers, skipped, count = [], [], 0
     for source in sources(paths):

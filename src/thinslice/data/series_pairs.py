@@ -1,0 +1,174 @@
+"""Which series of a study are the thick and the thin reconstruction of one scan, and which pair is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from thinslice.data.pairing import pair_by_position
+from thinslice.data.studies import LEAST_SLICES, Candidate
+from thinslice.errors import GeometryError
+from thinslice.geometry import Geometry
+from thinslice.planning.eligibility import MAX_FACTOR, MIN_FACTOR
+from thinslice.volume import Volume
+
+RATIO_TOLERANCE = 0.01
+"""How far thick over thin spacing may be from a whole number; positions decide the rest."""
+
+MOST_THIN_MM = 2.0
+"""Slices further apart are not thin."""
+
+SAME_SCAN_S = 2.0
+"""Times of acquisition that lie this close are those of one scan; phases of contrast are further apart."""
+
+THINNER = 0.75
+"""Thin slices average over at most this part of what thick ones do."""
+
+PREFERRED_FACTOR = 5
+"""That of RPLHR-CT."""
+
+RULES = (
+    f"factor nearest to {PREFERRED_FACTOR} (or --factor); a soft-tissue kernel before others; more thick slices; "
+    "thinner slices; lower series numbers"
+)
+"""How one pair is chosen of several, in this order."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two series that make a pair by their headers.
+
+    Attributes:
+        thick, thin: the series.
+        factor: thin slices per thick interval.
+        slices: thick slices that have thin ones on both sides of each interval.
+    """
+
+    thick: Candidate
+    thin: Candidate
+    factor: int
+    slices: int
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Two series, one with thicker slices, that make none.
+
+    Attributes:
+        thick, thin: the series.
+        reason: a sentence.
+    """
+
+    thick: Candidate
+    thin: Candidate
+    reason: str
+
+
+def match_series(
+    found: Sequence[Candidate], *, factor: int | None = None, any_kernel: bool = False
+) -> tuple[list[Match], list[Mismatch]]:
+    """Every two series of a study that make a pair by their headers, the one to take first, and those that do not.
+
+    Args:
+        found: the series of one study.
+        factor: take only pairs of this factor; None for any from 2 to 8.
+        any_kernel: take pairs whatever their kernels are.
+    """
+    matches: list[Match] = []
+    mismatches: list[Mismatch] = []
+    for thick, thin in permutations(found, 2):
+        if thick.spacing_mm < (MIN_FACTOR - 0.5) * thin.spacing_mm:
+            continue
+        result = _compare(thick, thin, factor, any_kernel)
+        if isinstance(result, Match):
+            matches.append(result)
+        else:
+            mismatches.append(Mismatch(thick, thin, result))
+    wanted = PREFERRED_FACTOR if factor is None else factor
+    matches.sort(
+        key=lambda match: (
+            abs(match.factor - wanted),
+            not match.thin.soft,
+            -match.slices,
+            match.thin.geometry.thickness_mm or match.thin.spacing_mm,
+            [float("inf") if side.number is None else side.number for side in (match.thick, match.thin)],
+            (match.thick.stack.uid, match.thin.stack.uid),
+        )
+    )
+    return matches, mismatches
+
+
+def _compare(thick: Candidate, thin: Candidate, factor: int | None, any_kernel: bool) -> Match | str:
+    """The pair two series make, or why they make none."""
+    reason = _apart(thick, thin) or ("" if any_kernel else _other_kernel(thick, thin))
+    if reason:
+        return reason
+    ratio = thick.spacing_mm / thin.spacing_mm
+    if abs(ratio - round(ratio)) > RATIO_TOLERANCE * ratio:
+        return f"{thick.spacing_mm:.4g} mm is no multiple of {thin.spacing_mm:.4g} mm (ratio {ratio:.3f})."
+    if not MIN_FACTOR <= round(ratio) <= MAX_FACTOR:
+        return f"The factor is {round(ratio)}; {MIN_FACTOR} to {MAX_FACTOR} are possible."
+    if factor is not None and round(ratio) != factor:
+        return f"The factor is {round(ratio)}, and --factor {factor} was asked for."
+    if thin.spacing_mm > MOST_THIN_MM:
+        return f"Slices {thin.spacing_mm:.4g} mm apart are not thin; at most {MOST_THIN_MM:g} mm count as thin."
+    widths = thick.geometry.thickness_mm, thin.geometry.thickness_mm
+    if widths[0] is not None and widths[1] is not None and widths[1] > THINNER * widths[0]:
+        return f"The thin series' slices are {widths[1]:.4g} mm thick, hardly less than {widths[0]:.4g} mm."
+    if thick.geometry.shape[1:] != thin.geometry.shape[1:] or not np.allclose(
+        [float(mm or 0) for mm in thick.geometry.spacing_mm[1:]],
+        [float(mm or 0) for mm in thin.geometry.spacing_mm[1:]],
+        rtol=1e-4,
+    ):
+        return f"Their planes differ: {_plane(thick.geometry)} and {_plane(thin.geometry)} (field of view or matrix)."
+    try:
+        cut, _, reached = pair_by_position(_hollow(thick.geometry), _hollow(thin.geometry))
+    except GeometryError as error:
+        return str(error)
+    if cut.geometry.shape[0] < LEAST_SLICES:
+        return f"They have {cut.geometry.shape[0]} thick slices in common; at least {LEAST_SLICES} are needed."
+    return Match(thick, thin, reached, cut.geometry.shape[0])
+
+
+def _hollow(geometry: Geometry) -> Volume:
+    """A volume of one number, which takes no memory, to try on its grid what needs a volume."""
+    return Volume(np.broadcast_to(np.int16(0), geometry.shape), geometry)
+
+
+def _plane(geometry: Geometry) -> str:
+    height, width = geometry.shape[1:]
+    return f"{height} x {width} pixels of {' x '.join(f'{mm or 0:.4g}' for mm in geometry.spacing_mm[1:])} mm"
+
+
+def _apart(thick: Candidate, thin: Candidate) -> str:
+    """Why two series are not reconstructions of one scan by their headers; "" where they are."""
+    if not thick.frame or not thin.frame:
+        return "FrameOfReferenceUID is missing, so positions of the two series cannot be compared."
+    if thick.frame != thin.frame:
+        return "They have different frames of reference."
+    if thick.exposures and thin.exposures:
+        return "" if thick.exposures & thin.exposures else "They are two exposures (IrradiationEventUID differs)."
+    told = False
+    if thick.acquisitions and thin.acquisitions:
+        told = True
+        if not thick.acquisitions & thin.acquisitions:
+            return "They are two acquisitions (AcquisitionNumber differs)."
+    if thick.times_s is not None and thin.times_s is not None:
+        told = True
+        gap_s = max(thick.times_s[0], thin.times_s[0]) - min(thick.times_s[1], thin.times_s[1])
+        if gap_s > SAME_SCAN_S:
+            return f"They were acquired {gap_s:.0f} s apart, so they are two scans."
+    return "" if told else "Neither AcquisitionNumber nor AcquisitionTime tells whether they are one scan."
+
+
+def _other_kernel(thick: Candidate, thin: Candidate) -> str:
+    if thick.maker != thin.maker:
+        return "They come from scanners of two manufacturers."
+    if not thick.kernel or not thin.kernel:
+        return "ConvolutionKernel is missing; --any-kernel takes the pair all the same."
+    if thick.family != thin.family:
+        return f"Their kernels differ ({thick.kernel} and {thin.kernel}); --any-kernel takes the pair all the same."
+    return ""
