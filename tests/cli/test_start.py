@@ -28,7 +28,9 @@ def _loaded(*arguments: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
-@pytest.mark.parametrize("command", [[], ["upscale"], ["inspect"], ["demo"], ["evaluate"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [[], ["upscale"], ["inspect"], ["demo"], ["evaluate"], ["dataset", "mini"]], ids=" ".join
+)
 def test_help_loads_nothing_heavy(command: list[str]) -> None:
     assert not _loaded(*command, "--help") & set(HEAVY)
 
