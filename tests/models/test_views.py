@@ -112,10 +112,22 @@ def test_each_layer_of_a_block_sees_all_before_it() -> None:
 
 def test_the_network_skips_from_its_first_convolution() -> None:
     network = ResidualDenseNetwork(2, 4, blocks=2, layers=2, growth=3)
-    torch.nn.init.zeros_(network.global_fusion[-1].weight)
-    torch.nn.init.zeros_(network.global_fusion[-1].bias)
+    torch.nn.init.zeros_(network.exit.weight)
+    torch.nn.init.zeros_(network.exit.bias)
     planes = torch.rand(3, 2, 5, 6)
     torch.testing.assert_close(network(planes), network.shallow(planes))
+
+
+def test_the_outputs_of_all_blocks_are_fused() -> None:
+    torch.manual_seed(0)
+    network = ResidualDenseNetwork(2, 4, blocks=3, layers=2, growth=3)
+    planes = torch.rand(3, 2, 5, 6)
+    shallow = network.shallow(planes)
+    outputs = [network.entry(shallow)]
+    for block in network.blocks:
+        outputs.append(block(outputs[-1]))
+    expected = shallow + network.exit(network.global_fusion(torch.cat(outputs[1:], dim=1)))
+    torch.testing.assert_close(network(planes), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_fusion_without_its_residual_is_the_mean() -> None:

@@ -29,9 +29,11 @@ from torch import nn
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.residual_dense import ResidualDenseNetwork
 from thinslice.models.views import (
+    HALO,
     IN_PLANE_SPACING_MM,
     NEIGHBOURS,
     THIN_SPACING_MM,
+    WORKING_BYTES,
     Fusion,
     MetaUpsampler,
     SubSlices,
@@ -117,7 +119,7 @@ class DAVSR(ThroughPlaneModel):
             layers=config.fusion_layers,
             growth=config.fusion_growth,
         )
-        self.window = ModelWindow(min_depth=2, tile=(256, 256), halo=(2, 16, 16), working_bytes=1000.0)
+        self.window = ModelWindow(min_depth=2, tile=(256, 256), halo=HALO, working_bytes=WORKING_BYTES)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None

@@ -8,6 +8,8 @@ Source: Zhang et al., "Residual Dense Network for Image Super-Resolution", CVPR 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import nn
@@ -54,15 +56,17 @@ class ResidualDenseNetwork(nn.Module):
         self.shallow = nn.Conv2d(channels, features, 3, padding=1)
         self.entry = nn.Conv2d(features, features, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualDenseBlock(features, layers, growth) for _ in range(blocks))
-        self.global_fusion = nn.Sequential(
-            nn.Conv2d(blocks * features, features, 1), nn.Conv2d(features, features, 3, padding=1)
-        )
+        self.global_fusion = nn.Conv2d(blocks * features, features, 1)
+        self.exit = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """Features of planes: (batch, channels, height, width) to (batch, features, height, width)."""
         shallow = self.shallow(planes.contiguous(memory_format=torch.channels_last))
-        outputs = [self.blocks[0](self.entry(shallow))]
-        for block in self.blocks[1:]:
-            outputs.append(block(outputs[-1]))
-        result: torch.Tensor = shallow + self.global_fusion(torch.cat(outputs, dim=1))
+        # Each block's share of the global fusion is added as it comes, so that no two blocks' outputs are held at once.
+        shares = torch.split(self.global_fusion.weight, shallow.shape[1], dim=1)
+        features, fused = self.entry(shallow), cast(torch.Tensor, self.global_fusion.bias)[:, None, None]
+        for block, share in zip(self.blocks, shares, strict=True):
+            features = block(features)
+            fused = fused + F.conv2d(features, share)
+        result: torch.Tensor = shallow + self.exit(fused)
         return result
