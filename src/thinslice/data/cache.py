@@ -75,7 +75,7 @@ class CachedPair:
 
 
 def cached_pairs(
-    cases: Sequence[Case], folder: Path, *, progress: Callable[[int, int], None] | None = None
+    cases: Sequence[Case], folder: str | Path, *, progress: Callable[[int, int], None] | None = None
 ) -> list[CachedPair]:
     """The cases as memory-mapped arrays, building what is not there yet.
 

@@ -126,7 +126,7 @@ class Pair:
     factor: int
 
 
-def open_dataset(root: Path) -> Dataset:
+def open_dataset(root: str | Path) -> Dataset:
     """Find the cases of a data set.
 
     Args:
