@@ -14,7 +14,11 @@ from thinslice.models.base import ThroughPlaneModel
 NAMES = list(catalog.CATALOG)
 LEARNED = [name for name in NAMES if catalog.CATALOG[name].learned]
 FIXED = [name for name in NAMES if not catalog.CATALOG[name].learned]
-SMALL: dict[str, dict[str, object]] = {"cthnet": {"depth": 4}, "i3net": {"plane": 16, "blocks": 4}}
+SMALL: dict[str, dict[str, object]] = {
+    "acvtt": {"features": 8},
+    "cthnet": {"depth": 4},
+    "i3net": {"plane": 16, "blocks": 4},
+}
 """Sizes below the defaults for networks whose defaults would make these tests slow."""
 
 

@@ -96,6 +96,7 @@ CATALOG: dict[str, Entry] = {
     "davsr": _own(
         "davsr", "DAVSR", "shared features and a head per view, adapts to a volume, after the description, untrained"
     ),
+    "acvtt": _own("acvtt", "ACVTT", "ACVTT: planes along z restored with texture of axial slices, untrained"),
     "cthnet": _own("cthnet", "CTHNet", "CTHNet: convolutions and 3D attention, then TVSRN's two attentions, untrained"),
     "i3net": _own("i3net", "I3Net", "I3Net: slices as channels, pixels and frequencies side by side, untrained"),
 }
