@@ -86,7 +86,7 @@ def make_ready(
     recipe_path: Path | None = None
     if method.recipe is not None:
         recipe_path = suite.folder / method.recipe
-        recipe = overridden(read_train_recipe(recipe_path), method.override)
+        recipe = overridden(read_train_recipe(recipe_path), {**suite.training, **method.override})
         source: str | Path = trained(recipe, runs / recipe.name, data_root, device=device, threads=threads, say=say)
     else:
         assert method.model is not None  # a method has either

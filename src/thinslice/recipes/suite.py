@@ -145,6 +145,8 @@ class Suite(Checked):
         methods: rows, in table order.
         comparisons: tests of the table.
         figures: settings of the pictures.
+        training: values of every recipe to change, by dotted name, before a method's own `override`: how all networks
+            are trained alike, or briefly.
         runs: folder of training runs, relative to the suite file; None for a folder of the results.
         limit: at most so many cases, the first ones; None for all.
         seed: of bootstrap intervals.
@@ -159,6 +161,7 @@ class Suite(Checked):
     methods: tuple[Method, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = (Comparison(kind="above"),)
     figures: Figures = Figures()
+    training: dict[str, Any] = Field(default_factory=dict)
     runs: str | None = None
     limit: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
