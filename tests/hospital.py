@@ -14,7 +14,7 @@ from dicom_factory import write_series
 PLANE = (24, 24)
 
 
-def anatomy(seed: int, depth: int = 40) -> npt.NDArray[np.float64]:
+def anatomy(seed: int, depth: int = 30) -> npt.NDArray[np.float64]:
     """Whole HU that change from slice to slice and differ between seeds."""
     random = np.random.default_rng(seed)
     noise = random.normal(0, 1, (depth + 4, *PLANE))

@@ -18,7 +18,7 @@ def test_builds_lists_and_exits_0(tmp_path: Path, run: Run) -> None:
         "dataset", "build", tmp_path / "in", tmp_path / "out", "--fractions", "0.34,0.33,0.33", "--label", "A"
     )
     assert outcome.code == 0, outcome.err
-    assert "two acquisitions" in outcome.out and "series 3 (8 x 5 mm, B30F) with series 4" in outcome.out
+    assert "two acquisitions" in outcome.out and "series 3 (6 x 5 mm, B30F) with series 4" in outcome.out
     assert all(f"{split} 1 case(s) of 1 patient(s)" in outcome.said for split in ("train", "val", "test"))
     assert_no_canary(outcome.said)
     assert {case.label for case in open_dataset(tmp_path / "out").cases} == {"A"}
