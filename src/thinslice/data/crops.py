@@ -170,7 +170,8 @@ class PairSampler:
     def draw(self, step: int, items: range) -> Batch:
         """Crops `items` of the batch of a step."""
         crops = [self._crop(np.random.default_rng((self.seed, step, item))) for item in items]
-        thick, thin = (np.stack([c[i] for c in crops])[:, None].clip(0.0, 1.0) for i in (0, 1))
+        thick = np.stack([c[0] for c in crops])[:, None].clip(0.0, 1.0)
+        thin = np.stack([c[1] for c in crops])[:, None].clip(0.0, 1.0)
         told = SliceProfile.mean(self.factor, width=self._relative_thickness(crops[0][2]))
         return Batch(thick, thin, np.ones_like(thin), self.factor, told, tuple(c[2].case_id for c in crops))
 

@@ -36,7 +36,7 @@ class Journal:
                 _cut(self.out / name, self.first)
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first + 1)  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first + 1)
         return self
 
     def __exit__(
