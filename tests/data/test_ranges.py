@@ -79,7 +79,9 @@ def test_eight_connections_beat_one_where_each_is_slow(archive: Archive, tmp_pat
         get(archive, tmp_path, connections=connections)
         seconds.append(time.perf_counter() - begun)
         (tmp_path / NAME).unlink()
-    assert seconds[0] > 3 * seconds[1], seconds
+    # Eight times as fast on an idle machine; a busy one delays the eight more than the one.
+    assert seconds[0] > 1.5 * seconds[1], seconds
+    assert archive.busiest >= 5
 
 
 def test_answers_that_break_off_are_continued(archive: Archive, tmp_path: Path) -> None:
