@@ -1,5 +1,15 @@
 """Recipes: frozen, checked models of everything that defines an experiment, read from TOML. No eval, no pickle."""
 
+from thinslice.recipes.gap import (
+    Degradation,
+    GapNetwork,
+    GapSuite,
+    Variant,
+    expanded,
+    read_any_suite,
+    read_gap_suite,
+    variants,
+)
 from thinslice.recipes.suite import Comparison, Figures, Method, Region, Suite, SuiteDataset, read_suite
 from thinslice.recipes.training import (
     CropRecipe,
@@ -19,7 +29,10 @@ __all__ = [
     "Comparison",
     "CropRecipe",
     "DatasetRecipe",
+    "Degradation",
     "Figures",
+    "GapNetwork",
+    "GapSuite",
     "LossRecipe",
     "Method",
     "NetworkRecipe",
@@ -31,7 +44,12 @@ __all__ = [
     "SuiteDataset",
     "TrainRecipe",
     "ValidationRecipe",
+    "Variant",
+    "expanded",
     "overridden",
+    "read_any_suite",
+    "read_gap_suite",
     "read_suite",
     "read_train_recipe",
+    "variants",
 ]

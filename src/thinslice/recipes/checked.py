@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,18 +28,29 @@ class Checked(BaseModel):
 Recipe = TypeVar("Recipe", bound=Checked)
 
 
+def toml_values(path: Path) -> dict[str, Any]:
+    """What a TOML file says, unchecked.
+
+    Raises:
+        UsageError: when the file is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"There is no recipe {path}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path.name} is not a TOML file: {error}") from error
+
+
 def read_toml(path: Path, kind: type[Recipe]) -> Recipe:
     """Read and check a recipe of a kind.
 
     Raises:
         UsageError: when the file is missing, not TOML, or says something that kind of recipe does not know.
     """
+    values = toml_values(path)
     try:
-        return kind(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"There is no recipe {path}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path.name} is not a TOML file: {error}") from error
+        return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "as a whole"

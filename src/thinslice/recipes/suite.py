@@ -132,8 +132,8 @@ class Figures(Checked):
     scatter: str | None = None
 
 
-class Suite(Checked):
-    """One benchmark.
+class SuiteFile(Checked):
+    """What all suites say.
 
     Attributes:
         name: of the suite; its results go to benchmarks/NAME unless told otherwise.
@@ -142,9 +142,6 @@ class Suite(Checked):
         factor: thin slices per thick interval; None for each pair's own. A pair of another factor is an error.
         protocols: scoring protocols; the first one rules tables and figures.
         plan: window plan of networks with weights. Interpolation runs on whole columns unless its method says more.
-        methods: rows, in table order.
-        comparisons: tests of the table.
-        figures: settings of the pictures.
         training: values of every recipe to change, by dotted name, before a method's own `override`: how all networks
             are trained alike, or briefly.
         runs: folder of training runs, relative to the suite file; None for a folder of the results.
@@ -158,9 +155,6 @@ class Suite(Checked):
     factor: int | None = Field(None, ge=2, le=8)
     protocols: tuple[Protocol, ...] = Field(("rplhr",), min_length=1)
     plan: Plan | None = None
-    methods: tuple[Method, ...] = Field(min_length=1)
-    comparisons: tuple[Comparison, ...] = (Comparison(kind="above"),)
-    figures: Figures = Figures()
     training: dict[str, Any] = Field(default_factory=dict)
     runs: str | None = None
     limit: int | None = Field(None, ge=1)
@@ -168,21 +162,12 @@ class Suite(Checked):
 
     _folder: Path = PrivateAttr(default=Path())
 
-    @model_validator(mode="after")
-    def _labels_agree(self) -> Self:
-        labels = [method.label for method in self.methods]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"two methods are labelled {twice[0]!r}")
-        if len(set(self.protocols)) < len(self.protocols):
+    @field_validator("protocols")
+    @classmethod
+    def _each_once(cls, value: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
+        if len(set(value)) < len(value):
             raise ValueError("a protocol is named twice")
-        named = [("comparisons", c.tested) for c in self.comparisons]
-        named += [("comparisons", label) for c in self.comparisons for label in c.methods]
-        named += [("figures", label) for label in (*self.figures.methods, self.figures.scatter)]
-        for where, label in named:
-            if label is not None and label not in labels:
-                raise ValueError(f"{where} name {label!r}, which is no method's label ({', '.join(labels)})")
-        return self
+        return value
 
     @property
     def folder(self) -> Path:
@@ -194,6 +179,40 @@ class Suite(Checked):
         """SHA-256 of all its values, hexadecimal: what a result names."""
         return self.digest_without(())
 
+    def placed(self, folder: Path) -> Self:
+        """The same suite with relative paths that start from a folder."""
+        copy = self.model_copy()
+        copy._folder = folder
+        return copy
+
+
+class Suite(SuiteFile):
+    """One benchmark.
+
+    Attributes:
+        methods: rows, in table order.
+        comparisons: tests of the table.
+        figures: settings of the pictures.
+    """
+
+    methods: tuple[Method, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = (Comparison(kind="above"),)
+    figures: Figures = Figures()
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> Self:
+        labels = [method.label for method in self.methods]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"two methods are labelled {twice[0]!r}")
+        named = [("comparisons", c.tested) for c in self.comparisons]
+        named += [("comparisons", label) for c in self.comparisons for label in c.methods]
+        named += [("figures", label) for label in (*self.figures.methods, self.figures.scatter)]
+        for where, label in named:
+            if label is not None and label not in labels:
+                raise ValueError(f"{where} name {label!r}, which is no method's label ({', '.join(labels)})")
+        return self
+
 
 def read_suite(path: Path) -> Suite:
     """Read and check a suite.
@@ -201,6 +220,4 @@ def read_suite(path: Path) -> Suite:
     Raises:
         UsageError: when the file is missing, not TOML, or says something a suite does not know.
     """
-    suite = read_toml(path, Suite)
-    suite._folder = path.resolve().parent
-    return suite
+    return read_toml(path, Suite).placed(path.resolve().parent)
