@@ -49,6 +49,15 @@ def test_series_stand_together_in_colours_of_their_own() -> None:
         paired_bars({"psnr": many})
 
 
+def test_lines_cross_the_panel_and_are_never_cut_off() -> None:
+    series = {"psnr": {"paired": ROW, "simulated": [Bar("cubic", 32.0), Bar("ours", 33.0)]}}
+    plain, lined = (pixels(paired_bars(series, lines=lines)) for lines in (None, {"psnr": {"linear": 31.0}}))
+    assert share(lined, "#5c636d") > share(plain, "#5c636d") + 200
+    # A line far below all bars widens the axis down to it.
+    deep = pixels(paired_bars(series, lines={"psnr": {"linear": 20.0}}))
+    assert share(deep, plots.COLOURS[0]) > 1.2 * share(lined, plots.COLOURS[0])
+
+
 def test_the_area_of_a_circle_is_the_number_of_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[float, str | None]] = []
 

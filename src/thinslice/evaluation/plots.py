@@ -38,6 +38,8 @@ MAX_CIRCLE_POINTS2 = 4000.0
 
 _INK, _DIM, _LINE, _DPI = "#1b1d21", "#5c636d", "#dfe2e6", 160
 
+_DASHES = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -100,12 +102,18 @@ def bars(panels: Mapping[str, Sequence[Bar]], *, note: str = "") -> bytes:
     return _png(figure)
 
 
-def paired_bars(panels: Mapping[str, Mapping[str, Sequence[Bar]]], *, note: str = "") -> bytes:
+def paired_bars(
+    panels: Mapping[str, Mapping[str, Sequence[Bar]]],
+    *,
+    note: str = "",
+    lines: Mapping[str, Mapping[str, float]] | None = None,
+) -> bytes:
     """Bars of several series by method, such as training on paired and on simulated thick slices (Fig. 3c).
 
     Args:
         panels: metric -> series (its name stands in the legend) -> bars; bars of one label stand together.
         note: what the stars mean.
+        lines: metric -> name -> height of a line across the panel, such as the score of an interpolation.
 
     Returns:
         PNG.
@@ -118,15 +126,24 @@ def paired_bars(panels: Mapping[str, Mapping[str, Sequence[Bar]]], *, note: str 
         raise UsageError(f"At most {len(COLOURS)} series can be told apart in a plot.")
     labels = list(dict.fromkeys(bar.label for series in panels.values() for row in series.values() for bar in row))
     widest = max(len(series) for series in panels.values())
-    figure, axes = _figure(len(panels), max(3.6, 0.45 * len(labels) * widest + 1.2), 3.8)
+    figure, axes = _figure(len(panels), max(3.6, (0.26 * widest + 0.2) * len(labels) + 1.2), 3.8)
     for axis, (metric, series) in zip(axes, panels.items(), strict=True):
         width = 0.8 / len(series)
         for number, (name, row) in enumerate(series.items()):
             at = np.array([labels.index(bar.label) for bar in row]) + (number - (len(series) - 1) / 2) * width
             _draw_bars(axis, at, row, COLOURS[number], width=0.92 * width, label=name)
+        across = dict(lines or {}).get(metric, {})
+        for number, (name, height) in enumerate(across.items()):
+            axis.axhline(height, color=_DIM, linewidth=0.9, linestyle=_DASHES[number % len(_DASHES)], label=name)
         axis.set_xticks(np.arange(len(labels)), labels, rotation=35, ha="right", parse_math=False)
-        _scale(axis, metric, [bar for row in series.values() for bar in row])
-        axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0.0, 1.14), ncols=min(3, len(series)))
+        _scale(axis, metric, [*(bar for row in series.values() for bar in row), *(Bar("", h) for h in across.values())])
+        # matplotlib would name lines before bars.
+        drawn = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        names = [*series, *(name for name in across if name not in series)]
+        axis.legend(
+            [drawn[name] for name in names], names, fontsize=7, frameon=False, loc="lower left",
+            bbox_to_anchor=(0.0, 1.0), ncols=min(3, len(names)), borderaxespad=0.2,
+        )  # fmt: skip
     _foot(figure, f"Mean over cases, whiskers one standard deviation; axes do not start at 0.\n{note}")
     return _png(figure)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from thinslice.evaluation import plots, region
 from thinslice.evaluation.statistics import stars
 from thinslice.experiments import render
 from thinslice.experiments.benchmark import SuiteResult
+from thinslice.experiments.case_runs import Failure
+from thinslice.experiments.methods import Ready
 from thinslice.experiments.table import caveats, clinical_rows, comparisons_of, rows_of
 from thinslice.io.atomic import atomic_file
 
@@ -69,6 +72,15 @@ def write_outputs(result: SuiteResult, out: Path) -> None:
         "results.json": json.dumps(render.to_json(result), indent=1, allow_nan=False) + "\n",
         "report.html": to_html(result, drawn),
     }
+    write_files(out, texts, drawn)
+
+
+def write_files(out: Path, texts: Mapping[str, str], drawn: Sequence[Picture]) -> None:
+    """Write texts by name, and pictures into the folder figures.
+
+    Raises:
+        OutputError, ResourceError: they cannot be written.
+    """
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,30 +103,20 @@ def pictures(result: SuiteResult) -> list[Picture]:
     if scatter is not None:
         drawn.append(scatter)
     if result.shown is not None and result.shown.methods:
-        drawn.append(_region(result))
+        drawn.append(region_picture(result))
     return drawn
 
 
 def to_html(result: SuiteResult, drawn: list[Picture]) -> str:
     """One self-contained page: no script, nothing loaded from elsewhere, every value escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("thinslice.experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = rows_of(result)
     theirs = render.published_of(rows)
     tests = comparisons_of(result)
     families = dict.fromkeys(test.family for test in tests)
     asked_clinical = "clinical" in result.suite.protocols
-    return environment.get_template("benchmark.html.j2").render(
+    return rendered(
+        "benchmark.html.j2",
         title=result.suite.title or result.suite.name,
-        notice=NOTICE,
-        version=__version__,
         protocol=result.protocol,
         dataset=result.dataset,
         cases=len(result.cases),
@@ -132,14 +134,34 @@ def to_html(result: SuiteResult, drawn: list[Picture]) -> str:
             for family in families
         ],
         clinical=clinical_rows(result) if asked_clinical else None,
-        failures=[(f.label or "all methods", f.case_id or "all cases", f.reason) for f in result.failures],
+        failures=failure_cells(result.failures),
         provenance=render.provenance_of(result),
-        methods=[_method_facts(result, method) for method in result.methods],
+        methods=[method_cells(method) for method in result.methods],
         pictures=drawn,
     )
 
 
-def _method_facts(result: SuiteResult, method: Any) -> list[str]:
+def rendered(template: str, **values: Any) -> str:
+    """A page of `templates`, every value escaped; NOTICE and version are given to all."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("thinslice.experiments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(notice=NOTICE, version=__version__, **values)
+
+
+def failure_cells(failures: Sequence[Failure]) -> list[tuple[str, str, str]]:
+    """What failed, on which case, and why."""
+    return [(f.label or "all methods", f.case_id or "all cases", f.reason) for f in failures]
+
+
+def method_cells(method: Ready) -> list[str]:
+    """A method's row, network, weights and recipe by digest, and the weights' size."""
     adapted = f", adapted to each volume in {method.adapt_steps} steps" if method.adapt_steps else ""
     return [
         method.label,
@@ -197,7 +219,8 @@ def _scatter(result: SuiteResult) -> Picture | None:
     return Picture("case-by-case", "Case by case", text, plots.case_scatter(reference, scores))
 
 
-def _region(result: SuiteResult) -> Picture:
+def region_picture(result: SuiteResult) -> Picture:
+    """Fig. 4: the suite's region by every method it shows; `result.shown` must be there."""
     shown = result.shown
     assert shown is not None
     box = zip(("slices", "rows", "columns"), shown.region.start, shown.region.stop, strict=True)

@@ -197,6 +197,11 @@ def table_csv(result: SuiteResult) -> str:
 
 def cases_csv(result: SuiteResult) -> str:
     """One line for each method, case and protocol."""
+    return as_csv(CASE_COLUMNS, case_lines(result))
+
+
+def case_lines(result: SuiteResult) -> list[dict[str, Any]]:
+    """The values under `CASE_COLUMNS`, and others, for each method, case and protocol."""
     lines = []
     for method in result.methods:
         for protocol in result.suite.protocols:
@@ -205,7 +210,7 @@ def cases_csv(result: SuiteResult) -> str:
                 extra = {"label": method.label, "case": case, "protocol": protocol, "psnr_db": outcome.psnr}
                 sha = {"weights_sha256": method.weights_sha256, "identical": outcome.psnr is None}
                 lines.append({**told, **outcome.cost, **extra, **sha})
-    return as_csv(CASE_COLUMNS, lines)
+    return lines
 
 
 def as_csv(names: Sequence[str], lines: Sequence[dict[str, Any]]) -> str:

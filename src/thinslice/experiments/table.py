@@ -70,7 +70,7 @@ class Tested:
     """One test of a family: is `tested` better than `against`, case by case?
 
     Attributes:
-        family: "above" or "others".
+        family: "above", "others", or what an experiment calls it.
         metric: "psnr" or "ssim".
         tested, against: labels.
         pairs: cases that both have finished.
@@ -138,13 +138,24 @@ def rows_of(result: SuiteResult) -> tuple[Row, ...]:
 
 def comparisons_of(result: SuiteResult) -> tuple[Tested, ...]:
     """All tests of the suite's comparisons, corrected by Holm within each comparison and metric."""
+    labels = [method.label for method in result.methods]
+    families = [(comparison.kind, _pairs(comparison, labels)) for comparison in result.suite.comparisons]
+    return tuple(test for kind, pairs in families for test in tests_of(result, kind, pairs))
+
+
+def tests_of(result: SuiteResult, family: str, pairs: Sequence[tuple[str, str]]) -> tuple[Tested, ...]:
+    """A family of tests on each metric, corrected by Holm within family and metric.
+
+    Args:
+        result: of a suite.
+        family: its name.
+        pairs: labels, tested first: is it better than the other?
+    """
     tests: list[Tested] = []
-    for comparison in result.suite.comparisons:
-        pairs = _pairs(comparison, [method.label for method in result.methods])
-        for metric in METRICS:
-            family = [_tested(result, comparison.kind, metric, ours, theirs) for ours, theirs in pairs]
-            corrected = holm([test.p for test in family])
-            tests += [replace(test, p_holm=p) for test, p in zip(family, corrected, strict=True)]
+    for metric in METRICS:
+        made = [_tested(result, family, metric, ours, theirs) for ours, theirs in pairs]
+        corrected = holm([test.p for test in made])
+        tests += [replace(test, p_holm=p) for test, p in zip(made, corrected, strict=True)]
     return tuple(tests)
 
 
