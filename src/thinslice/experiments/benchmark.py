@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from thinslice.errors import UsageError
 from thinslice.experiments import provenance
 from thinslice.experiments.case_runs import CaseRunner, Failure, Shown, failure, kind_of
@@ -135,6 +137,8 @@ def measure_suite(
         if method.published is not None:
             published(method.published)
     kind = kind_of(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
     dataset, cases = open_cases(suite, data_root)
     names = [case.case_id for case in cases]
     wanted_case = suite.figures.case or names[0]

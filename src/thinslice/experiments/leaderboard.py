@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,7 +28,7 @@ from thinslice.io.atomic import atomic_file
 from thinslice.models import catalog, checkpoint
 from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
 
-SCHEMA = "thinslice-leaderboard/1"
+SCHEMA: Literal["thinslice-leaderboard/1"] = "thinslice-leaderboard/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
 
 CURRENT, STALE, UNCHECKED = "current", "stale", "unchecked"
@@ -125,7 +125,7 @@ class Entry(_Frozen):
 class Leaderboard(_Frozen):
     """All rows, in the order they came."""
 
-    schema_name: str = Field(default=SCHEMA, alias="schema")
+    schema_name: Literal["thinslice-leaderboard/1"] = Field(default=SCHEMA, alias="schema")
     notice: str = NOTICE
     rows: tuple[Entry, ...] = ()
 

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from thinslice.errors import ModelError
 from thinslice.evaluation.report import peak_memory_mib
-from thinslice.inference.backend import return_freed_memory
+from thinslice.inference.adapt import adapt
+from thinslice.inference.backend import choose_device, return_freed_memory
 from thinslice.inference.upscale import SlabStream, upscale_slabs
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.checkpoint import place
 from thinslice.models.cost import operations
 from thinslice.planning import plan_windows
 from thinslice.volume import Volume
@@ -89,7 +89,8 @@ class PeakMemory:
     peak_mib: float | None = None
 
     def __enter__(self) -> PeakMemory:
-        gc.collect()
+        # Young objects alone: to look through all that torch has loaded would take longer than many a volume.
+        gc.collect(1)
         return_freed_memory()
         self._resettable = _reset_peak()
         self._highest_before = peak_memory_mib()
@@ -152,7 +153,9 @@ def upscale_measured(
     with PeakMemory() as memory:
         _reset_device_peak(device)
         start = time.perf_counter()
-        ready = _adapted(model, thick, factor, adapt_steps, device) if adapt_steps else model
+        ready = model
+        if adapt_steps:
+            ready = adapt(place(model, choose_device(device)), thick, factor=factor, steps=adapt_steps)
         stream = upscale_slabs(
             thick, model=ready, factor=factor, plan=plan, device=device, threads=threads, progress=progress
         )
@@ -192,16 +195,6 @@ def _operations(
             counted[key] = operations(model, window.shape, factor, profile=stream.profile)
         total += counted[key]
     return total
-
-
-def _adapted(model: ThroughPlaneModel, thick: Volume, factor: int, steps: int, device: str) -> ThroughPlaneModel:
-    try:
-        from thinslice.inference.adapt import adapt
-    except ModuleNotFoundError as error:
-        raise ModelError("This version cannot adapt networks to a volume; set adapt_steps to 0.") from error
-    adapted: Any = adapt(model, thick, factor=factor, steps=steps, device=device)
-    ready: ThroughPlaneModel = adapted
-    return ready
 
 
 def _reset_peak() -> bool:
