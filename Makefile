@@ -14,10 +14,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := constraints/requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit demo lock clean
+.PHONY: help setup test lint typecheck layers unit demo reproduce-mini lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## make .venv with every dependency and thinslice itself, editable
 
@@ -56,6 +56,23 @@ unit: setup ## pytest, without the tests marked heavy
 demo: setup ## upscale a synthetic chest, or your own: make demo INPUT=path [OUT=folder]
 	$(BIN)/thinslice demo --overwrite $(if $(INPUT),"$(INPUT)") $(if $(OUT),--out "$(OUT)")
 
+# The paper in small, on real thin chest CT: a data set in the released layout, every network trained a little, every
+# table and figure, the domain gap. What is finished is kept: give the same command again after an interruption.
+CT ?= $(if $(THINSLICE_SHARED),$(THINSLICE_SHARED),../shared)/ct
+MINI ?= mini-reproduction
+MINI_SPLITS ?= --train 'train/lidc*' --val 'train/lungfcp*' --test 'dev/*'
+
+reproduce-mini: setup ## the paper's tables and figures in small: make reproduce-mini [CT=folder of thin chests]
+	@test -d "$(CT)" || { echo "No folder $(CT): give one with thin chest CT, make reproduce-mini CT=folder" \
+		"MINI_SPLITS=\"--val 'a*' --test 'b*'\"" >&2; exit 2; }
+	mkdir -p $(MINI)/data
+	test -d $(MINI)/data/mini || $(BIN)/thinslice dataset mini "$(CT)" $(MINI)/data/mini $(MINI_SPLITS) \
+		--cases 40 2 10 --size 96 96 --thick-depth 7
+	$(BIN)/thinslice dataset verify $(MINI)/data/mini
+	$(BIN)/thinslice dataset analyse $(MINI)/data/mini --out $(MINI)/analysis --overwrite
+	$(BIN)/thinslice benchmark suites/mini.toml --data $(MINI)/data --out $(MINI)/benchmark \
+		--leaderboard $(MINI)/leaderboard.json
+
 # Keeps the versions already in the list; make lock UPGRADE=--upgrade takes the newest. Run it where pip finds a CPU
 # build of torch: the libraries of a GPU build belong to the machine, not into this list.
 lock: setup ## write constraints/requirements.txt again after a change of dependencies
@@ -68,6 +85,6 @@ lock: setup ## write constraints/requirements.txt again after a change of depend
 	@! grep -E '^(nvidia|cuda|triton|torch)' $(LOCK) \
 		|| { echo "$(LOCK) holds parts of a GPU build of torch; see the comment above this target." >&2; exit 1; }
 
-clean: ## remove .venv, caches and the demo's output
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist demo-output
+clean: ## remove .venv, caches and what demo and reproduce-mini made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist demo-output mini-reproduction
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
