@@ -22,6 +22,7 @@ from thinslice.errors import CheckpointError, InputError, UsageError
 from thinslice.evaluation.protocol import evaluate
 from thinslice.experiments import benchmark
 from thinslice.experiments.benchmark import SuiteResult, measure_suite, run_suite
+from thinslice.experiments.leaderboard import CURRENT, add_to_leaderboard, standing
 from thinslice.experiments.outputs import pictures, to_html
 from thinslice.experiments.render import to_json, to_markdown
 from thinslice.experiments.table import caveats, comparisons_of, rows_of
@@ -332,11 +333,10 @@ def test_a_recipe_is_trained_when_its_weights_are_missing_and_only_then(bench: P
     write_pair(bench / "pairs", "train", 0)
     (bench / "recipe.toml").write_text(
         'name = "trained"\n[network]\nname = "thinnet"\nconfig = {features = 4, blocks = 1, condition = 8}\n'
-        '[dataset]\nroot = "pairs"\n[dataset_end]\n'.replace("[dataset_end]\n", 'validation = "test"\n')
-        + "[crops]\nplane = 16\n[optimiser]\nsteps = 2\nbatch = 1\n"
+        '[dataset]\nroot = "pairs"\nvalidation = "test"\n' + "[crops]\nplane = 16\n[optimiser]\nsteps = 2\nbatch = 1\n"
     )
     edited(bench, 'model = "small.safetensors"', 'recipe = "recipe.toml", override = {"optimiser.steps" = 3}')
-    edited(bench, "factor = 5", "factor = 5\nlimit = 1")
+    edited(bench, "factor = 5", 'factor = 5\nlimit = 1\ntraining = {"crops.depth" = 3}')
     said: list[str] = []
     result = run(bench, say=said.append)
     weights = bench / "out" / "runs" / "trained" / "trained.safetensors"
@@ -344,6 +344,8 @@ def test_a_recipe_is_trained_when_its_weights_are_missing_and_only_then(bench: P
     method = result.methods[2]
     assert method.weights == weights and method.recipe_sha256 == method.model.card["recipe_sha256"]
     assert method.model.card["steps"] <= 3
+    board = add_to_leaderboard(bench / "board.json", result, data_root=None)
+    assert standing(board.rows[-1], bench).status == CURRENT and board.rows[-1].place.recipe == "recipe.toml"
     written = weights.stat().st_mtime_ns
     again = run(bench)
     assert weights.stat().st_mtime_ns == written and again.methods[2].weights_sha256 == method.weights_sha256

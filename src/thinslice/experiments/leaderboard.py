@@ -282,7 +282,6 @@ def _short(digest: str | None) -> str:
 
 def _entry(row: Row, method: Ready, result: SuiteResult, folder: Path, data_root: Path | None) -> Entry:
     suite = result.suite
-    override = next((m.override for m in suite.methods if m.label == row.label), {})
     finite = row.psnr != float("inf")
     return Entry(
         suite=suite.name,
@@ -319,7 +318,7 @@ def _entry(row: Row, method: Ready, result: SuiteResult, folder: Path, data_root
             weights=None if method.weights is None else _relative(method.weights, folder),
             catalog_name=method.catalog_name,
             recipe=None if method.recipe is None else _relative(method.recipe, folder),
-            override=override,
+            override=method.changes,
             data=_relative(dataset_root(suite.dataset, suite.folder, data_root), folder),
             dataset=suite.dataset,
             limit=suite.limit,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thinslice.errors import MissingExtraError, UsageError
 from thinslice.experiments.provenance import weights_digest
@@ -39,6 +39,7 @@ class Ready:
         adapt_steps: of test-time adaptation.
         published: key of published numbers.
         recipe: the recipe's file, where the suite names one.
+        changes: values changed in that recipe, by dotted name.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Ready:
     adapt_steps: int
     published: str | None
     recipe: Path | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
 def make_ready(
@@ -84,9 +86,10 @@ def make_ready(
         ModelError: training diverged.
     """
     recipe_path: Path | None = None
+    changes = {**suite.training, **method.override}
     if method.recipe is not None:
         recipe_path = suite.folder / method.recipe
-        recipe = overridden(read_train_recipe(recipe_path), {**suite.training, **method.override})
+        recipe = overridden(read_train_recipe(recipe_path), changes)
         source: str | Path = trained(recipe, runs / recipe.name, data_root, device=device, threads=threads, say=say)
     else:
         assert method.model is not None  # a method has either
@@ -108,6 +111,7 @@ def make_ready(
         adapt_steps=method.adapt_steps,
         published=method.published,
         recipe=recipe_path,
+        changes={} if recipe_path is None else changes,
     )
 
 

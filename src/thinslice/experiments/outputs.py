@@ -176,6 +176,8 @@ def _bars(result: SuiteResult) -> Picture:
     tests = comparisons_of(result)
     against = [test for test in tests if test.family == "others"]
     if against:
+        # A suite may test several methods against the others; one star has one meaning.
+        against = [test for test in against if test.tested == against[0].tested]
         starred = {(test.against, test.metric): stars(test.p) for test in against}
         note = f"* {against[0].tested} is better than this method, p < 0.001, one-sided Wilcoxon signed-rank test."
     else:
