@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from pair_factory import write_pair
 from thinslice.data.cache import CachedPair, cached_pairs
@@ -218,3 +219,41 @@ def test_write_pair_is_what_the_release_holds(tmp_path: Path) -> None:
     thick, thin = (nib.load(tmp_path / "train" / d / "CT00000003.nii.gz").get_fdata() for d in ("5mm", "1mm"))
     assert thin.shape[2] == 5 * (thick.shape[2] - 1) + 1
     np.testing.assert_allclose(thick[:, :, 2], thin[:, :, 8:13].mean(axis=2), atol=1e-6)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, pairs_root: Path) -> None:
+    plain = {"optimiser.batch": 4, "optimiser.method": "adam", "dataset.validation": None, "optimiser.steps": 3}
+    curves = []
+    for micro in (4, 1):
+        out = tmp_path / str(micro)
+        train(overridden(RECIPE, {**plain, "optimiser.micro_batch": micro}), out, pairs_root)
+        curves.append([float(row["loss"]) for row in rows(out / "log.csv")])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    assert len(set(curves[0])) == 3
+
+
+def test_mixed_precision_trains_and_keeps_full_precision_weights(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = overridden(RECIPE, {"precision": "bf16-mixed", "validation.cases": 1, "validation.pictures": False})
+    weights = train(recipe, tmp_path, pairs_root)
+    assert weights is not None
+    assert {str(t.dtype) for t in checkpoint.load(weights).state_dict().values() if t.is_floating_point()} == {
+        "torch.float32"
+    }
+    exact = train(overridden(recipe, {"precision": "32-true"}), tmp_path / "exact", pairs_root)
+    assert exact is not None and exact.read_bytes() != weights.read_bytes()
+    curves = [[float(row["loss"]) for row in rows(out / "log.csv")] for out in (tmp_path, tmp_path / "exact")]
+    assert curves[0] == pytest.approx(curves[1], rel=0.02)
+
+
+def test_large_gradients_are_clipped(tmp_path: Path, pairs_root: Path) -> None:
+    loose = overridden(RECIPE, {"optimiser.clip_norm": 0.0, "dataset.validation": None, "optimiser.steps": 1})
+    tight = overridden(loose, {"optimiser.clip_norm": 1e-3})
+    norms = []
+    for recipe, name in ((loose, "loose"), (tight, "tight")):
+        assert train(recipe, tmp_path / name, pairs_root) is not None
+        state = torch.load(tmp_path / name / "state.pt", weights_only=True)
+        moments = [entry["exp_avg_sq"].sum() for entry in state["optimiser"]["state"].values()]
+        # After one step the second moment is (1 - 0.999) times the squared gradient.
+        norms.append(float(torch.stack(moments).sum() / 1e-3) ** 0.5)
+    assert norms[0] > 2e-3
+    assert norms[1] == pytest.approx(1e-3, rel=1e-3)

@@ -29,7 +29,7 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
 from thinslice.training.journal import Journal
 from thinslice.training.module import Judge, RunningAverage, learning_rate, make_optimiser
-from thinslice.training.objective import ObjectiveModule
+from thinslice.training.objective import ObjectiveModule, Told
 from thinslice.training.sources import open_sources
 from thinslice.training.state import Run
 from thinslice.training.validate import validate
@@ -144,7 +144,7 @@ def run(
                 torch.manual_seed(mix(recipe.seed, step, chunk.start))
                 arrays = (fabric.to_device(torch.from_numpy(a)) for a in (batch.thick, batch.thin, batch.weight))
                 with fabric.no_backward_sync(module, enabled=index + 1 < len(chunks)):
-                    loss = module(*arrays, batch.factor, batch.profile)
+                    loss = module(*arrays, Told(batch.factor, batch.profile))
                     _check_finite(loss, step, batch)
                     fabric.backward(loss / len(chunks))
                 total += float(loss.detach()) / len(chunks)

@@ -23,6 +23,16 @@ CONTRAST_WINDOWS_HU = ((-1350.0, 150.0), (-160.0, 240.0))
 """Display windows of lung and soft tissue, in which the contrast-aware loss looks again."""
 
 
+class Told:
+    """What a network is told beside voxels.
+
+    No dataclass on purpose: Fabric looks into dataclasses for tensors to convert, and refuses frozen ones as profiles are.
+    """
+
+    def __init__(self, factor: int, profile: SliceProfile) -> None:
+        self.factor, self.profile = factor, profile
+
+
 class ObjectiveModule(nn.Module):
     """A network together with its loss, so that distributed training sees one forward pass.
 
@@ -43,21 +53,19 @@ class ObjectiveModule(nn.Module):
             )
         self.network, self.objective, self.recipe = network, objective, recipe
 
-    def forward(
-        self, thick: torch.Tensor, thin: torch.Tensor, weight: torch.Tensor, factor: int, profile: SliceProfile
-    ) -> torch.Tensor:
+    def forward(self, thick: torch.Tensor, thin: torch.Tensor, weight: torch.Tensor, told: Told) -> torch.Tensor:
         """The loss of a batch.
 
         Args:
             thick: (batch, 1, D, H, W), unit intensity.
             thin: (batch, 1, (D - 1) * factor + 1, H, W).
             weight: as `thin`, >= 0; voxels of weight 0 do not count.
-            factor: thin slices per thick interval.
-            profile: what the network is told.
+            told: factor and profile.
 
         Returns:
             Scalar, float32.
         """
+        factor, profile = told.factor, told.profile
         if self.objective == "views":
             views: Any = cast(Any, self.network).views(thick, factor=factor, profile=profile)
             losses = [loss(view.float(), thin, weight, self.recipe) for view in views]
