@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = (PROJECT / "docs" / "networks.md").read_text(encoding="utf-8")
 
