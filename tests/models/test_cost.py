@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -73,6 +75,17 @@ def test_counting_leaves_the_network_as_it_was_and_agrees_with_a_real_pass(name:
     from thinslice.models.cost import _counted
 
     assert counted == _counted(model.eval(), torch.zeros(1, 1, 4, 32, 32), 5, None) > 0
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", [name for name, entry in catalog.CATALOG.items() if entry.learned])
+def test_every_network_is_counted_without_computing_and_as_in_a_real_pass(name: str) -> None:
+    from thinslice.models.cost import _counted
+
+    model = catalog.build(name).eval()
+    shape = (model.window.depth or 4, 64, 64)
+    on_meta = _counted(copy.deepcopy(model).to("meta"), torch.zeros(1, 1, *shape, device="meta"), 5, None)
+    assert on_meta == operations(model, shape, 5) == _counted(model, torch.zeros(1, 1, *shape), 5, None) > 0
 
 
 def test_operations_grow_with_the_plane() -> None:
