@@ -1,8 +1,8 @@
 """Every model by name: a visible table. torch is loaded only when a model is built.
 
 Other packages add theirs through the entry-point group `thinslice.models`: name -> a callable that returns a model
-meeting the contract of `thinslice.models.base`. Called without arguments it gives the model as it is meant to be; where a
-recipe or a weights file has a config, its values come as keyword arguments. `examples/` holds such a package.
+meeting the contract of `thinslice.models.base`. Called without arguments it gives the model as it is meant to be; where
+a recipe or a weights file has a config, its values come as keyword arguments. `examples/` holds such a package.
 """
 
 from __future__ import annotations
