@@ -26,7 +26,7 @@ CONTRAST_WINDOWS_HU = ((-1350.0, 150.0), (-160.0, 240.0))
 class Told:
     """What a network is told beside voxels.
 
-    No dataclass on purpose: Fabric looks into dataclasses for tensors to convert, and refuses frozen ones as profiles are.
+    No dataclass on purpose: Fabric looks into dataclasses for tensors to convert, and refuses frozen ones.
     """
 
     def __init__(self, factor: int, profile: SliceProfile) -> None:
