@@ -125,10 +125,11 @@ def test_degraded_pixels_and_their_truth_lie_on_each_other(plane: Plane, factor:
 def test_the_degraded_axis_becomes_depth_and_the_other_one_stays(tissue: Volume) -> None:
     model = Interpolating()
     restoration_loss(model, tissue, factor=5, plane="both", draws=2)
-    assert model.shown == [("sagittal", (8, 1, 8, 64, 1)), ("coronal", (8, 1, 8, 1, 64))]
+    assert model.shown == [("sagittal", (16, 1, 4, 64, 1)), ("coronal", (16, 1, 4, 1, 64))]
     model.shown.clear()
-    restoration_loss(model, volume(tissue.hu[:, :20, :30]), factor=5, plane="both", draws=2)
-    assert model.shown == [("sagittal", (8, 1, 6, 20, 1)), ("coronal", (8, 1, 4, 1, 30))]
+    model.window = ModelWindow(max_depth=6)
+    restoration_loss(model, volume(tissue.hu[:, :20, :50]), factor=5, plane="both", draws=2)
+    assert model.shown == [("sagittal", (16, 1, 6, 20, 1)), ("coronal", (16, 1, 4, 1, 50))]
 
 
 def test_the_volumes_slice_thickness_says_how_pixels_are_degraded() -> None:
@@ -153,7 +154,7 @@ def test_says_what_was_done_and_that_the_weights_are_no_longer_a_files(tissue: V
     assert done == [(1, 2), (2, 2)]
     stream = upscale_slabs(tissue, model=adapted, factor=3)
     assert (stream.model_name, stream.model_version, stream.weights_sha256) == ("mine-adapted", "3", None)
-    assert adapted.card["adapted"] == {"steps": 2, "learning_rate": 1e-5, "plane": "both", "seed": 7, "factor": 3}  # type: ignore[index]
+    assert adapted.card["adapted"] == {"steps": 2, "learning_rate": 1e-4, "plane": "both", "seed": 7, "factor": 3}  # type: ignore[index]
     assert given.card == {"name": "mine", "version": "3"} and given.sha256 == "0" * 64  # type: ignore[comparison-overlap]
 
 

@@ -17,6 +17,7 @@ model_windows = st.builds(
     ModelWindow,
     depth=st.one_of(st.none(), st.integers(2, 7)),
     min_depth=st.integers(1, 5),
+    max_depth=st.one_of(st.none(), st.integers(5, 9)),
     tile=st.tuples(st.integers(16, 64), st.integers(16, 64)),
     halo=st.tuples(st.integers(0, 6), st.integers(0, 20), st.integers(0, 20)),
     working_bytes=st.floats(1, 1000),
@@ -175,6 +176,17 @@ def test_a_window_that_holds_the_volume_is_the_only_one() -> None:
     plan = plan_windows((20, 128, 128), 5, ModelWindow(halo=(4, 16, 16), working_bytes=100.0))
     assert len(plan.windows) == 1
     assert plan.largest == (20, 128, 128)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5, 9, 40])
+@pytest.mark.parametrize("halo", [0, 1])
+def test_windows_are_as_deep_as_a_network_knows_them(depth: int, halo: int) -> None:
+    window = ModelWindow(max_depth=4, halo=(halo, 16, 16), working_bytes=1.0)
+    plan = plan_windows((depth, 64, 64), 5, window, profile=SliceProfile.mean(5, width=2.0))
+    assert {span.extent for span in plan.depths} == {min(4, depth)}
+    assert not any(span.pad for span in plan.depths)
+    # Three intervals of a window are given, or two beside a halo.
+    assert len(plan.depths) == -(-(depth - 1) // (3 - halo))
 
 
 def test_an_unknown_plan_is_a_usage_error() -> None:

@@ -36,13 +36,13 @@ from thinslice.volume import Volume
 
 Plane = Literal["x", "y", "both"]
 
-DEPTH = 8
-"""Simulated thick slices of a crop, as many as fit."""
+DEPTH = 4
+"""Simulated thick slices of a crop, as many as fit, for networks whose window does not say how many they know."""
 
 EXTENT = 64
 """Pixels of a crop along the axis that stays sharp."""
 
-CROPS = 8
+CROPS = 16
 """Crops per step."""
 
 BODY_HU = -950.0
@@ -75,7 +75,7 @@ def adapt(
     *,
     factor: int,
     steps: int,
-    learning_rate: float = 1e-5,
+    learning_rate: float = 1e-4,
     plane: Plane = "both",
     seed: int = 0,
     profile: SliceProfile | None = None,
@@ -183,6 +183,7 @@ class _Crops:
         self._hu = thick.hu
         self._factor = factor
         self._profile = profile or slice_profile(thick.geometry, factor)
+        self._deepest = network.window.depth or network.window.max_depth or DEPTH
         self._axes: tuple[Literal["x", "y"], ...] = ("x", "y") if plane == "both" else (plane,)
         for axis in self._axes:
             if self._depth(axis) < network.window.min_depth:
@@ -195,7 +196,7 @@ class _Crops:
         """Simulated thick slices of a crop whose depth is that axis."""
         extent = self._hu.shape[2 if axis == "x" else 1]
         possible: int = (extent - 1 - 2 * self._profile.reach) // self._factor + 1
-        return min(DEPTH, possible)
+        return min(self._deepest, possible)
 
     def loss(self, network: ThroughPlaneModel, seed: tuple[int, int], turn: int) -> torch.Tensor:
         """Mean absolute difference over a batch of crops; axes take turns."""

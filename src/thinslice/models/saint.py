@@ -59,6 +59,8 @@ class SAINTConfig(BaseModel):
         meta_hidden: channels between the meta-upsampler's convolutions.
         fusion_features, fusion_blocks, fusion_layers, fusion_growth: the same of the fusion network.
         factor: the one that factor=None means.
+        window_depth: thick slices of a window in inference: those of the crops it is trained on. Any number can be
+            given to the network, but it pads with zeros, and does much worse where it sees more than it learned on.
         thin_spacing_mm: distance of thin slices that `forward` takes for granted.
         in_plane_spacing_mm: distance of pixels that it takes for granted.
     """
@@ -75,6 +77,7 @@ class SAINTConfig(BaseModel):
     fusion_layers: int = Field(6, ge=1, le=64)
     fusion_growth: int = Field(12, ge=1, le=1024)
     factor: int = Field(5, ge=2, le=8)
+    window_depth: int = Field(4, ge=2)
     thin_spacing_mm: float = Field(THIN_SPACING_MM, gt=0.0)
     in_plane_spacing_mm: float = Field(IN_PLANE_SPACING_MM, gt=0.0)
 
@@ -118,7 +121,9 @@ class SAINT(ThroughPlaneModel):
             layers=config.fusion_layers,
             growth=config.fusion_growth,
         )
-        self.window = ModelWindow(min_depth=2, tile=(256, 256), halo=HALO, working_bytes=WORKING_BYTES)
+        self.window = ModelWindow(
+            min_depth=2, max_depth=config.window_depth, tile=(256, 256), halo=HALO, working_bytes=WORKING_BYTES
+        )
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None

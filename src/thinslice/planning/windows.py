@@ -60,6 +60,9 @@ class ModelWindow:
     Attributes:
         depth: the number of thick slices it takes, or None for any from `min_depth` up.
         min_depth: the fewest thick slices it takes.
+        max_depth: how many a window in `overlap` holds where the volume has them, or None for as many as fit. A
+            network that pads with zeros does worse in windows deeper than the crops it was trained on. Without effect
+            where `depth` is set.
         tile: preferred in-plane extent (height, width) of a window in pixels.
         halo: reach of the network's receptive field along (depth in thick slices, height, width in pixels): voxels
             farther away do not change an output voxel. Zeros where windows are used whole, as published.
@@ -70,6 +73,7 @@ class ModelWindow:
 
     depth: int | None = None
     min_depth: int = 2
+    max_depth: int | None = None
     tile: tuple[int, int] = (256, 256)
     halo: tuple[int, int, int] = (0, 0, 0)
     plan: str = "overlap"
@@ -252,8 +256,8 @@ def profile_reach(profile: SliceProfile) -> int:
 
 
 def _reaching(window: ModelWindow, profile: SliceProfile | None) -> ModelWindow:
-    if profile is None or window.depth is not None:
-        return window  # a network of fixed depth reads what it reads
+    if profile is None or window.depth is not None or window.max_depth is not None:
+        return window  # a network of fixed or limited depth reads what it reads
     return replace(window, halo=(max(window.halo[0], profile_reach(profile)), *window.halo[1:]))
 
 
@@ -319,6 +323,8 @@ def _overlap_cuts(
         pixels = max(span.extent for span in heights) * max(span.extent for span in widths)
         fed = int(working_budget / max(1.0, window.working_bytes * pixels))
         core = min(fed - 2 * window.halo[0], longest)
+        if window.max_depth is not None:
+            core = min(core, window.max_depth - window.halo[0] - max(window.halo[0], 1))
         yield _overlap_depth(depth, factor, window, core), heights, widths
 
 
@@ -331,6 +337,8 @@ def _overlap_depth(depth: int, factor: int, window: ModelWindow, core: int) -> t
     halo = window.halo[0]
     fewest = window.min_depth if window.depth is None else window.depth
     if window.depth is None:
+        if window.max_depth is not None:
+            fewest = max(fewest, min(depth, window.max_depth))
         core = max(1, halo, core)
     else:
         core = max(1, window.depth - max(1, 2 * halo))
