@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from thinslice.errors import UsageError
 from thinslice.experiments.published import PUBLISHED, published
-from thinslice.recipes import Suite, read_suite
+from thinslice.recipes import Suite, overridden, read_suite, read_train_recipe
+
+PROJECT = Path(__file__).parents[2]
 
 SUITE = """
 name = "tiny"
@@ -102,3 +104,23 @@ def test_an_unknown_published_key_names_those_there_are() -> None:
 def test_a_suite_in_python() -> None:
     suite = Suite(name="x", dataset={"root": "a"}, methods=({"label": "c", "model": "cubic"},))
     assert suite.folder == Path()
+
+
+def test_the_documented_suite_is_one(tmp_path: Path) -> None:
+    text = (PROJECT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    suite = read_suite(written(tmp_path, example))
+    assert [method.label for method in suite.methods] == ["cubic", "TVSRN", "DA-VSR, adapted"]
+    assert suite.methods[2].adapt_steps == 50 and suite.figures.region is not None
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "suites").glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_suites_name_recipes_and_published_rows_that_exist(path: Path) -> None:
+    if "[[methods]]" not in path.read_text(encoding="utf-8"):
+        pytest.skip("no suite of methods")
+    suite = read_suite(path)
+    for method in suite.methods:
+        if method.published is not None:
+            published(method.published)
+        if method.recipe is not None:
+            overridden(read_train_recipe(suite.folder / method.recipe), {**suite.training, **method.override})

@@ -147,11 +147,16 @@ def measure_suite(
     ready, failures = _all_ready(suite, out, data_root, device, threads, say)
     runner = CaseRunner(suite, Store(out / "results"), ready, device=device, threads=threads, say=say)
     shown: Shown | None = None
-    for number, case in enumerate(cases, start=1):
-        of_case = runner.run(case, shows=case.case_id == wanted_case)
+    total = len(cases) * len(ready)
+    for before, case in enumerate(cases):
+
+        def advance(methods: int, done: int = before * len(ready)) -> None:
+            if progress:
+                progress(done + methods, total)
+
+        of_case = runner.run(case, shows=case.case_id == wanted_case, advance=advance)
         shown = shown or of_case
-        if progress:
-            progress(number * len(ready), len(cases) * len(ready))
+        advance(len(ready))
     failures += runner.failures
     if not runner.outcomes and failures:
         raise failures[0].error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import thinslice
@@ -91,8 +91,17 @@ class CaseRunner:
         self._counted: dict[str, dict[tuple[int, int, int, int], int]] = {}
         self._awake: set[str] = set()
 
-    def run(self, case: Case, *, shows: bool = False) -> Shown | None:
-        """Score all methods on a case; what Fig. 4 needs of it, if it shows it and could be read."""
+    def run(self, case: Case, *, shows: bool = False, advance: Callable[[int], None] | None = None) -> Shown | None:
+        """Score all methods on a case.
+
+        Args:
+            case: of the suite.
+            shows: whether Fig. 4 shows it.
+            advance: called with the number of methods done.
+
+        Returns:
+            What Fig. 4 needs of the case, if it shows it and it could be read.
+        """
         digest = case_digest(case, self.suite.dataset)
         identities: dict[tuple[str, str], Identity] = {
             (method.label, protocol): Identity(
@@ -124,7 +133,7 @@ class CaseRunner:
             self._fail("", case.case_id, error)
             return None
         cuts: dict[str, Cuts] = {}
-        for method in self.ready:
+        for number, method in enumerate(self.ready, start=1):
             drawn = not shows or method.label in (self.suite.figures.methods or [m.label for m in self.ready])
             name = _cuts_name(identities[method.label, self.suite.protocols[0]], region) if region and drawn else None
             kept = self.store.find_cuts(name) if name else None
@@ -135,6 +144,8 @@ class CaseRunner:
                     self.store.keep_cuts(name, kept)
             if kept is not None:
                 cuts[method.label] = kept
+            if advance:
+                advance(number)
         if region is None:
             return None
         grid = pair.thin.geometry
