@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thinslice.cli.console import Console, hush_libraries
+
+if TYPE_CHECKING:
+    from thinslice.experiments.case_runs import Failure
 
 
 def benchmark(
@@ -36,11 +39,15 @@ def benchmark(
     """Score methods on the cases of a data set: table, tests, figures, one report.
 
     A suite names a data set and split, protocols, and methods: catalog names, weights files, or training recipes whose
-    network is trained first. Every finished result is kept at once. Stop it at any time; the same command goes on and
-    ends with the same scores. A method or case that fails is named, the rest goes on, and the exit code is 8.
+    network is trained first. A suite with degradations is a domain-gap experiment: every network is trained on paired
+    thick slices and on each kind of simulated ones, and all are tested on real pairs.
+
+    Every finished result is kept at once. Stop it at any time; the same command goes on and ends with the same scores.
+    A method or case that fails is named, the rest goes on, and the exit code is 8.
 
     \b
-    thinslice benchmark suites/table1.toml --data /data/rplhr-ct
+    thinslice benchmark suites/rplhr.toml --data /data
+    thinslice benchmark suites/domain-gap.toml --data /data
     thinslice benchmark suites/mini.toml --limit 2 --out trial
     thinslice leaderboard leaderboard.json
 
@@ -48,36 +55,63 @@ def benchmark(
     """
     import sys
 
-    from thinslice.errors import PartlyDoneError
-    from thinslice.experiments import render
+    from thinslice.experiments import gap_outputs, render
     from thinslice.experiments.benchmark import run_suite
+    from thinslice.experiments.domain_gap import gap_caveats, gap_rows, run_gap
     from thinslice.experiments.leaderboard import add_to_leaderboard
     from thinslice.experiments.table import caveats, rows_of
-    from thinslice.recipes import read_suite
+    from thinslice.recipes import GapSuite, read_any_suite
 
     hush_libraries()
     console = Console(quiet=quiet)
-    chosen = read_suite(suite)
+    chosen = read_any_suite(suite)
     if limit is not None:
         chosen = chosen.model_copy(update={"limit": limit})
     folder = out or Path("benchmarks") / chosen.name
     with console.progress(chosen.name) as progress:
-        result = run_suite(
-            chosen, folder, data_root=data, device=device, threads=threads, progress=progress, say=console.say
-        )
-    if leaderboard is not None:
-        add_to_leaderboard(leaderboard, result, data_root=data)
-    print("\n".join(_aligned([render.HEADS, *(render.cells(row) for row in rows_of(result))])))
-    sys.stdout.flush()
-    for sentence in caveats(result):
-        console.warn(sentence)
+        if isinstance(chosen, GapSuite):
+            gap = run_gap(
+                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, say=console.say
+            )
+            results, failures = gap.sets, gap.failures
+        else:
+            result = run_suite(
+                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, say=console.say
+            )
+            results, failures = (result,), result.failures
+    for one in results:
+        if leaderboard is not None:
+            add_to_leaderboard(leaderboard, one, data_root=data)
+        if isinstance(chosen, GapSuite):
+            lines = [gap_outputs.HEADS, *map(gap_outputs.cells, gap_rows(chosen, one))]
+            sentences = gap_caveats(chosen, one)
+        else:
+            lines = [render.HEADS, *map(render.cells, rows_of(one))]
+            sentences = caveats(one)
+        if len(results) > 1:
+            print(f"{one.dataset}, {one.suite.dataset.split or 'all'}")
+        print("\n".join(_aligned(lines)))
+        sys.stdout.flush()
+        for sentence in sentences:
+            console.warn(sentence)
     console.say(f"report: {folder / 'report.html'}")
-    if result.failures:
-        first = result.failures[0]
+    _complain(failures)
+
+
+def _complain(failures: Sequence[Failure]) -> None:
+    """Name what failed, if anything, and leave with exit code 8.
+
+    Raises:
+        PartlyDoneError: there are failures.
+    """
+    from thinslice.errors import PartlyDoneError
+
+    if failures:
+        first = failures[0]
         at = " on case ".join(part for part in (first.label, first.case_id) if part)
         raise PartlyDoneError(
-            f"{len(result.failures)} of the suite's methods or results failed, the first: {at}: {first.reason} The "
-            "rest is complete; mend this and run the same command again."
+            f"{len(failures)} of the suite's methods or results failed, the first: {at}: {first.reason} The rest is "
+            "complete; mend this and run the same command again."
         )
 
 

@@ -160,7 +160,7 @@ def to_markdown(result: SuiteResult) -> str:
             f"- {method.label}: {method.name}, weights {method.weights_sha256 or 'none'}, recipe "
             f"{method.recipe_sha256 or 'none'}"
         )
-    return _joined(parts)
+    return joined(parts)
 
 
 def family_title(family: str) -> str:
@@ -285,7 +285,7 @@ def _thick_text(result: SuiteResult) -> str:
     return f"the data set's own, simulated ({simulated.profile}{noise}) where it has none"
 
 
-def _joined(parts: Sequence[str]) -> str:
+def joined(parts: Sequence[str]) -> str:
     """Paragraphs, list items without empty lines between them."""
     text = ""
     for before, part in zip(("", *parts), parts, strict=False):
