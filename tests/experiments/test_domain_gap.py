@@ -126,7 +126,7 @@ def test_with_one_case_there_is_a_difference_but_no_test(finished: Finished) -> 
 def test_what_a_run_leaves_is_complete_and_says_what_it_is_made_from(finished: Finished) -> None:
     out, result = finished.folder / "out", finished.result
     assert {path.name for path in (out / "figures").iterdir()} == {
-        "domain-gap.png", "domain-gap-phantom.png", "region.png", "region-phantom.png",
+        "domain-gap.png", "domain-gap-phantom-external.png", "region.png", "region-phantom-external.png",
     }  # fmt: skip
     told = json.loads((out / "results.json").read_text())
     assert told["schema"] == "thinslice-domain-gap/1" and [one["dataset"]["name"] for one in told["sets"]] == [
@@ -160,7 +160,7 @@ def test_the_figure_shows_every_training_in_a_colour_of_its_own(finished: Finish
 
     from thinslice.evaluation.plots import COLOURS
 
-    for name in ("domain-gap.png", "domain-gap-phantom.png"):
+    for name in ("domain-gap.png", "domain-gap-phantom-external.png"):
         picture = imread(finished.folder / "out" / "figures" / name)[..., :3]
         for colour in COLOURS[: len(TRAININGS)]:
             wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
@@ -242,6 +242,9 @@ def test_an_external_set_that_is_missing_costs_the_others_nothing(finished: Fini
     assert "manifest.csv" in result.failures[0].reason and any("all of phantom" in line for line in said)
     assert scores(result) == scores(finished.result)[:1]
     assert "all of phantom" in (work / "out" / "report.html").read_text()
+    (work / "phantom").rmdir()
+    edited(work, ('split = "external"', 'split = "external", optional = true'))
+    assert measured_in(work, say=said.append).failures == () and "optional" in said[-1]
 
 
 def test_what_does_not_fit_is_refused_before_any_training(work: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from thinslice.errors import ThinsliceError, UsageError
 from thinslice.experiments.benchmark import Progress, SuiteResult, measure_suite
 from thinslice.experiments.case_runs import Failure, failure
+from thinslice.experiments.cases import dataset_root
 from thinslice.experiments.methods import Say
 from thinslice.experiments.table import Row, Tested, caveats, rows_of, tests_of
 from thinslice.models import catalog
@@ -122,6 +123,10 @@ def measure_gap(
     ready = tuple(method for method in suite.methods if method.label in {m.label for m in own.methods})
     sets, failures = [own], list(own.failures)
     for dataset in gap.external:
+        if dataset.optional and not dataset_root(dataset, gap.folder, data_root).exists():
+            if say:
+                say(f"There is no data set {dataset.root}, which is optional.")
+            continue
         external = expanded(gap, dataset).model_copy(update={"methods": ready})
         try:
             result = measure_suite(

@@ -93,7 +93,8 @@ def cells(row: GapRow) -> list[str]:
 
 def gap_pictures(gap: GapSuite, result: SuiteResult) -> list[Picture]:
     """Fig. 3(c) of a set, and the region by one network trained each way; those that its finished results allow."""
-    behind = "" if result.suite.dataset == gap.dataset else f"-{_slug(result.suite.dataset.root)}"
+    tested = result.suite.dataset
+    behind = "" if tested == gap.dataset else "-" + _slug(f"{tested.root} {tested.split or 'all'}")
     drawn = []
     if any(math.isfinite(row.row.psnr) and row.training for row in gap_rows(gap, result)):
         text = (
@@ -281,5 +282,5 @@ def _experiment(gap: GapSuite) -> list[tuple[str, str]]:
     return told
 
 
-def _slug(root: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", root.lower()).strip("-")
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

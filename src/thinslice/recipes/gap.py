@@ -67,6 +67,16 @@ class Degradation(Checked):
         return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")
 
 
+class ExternalDataset(SuiteDataset):
+    """Another set of real pairs to test on.
+
+    Attributes:
+        optional: whether to go on without a word of failure where there is nothing at its root.
+    """
+
+    optional: bool = False
+
+
 class GapSuite(SuiteFile):
     """A domain-gap experiment. `dataset` holds the real pairs tested on; what is trained on, `training` tells.
 
@@ -78,7 +88,7 @@ class GapSuite(SuiteFile):
         shown: label of the network whose pictures are shown; None for the last one.
     """
 
-    external: tuple[SuiteDataset, ...] = ()
+    external: tuple[ExternalDataset, ...] = ()
     networks: tuple[GapNetwork, ...] = Field(min_length=1)
     degradations: tuple[Degradation, ...] = Field(min_length=1, max_length=MAX_DEGRADATIONS)
     baselines: tuple[Annotated[str, Field(pattern=r"^[^·]+$", max_length=60)], ...] = ()
@@ -86,7 +96,7 @@ class GapSuite(SuiteFile):
 
     @field_validator("dataset", "external")
     @classmethod
-    def _real(cls, value: SuiteDataset | tuple[SuiteDataset, ...]) -> SuiteDataset | tuple[SuiteDataset, ...]:
+    def _real(cls, value: SuiteDataset | tuple[ExternalDataset, ...]) -> SuiteDataset | tuple[ExternalDataset, ...]:
         for dataset in (value,) if isinstance(value, SuiteDataset) else value:
             if dataset.simulate is not None:
                 raise ValueError("the domain gap is measured on real pairs; leave simulate out")
@@ -189,7 +199,7 @@ def expanded(gap: GapSuite, dataset: SuiteDataset | None = None) -> Suite:
     return Suite(
         name=gap.name,
         title=gap.title,
-        dataset=dataset or gap.dataset,
+        dataset=SuiteDataset(**(dataset or gap.dataset).model_dump(exclude={"optional"})),
         factor=gap.factor,
         protocols=gap.protocols,
         plan=gap.plan,
