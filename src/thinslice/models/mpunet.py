@@ -44,11 +44,14 @@ class MPUNetConfig(BaseModel):
     Attributes:
         factor: thin slices per thick interval.
         features: channels of each level, from the full plane down; three levels or more.
+        window_depth: thick slices of a window in inference: those of the crops it is trained on. Any number can be
+            given to the network, but it pads with zeros and does worse where it sees more than it learned on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     factor: int = Field(5, ge=2, le=16)
+    window_depth: int = Field(4, ge=2)
     features: tuple[int, ...] = Field((32, 64, 128, 256), min_length=3, max_length=6)
 
 
@@ -150,7 +153,8 @@ class MPUNet(ThroughPlaneModel):
         self.window = ModelWindow(
             min_depth=2,
             tile=(256, 256),
-            halo=(4, 16, 16),
+            max_depth=config.window_depth,
+            halo=(1, 16, 16),
             # In the last level four arrays of thin features at once, and the skips (measured).
             working_bytes=4.0 * features[0] * (4 * config.factor + 6),
         )

@@ -37,11 +37,14 @@ class ResVoxConfig(BaseModel):
         factor: thin slices per thick interval.
         features: channels inside.
         blocks: multi-scale residual blocks.
+        window_depth: thick slices of a window in inference: those of the crops it is trained on. Any number can be
+            given to the network, but it pads with zeros and does worse where it sees more than it learned on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     factor: int = Field(5, ge=2, le=16)
+    window_depth: int = Field(4, ge=2)
     features: int = Field(64, ge=1)
     blocks: int = Field(8, ge=1)
 
@@ -79,8 +82,9 @@ class ResVox(ThroughPlaneModel):
         self.head = nn.Conv3d(config.features, sub_slices(config.factor), 3, padding=1)
         self.window = ModelWindow(
             min_depth=2,
+            max_depth=config.window_depth,
             tile=(256, 256),
-            halo=(4, 16, 16),
+            halo=(1, 16, 16),
             # Seven arrays of features at once (measured).
             working_bytes=4.0 * 7.25 * config.features,
         )
