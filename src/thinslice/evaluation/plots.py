@@ -27,6 +27,9 @@ METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 COLOURS = ("#0b63b0", "#c4560a", "#2e7d32", "#8e3aa8", "#b3261e", "#00796b", "#6d5a00", "#5c636d")
 """Colours of series, in order; readable on white and told apart by most who do not see red from green."""
 
+LABEL_POINTS = 9.0
+"""Height of a label's line in points."""
+
 CIRCLE_POINTS2_PER_PARAMETER = 60e-6
 """Area of a circle in points squared per trained value: a network of a million takes 60."""
 
@@ -166,6 +169,7 @@ def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
     learned = [circle.parameters for circle in circles if circle.parameters]
     # One ratio for all, so that areas compare.
     share = min(CIRCLE_POINTS2_PER_PARAMETER, MAX_CIRCLE_POINTS2 / max(learned)) if learned else 1.0
+    asides: list[float] = []
     for number, circle in enumerate(circles):
         colour = COLOURS[number % len(COLOURS)]
         if circle.parameters:
@@ -174,10 +178,7 @@ def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
         else:
             area = 40.0
             axis.scatter([circle.seconds], [circle.score], s=area, color=colour, marker="x")
-        axis.annotate(
-            circle.label, (circle.seconds, circle.score), xytext=(0.55 * math.sqrt(area) + 3, 0),
-            textcoords="offset points", fontsize=7.5, va="center", color=_INK, parse_math=False,
-        )  # fmt: skip
+        asides.append(0.55 * math.sqrt(area) + 3)
     seconds = [circle.seconds for circle in circles]
     if min(seconds) > 0 and max(seconds) > 5 * min(seconds):
         axis.set_xscale("log")
@@ -187,7 +188,48 @@ def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
     axis.set_xlabel("seconds per volume" + (f", {device}" if device else ""), fontsize=8, parse_math=False)
     axis.set_ylabel(METRICS["psnr"], fontsize=8)
     _foot(figure, "Area of a circle: number of parameters; a cross has none.")
+    figure.draw_without_rendering()  # settles where points come to lie
+    points = [axis.transData.transform((c.seconds, c.score)) * (72.0 / figure.dpi) for c in circles]
+    boxes = [(x + aside, y, 4.4 * len(c.label)) for (x, y), aside, c in zip(points, asides, circles, strict=True)]
+    for circle, aside, lift in zip(circles, asides, apart(boxes, height=LABEL_POINTS), strict=True):
+        axis.annotate(
+            circle.label, (circle.seconds, circle.score), xytext=(aside, lift), textcoords="offset points",
+            fontsize=7.5, va="center", color=_INK, parse_math=False,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": _DIM} if abs(lift) > LABEL_POINTS else None,
+        )  # fmt: skip
     return _png(figure)
+
+
+def apart(boxes: Sequence[tuple[float, float, float]], *, height: float) -> list[float]:
+    """How far to lift each label so that none covers another.
+
+    Args:
+        boxes: for each label its left end, the middle of its height, and its width, in one unit.
+        height: of a label, in that unit.
+
+    Returns:
+        One lift for each, in that unit; the first labels stay where they are.
+
+    >>> apart([(0, 0, 10), (5, 1, 10), (40, 0, 10)], height=4.0)
+    [0.0, 4.0, 0.0]
+    """
+    placed: list[tuple[float, float, float]] = []
+    lifts = []
+    for left, middle, width in boxes:
+        step = 0
+        while True:
+            # 0, up, down, further up, further down, ...
+            lift = height * ((step + 1) // 2) * (1 if step % 2 else -1) if step else 0.0
+            clear = all(
+                abs(middle + lift - other) >= height or left >= begin + wide or begin >= left + width
+                for begin, other, wide in placed
+            )
+            if clear:
+                break
+            step += 1
+        placed.append((left, middle + lift, width))
+        lifts.append(lift)
+    return lifts
 
 
 def case_scatter(reference: str, scores: Mapping[str, Sequence[tuple[float, float]]], *, metric: str = "psnr") -> bytes:
