@@ -57,14 +57,16 @@ demo: setup ## upscale a synthetic chest, or your own: make demo INPUT=path [OUT
 	$(BIN)/thinslice demo --overwrite $(if $(INPUT),"$(INPUT)") $(if $(OUT),--out "$(OUT)")
 
 # The paper in small, on real thin chest CT: a data set in the released layout (thick slices made with a scanner-like
-# profile and noise), every network trained a little, every table and figure, the domain gap. What is finished is kept: give the same command again after an interruption.
+# profile and noise), every network trained a little, every table and figure, the domain gap. What is finished is kept:
+# give the same command again after an interruption. In a folder of your own, one volume each is chosen for validation
+# and test; MINI_SPLITS="--val 'a*' --test 'b*'" chooses.
 CT ?= $(if $(THINSLICE_SHARED),$(THINSLICE_SHARED),../shared)/ct
 MINI ?= mini-reproduction
-MINI_SPLITS ?= --train 'train/lidc*' --val 'train/lungfcp*' --test 'dev/*'
+MINI_SPLITS ?= $(if $(wildcard $(CT)/train/lidc*),--train 'train/lidc*' --val 'train/lungfcp*' --test 'dev/*')
 
 reproduce-mini: setup ## the paper's tables and figures in small: make reproduce-mini [CT=folder of thin chests]
-	@test -d "$(CT)" || { echo "No folder $(CT): give one with thin chest CT, make reproduce-mini CT=folder" \
-		"MINI_SPLITS=\"--val 'a*' --test 'b*'\"" >&2; exit 2; }
+	@test -d "$(CT)" || { echo "No folder $(CT): give one with thin chest CT (NIfTI, three patients or more)," \
+		"make reproduce-mini CT=folder" >&2; exit 2; }
 	mkdir -p $(MINI)/data
 	test -d $(MINI)/data/mini || $(BIN)/thinslice dataset mini "$(CT)" $(MINI)/data/mini $(MINI_SPLITS) \
 		--cases 40 2 10 --size 96 96 --thick-depth 7 --profile trapezoid --noise 8
