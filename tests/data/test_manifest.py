@@ -237,6 +237,10 @@ def shifted(thick: Path, thin: Path) -> None:
     save_unit(np.roll(pair_hu(seed=0)[1], 2, axis=0), thin)
 
 
+def blank_thick(thick: Path, thin: Path) -> None:
+    save_unit(np.full_like(pair_hu(seed=0)[0], -1024), thick)
+
+
 def of_another(thick: Path, thin: Path) -> None:
     save_unit(pair_hu(seed=77)[1], thin)
 
@@ -254,6 +258,7 @@ def of_another(thick: Path, thin: Path) -> None:
         (hu_values, InputError, "no unit intensities"),
         (not_numbers, InputError, "3 voxels are not finite"),
         (shifted, GeometryError, r"misaligned: thick slice k shows thin slice factor \* k \+ 2"),
+        (blank_thick, InputError, "The thick volume holds one value everywhere"),
         (of_another, GeometryError, "do not show the same"),
     ],
 )

@@ -180,10 +180,21 @@ def read_pair(case: Case) -> Pair:
             factor = rplhr.FACTOR
         else:
             thick, thin, factor = pair_by_position(_read_hu(case.thick), _read_hu(case.thin))
+        _refuse_blank(thick, thin)
         found = alignment(thick.hu, thin.hu, factor)
         if found is not None and found.fault is not None:
             raise GeometryError(f"The pair is misaligned: {found.fault}.")
     return Pair(case.case_id, thick, thin, factor)
+
+
+def _refuse_blank(thick: Volume, thin: Volume) -> None:
+    """A volume of one value shows nothing that `alignment` could compare; beside one that shows more it is wrong."""
+    blank = {name: bool(v.hu.min() == v.hu.max()) for name, v in (("thick", thick), ("thin", thin))}
+    if blank["thick"] != blank["thin"]:
+        name = "thick" if blank["thick"] else "thin"
+        raise InputError(
+            f"The {name} volume holds one value everywhere and the other does not; fetch or make it again."
+        )
 
 
 def read_thin(case: Case) -> Volume:
