@@ -168,12 +168,14 @@ def make_mini(
     marks = {number: content_mark(files[number - 1]) for numbers in splits.values() for number in numbers}
     _refuse_twins(marks)
     patients = {split: tuple(_patient(number) for number in numbers) for split, numbers in splits.items()}
+    # All splits first: one that lacks slabs is said before any is written.
+    chosen = {split: _choose(files, numbers, split, recipe) for split, numbers in splits.items()}
     rows: list[dict[str, str]] = []
     with atomic_directory(out, overwrite=overwrite) as folder:
         for split, numbers in splits.items():
             for name in (rplhr.THICK_FOLDER, rplhr.THIN_FOLDER):
                 (folder / split / name).mkdir(parents=True)
-            slabs = list(zip(rplhr.SPLITS[split], _choose(files, numbers, split, recipe), strict=False))
+            slabs = list(zip(rplhr.SPLITS[split], chosen[split], strict=False))
             # Volume by volume, so that one at a time is held in memory.
             for number in numbers:
                 own = [(index, slab) for index, slab in slabs if slab.number == number]
