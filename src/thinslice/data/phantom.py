@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from thinslice.data import anatomy
 from thinslice.data.degrade import simulate_thick
+from thinslice.data.grain import grain
 from thinslice.data.painting import Canvas
 from thinslice.data.vessel_tree import Floats, Tubes, grow, scatter
 from thinslice.errors import InputError, UsageError
@@ -240,7 +241,7 @@ def _place_nodules(
 
 
 def _noise(phantom: Phantom, geometry: Geometry, index: int, hu: Array) -> Array:
-    """Grain of a reconstruction kernel: little at low frequencies, most in the middle, none at the finest.
+    """Grain of a reconstruction kernel.
 
     Strength follows the material: most in the middle of the body, little in the air around it.
     """
@@ -248,15 +249,10 @@ def _noise(phantom: Phantom, geometry: Geometry, index: int, hu: Array) -> Array
     # By position rather than index, so that a part of a volume has the noise of the whole.
     place = round((geometry.origin_mm[2] + index * geometry.spacing_mm[0]) * 1000) % 2**32
     rng = np.random.default_rng([phantom.seed, 2, place])
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-    response = (frequency + 0.02) ** 0.6 * np.exp(-((frequency / 0.33) ** 2))
-    spectrum = np.fft.rfft2(rng.standard_normal((height, width))) * response
-    grain = np.fft.irfft2(spectrum, s=(height, width))
-    grain /= grain.std()
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
     middle = 0.7 + 0.45 * np.exp(-2.0 * (x**2 + y**2))
     local = np.where(hu < -950, 0.45, np.where(hu < -500, 0.8, 1.0))
-    return np.asarray(phantom.noise_hu * middle * local * grain, dtype=np.float32)
+    return np.asarray(phantom.noise_hu * middle * local * grain((height, width), rng), dtype=np.float32)
 
 
 _ARTERY_ROOT, _VEIN_ROOT = (44.0, 2.0, 20.0), (38.0, 12.0, -2.0)

@@ -1,0 +1,119 @@
+"""What the field measures in lung: the emphysema index LAA-950, the 15th percentile, the mean density.
+
+The lung is found once, in the thin truth, and used for every method and for the thick slices, so that differences are
+those of HU and not of segmentations. Airways inside the lungs are counted with them; gas elsewhere is left out by its
+mean density.
+
+Source: LAA-950: Gevenois et al., Am J Respir Crit Care Med 154 (1996). Perc15: Parr et al., Thorax 61 (2006); it is
+often given in g/L, which is HU + 1000.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.evaluation.clinical import EMPHYSEMA_HU, LUNG_BELOW_HU
+from thinslice.evaluation.tissue_bias import cell_weights, inner_thick
+
+LUNG_MEAN_HU = (-960.0, -600.0)
+"""A region below `LUNG_BELOW_HU` is lung when its mean lies in here: air around the patient and gas lie below."""
+
+LUNG_MIN_ML = 20.0
+"""Smallest volume of a piece of lung."""
+
+_LOWEST, _HIGHEST = -1100, 400
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Densitometry:
+    """Densities of a lung.
+
+    Attributes:
+        laa950_percent: share of the lung below -950 HU.
+        perc15_hu: HU below which 15 % of the lung lie.
+        mean_hu: mean lung density.
+        litres: volume of lung measured.
+    """
+
+    laa950_percent: float
+    perc15_hu: float
+    mean_hu: float
+    litres: float
+
+    def to_json(self) -> dict[str, float]:
+        """JSON values."""
+        return asdict(self)
+
+
+def find_lung(hu: npt.NDArray[Any], voxel_mm3: float) -> Mask:
+    """Lung in a thin volume.
+
+    Args:
+        hu: (depth, height, width), the whole field of view: a crop may cut outside air into pieces.
+        voxel_mm3: volume of a voxel.
+
+    >>> hu = np.full((40, 60, 60), 40, np.int16); hu[5:35, 10:50, 10:50] = -850; hu[:, :5] = -1000
+    >>> int(find_lung(hu, 1.0).sum())
+    48000
+    """
+    from scipy.ndimage import label
+
+    regions, count = label(hu < LUNG_BELOW_HU, output=np.int32)
+    voxels, total = np.zeros(count + 1), np.zeros(count + 1)
+    for plane, values in zip(regions, hu, strict=True):
+        voxels += np.bincount(plane.ravel(), minlength=count + 1)
+        total += np.bincount(plane.ravel(), values.ravel(), minlength=count + 1)
+    mean = total / np.maximum(voxels, 1)
+    kept = (voxels * voxel_mm3 >= 1000.0 * LUNG_MIN_ML) & (mean > LUNG_MEAN_HU[0]) & (mean < LUNG_MEAN_HU[1])
+    kept[0] = False
+    return np.asarray(kept[regions], dtype=bool)
+
+
+def densitometry(
+    hu: npt.NDArray[Any], lung: Mask, factor: int, voxel_mm3: float, *, thick: bool = False
+) -> Densitometry | None:
+    """Measure the lung, over the thin slices of all thick slices but the first and the last.
+
+    Args:
+        hu: thin slices ((depth - 1) * factor + 1, height, width), or the thick ones (depth, height, width).
+        lung: where it lies on the thin grid.
+        factor: thin slices per thick interval.
+        voxel_mm3: volume of a thin voxel.
+        thick: whether `hu` are thick slices; a thick voxel is lung when half of its thin ones are.
+
+    Returns:
+        None where there is no lung.
+
+    >>> lung = np.ones((10, 20, 20), bool); hu = np.full(lung.shape, -850.0); hu[:, :5] = -970.0
+    >>> found = densitometry(hu, lung, 3, 1.0)
+    >>> found.laa950_percent, found.perc15_hu, found.mean_hu
+    (25.0, -970.0, -880.0)
+    """
+    weights = cell_weights(factor)
+    half = len(weights) // 2
+    histogram = np.zeros(_HIGHEST - _LOWEST + 1)
+    total = below = voxels = 0.0
+    for k in inner_thick((lung.shape[0] - 1) // factor + 1, factor):
+        at = range(k * factor - half, k * factor + half + 1)
+        if thick:
+            share = np.einsum("n,nhw->hw", weights, lung[at.start : at.stop].astype(np.float64)) / weights.sum()
+            chosen = [(hu[k][share >= 0.5], float(weights.sum()))]
+        else:
+            chosen = [(hu[i][lung[i]], float(weight)) for i, weight in zip(at, weights, strict=True)]
+        for values, weight in chosen:
+            bins = np.clip(np.round(values), _LOWEST, _HIGHEST).astype(np.intp) - _LOWEST
+            histogram += weight * np.bincount(bins, minlength=len(histogram))
+            total += weight * float(np.sum(values, dtype=np.float64))
+            below += weight * float(np.count_nonzero(values < EMPHYSEMA_HU))
+            voxels += weight * values.size
+    if voxels == 0:
+        return None
+    reached = np.cumsum(histogram) / voxels
+    place = int(np.searchsorted(reached, 0.15))
+    return Densitometry(100.0 * below / voxels, float(_LOWEST + place), total / voxels, voxels * voxel_mm3 / 1e6)

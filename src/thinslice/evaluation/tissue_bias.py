@@ -1,0 +1,186 @@
+"""Is a method's HU right on average, tissue by tissue, where the tissue is told by what the method was given?
+
+Every thin voxel belongs to the thick slice nearest to it, and so to the class of that thick voxel. This is the fair
+question: whatever of the truth the input does not tell, the best guess is right on average among all voxels whose input
+looks alike, so a bias here is a fault. By classes of the truth even the best guess is biased (thin voxels that happen
+to be bright are guessed darker than they are: regression to the mean), so that is given as information only.
+
+Source: our own definitions; the bootstrap is that of Efron and Tibshirani, An Introduction to the Bootstrap (1993),
+with thick slices as the units that are drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.evaluation.clinical import TISSUES_HU
+from thinslice.profile import SliceProfile
+
+JUDGED = tuple(TISSUES_HU)
+"""Classes that the rule is asked of: all of them, the lungs' edges (`between`) too."""
+
+MAX_BIAS_HU = 2.0
+"""The rule: mean error at most this, either way, in every class."""
+
+MIN_VOXELS = 2000
+"""Thin voxels below which a class is not judged."""
+
+FLOOR_HU = -1024.0
+"""Thick voxels at or below it are outside the field of view or cut off by the scanner: they belong to no class."""
+
+RESAMPLES = 2000
+
+Floats = npt.NDArray[np.float64]
+
+_NAMES = list(TISSUES_HU)
+_LIMITS = np.array([low for low, _ in TISSUES_HU.values()][1:])
+
+
+@dataclass(frozen=True)
+class ClassBias:
+    """Errors (estimate less truth) of one class.
+
+    Attributes:
+        voxels: thin voxels (those midway between two thick slices count half to each).
+        bias_hu: mean error; None without voxels.
+        low_hu, high_hu: 95 % bootstrap interval of the bias, thick slices being drawn; None for fewer than two.
+        rmse_hu: root mean square error.
+        by_offset_hu: bias by distance from the nearest thick slice, in thin slices.
+        verdict: "pass", "FAIL", or "too few" voxels to tell.
+    """
+
+    voxels: float
+    bias_hu: float | None
+    low_hu: float | None
+    high_hu: float | None
+    rmse_hu: float | None
+    by_offset_hu: tuple[float | None, ...] = field(default=())
+
+    @property
+    def verdict(self) -> str:
+        """What the rule says of this class."""
+        if self.bias_hu is None or self.voxels < MIN_VOXELS:
+            return "too few"
+        return "pass" if abs(self.bias_hu) <= MAX_BIAS_HU else "FAIL"
+
+    @property
+    def worst_offset_hu(self) -> float | None:
+        """The bias furthest from 0 among the distances from a thick slice."""
+        told = [value for value in self.by_offset_hu if value is not None]
+        return max(told, key=abs) if told else None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "voxels": round(self.voxels),
+            "bias_hu": self.bias_hu,
+            "interval_95_hu": None if self.low_hu is None else [self.low_hu, self.high_hu],
+            "rmse_hu": self.rmse_hu,
+            "by_offset_hu": list(self.by_offset_hu),
+            "worst_offset_hu": self.worst_offset_hu,
+            "verdict": self.verdict,
+        }
+
+
+def cell_weights(factor: int) -> Floats:
+    """How much the thin slices about a thick one count to it: 1, or a half where two thick slices are equally near.
+
+    >>> cell_weights(3).tolist(), cell_weights(4).tolist()
+    ([1.0, 1.0, 1.0], [0.5, 1.0, 1.0, 1.0, 0.5])
+    """
+    weights = np.ones(2 * (factor // 2) + 1)
+    if factor % 2 == 0:
+        weights[[0, -1]] = 0.5
+    return weights
+
+
+def inner_thick(depth: int, factor: int) -> range:
+    """Thick slices all of whose thin slices exist: all but the first and the last."""
+    return SliceProfile.mean(factor).supported(depth)
+
+
+def tissue_class(hu: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Index into `TISSUES_HU` for each value.
+
+    >>> [list(TISSUES_HU)[i] for i in tissue_class(np.array([-1000, -800, -300, -80, 30, 500]))]
+    ['air', 'lung', 'between', 'fat', 'soft', 'bone']
+    """
+    return np.asarray(np.digitize(hu, _LIMITS), dtype=np.intp)
+
+
+def tissue_bias(
+    estimate: npt.NDArray[Any],
+    truth: npt.NDArray[Any],
+    thick: npt.NDArray[Any],
+    factor: int,
+    *,
+    by: str = "thick",
+    seed: int = 0,
+) -> dict[str, ClassBias]:
+    """Bias and error by tissue, over the thin slices of all thick slices but the first and the last.
+
+    Args:
+        estimate, truth: ((depth - 1) * factor + 1, height, width) HU.
+        thick: (depth, height, width) HU; slice k lies on thin slice factor * k.
+        factor: thin slices per thick interval.
+        by: "thick" for classes told by the thick voxel, "truth" for those told by the thin truth.
+        seed: of the bootstrap.
+
+    Returns:
+        Class name -> errors, in the order of `TISSUES_HU`.
+
+    >>> thick = np.full((4, 30, 30), -850.0); truth = np.full((10, 30, 30), -850.0)
+    >>> found = tissue_bias(truth + 5, truth, thick, 3)
+    >>> found["lung"].bias_hu, found["lung"].verdict, found["soft"].verdict
+    (5.0, 'FAIL', 'too few')
+    """
+    inner = inner_thick(thick.shape[0], factor)
+    weights = cell_weights(factor)
+    half = len(weights) // 2
+    count = len(_NAMES)
+    # (thick slice, distance from it, class; voxels, sum, sum of squares)
+    sums = np.zeros((len(inner), half + 1, count, 3))
+    for row, k in enumerate(inner):
+        inside = thick[k] > FLOOR_HU
+        classes = tissue_class(thick[k][inside])
+        for offset, weight in zip(range(-half, half + 1), weights, strict=True):
+            reference = truth[k * factor + offset][inside]
+            error = estimate[k * factor + offset][inside].astype(np.float64) - reference
+            if by == "truth":
+                classes = tissue_class(reference)
+            for part, values in enumerate((None, error, error * error)):
+                sums[row, abs(offset), :, part] += weight * np.bincount(classes, values, minlength=count)
+    per_slice = sums.sum(axis=1)
+    per_offset = sums.sum(axis=0)
+    return {name: _of(per_slice[:, i], per_offset[:, i], seed) for i, name in enumerate(_NAMES)}
+
+
+def _of(per_slice: Floats, per_offset: Floats, seed: int) -> ClassBias:
+    voxels, total, squares = per_slice.sum(axis=0)
+    if voxels == 0:
+        return ClassBias(0.0, None, None, None, None)
+    low, high = _interval(per_slice[:, 0], per_slice[:, 1], seed)
+    return ClassBias(
+        voxels=float(voxels),
+        bias_hu=float(total / voxels),
+        low_hu=low,
+        high_hu=high,
+        rmse_hu=float(np.sqrt(squares / voxels)),
+        by_offset_hu=tuple(float(s / n) if n else None for n, s, _ in per_offset),
+    )
+
+
+def _interval(voxels: Floats, total: Floats, seed: int) -> tuple[float | None, float | None]:
+    """Percentile bootstrap of sum over count, slices being drawn with replacement."""
+    held = voxels > 0
+    if held.sum() < 2:
+        return None, None
+    voxels, total = voxels[held], total[held]
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(voxels), np.full(len(voxels), 1.0 / len(voxels)), size=RESAMPLES)
+    low, high = np.quantile((drawn @ total) / (drawn @ voxels), [0.025, 0.975])
+    return float(low), float(high)
