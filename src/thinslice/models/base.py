@@ -14,7 +14,7 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
-from thinslice.errors import ShapeError
+from thinslice.errors import ModelError, ShapeError
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
@@ -28,12 +28,14 @@ class ThroughPlaneModel(nn.Module, ABC):
         window: which input it takes best (`thinslice.planning.ModelWindow`).
         consistent: whether the output averages back to the thick slices by construction; inference keeps that when
             it clamps.
+        has_deviation: whether `with_deviation` says how sure the network is.
     """
 
     factors: Collection[int]
     default_factor: int
     window: ModelWindow
     consistent: bool = False
+    has_deviation: bool = False
 
     @abstractmethod
     def forward(
@@ -53,6 +55,23 @@ class ThroughPlaneModel(nn.Module, ABC):
         Raises:
             ShapeError: for a depth, plane or factor that this network cannot do.
         """
+
+    def with_deviation(
+        self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The estimate of `forward`, and the standard deviation of its error.
+
+        Returns:
+            Two tensors (batch, 1, (D - 1) * factor + 1, H, W) in unit intensity: the estimate, and its standard
+            deviation as the network was trained, before calibration (`thinslice.models.deviation.Calibration`).
+
+        Raises:
+            ModelError: for a network that cannot tell; see `has_deviation`.
+            ShapeError: as `forward`.
+        """
+        raise ModelError(
+            f"{type(self).__name__} was not made to say how sure it is; use a network with a deviation head."
+        )
 
     def checked_factor(self, x: torch.Tensor, factor: int | None) -> int:
         """The factor to use, after checking it and the shape of `x`.

@@ -33,9 +33,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.deviation import DeviationHead
 from thinslice.models.interpolate import z_matrix
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
+
+_POSITIONS = 6
+"""Values that say where a thin slice lies (`_position_features`)."""
 
 
 class ThinNetConfig(BaseModel):
@@ -48,6 +52,7 @@ class ThinNetConfig(BaseModel):
         unshuffle: in-plane pixels per side that become channels.
         condition: width of the two small networks that read the factor and the profile.
         factors: smallest and largest factor.
+        deviation: whether a second head says how sure the network is (`thinslice.models.deviation`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +63,7 @@ class ThinNetConfig(BaseModel):
     unshuffle: int = Field(2, ge=1)
     condition: int = Field(64, ge=4)
     factors: tuple[int, int] = (2, 8)
+    deviation: bool = False
 
 
 class ModulatedConv(nn.Conv3d):
@@ -105,7 +111,7 @@ class ThinHead(nn.Module):
         pixels = config.unshuffle**2
         self.filters = nn.Conv3d(config.features, config.basis * pixels, 3, padding=1)
         self.position = nn.Sequential(
-            nn.Linear(6, config.condition), nn.SiLU(), nn.Linear(config.condition, config.basis)
+            nn.Linear(_POSITIONS, config.condition), nn.SiLU(), nn.Linear(config.condition, config.basis)
         )
 
     def forward(self, x: torch.Tensor, factor: int) -> torch.Tensor:
@@ -119,8 +125,7 @@ class ThinHead(nn.Module):
             (batch, depth * factor, height * unshuffle, width * unshuffle); thin slice i of thick slice k is at
             k * factor + i - factor // 2 on the thin grid.
         """
-        thin = torch.arange(factor, device=x.device) - factor // 2
-        basis = self.position(_position_features(thin / factor, factor).to(self.filters.weight.dtype))
+        basis = self.position(_thin_positions(factor, x.device).to(self.filters.weight.dtype))
         basis = basis / math.sqrt(self.config.basis)
         side, functions = self.config.unshuffle, self.config.basis
         bias: torch.Tensor = self.filters.bias  # type: ignore[assignment]  # Conv3d made one
@@ -159,6 +164,12 @@ class ThinNet(ThroughPlaneModel):
             nn.init.normal_(block.within.weight, std=0.1 / math.sqrt(9 * config.features))  # type: ignore[union-attr, arg-type]
         nn.init.normal_(self.head.filters.weight, std=0.02 / math.sqrt(27 * config.features))
         nn.init.zeros_(self.head.filters.bias)  # type: ignore[arg-type]
+        self.has_deviation = config.deviation
+        if config.deviation:
+            # Last, so that the network itself starts from the same values with it and without.
+            self.deviation = DeviationHead(
+                config.features, unshuffle=config.unshuffle, condition=config.condition, positions=_POSITIONS
+            )
         # Convolutions reach so many unshuffled pixels; a pixel may be the first or the last of its group.
         reach = config.unshuffle * (2 * config.blocks + 2) + config.unshuffle - 1
         self.window = ModelWindow(
@@ -176,10 +187,26 @@ class ThinNet(ThroughPlaneModel):
         """Upscale; see `ThroughPlaneModel.forward`."""
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
-        depth, height, width = x.shape[2:]
-        side = self.config.unshuffle
+        features, _ = self._features(x, factor, profile)
+        return self._estimate(x, features, factor, profile)
 
-        condition = self.describe(_condition_features(factor, profile).to(x))
+    def with_deviation(
+        self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Upscale and say how sure that is; see `ThroughPlaneModel.with_deviation`."""
+        if not self.has_deviation:
+            return super().with_deviation(x, factor=factor, profile=profile)
+        factor = self.checked_factor(x, factor)
+        profile = profile or SliceProfile.mean(factor)
+        features, condition = self._features(x, factor, profile)
+        deviation = self.deviation(features, condition, _thin_positions(factor, x.device))
+        return self._estimate(x, features, factor, profile), _on_grid(deviation, x, factor)[:, None]
+
+    def _features(self, x: torch.Tensor, factor: int, profile: SliceProfile) -> tuple[torch.Tensor, torch.Tensor]:
+        """What both heads read: (batch, features, D, H / unshuffle, W / unshuffle), rounded up; and the condition."""
+        height, width = x.shape[3:]
+        side = self.config.unshuffle
+        condition: torch.Tensor = self.describe(_condition_features(factor, profile).to(x))
         padded = F.pad(x, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
         features: torch.Tensor = self.stem(
             rearrange(padded, "b 1 d (h p) (w q) -> b (p q) d h w", p=side, q=side).contiguous(
@@ -188,9 +215,11 @@ class ThinNet(ThroughPlaneModel):
         )
         for block in self.blocks:
             features = block(features, condition)
-        residual = self.head(features, factor)
-        first = factor // 2
-        residual = residual[:, first : first + (depth - 1) * factor + 1, :height, :width]
+        return features, condition
+
+    def _estimate(self, x: torch.Tensor, features: torch.Tensor, factor: int, profile: SliceProfile) -> torch.Tensor:
+        """Thin slices from features."""
+        residual = _on_grid(self.head(features, factor), x, factor)
         return self._consistent(x[:, 0], residual, profile, factor)[:, None]
 
     def _consistent(
@@ -213,6 +242,13 @@ class ThinNet(ThroughPlaneModel):
         return _along_z(base, thick).add_(residual).sub_(_along_z(correction, seen))
 
 
+def _on_grid(thin: torch.Tensor, x: torch.Tensor, factor: int) -> torch.Tensor:
+    """What a head gives for whole thick slices and whole blocks of pixels, cut to the thin grid of `x`."""
+    depth, height, width = x.shape[2:]
+    first = factor // 2
+    return thin[:, first : first + (depth - 1) * factor + 1, :height, :width]
+
+
 def _along_z(matrix: npt.NDArray[np.float64], x: torch.Tensor) -> torch.Tensor:
     """(rows, depth) times (batch, depth, height, width), in float32 whatever the precision around it."""
     return torch.einsum("zk,bkhw->bzhw", torch.tensor(matrix, dtype=torch.float32, device=x.device), x.float())
@@ -222,6 +258,11 @@ def _condition_features(factor: int, profile: SliceProfile) -> torch.Tensor:
     """(4,): what the body is told about the thick slices; roughly within [-1, 1]."""
     fineness = math.log2(factor) - 2.0
     return torch.tensor([fineness, fineness**2, profile.width - 1.0, (profile.width - 1.0) * fineness])
+
+
+def _thin_positions(factor: int, device: torch.device) -> torch.Tensor:
+    """(factor, `_POSITIONS`): the thin slices of one thick slice, as the heads give them."""
+    return _position_features((torch.arange(factor, device=device) - factor // 2) / factor, factor)
 
 
 def _position_features(offset: torch.Tensor, factor: int) -> torch.Tensor:

@@ -1,0 +1,214 @@
+"""How sure a network is: a head that says, voxel by voxel, how far the truth may lie from the estimate.
+
+The head reads a network's last features, which lie on thick slices, and gives the standard deviation of every thin
+voxel around them, through a learned basis along z as the estimate's own head does: nearer to a thick slice or further
+from it, it learns by itself what that means. It is trained after the network, on the network's own errors, and changes
+nothing about the estimate. `Calibration` is what the errors on patients not trained on say about it.
+
+Source: ours. A learned scale: Kendall and Gal, NeurIPS 2017; beside a frozen network: Upadhyay et al., ECCV 2022
+(BayesCap). Multipliers from held-out errors: split conformal prediction with locally weighted residuals, Lei et al.,
+JASA 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from einops import einsum, rearrange
+from torch import nn
+
+from thinslice.errors import ModelError
+from thinslice.intensity import WINDOW_WIDTH_HU
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.profile import SliceProfile
+
+LEVELS = (50, 68, 90, 95)
+"""Nominal levels in percent for which a card holds multipliers."""
+
+FLOOR_HU = 0.5
+"""Least standard deviation; rounding to whole HU alone gives 0.3."""
+
+START_HU = 20.0
+"""What an untrained head says everywhere."""
+
+_LOG_RANGE = (-4.0, 7.0)
+"""Of the head's output, the logarithm of HU: up to 1097."""
+
+
+class DeviationHead(nn.Module):
+    """Standard deviations of the thin slices around each thick one.
+
+    Args:
+        features: channels it reads.
+        width: channels inside.
+        basis: functions along z that it combines.
+        unshuffle: in-plane pixels per side that a feature stands for.
+        condition: values that say what the thick slices are (factor and profile).
+        positions: values that say where a thin slice lies.
+    """
+
+    def __init__(
+        self, features: int, *, unshuffle: int, condition: int, positions: int, width: int = 32, basis: int = 6
+    ) -> None:
+        super().__init__()
+        self.unshuffle, self.basis = unshuffle, basis
+        # One voxel wide, so that this head reaches no further than the estimate's own and needs no larger windows.
+        self.gather = nn.Conv3d(features, width, 1)
+        self.modulation = nn.Linear(condition, 2 * width)
+        self.filters = nn.Conv3d(width, basis * unshuffle**2, 3, padding=1)
+        self.position = nn.Sequential(nn.Linear(positions, 32), nn.SiLU(), nn.Linear(32, basis + 1))
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        nn.init.normal_(self.filters.weight, std=0.1 / math.sqrt(27 * width))
+        nn.init.zeros_(self.filters.bias)  # type: ignore[arg-type]  # Conv3d made one
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """Standard deviations.
+
+        Args:
+            x: (batch, features, depth, height, width) features of thick slices.
+            condition: (condition,).
+            position: (factor, positions), one row for each thin slice of a thick one.
+
+        Returns:
+            (batch, depth * factor, height * unshuffle, width * unshuffle), unit intensity, at least
+            `FLOOR_HU` of it; ordered as the rows of `position`.
+        """
+        scale, shift = self.modulation(condition).chunk(2)
+        gathered = F.conv3d(
+            x,
+            self.gather.weight * (1 + scale)[:, None, None, None, None],
+            _bias(self.gather) * (1 + scale) + shift,
+        )
+        along = self.position(position.to(x.dtype))
+        basis, offset = along[:, :-1] / math.sqrt(self.basis), along[:, -1]
+        kernels = rearrange(self.filters.weight, "(k pixel) f z y x -> k pixel f z y x", k=self.basis)
+        weight = einsum(basis, kernels, "thin k, k pixel f z y x -> thin pixel f z y x")
+        biases = rearrange(_bias(self.filters), "(k pixel) -> k pixel", k=self.basis)
+        bias = einsum(basis, biases, "thin k, k pixel -> thin pixel") + offset[:, None] + math.log(START_HU)
+        side = self.unshuffle
+        log_hu = F.conv3d(F.relu(gathered, inplace=True), weight.flatten(0, 1), bias.flatten(), padding=1)
+        log_hu = rearrange(
+            log_hu, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=len(position), p=side, q=side
+        ).float()
+        # In float32 whatever the precision around it: an exponential has no patience with eight bits.
+        return log_hu.clamp(*_LOG_RANGE).exp().add(FLOOR_HU).div(WINDOW_WIDTH_HU)
+
+
+def _bias(layer: nn.Conv3d) -> torch.Tensor:
+    bias: torch.Tensor = layer.bias  # type: ignore[assignment]  # Conv3d made one
+    return bias
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What errors on patients not trained on say about a head's standard deviations.
+
+    Attributes:
+        scale: what the head's values are multiplied by, so that standardised errors have a root mean square of 1.
+        multipliers: nominal level in percent -> how many of these standard deviations the interval reaches to either
+            side. Errors have heavier tails than a Gaussian's, so they are not 0.67, 0.99, 1.64 and 1.96.
+        cases: labels of the volumes it was found on; empty for a head that was not calibrated.
+
+    >>> Calibration.from_card({"deviation": {"calibration": {"scale": 1.1, "multipliers": {"90": 1.5}}}}).multipliers
+    {90: 1.5}
+    >>> Calibration.from_card({}).calibrated
+    False
+    """
+
+    scale: float
+    multipliers: dict[int, float]
+    cases: tuple[str, ...] = ()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it comes from a card, not from the assumption of a Gaussian."""
+        return bool(self.multipliers)
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any] | None) -> Calibration:
+        """That of a model card; scale 1 and no multipliers where the card holds none.
+
+        Raises:
+            ModelError: when the card's values are not what they should be.
+        """
+        told: Any = (card or {}).get("deviation") or {}
+        try:
+            told = told.get("calibration") or {}
+            scale = float(told.get("scale", 1.0))
+            multipliers = {int(level): float(value) for level, value in dict(told.get("multipliers") or {}).items()}
+            cases = tuple(str(case) for case in told.get("cases") or ())
+            sound = all(math.isfinite(value) and value > 0 for value in (scale, *multipliers.values()))
+        except (AttributeError, TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise ModelError(
+                "The calibration in the model card is damaged; calibrate again (thinslice models calibrate)."
+            )
+        return cls(scale, multipliers, cases)
+
+    def to_card(self) -> dict[str, Any]:
+        """JSON values that `from_card` reads."""
+        return {
+            "scale": round(self.scale, 5),
+            "multipliers": {str(level): round(value, 5) for level, value in self.multipliers.items()},
+            "cases": list(self.cases),
+        }
+
+
+class Learned(nn.Module):
+    """A network whose forward pass gives estimate and standard deviation as two channels.
+
+    Args:
+        network: one that `has_deviation`.
+        scale: of its calibration.
+    """
+
+    def __init__(self, network: ThroughPlaneModel, scale: float = 1.0) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    def forward(
+        self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
+    ) -> torch.Tensor:
+        """(batch, 1, D, H, W) to (batch, 2, (D - 1) * factor + 1, H, W), unit intensity, float32."""
+        thin, deviation = self.network.with_deviation(x, factor=factor, profile=profile)
+        return torch.cat([thin.float(), deviation.float() * self.scale], dim=1)
+
+
+class Ensemble(nn.Module):
+    """Any network, with the spread of its estimates over mirrored inputs as the second channel.
+
+    The estimate is that of the input as it is. The spread sees what the network makes differently of a mirrored
+    picture, nothing of what it makes wrongly in every one: it is a lower bound, and not calibrated.
+
+    Args:
+        network: any.
+    """
+
+    MIRRORED: tuple[tuple[int, ...], ...] = ((3,), (4,), (3, 4), (2,), (2, 3), (2, 4), (2, 3, 4))
+    """Axes that each further estimate mirrors."""
+
+    def __init__(self, network: ThroughPlaneModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
+    ) -> torch.Tensor:
+        """(batch, 1, D, H, W) to (batch, 2, (D - 1) * factor + 1, H, W), unit intensity, float32."""
+        first = self.network(x, factor=factor, profile=profile).float()
+        # Differences to the first estimate, as the spread is small against the values.
+        total, squares = torch.zeros_like(first), torch.zeros_like(first)
+        for axes in self.MIRRORED:
+            other = self.network(x.flip(axes), factor=factor, profile=profile).float().flip(axes).sub_(first)
+            total.add_(other)
+            squares.addcmul_(other, other)
+        members = 1 + len(self.MIRRORED)
+        spread = squares.sub_(total.square_().div_(members)).clamp_(min=0.0).div_(members - 1).sqrt_()
+        return torch.cat([first, spread], dim=1)
