@@ -1,0 +1,138 @@
+"""Designs of equal cost, trained equally on some patients and scored on another: the table of docs/trials.md.
+
+    python trials/run.py FOLDER --held-out NAME [--steps 1000] [--only LABEL ...] [--out runs/trials]
+
+FOLDER holds thin chest CT of one patient each; the one whose file name contains NAME is scored and not trained on.
+What is finished is kept; give the same command again after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thinslice import read
+from thinslice.data.degrade import simulate_thick
+from thinslice.evaluation.protocol import evaluate
+from thinslice.inference.upscale import upscale_slabs
+from thinslice.models import catalog, cost
+from thinslice.profile import SliceProfile
+from thinslice.recipes import TrainRecipe, overridden, read_train_recipe
+from thinslice.training.fit import fit
+from thinslice.volume import Volume
+
+HERE = Path(__file__).resolve().parent
+FACTORS = (2, 5, 8)
+PLANE = 224
+"""Side in pixels of the held-out patient's central part that is scored."""
+
+DESIGNS: dict[str, dict[str, Any]] = {
+    "plain 48 x 4, half resolution": {"features": 48, "blocks": 4},
+    "plain 32 x 9, half resolution": {"features": 32, "blocks": 9},
+    "plain 96 x 4, quarter resolution": {"features": 96, "blocks": 4, "unshuffle": 4},
+    "plain 64 x 9, quarter resolution": {"features": 64, "blocks": 9, "unshuffle": 4},
+    "separable 48 x 7": {"features": 48, "blocks": 7, "body": "separable"},
+    "pyramid 40 x 2 and 80 x 3": {"features": 40, "blocks": 2, "body": "pyramid"},
+}
+"""Bodies of about equal operations."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "squared loss": {"loss.kind": "mse"},
+    "no in-plane axes as z": {"simulation.in_plane_share": 0.0},
+    "more in-plane axes as z": {"simulation.in_plane_share": 0.6},
+    "bfloat16 mixed": {"precision": "bf16-mixed"},
+    "larger crops, one per step": {"simulation.plane": 136, "optimiser.batch": 1},
+    "half the learning rate": {"optimiser.learning_rate": 1e-3},
+}
+"""Changes of the recipe, with the first body."""
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--held-out", required=True, metavar="NAME")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--out", type=Path, default=Path("runs/trials"))
+    options = parser.parse_args()
+
+    sys.path.insert(0, str(HERE))
+    catalog.CATALOG["trial"] = catalog.Entry("bodies:TrialNet", "bodies:TrialConfig", "a design on trial")
+    files = sorted(file for file in options.folder.resolve().iterdir() if ".nii" in file.name)
+    held_out = [file for file in files if options.held_out in file.name]
+    if len(held_out) != 1 or len(files) < 2:
+        parser.error(f"one file of {options.folder} must have {options.held_out!r} in its name, and others not")
+    truth = _centre(read(held_out[0]))
+    trained_on = tuple(str(file) for file in files if file not in held_out)
+    first = next(iter(DESIGNS.values()))
+    trials = {**DESIGNS, **dict.fromkeys(RECIPES, first)}
+    for label, config in trials.items():
+        if options.only and label not in options.only:
+            continue
+        folder = options.out / f"without-{options.held_out}-{options.steps}" / label.replace(" ", "-").replace(",", "")
+        done = folder / "score.json"
+        if done.exists():
+            print(_line(json.loads(done.read_text())), flush=True)
+            continue
+        recipe = _recipe(label, config, trained_on, options.steps)
+        start = time.perf_counter()
+        weights = fit(recipe, folder, data_root=Path("/"), device="cpu")
+        assert weights is not None
+        model = catalog.load_model(weights)
+        row = {
+            "design": label,
+            "held out": options.held_out,
+            "steps": options.steps,
+            "parameters": cost.parameters(model),
+            "operations per thick voxel": round(cost.operations(model, (8, 256, 256), 5) / (8 * 256 * 256)),
+            "seconds": round(time.perf_counter() - start),
+            "gain": {factor: _gain(model, truth, factor) for factor in FACTORS},
+            "recipe": recipe.digest,
+            "torch": torch.__version__,
+        }
+        done.write_text(json.dumps(row, indent=1))
+        print(_line(row), flush=True)
+
+
+def _recipe(label: str, config: dict[str, Any], data: tuple[str, ...], steps: int) -> TrainRecipe:
+    base = read_train_recipe(HERE.parent / "recipes" / "default.toml")
+    values = {"optimiser.steps": steps, "optimiser.warmup": 100, "optimiser.average": 0.99}
+    changed = overridden(base, {**values, **RECIPES.get(label, {})})
+    network = changed.network.model_copy(update={"name": "trial", "config": config})
+    return changed.model_copy(update={"name": "trial", "network": network, "data": data})
+
+
+def _centre(volume: Volume) -> Volume:
+    depth, height, width = volume.geometry.shape
+    top, left = max(0, (height - PLANE) // 2), max(0, (width - PLANE) // 2)
+    return volume.crop((0, top, left), (depth, min(height, top + PLANE), min(width, left + PLANE)))
+
+
+def _gain(model: Any, thin: Volume, factor: int) -> float:
+    """PSNR over cubic interpolation, dB."""
+    thick, reference = simulate_thick(thin, SliceProfile.mean(factor))
+    psnr = []
+    for chosen in ("cubic", model):
+        stream = upscale_slabs(thick, model=chosen, factor=factor)
+        estimate = np.concatenate([slab.hu for slab in stream])
+        psnr.append(evaluate(Volume(estimate, stream.geometry, stream.provenance), reference).psnr)
+    return round(psnr[1] - psnr[0], 3)
+
+
+def _line(row: dict[str, Any]) -> str:
+    gains = "  ".join(f"x{factor} {gain:+.2f}" for factor, gain in row["gain"].items())
+    return (
+        f"{row['design']:34} {row['parameters']:9,} {row['operations per thick voxel']:8,}  {gains}  {row['seconds']} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
