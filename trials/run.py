@@ -47,7 +47,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "squared loss": {"loss.kind": "mse"},
     "no in-plane axes as z": {"simulation.in_plane_share": 0.0},
     "more in-plane axes as z": {"simulation.in_plane_share": 0.6},
-    "bfloat16 mixed": {"precision": "bf16-mixed"},
+    "float32 throughout": {"precision": "32-true"},
     "larger crops, one per step": {"simulation.plane": 136, "optimiser.batch": 1},
     "half the learning rate": {"optimiser.learning_rate": 1e-3},
 }
@@ -104,7 +104,8 @@ def main() -> None:
 
 def _recipe(label: str, config: dict[str, Any], data: tuple[str, ...], steps: int) -> TrainRecipe:
     base = read_train_recipe(HERE.parent / "recipes" / "default.toml")
-    values = {"optimiser.steps": steps, "optimiser.warmup": 100, "optimiser.average": 0.99}
+    # Mixed precision halves the time of a step on processors that have bfloat16 products.
+    values = {"precision": "bf16-mixed", "optimiser.steps": steps, "optimiser.warmup": 100, "optimiser.average": 0.99}
     changed = overridden(base, {**values, **RECIPES.get(label, {})})
     network = changed.network.model_copy(update={"name": "trial", "config": config})
     return changed.model_copy(update={"name": "trial", "network": network, "data": data})
