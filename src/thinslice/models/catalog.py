@@ -155,10 +155,7 @@ def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlane
 
     name = str(name_or_path)
     if name not in names():
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise UsageError(f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists.")
-        return checkpoint.load(path, device=device)
+        return checkpoint.load(weights_of(name_or_path), device=device)
     entry = CATALOG.get(name)
     if entry is not None and entry.learned:
         if entry.weights is None:
@@ -168,6 +165,34 @@ def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlane
             )
         return checkpoint.load(weights_path(name), device=device)
     return checkpoint.place(build(name), device)
+
+
+def weights_of(name_or_path: str | Path) -> Path:
+    """The weights file that a name of the catalog or a path stands for.
+
+    Raises:
+        UsageError: for an unknown name that is no file either.
+        CheckpointError: for a network of the catalog without weights.
+    """
+    name = str(name_or_path)
+    if name in CATALOG:
+        return weights_path(name)
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise UsageError(f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists.")
+    return path
+
+
+def with_deviation() -> list[str]:
+    """Names of networks with embedded weights that say how sure they are."""
+    from thinslice.models import checkpoint
+
+    able = []
+    for name, entry in CATALOG.items():
+        path = None if entry.weights is None else weights_path(name)
+        if path is not None and path.is_file() and checkpoint.inspect(path).config.get("deviation"):
+            able.append(name)
+    return able
 
 
 def weights_path(name: str) -> Path:

@@ -20,8 +20,12 @@ class Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def digest_without(self, names: Collection[str]) -> str:
-        """SHA-256 of all values but those of the named fields, hexadecimal."""
-        values = self.model_dump(mode="json", exclude=set(names))
+        """SHA-256 of all values but those of the named fields, hexadecimal; "loss.side" names one of a part."""
+        left_out: dict[str, Any] = {}
+        for name in names:
+            part, _, field = name.partition(".")
+            left_out[part] = {*left_out.get(part, ()), field} if field else True
+        values = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from thinslice.recipes.checked import Checked, read_toml
 
 ProfileName = Literal["mean", "gaussian", "trapezoid", "subsample"]
 Axis = Literal["depth", "height", "width"]
-Objective = Literal["output", "views", "stages"]
+Objective = Literal["output", "views", "stages", "deviation"]
 
 
 class NetworkRecipe(Checked):
@@ -112,6 +112,8 @@ class LossRecipe(Checked):
         contrast: weight of the L1 distance after display windows of lung and soft tissue (MPU-Net's contrast-aware
             loss, in our reading).
         side: weight of each side output, for the objective "stages" (MPU-Net).
+        deviation: for the objective "deviation" alone, which distribution of errors the standard deviation is the
+            likeliest of: "gaussian", "laplace", or "student" with four degrees of freedom.
     """
 
     kind: Literal["l1", "mse", "huber"] = "huber"
@@ -120,6 +122,7 @@ class LossRecipe(Checked):
     gradient: float = Field(0.0, ge=0)
     contrast: float = Field(0.0, ge=0)
     side: float = Field(1.0, ge=0)
+    deviation: Literal["gaussian", "laplace", "student"] = "student"
 
 
 class OptimiserRecipe(Checked):
@@ -179,7 +182,8 @@ class StageRecipe(Checked):
         name: of the stage's folder.
         trains: prefixes of the parameters that move; the others are frozen.
         objective: what is compared with the truth: the network's "output", its sagittal and coronal "views" before
-            fusion, or the outputs of all "stages" of a progressive decoder.
+            fusion, the outputs of all "stages" of a progressive decoder, or how sure the network says it is, its
+            "deviation", with its actual errors.
         steps: optimiser steps of the stage.
         learning_rate: None for the recipe's.
     """
@@ -203,6 +207,9 @@ class TrainRecipe(Checked):
         simulation: how crops are drawn from `data`.
         crops: how crops are drawn from `dataset`.
         loss: what is minimised.
+        start: weights that the run starts from, a name of the catalog or a weights file: their config is taken where
+            `network.config` says nothing. None for fresh ones.
+        trains: prefixes of the parameters that move, for a run without stages; the others stay as they are.
         objective: as in `StageRecipe`, for a run without stages.
         stages: for networks trained part by part; their steps take the place of `optimiser.steps`.
         optimiser: how the weights move.
@@ -221,6 +228,8 @@ class TrainRecipe(Checked):
     simulation: SimulationRecipe = SimulationRecipe()
     crops: CropRecipe = CropRecipe()
     loss: LossRecipe = LossRecipe()
+    start: str | None = None
+    trains: tuple[str, ...] = ("",)
     objective: Objective = "output"
     stages: tuple[StageRecipe, ...] = ()
     optimiser: OptimiserRecipe = OptimiserRecipe()
@@ -243,13 +252,22 @@ class TrainRecipe(Checked):
 
     @property
     def validates(self) -> bool:
-        """Whether whole volumes are scored while training goes on."""
-        return self.dataset is not None and self.dataset.validation is not None
+        """Whether whole volumes are scored while training goes on; an objective that leaves the output alone would
+        score the same each time.
+        """
+        return self.dataset is not None and self.dataset.validation is not None and self.objective != "deviation"
 
     @property
     def digest(self) -> str:
         """SHA-256 of all values that change the weights, hexadecimal: what a score or a card names."""
-        return self.digest_without(("card", "save_every_s", "log_every"))
+        # What recipes learned to say later counts where it is said, so that a digest outlives new versions.
+        unsaid = ["start"] if self.start is None else []
+        unsaid += ["trains"] if self.trains == ("",) else []
+        unsaid += ["loss.deviation"] if self.objective != "deviation" and not self._stages_of("deviation") else []
+        return self.digest_without(("card", "save_every_s", "log_every", *unsaid))
+
+    def _stages_of(self, objective: Objective) -> bool:
+        return any(stage.objective == objective for stage in self.stages)
 
     def at_stage(self, index: int) -> TrainRecipe:
         """The recipe of one stage by itself.
@@ -265,6 +283,7 @@ class TrainRecipe(Checked):
             update={
                 "name": f"{self.name}-{stage.name}",
                 "objective": stage.objective,
+                "trains": stage.trains,
                 "optimiser": self.optimiser.model_copy(update=moved),
                 "stages": (),
             }

@@ -63,6 +63,7 @@ def fit(
     if not recipe.stages:
         return loop.run(recipe, out, fabric=fabric, data_root=data_root, stop_after_s=stop_after_s, report=report)
     weights: Path | None = None
+    begun = None if recipe.start is None else checkpoint.inspect(catalog.weights_of(recipe.start))
     for index, stage in enumerate(recipe.stages):
         weights = loop.run(
             recipe.at_stage(index),
@@ -70,7 +71,6 @@ def fit(
             fabric=fabric,
             data_root=data_root,
             start=weights,
-            trains=stage.trains,
             stage=stage.name,
             stop_after_s=stop_after_s,
             report=report,
@@ -80,7 +80,7 @@ def fit(
     assert weights is not None
     final = out / f"{recipe.name}.safetensors"
     if fabric.is_global_zero:
-        export(recipe, checkpoint.load(weights), final, steps=sum(stage.steps for stage in recipe.stages))
+        export(recipe, checkpoint.load(weights), final, steps=sum(stage.steps for stage in recipe.stages), begun=begun)
     fabric.barrier()
     return final
 
@@ -93,15 +93,16 @@ def export_state(recipe: TrainRecipe, out: Path) -> Path:
     Raises:
         UsageError: when the folder holds no state of this recipe.
     """
-    places: list[tuple[TrainRecipe, Path, tuple[str, ...]]] = [(recipe, out, ("",))]
+    places: list[tuple[TrainRecipe, Path]] = [(recipe, out)]
     if recipe.stages:
-        places = [(recipe.at_stage(i), out / s.name, s.trains) for i, s in enumerate(recipe.stages)]
-    for part, folder, trains in reversed(places):
-        network = catalog.build(part.network.name, **part.network.config)
-        moving = [p for name, p in network.named_parameters() if name.startswith(trains)]
+        places = [(recipe.at_stage(i), out / s.name) for i, s in enumerate(recipe.stages)]
+    for number, (part, folder) in reversed([*enumerate(places)]):
+        network, begun = loop.starting_network(part)
+        moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
         average = RunningAverage(network, part.optimiser.average)
-        at = Run(loop.run_key(part, trains), network, average, make_optimiser(moving, part.optimiser), Judge())
+        key = loop.run_key(part, None if number else begun)
+        at = Run(key, network, average, make_optimiser(moving, part.optimiser), Judge())
         if at.load(folder) and at.step:
             assert isinstance(average.network, ThroughPlaneModel)
-            return export(recipe, average.network, out / f"{recipe.name}.safetensors", steps=at.step)
+            return export(recipe, average.network, out / f"{recipe.name}.safetensors", steps=at.step, begun=begun)
     raise UsageError(f"{out} holds no training state yet.")

@@ -26,6 +26,7 @@ from thinslice.errors import DeviceError, ModelError, UsageError
 from thinslice.inference.backend import keep_freed_memory
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
 from thinslice.training.journal import Journal
 from thinslice.training.module import Judge, RunningAverage, learning_rate, make_optimiser
@@ -90,7 +91,6 @@ def run(
     fabric: Fabric,
     data_root: Path,
     start: Path | None = None,
-    trains: tuple[str, ...] = ("",),
     stage: str = "",
     stop_after_s: float | None = None,
     report: Callable[[Progress], None] | None = None,
@@ -102,8 +102,7 @@ def run(
         out: folder of the run; made when missing.
         fabric: from `make_fabric`.
         data_root: folder that the recipe's relative data paths start from.
-        start: weights to start from; None for fresh ones.
-        trains: prefixes of the parameters that move; the others are frozen.
+        start: weights to start from; None for those that the recipe names, or fresh ones.
         stage: name for messages.
         stop_after_s: save the state and return after so many seconds; None to go on to the end.
         report: called with each line of the log, in the first process.
@@ -119,10 +118,10 @@ def run(
     chunks = share_batch(recipe.optimiser, rank=fabric.global_rank, processes=fabric.world_size)
     keep_freed_memory()
     fabric.seed_everything(recipe.seed, verbose=False)
-    network = _network(recipe, start, trains)
+    network, begun = starting_network(recipe, start)
     moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = make_optimiser(moving, recipe.optimiser)
-    at = Run(run_key(recipe, trains), network, RunningAverage(network, recipe.optimiser.average), optimiser, Judge())
+    at = Run(run_key(recipe, begun), network, RunningAverage(network, recipe.optimiser.average), optimiser, Judge())
     module, wrapped = fabric.setup(ObjectiveModule(network, recipe.objective, recipe.loss), optimiser)
     at.average.network.to(fabric.device)
     at.load(out, fabric)
@@ -162,7 +161,7 @@ def run(
                 journal.log(done, mean, rate, left)
                 if report and fabric.is_global_zero:
                     report(Progress(done, steps, mean, left, stage=stage))
-            validated = bool(held_out) and (done % recipe.validation.every == 0 or done == steps)
+            validated = bool(held_out) and recipe.validates and (done % recipe.validation.every == 0 or done == steps)
             if validated:
                 seen = validate(_kept(at), held_out, recipe.validation, fabric)
                 journal.validated(done, seen.psnr, seen.ssim, seen.cases)
@@ -170,7 +169,7 @@ def run(
                     journal.picture(done, seen.picture)
                 best = at.judge.see(seen.psnr, done, recipe.optimiser)
                 if best and fabric.is_global_zero:
-                    export(recipe, _kept(at), out / BEST, steps=done, validation=seen)
+                    export(recipe, _kept(at), out / BEST, steps=done, validation=seen, begun=begun)
                 if report and fabric.is_global_zero:
                     report(Progress(done, steps, math.nan, left, psnr=seen.psnr, stage=stage))
                 keep_freed_memory()
@@ -184,12 +183,19 @@ def run(
                 saved = time.monotonic()
             if stopping:
                 return None
-    return _finish(recipe, at, out, fabric)
+    return _finish(recipe, at, out, fabric, begun)
 
 
-def run_key(recipe: TrainRecipe, trains: tuple[str, ...]) -> str:
-    """What a run's folder is bound to: the recipe, and which parameters move."""
-    return f"{recipe.digest} {' '.join(trains)}".strip()
+def run_key(recipe: TrainRecipe, begun: CheckpointInfo | None) -> str:
+    """What a run's folder is bound to: the recipe, which parameters move, and the weights it started from.
+
+    Args:
+        recipe: of the run.
+        begun: from `starting_network`; of stages after the first, None.
+    """
+    alone = recipe.model_copy(update={"trains": ("",)})
+    parts = [alone.digest, *recipe.trains, "" if begun is None else begun.sha256]
+    return " ".join(part for part in parts if part)
 
 
 def share_batch(recipe: OptimiserRecipe, *, rank: int, processes: int) -> list[range]:
@@ -237,17 +243,47 @@ def prefetched(sampler: Sampler, chunks: Sequence[range], first: int, steps: int
             yield step, batches
 
 
-def _network(recipe: TrainRecipe, start: Path | None, trains: tuple[str, ...]) -> ThroughPlaneModel:
-    network = catalog.build(recipe.network.name, **recipe.network.config)
+def starting_network(recipe: TrainRecipe, start: Path | None = None) -> tuple[ThroughPlaneModel, CheckpointInfo | None]:
+    """The network as a run begins, with the parameters that do not move frozen.
+
+    Args:
+        recipe: of the run, or of one stage.
+        start: weights that an earlier stage left; None for those that the recipe names, if any.
+
+    Returns:
+        The network, and what the weights that the recipe names say about themselves (None where it names none, or
+        an earlier stage has used them).
+
+    Raises:
+        UsageError: when the weights do not exist, or no parameter moves.
+        CheckpointError: when the weights do not fit. They may lack what the recipe's config adds and the run trains.
+    """
+    begun = None
+    config = recipe.network.config
+    if start is None and recipe.start is not None:
+        start = catalog.weights_of(recipe.start)
+        begun = checkpoint.inspect(start)
     if start is not None:
-        network.load_state_dict(checkpoint.load(start).state_dict())
+        config = {**checkpoint.inspect(start).config, **config}
+    network = catalog.build(recipe.network.name, **config)
+    if start is not None:
+        given = checkpoint.load(start).state_dict()
+        fresh = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_named(recipe))}
+        network_tensors = {**fresh, **given}
+        checkpoint.check_fit(network, {name: tuple(t.shape) for name, t in network_tensors.items()}, start.name)
+        network.load_state_dict(network_tensors)
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(trains))
+        parameter.requires_grad_(name.startswith(recipe.trains))
         if parameter.dim() == 5:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise UsageError(f"No parameter of {recipe.network.name!r} begins with {' or '.join(trains)}.")
-    return network.train()
+        raise UsageError(f"No parameter of {recipe.network.name!r} begins with {' or '.join(recipe.trains)}.")
+    return network.train(), begun
+
+
+def _named(recipe: TrainRecipe) -> tuple[str, ...]:
+    """Prefixes of parameters that the run trains by name, and that weights to start from may lack."""
+    return tuple(prefix for prefix in recipe.trains if prefix)
 
 
 def _check_finite(loss: torch.Tensor, step: int, batch: Batch) -> None:
@@ -272,11 +308,11 @@ def _mean_over_processes(fabric: Fabric, values: Sequence[float]) -> float:
     return float(reduced)  # type: ignore[arg-type]
 
 
-def _finish(recipe: TrainRecipe, at: Run, out: Path, fabric: Fabric) -> Path:
+def _finish(recipe: TrainRecipe, at: Run, out: Path, fabric: Fabric, begun: CheckpointInfo | None) -> Path:
     """Write the last weights, and under the run's name the best ones, or the last where nothing was validated."""
     final = out / f"{recipe.name}.safetensors"
     if fabric.is_global_zero:
-        export(recipe, _kept(at), out / LAST, steps=at.step)
+        export(recipe, _kept(at), out / LAST, steps=at.step, begun=begun)
         chosen = out / (BEST if recipe.validates else LAST)
         copy_weights(chosen, final)
     # Only now: a run that is killed before this comes back here.

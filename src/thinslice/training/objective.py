@@ -1,11 +1,13 @@
 """What is minimised: the loss, and which of a network's outputs it looks at.
 
 The loop knows one module that takes a batch and gives a scalar. Networks trained part by part differ in the objective
-alone: SAINT's first stage compares its two views before fusion, MPU-Net every output of its progressive decoder.
+alone: SAINT's first stage compares its two views before fusion, MPU-Net every output of its progressive decoder, and a
+head for the standard deviation is compared with the errors that the network makes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Any, cast
@@ -38,7 +40,7 @@ class ObjectiveModule(nn.Module):
 
     Args:
         network: what is trained.
-        objective: "output", "views" or "stages" (`thinslice.recipes.training.StageRecipe`).
+        objective: "output", "views", "stages" or "deviation" (`thinslice.recipes.training.StageRecipe`).
         recipe: of the loss.
 
     Raises:
@@ -47,7 +49,8 @@ class ObjectiveModule(nn.Module):
 
     def __init__(self, network: ThroughPlaneModel, objective: Objective, recipe: LossRecipe) -> None:
         super().__init__()
-        if objective != "output" and not hasattr(network, objective):
+        able = network.has_deviation if objective == "deviation" else hasattr(network, objective)
+        if objective != "output" and not able:
             raise UsageError(
                 f"{type(network).__name__} has no {objective} to train on; use objective = 'output' in the recipe."
             )
@@ -77,6 +80,10 @@ class ObjectiveModule(nn.Module):
                 truth, kept = (resample_depth(a, side.shape[2]) for a in (thin, weight))
                 total = total + self.recipe.side * pixel_loss(side.float(), truth, kept, self.recipe)
             return total
+        if self.objective == "deviation":
+            estimate, deviation = self.network.with_deviation(thick, factor=factor, profile=profile)
+            error_hu = (estimate.detach().float().clamp(0.0, 1.0) - thin) * WINDOW_WIDTH_HU
+            return surprise(error_hu, deviation.float() * WINDOW_WIDTH_HU, weight, self.recipe)
         return loss(self.network(thick, factor=factor, profile=profile).float(), thin, weight, self.recipe)
 
 
@@ -119,6 +126,45 @@ def pixel_loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor
         return weighted_mean(error.square(), weight)
     scaled = error * (WINDOW_WIDTH_HU / recipe.knee_hu)
     return weighted_mean(nn.functional.huber_loss(scaled, torch.zeros_like(scaled), reduction="none"), weight)
+
+
+STUDENT_FREEDOM = 4.0
+"""Degrees of freedom of the loss "student"."""
+
+
+def surprise(error: torch.Tensor, deviation: torch.Tensor, weight: torch.Tensor, recipe: LossRecipe) -> torch.Tensor:
+    """Mean negative log-likelihood of errors under a distribution of the given standard deviation, less a constant.
+
+    All are proper scores: least, in expectation, where the deviation is that of the errors, if they are so distributed.
+    A Gaussian's follows the rare large error, a Laplace's the mean absolute one, Student's lies between.
+
+    Args:
+        error: (batch, 1, T, H, W), any unit.
+        deviation: same shape and unit, above 0.
+        weight: same shape, >= 0.
+        recipe: `deviation` says which, `trim` which slices count.
+
+    Returns:
+        Scalar.
+
+    >>> error = torch.randn(1, 1, 1, 100, 100, generator=torch.Generator().manual_seed(0)) * 5.0
+    >>> told = [surprise(error, torch.full_like(error, s), torch.ones_like(error), LossRecipe(deviation="gaussian"))
+    ...         for s in (4.0, 5.0, 6.0)]
+    >>> bool(told[1] < told[0]) and bool(told[1] < told[2])
+    True
+    """
+    if recipe.trim:
+        kept = slice(recipe.trim, error.shape[2] - recipe.trim)
+        error, deviation, weight = (a[:, :, kept] for a in (error, deviation, weight))
+    if recipe.deviation == "gaussian":
+        values = deviation.log() + 0.5 * (error / deviation).square()
+    elif recipe.deviation == "laplace":
+        values = deviation.log() + math.sqrt(2.0) * error.abs() / deviation
+    else:
+        freedom = STUDENT_FREEDOM
+        # The scale of Student's distribution is sqrt((n - 2) / n) of its standard deviation.
+        values = deviation.log() + 0.5 * (freedom + 1.0) * torch.log1p((error / deviation).square() / (freedom - 2.0))
+    return weighted_mean(values, weight)
 
 
 def gradient_difference(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import thinslice
 from thinslice.io.atomic import atomic_file
 from thinslice.models import checkpoint
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.recipes import TrainRecipe
 from thinslice.training.validate import Validation
 
@@ -21,9 +22,18 @@ LAST = "last.safetensors"
 
 
 def export(
-    recipe: TrainRecipe, network: ThroughPlaneModel, path: Path, *, steps: int, validation: Validation | None = None
+    recipe: TrainRecipe,
+    network: ThroughPlaneModel,
+    path: Path,
+    *,
+    steps: int,
+    validation: Validation | None = None,
+    begun: CheckpointInfo | None = None,
 ) -> Path:
     """Write weights with their card, which names the recipe, its digest, the seed and the machine's software.
+
+    Where only a head for the standard deviation was trained, the estimates are those of the weights the run started
+    from, bit for bit: the card stays theirs, and says under `deviation` how the head came about.
 
     Args:
         recipe: of the run.
@@ -31,10 +41,9 @@ def export(
         path: replaced atomically.
         steps: optimiser steps done.
         validation: of exactly these weights, if there was one.
+        begun: the weights that the run started from.
     """
-    card: dict[str, Any] = {
-        **recipe.card,
-        "name": recipe.name,
+    run: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json", exclude={"card"}),
         "recipe_sha256": recipe.digest,
         "steps": steps,
@@ -43,6 +52,12 @@ def export(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    if begun is not None:
+        run["start"] = {"name": begun.card.get("name"), "sha256": begun.sha256}
+    if begun is not None and recipe.objective == "deviation":
+        card = {**begun.card, "deviation": {**recipe.card, **run}}
+    else:
+        card = {**recipe.card, "name": recipe.name, **run}
     if validation is not None:
         card["validation"] = {
             "protocol": "rplhr",
