@@ -17,6 +17,7 @@ from thinslice.cli import (
     evaluate,
     inspect,
     models,
+    models_check,
     train,
     upscale,
 )
@@ -79,6 +80,7 @@ _models = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=models._
 _models.command("list", epilog=EPILOG)(models.list_models)
 _models.command("show", epilog=EPILOG)(models.show_model)
 _models.command("score", epilog=EPILOG)(models.score_model)
+_models.command("check", epilog=EPILOG)(models_check.check_models)
 app.add_typer(_models, name="models")
 
 _dataset = typer.Typer(

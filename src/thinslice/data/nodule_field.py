@@ -47,7 +47,10 @@ END_MM = 22.0
 """Nodules' centres keep this far from the first and the last slice: two and a half of the thickest slices and more."""
 
 APART_MM = 6.0
-"""Free space between the surfaces of two nodules."""
+"""Free space in plane between the surfaces of two nodules, unless they lie far apart along z."""
+
+APART_THICK = 2.5
+"""How far that is, in thick slices: what a method smears of one does not reach the other."""
 
 _WALL_MM, _SIDE_MM, _CLEAR_MM = 14.0, 12.0, 2.0
 _FINE = 5
@@ -180,8 +183,10 @@ def nodule_field(
         phase = ((centres[:, 2] - first_mm) / thick_mm) % 1.0
         centres = centres[(phase * positions).astype(int) == i]
         for other in planted:
-            room = 0.5 * (diameter + other.diameter_mm) + APART_MM
-            centres = centres[np.linalg.norm(centres - other.centre_mm, axis=1) > room]
+            away = centres - other.centre_mm
+            room = 0.5 * (diameter + other.diameter_mm)
+            aside = np.hypot(away[:, 0], away[:, 1]) > room + APART_MM
+            centres = centres[aside | (np.abs(away[:, 2]) > room + APART_THICK * thick_mm)]
         if len(centres):
             x, y, z = (float(value) for value in centres[0])
             planted.append(Planted((x, y, z), diameter, KINDS_HU[kind], kind, setting))
@@ -238,7 +243,7 @@ class _Site:
                                           4.0 / 23.0 * np.cos(points[:, 2] / 23.0 + 1.0)))  # fmt: skip
             at_front = rng.random(len(points)) < 0.5
             points[:, 1] = np.where(at_front, front + radius * lean, back - radius * lean)
-            return points[self.clear_of_vessels(points) > radius + 0.5 * _CLEAR_MM]
+            return np.asarray(points[self.clear_of_vessels(points) > radius + 0.5 * _CLEAR_MM], dtype=np.float64)
         if setting == "vessel":
             tubes = self.vessels
             fit = np.flatnonzero((tubes.stop_radius > 0.7) & (tubes.stop_radius < 2.0))
@@ -251,9 +256,10 @@ class _Site:
             points = tubes.stop[chosen] + sideways * (radius + tubes.stop_radius[chosen])[:, None]
             held = np.all((points > low) & (points < high), axis=1) & (self.inside(points) > radius + _CLEAR_MM)
             # Touching its own vessel, and not lying in another one.
-            return points[held][self.clear_of_vessels(points[held]) > radius - 0.4]
+            points = points[held]
+            return np.asarray(points[self.clear_of_vessels(points) > radius - 0.4], dtype=np.float64)
         points = points[self.inside(points) > 1.05 * radius + _CLEAR_MM]
-        return points[self.clear_of_vessels(points) > radius + _CLEAR_MM]
+        return np.asarray(points[self.clear_of_vessels(points) > radius + _CLEAR_MM], dtype=np.float64)
 
 
 def _paint(site: _Site, grid: Geometry, seed: int) -> tuple[Array, npt.NDArray[np.bool_]]:
@@ -336,4 +342,4 @@ def _blurred(hu: Array) -> Array:
     from scipy.ndimage import gaussian_filter
 
     sigma = BLUR_MM / PIXEL_MM
-    return np.stack([gaussian_filter(plane, sigma) for plane in hu])
+    return np.asarray(np.stack([gaussian_filter(plane, sigma) for plane in hu]), dtype=np.float32)

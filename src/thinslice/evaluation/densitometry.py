@@ -16,14 +16,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.evaluation.clinical import EMPHYSEMA_HU, LUNG_BELOW_HU
-from thinslice.evaluation.tissue_bias import cell_weights, inner_thick
+from thinslice.evaluation.clinical import EMPHYSEMA_HU, LUNG_BELOW_HU, LUNG_MIN_AREA
+from thinslice.evaluation.tissue_bias import FLOOR_HU, cell_weights, inner_thick
 
 LUNG_MEAN_HU = (-960.0, -600.0)
-"""A region below `LUNG_BELOW_HU` is lung when its mean lies in here: air around the patient and gas lie below."""
+"""A dark region is lung when its mean lies in here: gas in stomach and bowel lies below."""
 
 LUNG_MIN_ML = 20.0
 """Smallest volume of a piece of lung."""
+
+MAX_AIR_SHARE = 0.1
+"""Share below `LUNG_MEAN_HU` past which a dark region at the picture's border is air around the patient, not lung that
+the field of view cuts."""
 
 _LOWEST, _HIGHEST = -1100, 400
 
@@ -52,7 +56,7 @@ class Densitometry:
 
 
 def find_lung(hu: npt.NDArray[Any], voxel_mm3: float) -> Mask:
-    """Lung in a thin volume.
+    """Lung in a thin volume: what is dark in its slices and not the air around, in pieces as dense as lung.
 
     Args:
         hu: (depth, height, width), the whole field of view: a crop may cut outside air into pieces.
@@ -64,7 +68,8 @@ def find_lung(hu: npt.NDArray[Any], voxel_mm3: float) -> Mask:
     """
     from scipy.ndimage import label
 
-    regions, count = label(hu < LUNG_BELOW_HU, output=np.int32)
+    dark = np.stack([_dark(plane) for plane in hu])
+    regions, count = label(dark, output=np.int32)
     voxels, total = np.zeros(count + 1), np.zeros(count + 1)
     for plane, values in zip(regions, hu, strict=True):
         voxels += np.bincount(plane.ravel(), minlength=count + 1)
@@ -117,3 +122,24 @@ def densitometry(
     reached = np.cumsum(histogram) / voxels
     place = int(np.searchsorted(reached, 0.15))
     return Densitometry(100.0 * below / voxels, float(_LOWEST + place), total / voxels, voxels * voxel_mm3 / 1e6)
+
+
+def _dark(plane: npt.NDArray[Any]) -> Mask:
+    """Dark regions of a slice without the air around the patient.
+
+    Where the field of view cuts through the ribs, lung reaches the picture's border and meets what was not
+    reconstructed. So the latter is no part of a region, and of regions at the border those that hold air are left out.
+    """
+    from scipy.ndimage import binary_fill_holes, label
+
+    low = plane < LUNG_BELOW_HU
+    regions, count = label(low & (plane > FLOOR_HU))
+    size = np.bincount(regions.ravel(), minlength=count + 1)
+    airy = np.bincount(regions.ravel(), (plane < LUNG_MEAN_HU[0]).ravel(), minlength=count + 1)
+    kept = size >= LUNG_MIN_AREA
+    kept[0] = False
+    for border in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
+        touched = np.unique(border)
+        kept[touched[airy[touched] > MAX_AIR_SHARE * size[touched]]] = False
+    # Voxels of lung at the floor itself, by noise, come back.
+    return np.asarray(binary_fill_holes(kept[regions]) & low)

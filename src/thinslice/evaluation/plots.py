@@ -96,7 +96,7 @@ def bars(panels: Mapping[str, Sequence[Bar]], *, note: str = "") -> bytes:
     """
     _some(panels)
     count = max(len(row) for row in panels.values())
-    figure, axes = _figure(len(panels), max(3.4, 0.55 * count + 1.2), 3.6)
+    figure, axes = new_figure(len(panels), max(3.4, 0.55 * count + 1.2), 3.6)
     for axis, (metric, row) in zip(axes, panels.items(), strict=True):
         _draw_bars(axis, np.arange(len(row)), row, COLOURS[0], width=0.65)
         axis.set_xticks(np.arange(len(row)), [bar.label for bar in row], rotation=35, ha="right", parse_math=False)
@@ -129,7 +129,7 @@ def paired_bars(
         raise UsageError(f"At most {len(COLOURS)} series can be told apart in a plot.")
     labels = list(dict.fromkeys(bar.label for series in panels.values() for row in series.values() for bar in row))
     widest = max(len(series) for series in panels.values())
-    figure, axes = _figure(len(panels), max(3.6, (0.26 * widest + 0.2) * len(labels) + 1.2), 3.8)
+    figure, axes = new_figure(len(panels), max(3.6, (0.26 * widest + 0.2) * len(labels) + 1.2), 3.8)
     for axis, (metric, series) in zip(axes, panels.items(), strict=True):
         width = 0.8 / len(series)
         for number, (name, row) in enumerate(series.items()):
@@ -165,7 +165,7 @@ def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
         UsageError: no methods.
     """
     _some({"psnr": circles})
-    figure, (axis,) = _figure(1, 6.4, 4.2)
+    figure, (axis,) = new_figure(1, 6.4, 4.2)
     learned = [circle.parameters for circle in circles if circle.parameters]
     # One ratio for all, so that areas compare.
     share = min(CIRCLE_POINTS2_PER_PARAMETER, MAX_CIRCLE_POINTS2 / max(learned)) if learned else 1.0
@@ -255,7 +255,7 @@ def case_scatter(reference: str, scores: Mapping[str, Sequence[tuple[float, floa
     _some(finite)
     columns = min(4, len(finite))
     rows = math.ceil(len(finite) / columns)
-    figure, axes = _figure(columns, 2.7, 2.75, rows=rows)
+    figure, axes = new_figure(columns, 2.7, 2.75, rows=rows)
     values = [value for pairs in finite.values() for pair in pairs for value in pair]
     margin = 0.06 * (max(values) - min(values)) or 0.5
     low, high = min(values) - margin, max(values) + margin
@@ -297,7 +297,13 @@ def _scale(axis: Axes, metric: str, row: Sequence[Bar]) -> None:
     axis.grid(axis="y", color=_LINE, linewidth=0.7, zorder=0)
 
 
-def _figure(columns: int, width_in: float, height_in: float, *, rows: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(columns: int, width_in: float, height_in: float, *, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of panels in the look that all plots share.
+
+    Args:
+        columns, rows: panels.
+        width_in, height_in: of one panel, inches.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(
@@ -309,6 +315,12 @@ def _figure(columns: int, width_in: float, height_in: float, *, rows: int = 1) -
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
     return figure, axes
+
+
+def finished(figure: Figure, note: str) -> bytes:
+    """The figure as PNG with a note and the notice below it."""
+    _foot(figure, note)
+    return _png(figure)
 
 
 def _foot(figure: Figure, text: str) -> None:

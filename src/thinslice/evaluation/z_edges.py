@@ -182,6 +182,21 @@ def rise_mm(at_mm: Floats, profile: Floats, *, low: float | None = None, high: f
     return float(top - foot)
 
 
+def straight_between(thick: npt.NDArray[Any], factor: int) -> npt.NDArray[np.float32]:
+    """Thick slices as a viewer shows them across slices: straight lines between their centres.
+
+    >>> straight_between(np.array([0.0, 4.0]).reshape(2, 1, 1), 2).ravel().tolist()
+    [0.0, 2.0, 4.0]
+    """
+    depth = thick.shape[0]
+    thin = np.empty(((depth - 1) * factor + 1, *thick.shape[1:]), dtype=np.float32)
+    thin[::factor] = thick
+    for offset in range(1, factor):
+        part = np.float32(offset / factor)
+        thin[offset::factor] = (1 - part) * thick[:-1] + part * thick[1:]
+    return thin
+
+
 def _shares(columns: Floats, reach: int) -> Floats:
     """Columns between their own levels as 0 to 1; NaN where both levels are alike."""
     flat = max(1, reach // 2)

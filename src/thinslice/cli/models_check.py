@@ -1,0 +1,79 @@
+"""thinslice models check: what a radiologist, or a program that measures, would notice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thinslice.cli.console import Console, hush_libraries
+
+
+def check_models(
+    models: Annotated[
+        list[str], typer.Argument(metavar="NAME|FILE...", show_default=False, help="Networks, or weights files.")
+    ],
+    thin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=PATH", help="A thin volume not trained on; thick slices are simulated from it."),
+    ] = None,
+    factors: Annotated[str, typer.Option(help="Factors, separated by commas.")] = "5",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for check.html, check.json, check.md and figures.")
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Measure on a crop this wide and fewer nodules: slow networks.")
+    ] = None,
+    phantom: Annotated[bool, typer.Option("--phantom/--no-phantom", help="Measure nodules, edges and noise.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    seed: Annotated[int, typer.Option(help="Of phantoms and bootstrap.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> None:
+    """Check networks clinically, beside cubic interpolation.
+
+    HU bias by tissue (the rule: 2 HU at most in every class), lung density, edges across slices, nodules of 3 to 10
+    mm, noise, consistency. docs/clinical.md tells what each number is.
+
+    \b
+    thinslice models check default --thin chest=/data/thin.nii.gz --out check
+    thinslice models check default tvsrn.safetensors --thin chest=/data/thin.nii.gz --crop 192
+    thinslice models check default --factors 3,5,8            phantoms alone
+    """
+    import thinslice
+    from thinslice.errors import UsageError
+    from thinslice.experiments.clinical_check import check
+    from thinslice.experiments.clinical_outputs import write_check
+    from thinslice.experiments.clinical_tables import to_markdown
+
+    hush_libraries()
+    try:
+        wanted = [int(factor) for factor in factors.split(",")]
+        paths = dict(_named(case) for case in thin or [])
+    except ValueError as error:
+        raise UsageError("Give --thin LABEL=PATH and --factors 3,5.") from error
+    if len(paths) != len(thin or []):
+        raise UsageError("Give every --thin a label of its own.")
+    if out is not None and out.is_file():
+        raise UsageError(f"--out names a folder, and {out.name!r} is a file.")
+    told = check(
+        models,
+        {label: lambda path=path: thinslice.read(path) for label, path in paths.items()},  # type: ignore[misc]
+        factors=wanted,
+        crop=crop,
+        phantom=phantom,
+        device=device,
+        threads=threads,
+        seed=seed,
+        say=Console(quiet=quiet).say,
+    )
+    print(to_markdown(told), end="")
+    if out is not None:
+        write_check(told, out)
+        Console(quiet=quiet).say(f"{out.name}: check.html, check.json, check.md, figures")
+
+
+def _named(case: str) -> tuple[str, str]:
+    label, path = case.split("=", 1)
+    return label, path

@@ -1,0 +1,339 @@
+"""The clinical check: what a radiologist, or a program that measures, would notice of a model's thin slices.
+
+Thick slices are made of thin volumes, every model runs on them through the whole line, and its result is measured
+against the truth: bias by tissue, lung density, edges, noise, consistency. In phantoms in which everything is known
+the same models are measured on nodules, slanted edges and noise. Interpolation runs beside the models.
+
+`check` gives JSON values; `clinical_tables` makes them readable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import thinslice
+from thinslice import NOTICE, __version__
+from thinslice.data.degrade import simulate_thick
+from thinslice.errors import NotEligibleError, ShapeError, UsageError
+from thinslice.evaluation import densitometry, texture, tissue_bias, z_edges
+from thinslice.experiments.clinical_phantoms import phantom_results
+from thinslice.experiments.provenance import commit, device_name, now
+from thinslice.inference.backend import choose_device
+from thinslice.inference.upscale import upscale_slabs
+from thinslice.profile import SliceProfile
+from thinslice.volume import Volume
+
+SCHEMA = "thinslice-clinical-check/1"
+"""Value of `schema`; the number rises when a key changes its meaning."""
+
+BASELINES = ("cubic", "cubic-consistent")
+"""Interpolations that are always measured beside the models."""
+
+TRUTH, THICK = "truth", "thick"
+"""Rows of the thin truth, and of the thick slices as a viewer shows them: straight between slices."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A result of one method.
+
+    Attributes:
+        hu: thin slices, HU.
+        consistency_rms_hu: as the line measured it; None for what is no method.
+        seconds: wall clock; None likewise.
+    """
+
+    hu: npt.NDArray[Any]
+    consistency_rms_hu: float | None = None
+    seconds: float | None = None
+
+
+class Methods:
+    """The interpolations and the models that are checked, each under one label.
+
+    Args:
+        models: names of the catalog or weights files.
+        device, threads: as for `upscale`.
+
+    Raises:
+        UsageError: no model, or an unknown one.
+        CheckpointError: weights that are missing or damaged.
+    """
+
+    def __init__(self, models: Sequence[str | Path], *, device: str = "auto", threads: int | None = None) -> None:
+        if not models:
+            raise UsageError("Nothing to check: name a model or a weights file.")
+        self.device, self.threads = choose_device(device), threads
+        self.told: list[dict[str, Any]] = []
+        self.skipped: list[dict[str, Any]] = []
+        self._sources: dict[str, str | Path] = {}
+        for source in (*BASELINES, *(model for model in models if str(model) not in BASELINES)):
+            model = thinslice.load_model(source)
+            card = getattr(model, "card", None) or {}
+            stem = str(source) if str(source) in thinslice.models.catalog.names() else Path(source).stem
+            label = stem
+            while label in self._sources or label in (TRUTH, THICK):
+                label += "'"
+            self._sources[label] = source
+            self.told.append(
+                {
+                    "label": label,
+                    "kind": "interpolation" if str(source) in BASELINES else "model",
+                    "name": card.get("name") or stem,
+                    "version": card.get("version") or __version__,
+                    "weights_sha256": getattr(model, "sha256", None),
+                    "factors": sorted(model.factors),
+                }
+            )
+
+    @property
+    def labels(self) -> list[str]:
+        """In the order they run."""
+        return list(self._sources)
+
+    def able(self, factor: int) -> list[str]:
+        """Labels of those that can do a factor; the others are noted as skipped."""
+        able = []
+        for told in self.told:
+            if factor in told["factors"]:
+                able.append(told["label"])
+            elif not any(s["method"] == told["label"] and s["factor"] == factor for s in self.skipped):
+                self.skipped.append({"method": told["label"], "factor": factor, "reason": f"cannot do factor {factor}"})
+        return able
+
+    def run(self, label: str, thick: Volume, factor: int) -> Made:
+        """One method on one thick volume, through the whole line."""
+        begun = time.perf_counter()
+        stream = upscale_slabs(
+            thick, model=self._sources[label], factor=factor, device=self.device, threads=self.threads
+        )
+        hu = np.empty(stream.geometry.shape, dtype=stream.dtype)
+        for slab in stream:
+            hu[slab.start : slab.start + len(slab.hu)] = slab.hu
+        return Made(hu, stream.consistency_rms_hu, time.perf_counter() - begun)
+
+
+def check(
+    models: Sequence[str | Path],
+    cases: Mapping[str, Callable[[], Volume]],
+    *,
+    factors: Sequence[int] = (5,),
+    crop: int | None = None,
+    phantom: bool = True,
+    device: str = "auto",
+    threads: int | None = None,
+    seed: int = 0,
+    say: Say | None = None,
+) -> dict[str, Any]:
+    """Measure models beside interpolation.
+
+    Args:
+        models: names of the catalog or weights files.
+        cases: label -> what reads a thin volume that no model was trained on; labels must not identify a patient.
+        factors: thin slices per thick interval, in turn.
+        crop: height and width in pixels to which cases are cropped, and the phantoms' size; None for all.
+        phantom: whether to measure phantoms too.
+        device, threads: as for `upscale`.
+        seed: of phantoms and bootstrap.
+        say: called with a line about what is going on.
+
+    Returns:
+        JSON values, see docs/clinical.md.
+
+    Raises:
+        UsageError: nothing to do, or an unknown model.
+        NotEligibleError: a thin volume too short for a factor.
+        CheckpointError, InputError, ResourceError, ModelError: as `upscale` and `read` raise them.
+    """
+    if not cases and not phantom:
+        raise UsageError("Nothing to check: give --thin LABEL=PATH, or leave the phantoms on.")
+    if not factors:
+        raise UsageError("Nothing to check: give a factor.")
+    if crop is not None and crop < 64:
+        raise UsageError(f"A crop of {crop} pixels is too small to measure in; take 64 or more.")
+    say = say or (lambda line: None)
+    methods = Methods(models, device=device, threads=threads)
+    told_cases: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for label, read in cases.items():
+        thin = _prepared(read())
+        lung = densitometry.find_lung(thin.hu, _voxel_mm3(thin))
+        digest = _digest(thin)
+        if crop is not None:
+            thin, lung = _cropped(thin, lung, crop)
+        for factor in factors:
+            say(f"{label}, factor {factor}")
+            facts, rows = _case(methods, label, thin, lung, factor, seed, say)
+            told_cases.append({**facts, "sha256": digest, "crop": crop})
+            results += rows
+    phantoms: list[dict[str, Any]] = []
+    if phantom:
+        for factor in factors:
+            say(f"phantoms, factor {factor}")
+            able = methods.able(factor)
+            phantoms += phantom_results(
+                {label: _runner(methods, label, factor) for label in able}, factor, seed=seed, pixels=crop, say=say
+            )
+    return {
+        "schema": SCHEMA,
+        "notice": NOTICE,
+        "thinslice": __version__,
+        "commit": commit(),
+        "made": now(),
+        "device": {"kind": methods.device, "name": device_name(methods.device), "threads": threads},
+        "seed": seed,
+        "rule": {"max_bias_hu": tissue_bias.MAX_BIAS_HU, "min_voxels": tissue_bias.MIN_VOXELS},
+        "methods": methods.told,
+        "skipped": methods.skipped,
+        "cases": told_cases,
+        "verdicts": verdicts(methods.labels, results),
+        "results": results,
+        "phantoms": phantoms,
+    }
+
+
+def verdicts(labels: Sequence[str], results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rule, method by method and class by class, over all cases and factors.
+
+    Returns:
+        Dictionaries with `method`, `class`, `verdict` ("pass", "FAIL", "too few"), and the bias furthest from 0 with
+        the case and the factor it was seen at; null where no case holds enough of the class.
+    """
+    told = []
+    for label in labels:
+        rows = [row for row in results if row["method"] == label]
+        for name in tissue_bias.JUDGED:
+            judged = [
+                (row["bias_by_thick"][name], row) for row in rows if row["bias_by_thick"][name]["verdict"] != "too few"
+            ]
+            worst, row = max(judged, key=lambda pair: abs(pair[0]["bias_hu"]), default=(None, {}))
+            told.append(
+                {
+                    "method": label,
+                    "class": name,
+                    "verdict": "too few" if worst is None else worst["verdict"],
+                    "bias_hu": None if worst is None else worst["bias_hu"],
+                    "interval_95_hu": None if worst is None else worst["interval_95_hu"],
+                    "case": row.get("case"),
+                    "factor": row.get("factor"),
+                }
+            )
+    return told
+
+
+def _case(
+    methods: Methods,
+    label: str,
+    thin: Volume,
+    lung: densitometry.Mask,
+    factor: int,
+    seed: int,
+    say: Say,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One thin volume at one factor: facts of the case, and a row for truth, thick slices and every method."""
+    profile = SliceProfile.mean(factor)
+    thick, truth = simulate_thick(thin, profile)
+    depth = thick.geometry.shape[0]
+    if depth < 4:
+        raise NotEligibleError(
+            f"{thin.geometry.shape[0]} thin slices make {depth} thick ones at factor {factor}; the check needs 4."
+        )
+    begin = profile.centres(thin.geometry.shape[0])[0]
+    held = lung[begin : begin + truth.geometry.shape[0]]
+    step_mm = truth.geometry.spacing_mm[0]
+    inner, half = tissue_bias.inner_thick(depth, factor), factor // 2
+    edges = z_edges.find_edges(
+        truth.hu,
+        step_mm,
+        factor * step_mm,
+        first=inner.start * factor - half,
+        last=(inner.stop - 1) * factor + half + 1,
+    )
+    facts = {
+        "label": label,
+        "factor": factor,
+        "shape": list(truth.geometry.shape),
+        "spacing_mm": list(truth.geometry.spacing_mm),
+        "thick_mm": factor * step_mm,
+        "profile": profile.name,
+        "thick_slices": depth,
+        "thick_slices_measured": len(inner),
+    }
+    rows = []
+    for name, made in _rows(methods, thick, truth, factor, say):
+        row: dict[str, Any] = {"case": label, "factor": factor, "method": name}
+        if name not in (TRUTH, THICK):
+            for key, by in (("bias_by_thick", "thick"), ("bias_by_truth", "truth")):
+                found = tissue_bias.tissue_bias(made.hu, truth.hu, thick.hu, factor, by=by, seed=seed)
+                row[key] = {name: part.to_json() for name, part in found.items()}
+        measured = densitometry.densitometry(
+            thick.hu if name == THICK else made.hu, held, factor, _voxel_mm3(truth), thick=name == THICK
+        )
+        row["lung"] = None if measured is None else measured.to_json()
+        row["edges"] = z_edges.measure_edges(made.hu, truth.hu, edges)
+        row["noise"] = texture.patch_noise(made.hu, truth.hu, thick.hu, factor)
+        row["consistency_rms_hu"], row["seconds"] = made.consistency_rms_hu, made.seconds
+        rows.append(row)
+    return facts, rows
+
+
+def _rows(methods: Methods, thick: Volume, truth: Volume, factor: int, say: Say) -> Iterator[tuple[str, Made]]:
+    """Truth, thick slices and methods, one at a time so that only one result is held."""
+    yield TRUTH, Made(truth.hu)
+    yield THICK, Made(z_edges.straight_between(thick.hu, factor))
+    for label in methods.able(factor):
+        say(f"  {label}")
+        try:
+            made = methods.run(label, thick, factor)
+        except ShapeError as error:
+            methods.skipped.append({"method": label, "factor": factor, "reason": str(error)})
+            continue
+        yield label, made
+
+
+def _runner(methods: Methods, label: str, factor: int) -> Callable[[Volume], npt.NDArray[Any]]:
+    return lambda thick: methods.run(label, thick, factor).hu
+
+
+def _prepared(thin: Volume) -> Volume:
+    """Padding and what lies below the networks' window become -1024 HU, as every method sees them."""
+    hu = np.maximum(thin.hu, thin.hu.dtype.type(tissue_bias.FLOOR_HU))
+    return Volume(hu, thin.geometry, replace(thin.provenance, padding_hu=None))
+
+
+def _voxel_mm3(volume: Volume) -> float:
+    return float(np.prod([1.0 if step is None else step for step in volume.geometry.spacing_mm]))
+
+
+def _digest(volume: Volume) -> str:
+    """SHA-256 of voxels and grid, no header: it names the data without naming anyone."""
+    digest = hashlib.sha256()
+    grid = volume.geometry
+    digest.update(f"{volume.hu.dtype};{grid.shape};{tuple(round(s or 0.0, 6) for s in grid.spacing_mm)};".encode())
+    for plane in volume.hu:
+        digest.update(np.ascontiguousarray(plane).tobytes())
+    return digest.hexdigest()
+
+
+def _cropped(thin: Volume, lung: densitometry.Mask, size: int) -> tuple[Volume, densitometry.Mask]:
+    """The square of pixels in which lung and tissue are most evenly held, over all slices."""
+    depth, height, width = thin.geometry.shape
+    rows, columns = min(size, height), min(size, width)
+    shares = []
+    for present in (lung.mean(axis=0), np.mean(thin.hu > -200, axis=0)):
+        total = np.pad(np.cumsum(np.cumsum(present, axis=0), axis=1), ((1, 0), (1, 0)))
+        shares.append(total[rows:, columns:] - total[:-rows, columns:] - total[rows:, :-columns]
+                      + total[:-rows, :-columns])  # fmt: skip
+    y, x = np.unravel_index(int(np.argmin(-np.minimum(*shares))), shares[0].shape)
+    window = (slice(None), slice(int(y), int(y) + rows), slice(int(x), int(x) + columns))
+    return thin.crop((0, int(y), int(x)), (depth, int(y) + rows, int(x) + columns)), lung[window]

@@ -1,0 +1,125 @@
+"""Writes a clinical check down.
+
+OUT/check.html                  everything, in one file
+OUT/check.json                  everything, for programs
+OUT/check.md                    the tables
+OUT/figures/*.png               each picture by itself
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thinslice.evaluation.clinical_plots import Curve, bias_figure, curves_figure
+from thinslice.experiments.clinical_tables import TITLE, sections, to_markdown
+from thinslice.experiments.outputs import Picture, rendered, write_files
+
+
+def write_check(told: Mapping[str, Any], out: Path) -> None:
+    """Write tables, figures and the page; what is there from an earlier check is replaced.
+
+    Args:
+        told: of `thinslice.experiments.clinical_check.check`.
+        out: folder, made when missing.
+
+    Raises:
+        OutputError, ResourceError: it cannot be written.
+    """
+    drawn = pictures(told)
+    texts = {
+        "check.json": json.dumps(told, indent=1, allow_nan=False) + "\n",
+        "check.md": to_markdown(told),
+        "check.html": rendered("clinical_check.html.j2", title=TITLE, sections=sections(told), pictures=drawn),
+    }
+    write_files(out, texts, drawn)
+
+
+def pictures(told: Mapping[str, Any]) -> list[Picture]:
+    """All figures that the check allows."""
+    drawn = []
+    if told["results"]:
+        drawn.append(_bias(told))
+        edges = _scan_edges(told)
+        if edges:
+            drawn.append(edges)
+    for factor in dict.fromkeys(row["factor"] for row in told["phantoms"]):
+        rows = [row for row in told["phantoms"] if row["factor"] == factor]
+        made = (_nodules(factor, rows), _known_edges(factor, rows), _power(factor, rows))
+        drawn += [picture for picture in made if picture is not None]
+    return drawn
+
+
+def _bias(told: Mapping[str, Any]) -> Picture:
+    panels: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {}
+    for row in told["results"]:
+        held = {
+            name: (entry["bias_hu"], *(entry["interval_95_hu"] or [entry["bias_hu"]] * 2))
+            for name, entry in row.get("bias_by_thick", {}).items()
+            if entry["verdict"] != "too few"
+        }
+        if held:
+            panels.setdefault(f"{row['case']}, factor {row['factor']}", {})[row["method"]] = held
+    text = "Mean error in HU by tissue told by the thick slices; the band is what the rule allows."
+    return Picture("bias", "Bias by tissue", text, bias_figure(panels, told["rule"]["max_bias_hu"]))
+
+
+def _scan_edges(told: Mapping[str, Any]) -> Picture | None:
+    panels: dict[str, dict[str, Curve]] = {}
+    for row in told["results"]:
+        profile = row["edges"]["profile"]
+        if profile is not None:
+            title = f"{row['case']}, factor {row['factor']}"
+            panels.setdefault(title, {})[row["method"]] = Curve(profile["at_mm"], profile["share"])
+    if not panels:
+        return None
+    text = "Edges across slices in the scans, laid over each other where the truth reaches half their height."
+    png = curves_figure(panels, across="mm along z", upwards="share of the step", note=text)
+    return Picture("edges", "Edges in scans", text, png)
+
+
+def _nodules(factor: int, rows: list[Any]) -> Picture | None:
+    panels: dict[str, dict[str, Curve]] = {}
+    for key, title in (("contrast_percent", "contrast (%)"), ("volume_percent", "volume at half contrast (%)"),
+                       ("detectability_percent", "matched filter (% of truth)")):  # fmt: skip
+        for kind in ("solid", "ground glass"):
+            for row in rows:
+                groups = [group for group in row["nodule_summary"]
+                          if group["kind"] == kind and group[key]["mean"] is not None]  # fmt: skip
+                if groups:
+                    panels.setdefault(f"{kind}: {title}", {})[row["method"]] = Curve(
+                        [group["diameter_mm"] for group in groups],
+                        [group[key]["mean"] for group in groups],
+                        [group[key]["sd"] or 0.0 for group in groups],
+                    )
+    if not panels:
+        return None
+    text = f"Nodules of the phantom in {factor} mm slices by diameter; whiskers: one standard deviation over nodules."
+    png = curves_figure(panels, across="diameter (mm)", upwards="%", note=text)
+    return Picture(f"nodules-{factor}", f"Nodules, {factor} mm slices", text, png)
+
+
+def _known_edges(factor: int, rows: list[Any]) -> Picture:
+    panels = {
+        name: {row["method"]: Curve(row["edges"][name]["at_mm"], row["edges"][name]["hu"]) for row in rows}
+        for name in rows[0]["edges"]
+    }
+    text = f"Mean HU by distance from a known edge, {factor} mm slices; overshoot shows beside the step."
+    png = curves_figure(panels, across="mm from the edge", upwards="HU", note=text)
+    return Picture(f"known-edges-{factor}", f"Known edges, {factor} mm slices", text, png)
+
+
+def _power(factor: int, rows: list[Any]) -> Picture | None:
+    panels: dict[str, dict[str, Curve]] = {}
+    for key, title in (("in_plane", "in plane (HU² mm²)"), ("across", "across slices (HU² mm)")):
+        for row in rows:
+            power = row["noise"]["power"][key]
+            if power is not None:
+                panels.setdefault(title, {})[row["method"]] = Curve(power["per_mm"], power["power"])
+    if not panels:
+        return None
+    text = f"Power of the noise in the phantom's lung by frequency, {factor} mm slices."
+    png = curves_figure(panels, across="1/mm", upwards="power", note=text, log=True)
+    return Picture(f"noise-{factor}", f"Noise power, {factor} mm slices", text, png)

@@ -1,0 +1,142 @@
+"""Models on phantoms in which everything is known: nodules, slanted edges, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.data.nodule_field import NoduleField, nodule_field
+from thinslice.data.phantom import thick_from
+from thinslice.data.slanted_edge import MATERIALS_HU, distance_mm, slanted_edge
+from thinslice.evaluation import nodules, texture, z_edges
+from thinslice.volume import Volume
+
+NOISE_HU = 20.0
+"""Standard deviation of the noise in a thin slice's soft tissue; 16 in lung."""
+
+POSITIONS, CROPPED_POSITIONS = 6, 2
+"""Places within a thick slice for each kind of nodule, diameter and setting; fewer in a cropped field."""
+
+EDGE_REACH_MM = 20.0
+"""How far to either side of a slanted edge its spread is looked at."""
+
+_MARGIN = 12
+"""Pixels at a slanted edge's border that are left out."""
+
+Run = Callable[[Volume], npt.NDArray[Any]]
+Say = Callable[[str], None]
+
+
+def phantom_results(
+    methods: Mapping[str, Run], factor: int, *, seed: int = 0, pixels: int | None = None, say: Say | None = None
+) -> list[dict[str, Any]]:
+    """Nodules, edges and noise of truth, thick slices and methods.
+
+    Args:
+        methods: label -> what makes thin HU of a thick volume at this factor.
+        factor: thin slices per thick interval; thin slices are 1 mm.
+        seed: of the phantoms.
+        pixels: height and width of the nodule field, for slow methods; None for all of it.
+        say: called with a line about what is going on.
+
+    Returns:
+        A dictionary for each row, truth and thick slices first: `method`, `factor`, `thick_mm`, `nodules` (each one),
+        `nodule_summary`, `nodules_missing`, `noise`, `edges`.
+    """
+    say = say or (lambda line: None)
+    field = (
+        nodule_field(seed, thick_mm=float(factor), positions=POSITIONS)
+        if pixels is None
+        else nodule_field(seed, thick_mm=float(factor), positions=CROPPED_POSITIONS, pixels=max(pixels, 112))
+    )
+    scans = [
+        thick_from(field.scan(nodules=with_nodules, noise_hu=NOISE_HU, draw=draw), factor)
+        for with_nodules, draw in ((True, 0), (False, 0), (False, 1))
+    ]
+    edges = {
+        name: (thick_from(slanted_edge(name, noise_hu=NOISE_HU, seed=seed).volume, factor), hu)
+        for name, hu in MATERIALS_HU.items()
+    }
+    results: list[dict[str, Any]] = []
+    truths: list[float | None] = []
+    for label in ("truth", "thick", *methods):
+        if label in methods:
+            say(f"  {label}")
+        made = [_made(label, methods, thick, thin, factor) for thick, thin in scans]
+        found = _nodules(made, scans[0][1], field, factor, seed)
+        truths = truths or [nodule["detectability"] for nodule in found["nodules"]]
+        # Nodule by nodule, for the same noise meets the same filters in every row.
+        for nodule, known in zip(found["nodules"], truths, strict=True):
+            own = nodule["detectability"]
+            nodule["detectability_percent"] = None if own is None or not known else 100.0 * own / known
+        found["nodule_summary"] = nodules.summary(found["nodules"])
+        results.append(
+            {
+                "method": label,
+                "factor": factor,
+                "thick_mm": float(factor),
+                **found,
+                "edges": {
+                    name: _edge(label, _made(label, methods, *pair, factor), *pair, hu)
+                    for name, (pair, hu) in edges.items()
+                },
+            }
+        )
+    return results
+
+
+def _made(label: str, methods: Mapping[str, Run], thick: Volume, thin: Volume, factor: int) -> npt.NDArray[Any]:
+    if label == "truth":
+        return thin.hu
+    if label == "thick":
+        return z_edges.straight_between(thick.hu, factor)
+    return methods[label](thick)
+
+
+def _nodules(made: list[npt.NDArray[Any]], truth: Volume, field: NoduleField, factor: int, seed: int) -> dict[str, Any]:
+    grid = truth.geometry
+    begin = round(field.grid.index_at(grid.origin_mm)[0])
+    inside = slice(begin, begin + grid.shape[0])
+    known = field.full[inside] - field.empty[inside]
+    lung = field.lung[inside]
+    with_nodules, without, again = (hu.astype(np.float32) for hu in made)
+    noise = (again - without) / np.float32(np.sqrt(2.0))
+    found = nodules.measure_nodules(
+        with_nodules - without,
+        known,
+        noise,
+        lung,
+        field.nodules,
+        grid,
+        thick_mm=float(factor),
+        first_mm=grid.origin_mm[2],
+        seed=seed,
+    )
+    wall = field.empty[inside] > 0.0
+    steps = tuple(float(step or 1.0) for step in grid.spacing_mm)
+    return {
+        "nodules": [result.to_json() for result in found],
+        "nodules_missing": field.missing + len(field.nodules) - len(found),
+        "noise": {
+            "lung_sd_hu": nodules.noise_sd(noise, lung),
+            "soft_sd_hu": nodules.noise_sd(noise, wall),
+            "power": texture.noise_power(noise, lung, (steps[0], steps[1], steps[2])),
+        },
+    }
+
+
+def _edge(label: str, hu: npt.NDArray[Any], thick: Volume, thin: Volume, levels: tuple[float, float]) -> dict[str, Any]:
+    """Spread and rise of a slanted edge; of thick slices at their own places, with nothing made up between them."""
+    volume = thick if label == "thick" else Volume(np.asarray(hu, dtype=np.float32), thin.geometry)
+    away = distance_mm(volume.geometry)
+    inner = (slice(None), slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
+    at, spread = z_edges.spread_function(volume.hu[inner], away[inner], reach_mm=EDGE_REACH_MM)
+    return {
+        "rise_mm": z_edges.rise_mm(at, spread, low=levels[0], high=levels[1]),
+        "at_mm": at.tolist(),
+        "hu": [round(float(value), 2) for value in spread],
+        "levels_hu": list(levels),
+    }
