@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from thinslice.errors import OutputExistsError, UsageError
 
 if TYPE_CHECKING:
-    from thinslice.evaluation.report import RunReport
+    from thinslice.evaluation.report import RunReport, SecondsReport
     from thinslice.inference.upscale import SlabStream
     from thinslice.volume import Volume
 
@@ -86,15 +86,17 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
         DeviceError: a device that is not there.
     """
     from thinslice.evaluation.figures import Preview, save_png
+    from thinslice.evaluation.report import SecondsReport
     from thinslice.inference.upscale import upscale_slabs
     from thinslice.io.files import read
     from thinslice.io.slabs import open_writer
+    from thinslice.io.write_behind import WriteBehind
 
     say = say or _say_nothing
-    clock = _Clock()
+    begun = time.perf_counter()
     check_job(job)
     volume = read(job.source, series_uid=job.series_uid, axis=job.axis)
-    clock.lap("read")
+    read_s = time.perf_counter() - begun
     stream = upscale_slabs(
         volume,
         model=job.model,
@@ -107,33 +109,33 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
         progress=progress,
         force=job.force,
     )
-    writer = open_writer(
-        job.output,
-        stream.geometry,
-        stream.provenance,
-        dtype=stream.dtype,
-        hu_range=stream.hu_range,
-        overwrite=job.overwrite,
-        declared=job.output_format,
+    writer = WriteBehind(
+        open_writer(
+            job.output,
+            stream.geometry,
+            stream.provenance,
+            dtype=stream.dtype,
+            hu_range=stream.hu_range,
+            overwrite=job.overwrite,
+            declared=job.output_format,
+        )
     )
     say(_announcement(volume, stream))
     drawn = job.preview is not None or (job.report is not None and job.report.suffix.lower() == ".html")
     preview = Preview(volume, stream.geometry, caption=_caption(stream)) if drawn else None
-    clock.lap("prepare")
-    with writer as opened:
+    # Slabs are written while the next ones are made.
+    with writer:
         for slab in stream:
-            clock.lap("upscale")
-            opened.write(slab.hu)
-            clock.lap("write")
+            writer.write(slab.hu)
             if preview is not None:
                 preview.add(slab.start, slab.hu)
-                clock.lap("preview")
-        clock.lap("upscale")
-    clock.lap("write")
     png = None if preview is None else preview.png_bytes()
     if png is not None and job.preview is not None:
         save_png(png, job.preview, overwrite=job.overwrite)
-    report = _report(job, volume, stream, clock)
+    seconds = SecondsReport(
+        read=read_s, network=stream.network_s, write=writer.seconds, total=time.perf_counter() - begun
+    )
+    report = _report(job, volume, stream, seconds)
     if job.report is not None:
         report.write(job.report, png, overwrite=job.overwrite)
     return report
@@ -171,24 +173,6 @@ def check_job(job: UpscaleJob) -> None:
             raise OutputExistsError(f"{path.name!r} exists; choose another output, or pass --overwrite.")
 
 
-class _Clock:
-    """Seconds by purpose."""
-
-    def __init__(self) -> None:
-        self._begun = self._last = time.perf_counter()
-        self.spent: dict[str, float] = {}
-
-    def lap(self, purpose: str) -> None:
-        """Book the time since the last lap."""
-        now = time.perf_counter()
-        self.spent[purpose] = self.spent.get(purpose, 0.0) + now - self._last
-        self._last = now
-
-    @property
-    def total(self) -> float:
-        return time.perf_counter() - self._begun
-
-
 def _say_nothing(line: str) -> None:
     return
 
@@ -208,13 +192,12 @@ def _caption(stream: SlabStream) -> str:
     return f"{stream.model_name} {stream.model_version}, factor {stream.factor}, plan {stream.plan_name}"
 
 
-def _report(job: UpscaleJob, volume: Volume, stream: SlabStream, clock: _Clock) -> RunReport:
+def _report(job: UpscaleJob, volume: Volume, stream: SlabStream, seconds: SecondsReport) -> RunReport:
     from thinslice.evaluation.report import (
         FileReport,
         MachineReport,
         ModelReport,
         RunReport,
-        SecondsReport,
         peak_memory_mib,
     )
     from thinslice.io.files import output_format
@@ -242,12 +225,7 @@ def _report(job: UpscaleJob, volume: Volume, stream: SlabStream, clock: _Clock) 
         plan=stream.plan_name,
         device=stream.device,
         backend=stream.backend,
-        seconds=SecondsReport(
-            read=clock.spent["read"],
-            network=stream.network_s,
-            write=clock.spent["write"],
-            total=clock.total,
-        ),
+        seconds=seconds,
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=stream.consistency_rms_hu,
         warnings=(*volume.provenance.warnings, *stream.warnings),

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from thinslice.inference.pages import own_pages
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_unit
 
 Floats = npt.NDArray[np.float32]
@@ -78,7 +79,7 @@ class Restorer:
         Returns:
             (slices, height, width) HU in the output's type.
         """
-        finished = hu if self._dtype == np.float32 else np.empty(hu.shape, dtype=self._dtype)
+        finished = hu if self._dtype == np.float32 else own_pages(hu.shape, self._dtype)
         for offset, thin in enumerate(hu):
             index = start + offset
             self._give_back_excess(index, thin)

@@ -1,6 +1,6 @@
 """Carries out a window plan: thick slices in, slabs of thin slices out, in order.
 
-Memory is bounded by one row of windows: the thick slices they read and the thin slices they give.
+Memory is bounded by one window, and the thin slices that one row of windows gives.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from thinslice.inference.consistency import clamp_consistently
+from thinslice.inference.pages import own_pages
 from thinslice.inference.restore import network_input
-from thinslice.intensity import to_hu, to_unit
+from thinslice.intensity import to_hu
 from thinslice.models.interpolate import z_matrix
 from thinslice.planning import Window, WindowPlan
 from thinslice.profile import SliceProfile
@@ -23,6 +25,9 @@ Floats = npt.NDArray[np.float32]
 
 AIR_HU = -900.0
 """A window that holds nothing denser holds no patient: it is interpolated, which spares the network's time."""
+
+SLAB_BYTES = 8 << 20
+"""Thin slices are given in slabs of about this many bytes (float32): what comes after stays small beside the buffer."""
 
 
 @dataclass
@@ -69,49 +74,63 @@ def stitch(
     counts.total = len(plan.windows)
     rows = [list(row) for _, row in groupby(plan.windows, key=lambda window: window.depth)]
     weights = _weights(plan)
-    buffer = np.empty((0, *plan.thin_shape[1:]), dtype=np.float32)
-    base = 0
+    # One buffer for all rows; what a row leaves unfinished moves to its start, where the next row begins.
+    held = max(row[0].depth.out_stop - row[0].depth.out_start for row in rows)
+    buffer: Floats = own_pages((held, *plan.thin_shape[1:]), np.float32)
+    unfinished = 0
+
+    def run_windows(windows: list[Window], base: int) -> None:
+        tiles = np.stack([_tile(thick, window, padding_hu) for window in windows])[:, None]
+        if skip_air and _is_air(thick, windows[0], padding_hu):
+            thin = np.einsum("zd,bcdhw->bczhw", _interpolation(profile, tiles.shape[2]), tiles, optimize=True)
+            thin = np.ascontiguousarray(thin)
+            counts.skipped += len(windows)
+        else:
+            thin = infer(tiles)
+        for window, tile, given in zip(windows, tiles[:, 0], thin[:, 0], strict=True):
+            if consistent:
+                clamp_consistently(given, tile, profile)
+            target = buffer[
+                window.depth.out_start - base : window.depth.out_stop - base, window.height.out, window.width.out
+            ]
+            kept = given[window.depth.kept, window.height.kept, window.width.kept]
+            if plan.blend == "replace":
+                target[...] = kept
+            else:
+                target += kept
+        counts.done += len(windows)
+
     for position, row in enumerate(rows):
         depth = row[0].depth
-        unit = network_input(thick[depth.start : depth.stop], padding_hu)
-        # The buffer grows to the end of what this row gives; what earlier rows left unfinished comes first.
-        grown = np.empty((depth.out_stop - base, *plan.thin_shape[1:]), dtype=np.float32)
-        grown[: len(buffer)] = buffer
+        base, given = depth.out_start, depth.out_stop - depth.out_start
         if plan.blend == "average":
-            grown[len(buffer) :] = 0.0
-        buffer = grown
-        for windows in _passes(row, batch, lambda window: skip_air and _is_air(unit, window)):  # noqa: B023
-            tiles = np.stack([_tile(unit, window) for window in windows])[:, None]
-            if skip_air and _is_air(unit, windows[0]):
-                thin = np.einsum("zd,bcdhw->bczhw", _interpolation(profile, tiles.shape[2]), tiles, optimize=True)
-                thin = np.ascontiguousarray(thin)
-                counts.skipped += len(windows)
-            else:
-                thin = infer(tiles)
-            for window, tile, given in zip(windows, tiles[:, 0], thin[:, 0], strict=True):
-                if consistent:
-                    clamp_consistently(given, tile, profile)
-                target = buffer[
-                    window.depth.out_start - base : window.depth.out_stop - base,
-                    window.height.out,
-                    window.width.out,
-                ]
-                kept = given[window.depth.kept, window.height.kept, window.width.kept]
-                if plan.blend == "replace":
-                    target[...] = kept
-                else:
-                    target += kept
-            counts.done += len(windows)
+            buffer[unfinished:given] = 0.0
+        for windows in _passes(row, batch, lambda window: skip_air and _is_air(thick, window, padding_hu)):
+            run_windows(windows, base)
             if progress is not None:
                 progress(counts.done, counts.total)
-        finished = rows[position + 1][0].depth.out_start if position + 1 < len(rows) else depth.out_stop
-        slab, buffer = buffer[: finished - base], buffer[finished - base :].copy()
-        for index, thin in enumerate(slab, start=base):  # slice by slice, as memory for temporaries costs time
-            if weights is not None:
-                thin /= weights[0][index] * weights[1]
-            thin[...] = to_hu(np.clip(thin, 0.0, 1.0, out=thin))
-        yield base, slab
-        base = finished
+        finished = rows[position + 1][0].depth.out_start - base if position + 1 < len(rows) else given
+        for start, stop in _pieces(finished, plan.thin_shape[1:]):
+            yield base + start, _finished(buffer[start:stop], base + start, weights)
+        unfinished = given - finished
+        buffer[:unfinished] = buffer[finished:given]
+
+
+def _pieces(count: int, plane: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Slices [start, stop) of a finished row that are given at a time."""
+    step = max(1, SLAB_BYTES // (4 * plane[0] * plane[1]))
+    for start in range(0, count, step):
+        yield start, min(start + step, count)
+
+
+def _finished(unit: Floats, start: int, weights: tuple[Floats, Floats] | None) -> Floats:
+    """Averaged, clamped and in HU, as a copy; slice by slice, as memory for temporaries costs time."""
+    hu: Floats = own_pages(unit.shape, np.float32)
+    for index, (thin, out) in enumerate(zip(unit, hu, strict=True), start=start):
+        if weights is not None:
+            thin /= weights[0][index] * weights[1]
+        out[...] = to_hu(np.clip(thin, 0.0, 1.0, out=out))
+    return hu
 
 
 def _passes(row: list[Window], batch: Callable[[], int], is_air: Callable[[Window], bool]) -> Iterator[list[Window]]:
@@ -129,13 +148,23 @@ def _interpolation(profile: SliceProfile, depth: int) -> Floats:
     return z_matrix("linear-consistent", depth, profile, profile.factor).astype(np.float32)
 
 
-def _is_air(unit: Floats, window: Window) -> bool:
-    read = unit[:, window.height.start : window.height.stop, window.width.start : window.width.stop]
-    return bool(read.max() <= to_unit(AIR_HU))
+def _read(thick: npt.NDArray[Any], window: Window) -> npt.NDArray[Any]:
+    return thick[
+        window.depth.start : window.depth.stop,
+        window.height.start : window.height.stop,
+        window.width.start : window.width.stop,
+    ]
 
 
-def _tile(unit: Floats, window: Window) -> Floats:
-    tile = unit[:, window.height.start : window.height.stop, window.width.start : window.width.stop]
+def _is_air(thick: npt.NDArray[np.generic], window: Window, padding_hu: float | None) -> bool:
+    read = _read(thick, window)
+    if padding_hu is None or padding_hu <= AIR_HU:
+        return bool(read.max() <= AIR_HU)
+    return bool(np.all((read <= AIR_HU) | np.asarray(read == padding_hu)))
+
+
+def _tile(thick: npt.NDArray[np.generic], window: Window, padding_hu: float | None) -> Floats:
+    tile = network_input(_read(thick, window), padding_hu)
     if any(span.pad for span in (window.depth, window.height, window.width)):
         tile = np.pad(tile, ((0, window.depth.pad), (0, 0), (0, 0)), mode="edge")
         tile = np.pad(tile, ((0, 0), (0, window.height.pad), (0, window.width.pad)), mode="reflect")

@@ -1,0 +1,78 @@
+"""Writes a slab in a thread of its own while the next one is made."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+import numpy.typing as npt
+
+from thinslice.io.slabs import SlabWriter
+
+BEHIND_BYTES = 96 << 20
+"""Slabs that may wait for the writer."""
+
+
+class WriteBehind:
+    """Lets a writer write in a thread of its own, so that slabs are written while the next ones are made.
+
+    Errors of the writer are raised by a later `write` or at the end of the block; nothing is left then, nor after an
+    interruption.
+
+    Args:
+        writer: not yet entered.
+        most_bytes: of slabs that may wait; `write` blocks when there are more.
+
+    Attributes:
+        seconds: spent in the writer, its completion included.
+    """
+
+    def __init__(self, writer: SlabWriter, *, most_bytes: int = BEHIND_BYTES) -> None:
+        self._writer = writer
+        self._most_bytes = most_bytes
+        self._waiting: deque[tuple[Future[None], int]] = deque()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def write(self, hu: npt.NDArray[Any]) -> None:
+        """Take the next slices; they must not be changed afterwards.
+
+        Raises:
+            As the writer, also for slices taken before.
+        """
+        while self._waiting and sum(size for _, size in self._waiting) + hu.nbytes > self._most_bytes:
+            self._await_one()
+        self._waiting.append((self._pool.submit(self._write, hu), hu.nbytes))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        try:
+            while error is None and self._waiting:
+                self._await_one()
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            try:
+                self._pool.shutdown(cancel_futures=True)
+            finally:
+                begun = time.perf_counter()
+                self._writer.__exit__(None if error is None else type(error), error, trace)
+                self.seconds += time.perf_counter() - begun
+        return None
+
+    def _await_one(self) -> None:
+        self._waiting.popleft()[0].result()
+
+    def _write(self, hu: npt.NDArray[Any]) -> None:
+        begun = time.perf_counter()
+        self._writer.write(hu)
+        self.seconds += time.perf_counter() - begun
