@@ -74,6 +74,7 @@ class TorchBackend:
         batch: windows per pass at first.
         may_fall_back: whether the CPU may take over when the device's memory is short.
         name: of the model, for messages.
+        channels: what the network gives: the estimate, and where there are two, its standard deviation.
 
     Attributes:
         name: "torch".
@@ -95,6 +96,7 @@ class TorchBackend:
         batch: int = 1,
         may_fall_back: bool = False,
         name: str = "the network",
+        channels: int = 1,
     ) -> None:
         from thinslice.models.checkpoint import place
 
@@ -104,6 +106,7 @@ class TorchBackend:
         self._profile = profile
         self._may_fall_back = may_fall_back
         self._model_name = name
+        self._channels = channels
         self.device = device
         self.batch = batch
         self.seconds = 0.0
@@ -116,7 +119,7 @@ class TorchBackend:
             windows: (batch, 1, D, H, W), unit intensity.
 
         Returns:
-            (batch, 1, (D - 1) * factor + 1, H, W), unit intensity, not clamped.
+            (batch, channels, (D - 1) * factor + 1, H, W), unit intensity, not clamped.
 
         Raises:
             ModelError: when the network gives values that are not finite, or a wrong shape.
@@ -130,7 +133,7 @@ class TorchBackend:
         finally:
             self.seconds += time.perf_counter() - start
         batch, _, depth, height, width = windows.shape
-        expected = (batch, 1, (depth - 1) * self._factor + 1, height, width)
+        expected = (batch, self._channels, (depth - 1) * self._factor + 1, height, width)
         if thin.shape != expected:
             raise ModelError(
                 f"{self._model_name} gave {thin.shape} for windows {windows.shape} at factor {self._factor}, not "

@@ -13,6 +13,7 @@ JASA 2018.
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -161,8 +162,22 @@ class Calibration:
         }
 
 
-class Learned(nn.Module):
-    """A network whose forward pass gives estimate and standard deviation as two channels.
+class WithDeviation(ThroughPlaneModel, ABC):
+    """A network whose forward pass gives two channels, estimate and standard deviation; all else is as the network's.
+
+    Args:
+        network: that makes the estimate.
+    """
+
+    def __init__(self, network: ThroughPlaneModel) -> None:
+        super().__init__()
+        self.network = network
+        self.factors, self.default_factor, self.window = network.factors, network.default_factor, network.window
+        self.consistent = network.consistent
+
+
+class Learned(WithDeviation):
+    """The standard deviation that the network's own head gives.
 
     Args:
         network: one that `has_deviation`.
@@ -170,8 +185,8 @@ class Learned(nn.Module):
     """
 
     def __init__(self, network: ThroughPlaneModel, scale: float = 1.0) -> None:
-        super().__init__()
-        self.network, self.scale = network, scale
+        super().__init__(network)
+        self.scale = scale
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -181,22 +196,15 @@ class Learned(nn.Module):
         return torch.cat([thin.float(), deviation.float() * self.scale], dim=1)
 
 
-class Ensemble(nn.Module):
-    """Any network, with the spread of its estimates over mirrored inputs as the second channel.
+class Ensemble(WithDeviation):
+    """Any network, with the spread of its estimates over mirrored inputs as the standard deviation.
 
     The estimate is that of the input as it is. The spread sees what the network makes differently of a mirrored
-    picture, nothing of what it makes wrongly in every one: it is a lower bound, and not calibrated.
-
-    Args:
-        network: any.
+    picture, nothing of what it makes wrongly in every one: it is too small, and not calibrated.
     """
 
     MIRRORED: tuple[tuple[int, ...], ...] = ((3,), (4,), (3, 4), (2,), (2, 3), (2, 4), (2, 3, 4))
     """Axes that each further estimate mirrors."""
-
-    def __init__(self, network: ThroughPlaneModel) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -211,4 +219,4 @@ class Ensemble(nn.Module):
             squares.addcmul_(other, other)
         members = 1 + len(self.MIRRORED)
         spread = squares.sub_(total.square_().div_(members)).clamp_(min=0.0).div_(members - 1).sqrt_()
-        return torch.cat([first, spread], dim=1)
+        return torch.cat([first, spread.clamp_(min=FLOOR_HU / WINDOW_WIDTH_HU)], dim=1)

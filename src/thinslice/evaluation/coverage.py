@@ -1,0 +1,227 @@
+"""Whether a network is as sure as it should be: errors over the standard deviations it gave, by what they lie in.
+
+The error of a voxel over its standard deviation is its standardised error. The interval of a level reaches a multiple
+of the standard deviation to either side of the estimate, and holds the truth where the standardised error is below that
+multiple. Counted are histograms, so that intervals of any multiple can be asked about afterwards.
+
+The truth is a thin reconstruction with noise of its own, which no estimate can know. It is part of every error here,
+and of what a standard deviation has to cover.
+
+Source: ours; the interval score is Gneiting and Raftery, JASA 2007.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.evaluation.clinical import TISSUES_HU, PlacedThick
+from thinslice.evaluation.tissue_bias import tissue_class
+from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
+
+Array = npt.NDArray[np.float32]
+
+LEAST, MOST, PER_OCTAVE = 2.0**-7, 2.0**7, 64
+"""Standardised errors are told apart between these, so many to the doubling (1.1 % each)."""
+
+EDGES = LEAST * 2.0 ** (np.arange(round(PER_OCTAVE * math.log2(MOST / LEAST)) + 1) / PER_OCTAVE)
+"""Borders of the histogram; one bin more lies before the first, and one behind the last."""
+
+BINS = len(EDGES) + 1
+
+FLAT_HU_PER_MM, EDGE_HU_PER_MM = 30.0, 100.0
+"""Gradient of the estimate below which a voxel lies in something flat, and from which at an edge."""
+
+TOLD_HU = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+"""Borders between standard deviations that are looked at separately."""
+
+KINDS = ("all", "tissue", "edge", "distance_mm", "told_hu")
+"""What voxels are grouped by: not at all; class of the nearest thick slice's voxel; gradient of the estimate; distance
+from the nearest thick slice; the standard deviation given."""
+
+_TISSUES = tuple(TISSUES_HU)
+_STEEPNESS = ("flat", "between", "edge")
+_TOLD = tuple(f"{low:g} to {high:g}" for low, high in zip((0.0, *TOLD_HU), (*TOLD_HU, math.inf), strict=True))
+
+
+@dataclass
+class Tally:
+    """Standardised errors of some voxels.
+
+    Attributes:
+        counts: (BINS,) voxels by standardised error, absolute.
+        deviations: (BINS,) sums of their standard deviations, HU.
+        squares: sum of squared standardised errors.
+        squared_hu: sum of squared errors, HU^2.
+        signed_hu: sum of errors, HU.
+    """
+
+    counts: npt.NDArray[np.float64]
+    deviations: npt.NDArray[np.float64]
+    squares: float = 0.0
+    squared_hu: float = 0.0
+    signed_hu: float = 0.0
+
+    @classmethod
+    def empty(cls) -> Tally:
+        """Nothing counted yet."""
+        return cls(np.zeros(BINS), np.zeros(BINS))
+
+    @property
+    def voxels(self) -> float:
+        """Voxels counted, or the weight they have."""
+        return float(self.counts.sum())
+
+    @property
+    def rms(self) -> float:
+        """Root mean square standardised error: 1 where the standard deviations are right on the whole."""
+        return math.sqrt(self.squares / self.voxels)
+
+    @property
+    def rmse_hu(self) -> float:
+        """Root mean square error."""
+        return math.sqrt(self.squared_hu / self.voxels)
+
+    @property
+    def bias_hu(self) -> float:
+        """Mean error."""
+        return self.signed_hu / self.voxels
+
+    @property
+    def mean_deviation_hu(self) -> float:
+        """Mean standard deviation given."""
+        return float(self.deviations.sum()) / self.voxels
+
+    def coverage(self, multiple: float) -> float:
+        """Share of voxels, 0 to 1, whose error is at most `multiple` standard deviations.
+
+        >>> tally = tally_of(np.linspace(-1.0, 1.0, 20001), np.ones(20001))
+        >>> round(tally.coverage(0.5), 3)
+        0.5
+        """
+        return float(np.interp(math.log2(multiple), _LOG_EDGES, np.cumsum(self.counts)[:-1])) / self.voxels
+
+    def multiple(self, level: float) -> float:
+        """How many standard deviations hold `level` percent of the errors; the inverse of `coverage`."""
+        below = np.cumsum(self.counts)[:-1] / self.voxels
+        return float(2.0 ** np.interp(level / 100.0, below, _LOG_EDGES))
+
+    def interval_score_hu(self, multiple: float, level: float) -> float:
+        """Mean width of the intervals, and where one misses the truth, 2 / (1 - level) times by how much: narrow and
+        right is good, so less is better.
+        """
+        misses = np.maximum(0.0, _MIDDLES - multiple)
+        widths = 2.0 * multiple + 2.0 / (1.0 - level / 100.0) * misses
+        return float(np.sum(self.deviations * widths)) / self.voxels
+
+    def add(self, other: Tally, weight: float = 1.0) -> None:
+        """Take in another tally, its voxels counting `weight` each."""
+        self.counts += weight * other.counts
+        self.deviations += weight * other.deviations
+        self.squares += weight * other.squares
+        self.squared_hu += weight * other.squared_hu
+        self.signed_hu += weight * other.signed_hu
+
+
+_LOG_EDGES = np.log2(EDGES)
+_MIDDLES = np.concatenate([[0.0], np.sqrt(EDGES[1:] * EDGES[:-1]), [MOST]])
+
+
+def tally_of(error_hu: npt.NDArray[np.floating], deviation_hu: npt.NDArray[np.floating]) -> Tally:
+    """Tally of errors with their standard deviations, of any shape."""
+    return _tallies(error_hu.ravel(), deviation_hu.ravel(), np.zeros(error_hu.size, np.intp), 1)[0]
+
+
+def pooled(tallies: Iterable[Tally]) -> Tally:
+    """One tally in which each of several counts the same, however many voxels it holds; they share its voxels.
+
+    >>> few, many = tally_of(np.full(10, 0.5), np.ones(10)), tally_of(np.full(1000, 4.0), np.ones(1000))
+    >>> round(pooled([few, many]).coverage(1.0), 3)
+    0.5
+    """
+    given = [tally for tally in tallies if tally.voxels]
+    total, voxels = Tally.empty(), sum(tally.voxels for tally in given)
+    for tally in given:
+        total.add(tally, voxels / (len(given) * tally.voxels))
+    return total
+
+
+class CoverageMeter:
+    """Counts standardised errors slice by slice, by `KINDS`.
+
+    Voxels at the ends of the networks' window, by the truth, are left out and counted: most are clipped values and
+    what lies outside the field of view, of which every network may be sure.
+
+    Args:
+        thick: the source, in place on the thin grid.
+        spacing_mm: of the thin grid; an unknown in-plane spacing counts as 1 mm.
+    """
+
+    def __init__(self, thick: PlacedThick, spacing_mm: tuple[float, float | None, float | None]) -> None:
+        self._thick = thick
+        self._step_mm = spacing_mm[0]
+        self._pixel_mm = tuple(1.0 if step is None else step for step in spacing_mm[1:])
+        self.groups: dict[str, dict[str, Tally]] = {kind: {} for kind in KINDS}
+        self.voxels = self.left_out = 0
+
+    def add(self, index: int, estimates: Sequence[Array], truth: Array, deviation: Array) -> None:
+        """Take a thin slice.
+
+        Args:
+            index: on the thin grid.
+            estimates: the slices before, at and after it, HU; at an end of the volume the slice itself stands in.
+            truth: (height, width) HU.
+            deviation: (height, width) standard deviations, HU.
+        """
+        inside = (truth > WINDOW_MIN_HU) & (truth < WINDOW_MAX_HU)
+        self.voxels += truth.size
+        self.left_out += truth.size - int(np.count_nonzero(inside))
+        nearest, distance = self._thick.nearest(index)
+        codes = {
+            "tissue": (_TISSUES, tissue_class(self._thick.hu[nearest][inside])),
+            "edge": (_STEEPNESS, self._steepness(estimates)[inside]),
+            "told_hu": (_TOLD, np.searchsorted(TOLD_HU, deviation[inside], side="right")),
+        }
+        error, told = (estimates[1] - truth)[inside], deviation[inside]
+        for kind, (names, code) in codes.items():
+            self._take(kind, names, _tallies(error, told, code, len(names)))
+        whole = _tallies(error, told, np.zeros(error.size, np.intp), 1)
+        self._take("all", ("all",), whole)
+        self._take("distance_mm", (f"{distance * self._step_mm:.3g}",), whole)
+
+    def _take(self, kind: str, names: Sequence[str], tallies: Sequence[Tally]) -> None:
+        for name, tally in zip(names, tallies, strict=True):
+            if tally.voxels:
+                self.groups[kind].setdefault(name, Tally.empty()).add(tally)
+
+    def _steepness(self, estimates: Sequence[Array]) -> npt.NDArray[np.intp]:
+        """0, 1 or 2 by `_STEEPNESS`."""
+        before, here, after = estimates
+        slope = np.square((after - before) / (self._step_mm * max(1, (after is not here) + (before is not here))))
+        for axis, pixel_mm in enumerate(self._pixel_mm):
+            if here.shape[axis] > 1:
+                slope += np.square(np.gradient(here, pixel_mm, axis=axis))
+        borders = (FLAT_HU_PER_MM, EDGE_HU_PER_MM)
+        return np.asarray(np.searchsorted(borders, np.sqrt(slope), side="right"), dtype=np.intp)
+
+
+def _tallies(
+    error: npt.NDArray[np.floating], deviation: npt.NDArray[np.floating], code: npt.NDArray[np.integer], groups: int
+) -> list[Tally]:
+    """One tally for each value of `code`, from flat arrays."""
+    z = np.abs(error) / deviation
+    with np.errstate(divide="ignore"):
+        place = np.floor((np.log2(z) - _LOG_EDGES[0]) * PER_OCTAVE)
+    place = np.clip(place, -1, BINS - 2).astype(np.intp) + 1
+    both = code * BINS + place
+    counts, deviations = (
+        np.bincount(both, weights, groups * BINS).reshape(groups, BINS) for weights in (None, deviation)
+    )
+    sums = [np.bincount(code, weights, groups) for weights in (np.square(z), np.square(error), error)]
+    return [
+        Tally(counts[i].astype(np.float64), deviations[i], *(float(sum_[i]) for sum_ in sums)) for i in range(groups)
+    ]
