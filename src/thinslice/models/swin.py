@@ -9,17 +9,24 @@ pairs, hence the same numbers, without rolling and without a mask. In the same w
 window does not divide ends in smaller windows instead of masked padding. All windows of one size share one bias, which
 goes into fused attention by broadcasting, so nothing has to be cached per plane size.
 
+On a CPU without gradients a block takes some windows at a time through all of its layers, so that what is between them
+stays in the processor's cache, and puts them back where they came from: windows do not overlap.
+
 Source: Liu et al., "Swin Transformer", ICCV 2021, section 3; residual groups as in SwinIR, Liang et al., 2021.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
 from torch import nn
+
+from thinslice.models.dense import linear, linear_gelu, runs_in_pieces
 
 INIT_STD = 0.02
 """Standard deviation of the truncated normal that linear weights and position biases start from."""
@@ -27,6 +34,9 @@ INIT_STD = 0.02
 
 CACHED_POSITIONS = 256
 """Positions that a perceptron takes at a time on a CPU, where its hidden features should stay in the cache."""
+
+CACHED_VALUES = 1 << 17
+"""Values of features that a block takes at a time on a CPU: half a MiB, and up to four times that in between."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,34 @@ def cut(extent: int, window: int, shift: int = 0) -> list[Run]:
     last = first + (extent - first) // window * window
     runs = [Run(0, first, first), Run(first, last, window), Run(last, extent, extent - last)]
     return [run for run in runs if run.stop > run.start]
+
+
+def pieces(batch: int, row: Run, column: Run, positions: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut a region whose windows have one size into pieces of whole windows.
+
+    Args:
+        batch: planes.
+        row, column: the region's windows along either axis.
+        positions: in a piece at most, unless a single window has more.
+
+    Yields:
+        Slices of batch, rows and columns. Planes and rows of windows are split only where one piece cannot hold them.
+
+    >>> [(rows.start, rows.stop, columns.stop) for _, rows, columns in pieces(1, Run(0, 8, 4), Run(2, 6, 4), 16)]
+    [(0, 4, 6), (4, 8, 6)]
+    """
+    most = max(1, positions // (row.window * column.window))
+    across = min(most, (column.stop - column.start) // column.window)
+    down = min(most // across, (row.stop - row.start) // row.window)
+    planes = min(most // (across * down), batch)
+    steps = (
+        (0, batch, planes),
+        (row.start, row.stop, down * row.window),
+        (column.start, column.stop, across * column.window),
+    )
+    yield from product(
+        *([slice(at, min(at + step, stop)) for at in range(start, stop, step)] for start, stop, step in steps)
+    )
 
 
 def relative_position_index(window: tuple[int, int]) -> torch.Tensor:
@@ -141,11 +179,10 @@ class WindowAttention(nn.Module):
             The shape of `windows`.
         """
         query, key, value = rearrange(
-            self.qkv(windows), "windows n (three heads c) -> three windows heads n c", three=3, heads=self.heads
+            linear(windows, self.qkv), "windows n (three heads c) -> three windows heads n c", three=3, heads=self.heads
         )
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.expand(len(windows), -1, -1, -1))
-        projected: torch.Tensor = self.projection(rearrange(attended, "windows heads n c -> windows n (heads c)"))
-        return projected
+        return linear(rearrange(attended, "windows heads n c -> windows n (heads c)"), self.projection)
 
 
 class Perceptron(nn.Module):
@@ -158,16 +195,15 @@ class Perceptron(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (..., channels), and so is the result."""
-        if x.device.type != "cpu" or torch.is_grad_enabled() or _is_traced():
-            result: torch.Tensor = self.contract(F.gelu(self.expand(x)))
-            return result
+        if not runs_in_pieces(x):
+            return linear(linear_gelu(x, self.expand), self.contract)
         # A few positions at a time, so that the hidden features never leave the processor's cache: a third less
         # time and no array of hidden features for the whole plane.
         rows = x.reshape(-1, x.shape[-1])
         result = torch.empty_like(rows)
         for start in range(0, len(rows), CACHED_POSITIONS):
             some = slice(start, start + CACHED_POSITIONS)
-            result[some] = self.contract(F.gelu(self.expand(rows[some])))
+            result[some] = linear(linear_gelu(rows[some], self.expand), self.contract)
         return result.view(x.shape)
 
 
@@ -204,9 +240,35 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, height, width, channels), and so is the result."""
+        if runs_in_pieces(x) and not self.training:
+            return self.forward_in_pieces(x, torch.empty_like(x))
         attended: torch.Tensor = x + self.stochastic_depth(self.attend(self.attention_norm(x)))
         result: torch.Tensor = attended + self.stochastic_depth(self.mlp(self.mlp_norm(attended)))
         return result
+
+    def forward_in_pieces(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """The same, some windows at a time; for inference on a CPU.
+
+        Args:
+            x: (batch, height, width, channels).
+            out: of the same shape, takes the result; may be `x` itself, as no window reads another's positions.
+
+        Returns:
+            `out`.
+        """
+        for row, column in product(*self.cuts(x.shape[1], x.shape[2])):
+            bias = self.attention.bias(row.window, column.window)
+            extents = {"wh": row.window, "ww": column.window}
+            for piece in pieces(len(x), row, column, CACHED_VALUES // x.shape[-1]):
+                before = x[piece]
+                windows = rearrange(before, "b (h wh) (w ww) c -> (b h w) (wh ww) c", **extents)
+                windows = windows + self.attention(self.attention_norm(windows), bias)
+                windows += self.mlp(self.mlp_norm(windows))
+                count = before.shape[1] // row.window
+                out[piece] = rearrange(
+                    windows, "(b h w) (wh ww) c -> b (h wh) (w ww) c", b=len(before), h=count, **extents
+                )
+        return out
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """Attention inside every window of the plane; x: (batch, height, width, channels), and so is the result."""
@@ -238,11 +300,6 @@ class SwinBlock(nn.Module):
         return cut(height, self.window[0], shift[0]), cut(width, self.window[1], shift[1])
 
 
-def _is_traced() -> bool:
-    """Whether a graph is being recorded, into which a loop over positions would be unrolled."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-
-
 def _joined(parts: list[torch.Tensor], axis: int) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
@@ -265,6 +322,13 @@ class ResidualGroup(nn.Module):
         """x: (batch, height, width, channels), and so is the result."""
         result: torch.Tensor = x + self.blocks(x)
         return result
+
+    def forward_in_place(self, x: torch.Tensor) -> torch.Tensor:
+        """The same for inference on a CPU; the result is written over x."""
+        skip = x.clone()
+        for block in self.blocks:
+            block.forward_in_pieces(x, x)  # type: ignore[operator]
+        return x.add_(skip)
 
 
 class SwinBackbone(nn.Module):
@@ -307,5 +371,11 @@ class SwinBackbone(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, height, width, channels), and so is the result."""
-        result: torch.Tensor = self.norm_out(self.groups(self.norm_in(x)))
+        result: torch.Tensor = self.norm_in(x)
+        if runs_in_pieces(x) and not self.training:
+            for group in self.groups:
+                group.forward_in_place(result)  # type: ignore[operator]
+        else:
+            result = self.groups(result)
+        result = self.norm_out(result)
         return result

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.dense import runs_in_pieces
 from thinslice.models.swin import INIT_STD, SwinBackbone
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
@@ -44,6 +45,9 @@ VIEWS = {
     "coronal": ("b (g fold) w t f", "(b g) t w (f fold)"),
 }
 """Tokens of the volume, and the same tokens as planes along z whose features hold the neighbours across the plane."""
+
+CACHED_PLANES = 4
+"""Planes along z that through-plane attention takes at a time on a CPU: a few MiB, and enough for whole pieces."""
 
 WORKING_COPIES = 18
 """Arrays as large as all tokens that a forward pass without gradients holds at its peak: 14 to 17 measured on a CPU."""
@@ -262,10 +266,26 @@ class TVSRN(ThroughPlaneModel):
         """
         if self.through_plane is None:
             return tokens
+        if runs_in_pieces(tokens):
+            return self._attend_some_planes_at_a_time(tokens)
         result = tokens
         for volume, planes in VIEWS.values():
             attended = self.through_plane(rearrange(tokens, f"{volume} -> {planes}", fold=PLANE_WINDOW))
             result = result + rearrange(attended, f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW)
+        return result
+
+    def _attend_some_planes_at_a_time(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The same for inference on a CPU: planes pass all blocks of the backbone while they are in its cache."""
+        assert self.through_plane is not None
+        result, step = tokens.clone(), CACHED_PLANES * PLANE_WINDOW
+        for (volume, planes), axis in zip(VIEWS.values(), (2, 1), strict=True):
+            for start in range(0, tokens.shape[axis], step):
+                length = min(step, tokens.shape[axis] - start)
+                some = rearrange(tokens.narrow(axis, start, length), f"{volume} -> {planes}", fold=PLANE_WINDOW)
+                attended = rearrange(
+                    self.through_plane(some), f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW
+                )
+                result.narrow(axis, start, length).add_(attended)
         return result
 
     def decode_in_plane(self, tokens: torch.Tensor) -> torch.Tensor:
