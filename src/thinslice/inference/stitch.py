@@ -16,7 +16,7 @@ import numpy.typing as npt
 from thinslice.inference.consistency import clamp_consistently
 from thinslice.inference.pages import own_pages
 from thinslice.inference.restore import network_input
-from thinslice.intensity import to_hu
+from thinslice.intensity import WINDOW_WIDTH_HU, to_hu
 from thinslice.models.interpolate import z_matrix
 from thinslice.planning import Window, WindowPlan
 from thinslice.profile import SliceProfile
@@ -28,6 +28,9 @@ AIR_HU = -900.0
 
 SLAB_BYTES = 8 << 20
 """Thin slices are given in slabs of about this many bytes (float32): what comes after stays small beside the buffer."""
+
+DEVIATION_STEP_HU = 1 / 16
+"""Standard deviations are rounded to multiples of this, at least one: finer is noise, which would not compress."""
 
 
 @dataclass
@@ -49,6 +52,7 @@ def stitch(
     batch: Callable[[], int] = lambda: 1,
     skip_air: bool = False,
     consistent: bool = False,
+    channels: int = 1,
     counts: StitchCounts | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, Floats]]:
@@ -57,18 +61,21 @@ def stitch(
     Args:
         thick: (depth, height, width) HU.
         plan: made for its shape.
-        infer: (batch, 1, D, H, W) unit intensity -> (batch, 1, (D - 1) * factor + 1, H, W).
+        infer: (batch, 1, D, H, W) unit intensity -> (batch, channels, (D - 1) * factor + 1, H, W).
         profile: how thick slices weigh thin ones, for the interpolation of windows of air.
         padding_hu: HU that marks padding, or None.
         batch: gives the number of windows of one shape that `infer` may get at once; asked each time.
         skip_air: whether windows of nothing but air (`AIR_HU`) are interpolated instead of inferred.
         consistent: whether the network's output averages back to the thick slices, so that clamping must keep that.
+        channels: 1, or 2 where `infer` gives standard deviations beside estimates. The estimates are the same either
+            way; windows of air then go through the network for their standard deviations alone.
         counts: filled in as windows are done.
         progress: called after every pass with the windows done and their total.
 
     Yields:
         (start, hu): the thin index of the slab's first slice and its (slices, height, width) HU, float32, clamped to
-        the networks' window.
+        the networks' window. With two channels (2, slices, height, width): the second are standard deviations in HU,
+        in steps of `DEVIATION_STEP_HU`.
     """
     counts = StitchCounts() if counts is None else counts
     counts.total = len(plan.windows)
@@ -76,24 +83,24 @@ def stitch(
     weights = _weights(plan)
     # One buffer for all rows; what a row leaves unfinished moves to its start, where the next row begins.
     held = max(row[0].depth.out_stop - row[0].depth.out_start for row in rows)
-    buffer: Floats = own_pages((held, *plan.thin_shape[1:]), np.float32)
+    buffer: Floats = own_pages((channels, held, *plan.thin_shape[1:]), np.float32)
     unfinished = 0
 
     def run_windows(windows: list[Window], base: int) -> None:
         tiles = np.stack([_tile(thick, window, padding_hu) for window in windows])[:, None]
-        if skip_air and _is_air(thick, windows[0], padding_hu):
-            thin = np.einsum("zd,bcdhw->bczhw", _interpolation(profile, tiles.shape[2]), tiles, optimize=True)
-            thin = np.ascontiguousarray(thin)
+        is_air = skip_air and _is_air(thick, windows[0], padding_hu)
+        thin = infer(tiles) if channels > 1 or not is_air else np.empty(0)
+        if is_air:
+            plain = np.einsum("zd,bcdhw->bczhw", _interpolation(profile, tiles.shape[2]), tiles, optimize=True)
+            thin = np.ascontiguousarray(np.concatenate([plain, thin[:, 1:]], axis=1) if channels > 1 else plain)
             counts.skipped += len(windows)
-        else:
-            thin = infer(tiles)
-        for window, tile, given in zip(windows, tiles[:, 0], thin[:, 0], strict=True):
+        for window, tile, given in zip(windows, tiles[:, 0], thin, strict=True):
             if consistent:
-                clamp_consistently(given, tile, profile)
+                clamp_consistently(given[0], tile, profile)
             target = buffer[
-                window.depth.out_start - base : window.depth.out_stop - base, window.height.out, window.width.out
+                :, window.depth.out_start - base : window.depth.out_stop - base, window.height.out, window.width.out
             ]
-            kept = given[window.depth.kept, window.height.kept, window.width.kept]
+            kept = given[:, window.depth.kept, window.height.kept, window.width.kept]
             if plan.blend == "replace":
                 target[...] = kept
             else:
@@ -104,16 +111,17 @@ def stitch(
         depth = row[0].depth
         base, given = depth.out_start, depth.out_stop - depth.out_start
         if plan.blend == "average":
-            buffer[unfinished:given] = 0.0
+            buffer[:, unfinished:given] = 0.0
         for windows in _passes(row, batch, lambda window: skip_air and _is_air(thick, window, padding_hu)):
             run_windows(windows, base)
             if progress is not None:
                 progress(counts.done, counts.total)
         finished = rows[position + 1][0].depth.out_start - base if position + 1 < len(rows) else given
         for start, stop in _pieces(finished, plan.thin_shape[1:]):
-            yield base + start, _finished(buffer[start:stop], base + start, weights)
+            hu = _finished(buffer[:, start:stop], base + start, weights)
+            yield base + start, hu if channels > 1 else hu[0]
         unfinished = given - finished
-        buffer[:unfinished] = buffer[finished:given]
+        buffer[:, :unfinished] = buffer[:, finished:given]
 
 
 def _pieces(count: int, plane: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -126,10 +134,16 @@ def _pieces(count: int, plane: tuple[int, int]) -> Iterator[tuple[int, int]]:
 def _finished(unit: Floats, start: int, weights: tuple[Floats, Floats] | None) -> Floats:
     """Averaged, clamped and in HU, as a copy; slice by slice, as memory for temporaries costs time."""
     hu: Floats = own_pages(unit.shape, np.float32)
-    for index, (thin, out) in enumerate(zip(unit, hu, strict=True), start=start):
-        if weights is not None:
-            thin /= weights[0][index] * weights[1]
-        out[...] = to_hu(np.clip(thin, 0.0, 1.0, out=out))
+    for number, (channel, given) in enumerate(zip(unit, hu, strict=True)):
+        for index, (thin, out) in enumerate(zip(channel, given, strict=True), start=start):
+            if weights is not None:
+                thin /= weights[0][index] * weights[1]
+            if number == 0:
+                out[...] = to_hu(np.clip(thin, 0.0, 1.0, out=out))
+            else:
+                np.rint(thin * np.float32(WINDOW_WIDTH_HU / DEVIATION_STEP_HU), out=out)
+                np.maximum(out, 1.0, out=out)
+                out *= np.float32(DEVIATION_STEP_HU)
     return hu
 
 
