@@ -85,12 +85,16 @@ class Restorer:
             self._give_back_excess(index, thin)
             if self._dtype != np.float32:
                 np.rint(thin, out=thin)
-            padding = self._padding((2 * index + self._factor) // (2 * self._factor))
+            padding = self.padding_at(index)
             if padding is not None:
                 thin[padding] = self._padding_hu
             if finished is not hu:
                 finished[offset] = thin
         return finished
+
+    def padding_at(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """Where a thin slice is padding, (height, width); None where it is nowhere."""
+        return self._padding((2 * index + self._factor) // (2 * self._factor))
 
     def _give_back_excess(self, index: int, thin: Floats) -> None:
         below, step = divmod(index, self._factor)

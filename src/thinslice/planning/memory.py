@@ -23,7 +23,7 @@ class MemoryEstimate:
         thick_bytes: the thick volume, in memory already when the run starts.
         working_bytes: the network's working memory and output for one batch of windows; on an accelerator, there.
         slab_bytes: thick slices prepared for the network, and the buffers of thin slices under way.
-        thin_bytes: the whole thin volume, when it is collected; 0 when slabs are streamed.
+        thin_bytes: the whole thin volume (and its standard deviations), when collected; 0 when slabs are streamed.
         runtime_bytes: interpreter and libraries.
     """
 
@@ -51,6 +51,7 @@ def estimate_memory(
     voxel_bytes: int = 2,
     batch: int = 1,
     collect: bool = False,
+    channels: int = 1,
 ) -> MemoryEstimate:
     """Estimate the memory of a run.
 
@@ -60,6 +61,7 @@ def estimate_memory(
         voxel_bytes: bytes per voxel of the thick volume and of the thin one: 2 for int16, 4 for float32.
         batch: windows per pass.
         collect: whether the whole thin volume is held (`upscale`) or streamed (`upscale_slabs`).
+        channels: 2 where standard deviations (float32) are made beside the thin volume.
 
     >>> from thinslice.planning.windows import ModelWindow, plan_windows
     >>> plan = plan_windows((60, 512, 512), 5, ModelWindow(depth=4), "released")
@@ -76,10 +78,13 @@ def estimate_memory(
     thin_rows = max(span.out_stop - span.out_start for span in plan.depths)
     averaged = 2 if plan.blend == "average" else 1
     slab = plane * (4 * fed_depth + thin_rows * (4 * averaged + 2 * voxel_bytes))
+    # A second channel is float32 throughout, and the two are put together once.
+    slab += (channels - 1) * plane * thin_rows * (4 * averaged + 8)
+    given_bytes = 8 * given if channels == 1 else 16 * channels * given
     return MemoryEstimate(
         thick_bytes=depth * plane * voxel_bytes,
         # The output twice: the network's tensor, and the one it computes it from.
-        working_bytes=int(RETAINED_SHARE * (fed * (working_bytes + 4) + 8 * given)),
+        working_bytes=int(RETAINED_SHARE * (fed * (working_bytes + 4) + given_bytes)),
         slab_bytes=slab,
-        thin_bytes=plan.thin_shape[0] * plane * voxel_bytes if collect else 0,
+        thin_bytes=plan.thin_shape[0] * plane * (voxel_bytes + 4 * (channels - 1)) if collect else 0,
     )
