@@ -12,6 +12,12 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What thinslice keeps from run to run is kept beside the tests, not in the user's cache folder."""
+    os.environ["THINSLICE_CACHE_DIR"] = str(tmp_path_factory.mktemp("thinslice-cache"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared specs, golden vectors and real CT; the test skips, saying so, where it is absent."""

@@ -262,7 +262,7 @@ def test_a_factor_the_network_cannot_do_is_refused_naming_one_it_can() -> None:
         ({"device": "cuda:x"}, UsageError, "no device named"),
         ({"device": "cpu:0"}, UsageError, "no device named"),
         ({"backend": "tensorrt"}, UsageError, "no backend named"),
-        ({"backend": "openvino"}, UsageError, "not available in this version"),
+        ({"backend": "torch-compile"}, UsageError, "needs a CUDA device"),
         ({"threads": 0}, UsageError, "at least 1"),
     ],
 )

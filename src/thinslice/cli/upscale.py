@@ -19,6 +19,7 @@ class Backend(StrEnum):
 
     AUTO = "auto"
     TORCH = "torch"
+    TORCH_COMPILE = "torch-compile"
     OPENVINO = "openvino"
 
 

@@ -1,41 +1,135 @@
-"""Runs a network with torch: which device, how many windows at a time, and what happens when memory is short."""
+"""What can run a network here, and what shall.
+
+    choose_device, choose_backend      what was asked for: known, and there?
+    settle                             what it comes to for this network on this machine
+    make                               that, ready to run
+
+Every backend is called with windows and gives thin slices (`TorchBackend.__call__`). What is not torch's float32 on the
+CPU has to agree with it on the golden case first (`thinslice.inference.golden`).
+"""
 
 from __future__ import annotations
 
-import ctypes
-import platform
-import time
-from functools import cache
-from typing import TYPE_CHECKING
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import DeviceError, ModelError, ResourceError, UsageError
+from thinslice.errors import DeviceError, ModelError, UsageError
+from thinslice.inference import openvino_backend
+from thinslice.inference.allocator import keep_freed_memory, return_freed_memory
+from thinslice.inference.golden import TOLERANCE_HU, Verdict, examine, voxels
+from thinslice.inference.openvino_backend import OpenVINOBackend
+from thinslice.inference.torch_backend import MAX_BATCH, TorchBackend, batch_size
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from thinslice.models.base import ThroughPlaneModel
     from thinslice.profile import SliceProfile
 
+__all__ = [
+    "BACKENDS",
+    "MAX_BATCH",
+    "Backend",
+    "Choice",
+    "OpenVINOBackend",
+    "TorchBackend",
+    "available_backends",
+    "batch_size",
+    "choose_backend",
+    "choose_device",
+    "keep_freed_memory",
+    "make",
+    "return_freed_memory",
+    "settle",
+]
+
 Floats = npt.NDArray[np.float32]
 
-BACKENDS = ("auto", "torch", "openvino")
+BACKENDS = ("auto", "torch", "torch-compile", "openvino")
 
-MAX_BATCH = 8
-"""Windows per pass on an accelerator at most; more gain nothing measurable."""
+WORTH_A_CHECK = 32
+"""Work in golden cases from which `auto` looks at other backends; below, the check alone could take longer."""
+
+HALF_PRECISIONS = ("float16", "bfloat16")
+"""What is tried on CUDA before float32. float16 first: it is as fast, and has three more bits of mantissa."""
+
+
+class Backend(Protocol):
+    """A network ready to run.
+
+    Attributes:
+        name: of the backend.
+        device: where the network is now.
+        precision: of its products and convolutions.
+        batch: windows per pass that memory has allowed so far.
+        seconds: spent in the network.
+        warnings: sentences about what was changed on the way.
+    """
+
+    name: str
+    device: str
+    precision: str
+    batch: int
+    seconds: float
+    warnings: list[str]
+
+    def __call__(self, windows: Floats) -> Floats:
+        """Upscale windows; see `TorchBackend.__call__`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a network, and where.
+
+    Attributes:
+        backend: "torch", "torch-compile" or "openvino".
+        device: from `choose_device`, or "cpu" where the device did not agree.
+        precision: "float32", "float16" or "bfloat16".
+        version: of what runs it, where that is not torch alone.
+        warnings: sentences about what was asked for and not taken.
+    """
+
+    backend: str
+    device: str
+    precision: str = "float32"
+    version: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names of the backends that can run here.
+
+    >>> "torch" in available_backends()
+    True
+    """
+    import torch
+
+    names = ["torch"]
+    if torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:
+        names.append("torch-compile")
+    if openvino_backend.is_installed():
+        names.append("openvino")
+    return tuple(names)
 
 
 def choose_backend(name: str) -> str:
-    """The backend that `name` means.
+    """`name`, if it can run here; "auto" stays "auto", and `settle` says what it means for a network.
 
     Raises:
-        UsageError: for an unknown one, and for one this version does not have.
+        UsageError: for an unknown name, and for a backend that is not installed or cannot run on this machine.
     """
     if name not in BACKENDS:
         raise UsageError(f"There is no backend named {name!r}; choose one of {', '.join(BACKENDS)}.")
     if name == "openvino":
-        raise UsageError("The backend 'openvino' is not available in this version; use --backend torch.")
-    return "torch"
+        openvino_backend.load_openvino()
+    elif name == "torch-compile" and name not in available_backends():
+        raise UsageError("The backend 'torch-compile' needs a CUDA device and Triton; use --backend torch.")
+    return name
 
 
 def choose_device(name: str) -> str:
@@ -63,169 +157,130 @@ def choose_device(name: str) -> str:
     return name
 
 
-class TorchBackend:
-    """A network on a device, in inference mode.
+def settle(
+    model: ThroughPlaneModel,
+    device: str,
+    asked: str = "auto",
+    *,
+    work_voxels: float = float("inf"),
+    may_fall_back: bool = False,
+    name: str = "the network",
+    channels: int = 1,
+) -> Choice:
+    """What runs a network, after the golden case where it has not been run before.
+
+    "auto" is OpenVINO on a CPU, where it is installed, agrees, and saves more time than it takes to prepare; else it
+    is torch. On CUDA torch computes in half precision where that agrees.
 
     Args:
-        model: the network; it is moved to the device and set to eval mode.
+        model: the network.
         device: from `choose_device`.
-        factor: thin slices per thick interval.
-        profile: how thick slices weigh thin ones.
-        batch: windows per pass at first.
-        may_fall_back: whether the CPU may take over when the device's memory is short.
+        asked: from `choose_backend`.
+        work_voxels: thick voxels that will go through the network.
+        may_fall_back: whether the CPU may take over from a device that does not agree.
         name: of the model, for messages.
-        channels: what the network gives: the estimate, and where there are two, its standard deviation.
+        channels: that the network gives.
 
-    Attributes:
-        name: "torch".
-        device: where the network is now.
-        batch: windows per pass that memory has allowed so far.
-        seconds: spent in the network.
-        warnings: sentences about what was changed for want of memory.
+    Raises:
+        ModelError: when a backend or device that was asked for cannot run this network, or does not agree with torch's
+            float32 on the CPU.
+        UsageError: for OpenVINO on another device than the CPU.
     """
-
-    name = "torch"
-
-    def __init__(
-        self,
-        model: ThroughPlaneModel,
-        device: str,
-        *,
-        factor: int,
-        profile: SliceProfile,
-        batch: int = 1,
-        may_fall_back: bool = False,
-        name: str = "the network",
-        channels: int = 1,
-    ) -> None:
-        from thinslice.models.checkpoint import place
-
-        keep_freed_memory()
-        self._model = place(model, device)
-        self._factor = factor
-        self._profile = profile
-        self._may_fall_back = may_fall_back
-        self._model_name = name
-        self._channels = channels
-        self.device = device
-        self.batch = batch
-        self.seconds = 0.0
-        self.warnings: list[str] = []
-
-    def __call__(self, windows: Floats) -> Floats:
-        """Upscale windows.
-
-        Args:
-            windows: (batch, 1, D, H, W), unit intensity.
-
-        Returns:
-            (batch, channels, (D - 1) * factor + 1, H, W), unit intensity, not clamped.
-
-        Raises:
-            ModelError: when the network gives values that are not finite, or a wrong shape.
-            ResourceError: when memory is short and nothing is left to try.
-        """
-        start = time.perf_counter()
-        try:
-            thin = self._run(windows)
-            if self.device == "cpu":
-                return_freed_memory()
-        finally:
-            self.seconds += time.perf_counter() - start
-        batch, _, depth, height, width = windows.shape
-        expected = (batch, self._channels, (depth - 1) * self._factor + 1, height, width)
-        if thin.shape != expected:
-            raise ModelError(
-                f"{self._model_name} gave {thin.shape} for windows {windows.shape} at factor {self._factor}, not "
-                f"{expected}; it does not meet the contract of thinslice.models.base."
-            )
-        # NaN passes through both extremes, and they take no memory.
-        if not (np.isfinite(thin.min()) and np.isfinite(thin.max())):
-            raise ModelError(
-                f"{self._model_name} gave values that are not finite numbers; its weights are damaged or its training "
-                "diverged. Use other weights, or --model cubic-consistent, which needs none."
-            )
-        return thin
-
-    def _run(self, windows: Floats) -> Floats:
-        try:
-            return self._forward(windows)
-        except MemoryError as error:
-            shortage: Exception = error
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            shortage = error
-        # Outside the handlers: the traceback held there would keep the failed pass's tensors alive.
-        count = windows.shape[0]
-        if count > 1:
-            self._free()
-            self.batch = max(1, count // 2)
-            parts = [self._run(part) for part in np.split(windows, range(self.batch, count, self.batch))]
-            return np.concatenate(parts)
-        if self._may_fall_back and self.device != "cpu":
-            self._free()
-            self.warnings.append(f"Memory of {self.device} was short: the CPU took over.")
-            self.device = "cpu"
-            self._model.to("cpu")
-            return self._run(windows)
-        on_cpu = self.device == "cpu"
-        raise ResourceError(
-            f"A window of {windows.shape[2:]} voxels does not fit into "
-            + ("main memory; close other programs." if on_cpu else f"the memory of {self.device}; use --device cpu.")
-        ) from shortage
-
-    def _forward(self, windows: Floats) -> Floats:
-        import torch
-
-        # TF32 would round to 10 bits of mantissa, 3 HU of the window; autotuning would choose kernels by chance.
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
-            x = torch.from_numpy(np.ascontiguousarray(windows)).to(self.device)
-            thin = self._model(x, factor=self._factor, profile=self._profile)
-            result: Floats = thin.to("cpu", torch.float32).contiguous().numpy()
-        return result
-
-    def _free(self) -> None:
-        import gc
-
-        import torch
-
-        gc.collect()
-        if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+    if device != "cpu":
+        if asked == "openvino":
+            raise UsageError(f"The backend 'openvino' runs on the CPU, not on {device!r}; use --backend torch.")
+        return _on_accelerator(model, device, asked, may_fall_back=may_fall_back, name=name, channels=channels)
+    if asked == "torch-compile":
+        raise UsageError("The backend 'torch-compile' is for CUDA; on the CPU use --backend torch or openvino.")
+    torch_choice = Choice("torch", "cpu")
+    if asked == "torch" or (asked == "auto" and not _is_openvino_worth_a_look(model, work_voxels)):
+        return torch_choice
+    verdict = _examine_openvino(model, name, channels)
+    if verdict.agrees:
+        if asked == "openvino" or verdict.gain_s(work_voxels / voxels(model)) > 0:
+            return Choice("openvino", "cpu", version=openvino_backend.version())
+        return torch_choice
+    sentence = _disagreement(f"OpenVINO and torch on {name}", verdict)
+    if asked == "openvino":
+        raise ModelError(f"{sentence}; use --backend torch.")
+    return Choice("torch", "cpu", warnings=(f"{sentence}: torch ran it.",))
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
+def make(
+    choice: Choice,
+    model: nn.Module,
+    *,
+    factor: int,
+    profile: SliceProfile,
+    batch: int = 1,
+    may_fall_back: bool = False,
+    name: str = "the network",
+    channels: int = 1,
+) -> Backend:
+    """A network ready to run; arguments as for `TorchBackend`.
 
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-@cache
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory for the next window instead of giving it back and asking anew, page by page,
-    which costs a network of many short-lived tensors much of its time. Once per process; elsewhere nothing happens.
-
-    Returns:
-        Whether the allocator took it.
+    Raises:
+        UsageError: when OpenVINO is not installed.
+        DeviceError: when the device is missing.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    taken = bool(mallopt(m_trim_threshold, 2**31 - 1))
-    # Older versions refuse more than 32 MiB.
-    return taken and bool(mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 32 << 20))
+    if choice.backend == "openvino":
+        return OpenVINOBackend(model, factor=factor, profile=profile, name=name, channels=channels)
+    return TorchBackend(
+        model,
+        choice.device,
+        factor=factor,
+        profile=profile,
+        batch=batch,
+        may_fall_back=may_fall_back,
+        name=name,
+        channels=channels,
+        precision=choice.precision,
+        compiled=choice.backend == "torch-compile",
+    )
 
 
-def return_freed_memory() -> None:
-    """Give the system back what `keep_freed_memory` kept: once a window, where it costs little, and not once a layer.
-    Without it, windows of different sizes leave holes that add up.
-    """
-    if keep_freed_memory():
-        ctypes.CDLL(None).malloc_trim(0)
+def _is_openvino_worth_a_look(model: ThroughPlaneModel, work_voxels: float) -> bool:
+    return (
+        any(True for _ in model.parameters())  # an interpolation is one product of matrices
+        and openvino_backend.is_installed()
+        and work_voxels >= WORTH_A_CHECK * voxels(model)
+    )
+
+
+def _examine_openvino(model: ThroughPlaneModel, name: str, channels: int) -> Verdict:
+    def prepare(factor: int, profile: SliceProfile) -> Backend:
+        return OpenVINOBackend(model, factor=factor, profile=profile, name=name, channels=channels)
+
+    return examine(model, prepare, backend="openvino", version=openvino_backend.version(), channels=channels)
+
+
+def _on_accelerator(
+    model: ThroughPlaneModel, device: str, asked: str, *, may_fall_back: bool, name: str, channels: int
+) -> Choice:
+    backend = "torch" if asked == "auto" else asked
+
+    def examined(precision: str) -> Verdict:
+        def prepare(factor: int, profile: SliceProfile) -> Backend:
+            choice = Choice(backend, device, precision)
+            return make(choice, model, factor=factor, profile=profile, name=name, channels=channels)
+
+        return examine(model, prepare, backend=f"{backend} {precision}", device=device, channels=channels)
+
+    exact = examined("float32")
+    if not exact.agrees:
+        sentence = _disagreement(f"{name} on {device} and on the CPU", exact)
+        if may_fall_back:
+            return Choice("torch", "cpu", warnings=(f"{sentence}: the CPU ran it.",))
+        raise ModelError(f"{sentence}; use --device cpu.")
+    if device.startswith("cuda") and any(True for _ in model.parameters()):
+        for precision in HALF_PRECISIONS:
+            half = examined(precision)
+            if half.agrees and half.seconds <= exact.seconds:
+                return Choice(backend, device, precision)
+    return Choice(backend, device)
+
+
+def _disagreement(between: str, verdict: Verdict) -> str:
+    if verdict.difference_hu is None:
+        return f"{between} could not be compared on the golden case ({verdict.reason.rstrip('.')})"
+    return f"{between} differ by {verdict.difference_hu:.2g} HU on the golden case, more than {TOLERANCE_HU}"

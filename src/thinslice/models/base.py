@@ -28,6 +28,8 @@ class ThroughPlaneModel(nn.Module, ABC):
         window: which input it takes best (`thinslice.planning.ModelWindow`).
         consistent: whether the output averages back to the thick slices by construction; inference keeps that when
             it clamps.
+        any_plane: whether what a pass does depends on the plane's extents through shapes alone, so that a graph
+            recorded on a small plane serves any; not so where windows or chunks of the plane are counted out.
         has_deviation: whether `with_deviation` says how sure the network is.
     """
 
@@ -35,6 +37,7 @@ class ThroughPlaneModel(nn.Module, ABC):
     default_factor: int
     window: ModelWindow
     consistent: bool = False
+    any_plane: bool = False
     has_deviation: bool = False
 
     @abstractmethod

@@ -149,6 +149,7 @@ class ThinNet(ThroughPlaneModel):
 
     default_factor = 5
     consistent = True
+    any_plane = True
 
     def __init__(self, config: ThinNetConfig) -> None:
         super().__init__()

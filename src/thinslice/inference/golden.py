@@ -1,0 +1,267 @@
+"""The golden case: a small made-up chest on which every backend must agree with torch's float32 on the CPU.
+
+Agreement and time are found once per machine, network, backend and versions, and kept in the user's cache folder
+(`thinslice.inference.user_cache`), so that they cost the first run alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import thinslice
+from thinslice.errors import ResourceError, ThinsliceError
+from thinslice.inference import user_cache
+from thinslice.inference.torch_backend import TorchBackend, is_out_of_memory
+from thinslice.intensity import WINDOW_WIDTH_HU, to_unit
+from thinslice.profile import SliceProfile
+
+if TYPE_CHECKING:
+    from thinslice.models.base import ThroughPlaneModel
+
+Floats = npt.NDArray[np.float32]
+
+Backend = Callable[[Floats], Floats]
+"""A network that runs: (batch, 1, D, H, W) unit intensity to thin slices."""
+
+Prepare = Callable[[int, SliceProfile], Backend]
+"""Makes a backend for a factor and a profile."""
+
+TOLERANCE_HU = 0.5
+"""Largest difference from torch's float32 on the CPU that is taken."""
+
+PLANE = (126, 110)
+"""Of the golden case in pixels: no multiple of a patch or a stride."""
+
+DEPTH = 6
+"""Thick slices of the golden case, where the network leaves it open."""
+
+ROUNDS = (3, 8)
+"""Least and most passes that are timed; the fastest counts."""
+
+TIMING_BUDGET_S = 1.0
+"""Past the least, no further pass is timed after this many seconds of one backend."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the golden case says about a backend.
+
+    Attributes:
+        agrees: whether it may be used.
+        difference_hu: largest difference from torch's float32 on the CPU; None where it could not run.
+        seconds: of one pass over the golden case.
+        reference_seconds: of torch's.
+        preparation_s: before the first pass: loading, conversion, compilation.
+        reason: why it could not run.
+    """
+
+    agrees: bool
+    difference_hu: float | None = None
+    seconds: float = 0.0
+    reference_seconds: float = 0.0
+    preparation_s: float = 0.0
+    reason: str = ""
+
+    def gain_s(self, share: float) -> float:
+        """Seconds that the backend saves on work that is `share` times the golden case, its preparation paid.
+
+        >>> round(Verdict(True, 0.0, seconds=1.0, reference_seconds=3.0, preparation_s=10.0).gain_s(6), 3)
+        2.0
+        """
+        return (self.reference_seconds - self.seconds) * share - self.preparation_s
+
+
+def golden_windows(model: ThroughPlaneModel) -> Floats:
+    """The golden case as a network takes it: (1, 1, D, H, W), unit intensity, always the same.
+
+    Air, lung, soft tissue, bone and metal, a vessel and a fissure that cross slices at a slant, and noise.
+    """
+    window = model.window
+    depth = window.depth or max(window.min_depth, min(DEPTH, window.max_depth or DEPTH))
+    z, y, x = np.meshgrid(np.arange(depth), *(np.linspace(-1.0, 1.0, extent) for extent in PLANE), indexing="ij")
+    hu = np.full(z.shape, -1000.0)
+    hu[(x / 0.9) ** 2 + (y / 0.8) ** 2 < 1.0] = 40.0
+    for side in (-1.0, 1.0):
+        hu[((x - 0.42 * side) / 0.33) ** 2 + (y / 0.6) ** 2 < 1.0 + 0.02 * z] = -860.0
+    lung = hu == -860.0
+    hu[lung & (np.abs(y - 0.6 * x + 0.1 - 0.05 * z) < 0.02)] = -600.0
+    hu[lung & ((x - 0.3) ** 2 + (y - 0.3 + 0.08 * z) ** 2 < 0.003)] = 30.0
+    hu[(np.abs(x) < 0.12) & (np.abs(y - 0.55) < 0.1)] = 700.0
+    hu[(np.abs(x + 0.7) < 0.02) & (np.abs(y) < 0.04) & (z == depth // 2)] = 3000.0
+    hu += 15.0 * np.random.default_rng(0).standard_normal(hu.shape)
+    return to_unit(hu.astype(np.float32))[None, None]
+
+
+def voxels(model: ThroughPlaneModel) -> int:
+    """Thick voxels of the golden case for this network."""
+    return int(golden_windows(model).size)
+
+
+def examine(
+    model: ThroughPlaneModel,
+    prepare: Prepare,
+    *,
+    backend: str,
+    device: str = "cpu",
+    version: str = "",
+    channels: int = 1,
+    tolerance_hu: float = TOLERANCE_HU,
+) -> Verdict:
+    """Compare a backend with torch's float32 on the CPU, unless that was done before.
+
+    Args:
+        model: any network; it stays where it is.
+        prepare: makes the backend to be compared; it may move the model.
+        backend: its name, and its precision where that is not float32.
+        device: where it runs.
+        version: of what runs it, beyond torch.
+        channels: that the network gives.
+        tolerance_hu: the largest difference that is taken.
+    """
+    key = {
+        "backend": backend,
+        "device": _device_name(device),
+        "golden": _digest(golden_windows(model).tobytes()),
+        "machine": machine(),
+        "model": fingerprint(model),
+        "tolerance_hu": tolerance_hu,
+        "versions": {"thinslice": thinslice.__version__, "torch": _torch_version(), backend: version},
+    }
+    name = f"backends/{_digest(json.dumps(key, sort_keys=True).encode())[:32]}.json"
+    known = _from_json(user_cache.load(name))
+    if known is not None:
+        return known
+    verdict = _compared(model, prepare, channels, tolerance_hu)
+    if verdict is None:
+        return Verdict(False, reason="memory was short")  # another time there may be enough
+    user_cache.keep(name, {**key, "verdict": asdict(verdict)})
+    return verdict
+
+
+def fingerprint(model: ThroughPlaneModel) -> str:
+    """Hexadecimal digest of what a network is: its class, config and weights."""
+    kind = type(model)
+    config: Any = getattr(model, "config", None)
+    told = config.model_dump_json() if hasattr(config, "model_dump_json") else repr(config)
+    digest = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__} {told}".encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    # The name alone does not tell which instructions a virtual machine lets through.
+    return f"{told.get('model name', '')} {_digest(told.get('flags', told.get('Features', '')).encode())[:8]}"
+
+
+def machine() -> dict[str, Any]:
+    """What a network's time and rounding on the CPU depend on."""
+    import torch
+
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _compared(model: ThroughPlaneModel, prepare: Prepare, channels: int, tolerance_hu: float) -> Verdict | None:
+    """The verdict, or None where memory was short."""
+    import copy
+
+    reference_model = copy.deepcopy(model).to("cpu")
+    windows = golden_windows(model)
+    able = sorted(model.factors)
+    usual = model.default_factor if model.default_factor in able else able[0]
+    difference_hu = 0.0
+    verdict = Verdict(False, reason="the network can do no factor")
+    # The usual factor last: its times are the ones that count.
+    for factor in [*sorted({able[0], able[-1]} - {usual}), usual]:
+        profile = SliceProfile.mean(factor)
+        reference = TorchBackend(reference_model, "cpu", factor=factor, profile=profile, channels=channels)
+        expected = reference(windows)
+        begun = time.perf_counter()
+        try:
+            candidate = prepare(factor, profile)
+            given = candidate(windows)
+            first_s = time.perf_counter() - begun
+        except ResourceError:
+            return None
+        except ThinsliceError as error:
+            return Verdict(False, reason=str(error))
+        except RuntimeError as error:
+            # A device's kernels may be missing or fail in ways of their own.
+            return None if is_out_of_memory(error) else Verdict(False, reason=type(error).__name__)
+        difference_hu = max(difference_hu, WINDOW_WIDTH_HU * float(np.abs(given - expected).max()))
+        if difference_hu > tolerance_hu:
+            return Verdict(False, difference_hu)
+        if factor == usual:
+            reference_s, candidate_s = _timed(reference, candidate, windows)
+            verdict = Verdict(True, difference_hu, candidate_s, reference_s, max(0.0, first_s - candidate_s))
+    return verdict
+
+
+def _timed(first: Backend, second: Backend, windows: Floats) -> tuple[float, float]:
+    """Seconds of the fastest pass of either, alternating, as other work on the machine comes and goes."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for done in range(1, ROUNDS[1] + 1):
+        for backend, spent in zip((first, second), times, strict=True):
+            begun = time.perf_counter()
+            backend(windows)
+            spent.append(time.perf_counter() - begun)
+        if done >= ROUNDS[0] and max(map(sum, times)) > TIMING_BUDGET_S:
+            break
+    return min(times[0]), min(times[1])
+
+
+def _from_json(value: dict[str, Any] | None) -> Verdict | None:
+    try:
+        told = (value or {})["verdict"]
+        return Verdict(
+            agrees=told["agrees"] is True,
+            difference_hu=None if told["difference_hu"] is None else float(told["difference_hu"]),
+            seconds=float(told["seconds"]),
+            reference_seconds=float(told["reference_seconds"]),
+            preparation_s=float(told["preparation_s"]),
+            reason=str(told["reason"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _device_name(device: str) -> str:
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def _torch_version() -> str:
+    import torch
+
+    return torch.__version__
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,282 @@
+"""Runs a network with OpenVINO on the CPU, in float32.
+
+A network is recorded by torch and converted in memory; nothing is written. Factor and profile are Python values that
+networks turn into weights and matrices, so a graph belongs to one factor and one profile. Every shape of window has
+a compiled network of its own: with shapes left open OpenVINO took more memory and no less time.
+
+OpenVINO tells its maker of every import and conversion unless it is told not to. `load_openvino` sees to that.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import time
+import warnings
+from collections import OrderedDict
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.errors import ModelError, ResourceError, UsageError
+from thinslice.inference.allocator import return_freed_memory
+from thinslice.inference.output import checked_output
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from thinslice.profile import SliceProfile
+
+Floats = npt.NDArray[np.float32]
+
+TELEMETRY = "openvino_telemetry"
+"""The package that sends; OpenVINO works without it."""
+
+MAX_COMPILED = 4
+"""Shapes of windows kept compiled: a plan has few, and comes back to them."""
+
+RECORDED_SIDE = 32
+"""Side in pixels of the plane that a network is recorded on where any plane serves."""
+
+_STUB = "openvino.tools.ovc.telemetry_stub"
+_TELLERS = (
+    "openvino.tools.ovc.telemetry_utils",
+    "openvino.tools.ovc.utils",
+    "openvino.tools.ovc.convert_impl",
+)
+"""Modules of OpenVINO that import the package that sends, the last of them only when a network is converted."""
+
+
+def is_installed() -> bool:
+    """Whether OpenVINO is there; it is not loaded."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def version() -> str:
+    """Of the installed OpenVINO."""
+    return importlib.metadata.version("openvino")
+
+
+@cache
+def load_openvino() -> Any:
+    """OpenVINO with its telemetry off: nothing is sent, now or later, and no file of the user's is read or changed.
+
+    While its modules are imported, the package that sends cannot be found, so they take the stand-in that OpenVINO
+    brings for that case. Where OpenVINO had been imported before, the stand-in is put in the package's place.
+
+    Returns:
+        The module `openvino`.
+
+    Raises:
+        UsageError: when it is not installed.
+    """
+    if not is_installed():
+        raise UsageError(
+            "The backend 'openvino' needs OpenVINO, which is not installed: pip install \"thinslice[openvino]\", or "
+            "use --backend torch."
+        )
+    absent: Any = None
+    present = sys.modules.pop(TELEMETRY, absent)
+    sys.modules[TELEMETRY] = absent  # to import it now fails as if it were not installed
+    try:
+        openvino = importlib.import_module("openvino")
+        for name in _TELLERS:
+            importlib.import_module(name)
+    finally:
+        del sys.modules[TELEMETRY]
+        if present is not None:
+            sys.modules[TELEMETRY] = present
+    stub = importlib.import_module(_STUB)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("openvino.") and getattr(getattr(module, "tm", None), "__name__", "") == TELEMETRY:
+            module.tm = stub  # type: ignore[attr-defined]
+    tools = sys.modules["openvino.tools.ovc"]
+    if type(getattr(tools, "telemetry", None)).__module__.startswith(TELEMETRY):
+        tools.telemetry = stub.Telemetry()  # type: ignore[attr-defined]
+    return openvino
+
+
+@cache
+def _core() -> Any:
+    return load_openvino().Core()
+
+
+class OpenVINOBackend:
+    """A network on the CPU through OpenVINO.
+
+    Args:
+        model: the network; it is moved to the CPU and set to eval mode. Its weights are shared, not copied.
+        device: "cpu".
+        factor: thin slices per thick interval.
+        profile: how thick slices weigh thin ones.
+        batch: is not needed here: windows go one by one, as the cores are busy with one.
+        may_fall_back: is not needed here.
+        name: of the model, for messages.
+        channels: what the network gives: the estimate, and where there are two, its standard deviation.
+
+    Attributes:
+        name: "openvino".
+        device: "cpu".
+        batch: 1.
+        precision: "float32".
+        seconds: spent in the network, conversion included.
+        warnings: none.
+
+    Raises:
+        UsageError: when OpenVINO is not installed, or for another device.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: str = "cpu",
+        *,
+        factor: int,
+        profile: SliceProfile,
+        batch: int = 1,
+        may_fall_back: bool = False,
+        name: str = "the network",
+        channels: int = 1,
+    ) -> None:
+        from thinslice.models.checkpoint import place
+
+        load_openvino()
+        if device != "cpu":
+            raise UsageError(f"The backend 'openvino' runs on the CPU, not on {device!r}; use --backend torch.")
+        self._model = place(model, "cpu")  # type: ignore[arg-type]  # any module with the contract's forward
+        self._factor = factor
+        self._profile = profile
+        self._model_name = name
+        self._channels = channels
+        self._graphs: dict[int, Any] = {}
+        self._requests: OrderedDict[tuple[int, ...], tuple[Any, Any]] = OrderedDict()
+        self.device = "cpu"
+        self.precision = "float32"
+        self.batch = 1
+        self.seconds = 0.0
+        self.warnings: list[str] = []
+
+    def __call__(self, windows: Floats) -> Floats:
+        """Upscale windows.
+
+        Args:
+            windows: (batch, 1, D, H, W), unit intensity.
+
+        Returns:
+            (batch, channels, (D - 1) * factor + 1, H, W), unit intensity, not clamped.
+
+        Raises:
+            ModelError: when the network cannot be converted, or gives values that are not finite, or a wrong shape;
+                use --backend torch.
+            ResourceError: when memory is short.
+        """
+        start = time.perf_counter()
+        try:
+            request = self._request(tuple(windows.shape[2:]))
+            thin = np.concatenate([self._infer(request, window[None]) for window in windows])
+        except MemoryError as error:
+            raise ResourceError(
+                f"A window of {windows.shape[2:]} voxels does not fit into main memory; close other programs."
+            ) from error
+        finally:
+            self.seconds += time.perf_counter() - start
+        return checked_output(thin, windows, self._factor, channels=self._channels, name=self._model_name)
+
+    def _infer(self, request: Any, window: Floats) -> Floats:
+        try:
+            given = request.infer({0: np.ascontiguousarray(window)}, share_inputs=True, share_outputs=True)[0]
+        except RuntimeError as error:
+            raise self._failure("run") from error
+        result: Floats = np.array(given, dtype=np.float32)  # the next window is written over what is shared
+        return result
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """The compiled network for windows of (depth, height, width)."""
+        last = next(reversed(self._requests), None)
+        if shape not in self._requests:
+            try:
+                compiled = self._compiled(shape)
+                self._requests[shape] = compiled, compiled.create_infer_request()
+            except MemoryError:
+                raise
+            # Recording runs the network's own code, and the converter has errors of many kinds.
+            except Exception as error:
+                raise self._failure("convert") from error
+            if len(self._requests) > MAX_COMPILED:
+                self._requests.popitem(last=False)
+            return_freed_memory()  # what conversion took
+        if last is not None and last != shape:
+            # Features of another shape of window need not wait in memory for their turn.
+            self._release(last)
+        self._requests.move_to_end(shape)
+        return self._requests[shape][1]
+
+    def _release(self, shape: tuple[int, ...]) -> None:
+        if shape in self._requests:
+            self._requests[shape][0].release_memory()
+
+    def _compiled(self, shape: tuple[int, ...]) -> Any:
+        import torch
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 is what it takes by itself where the processor has it
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+            # Pinned, the threads of two runs on one machine would share the first cores.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        graph = self._graph(shape)
+        graph.reshape([1, 1, *shape])
+        try:
+            # Fused element-wise code computes erf and exp by short polynomials: 1 HU in TVSRN.
+            return _core().compile_model(graph, "CPU", {**settings, "SNIPPETS_MODE": "DISABLE"})
+        except RuntimeError as error:
+            if "SNIPPETS_MODE" not in str(error):
+                raise
+            return _core().compile_model(graph, "CPU", settings)
+
+    def _graph(self, shape: tuple[int, ...]) -> Any:
+        """The network as OpenVINO sees it, for this shape or for one to be said."""
+        depth, *plane = shape
+        if not getattr(self._model, "any_plane", False):
+            return self._convert((depth, *plane))
+        if depth not in self._graphs:
+            self._graphs[depth] = self._convert((depth, RECORDED_SIDE, RECORDED_SIDE))
+        return self._graphs[depth].clone()
+
+    def _convert(self, shape: tuple[int, ...]) -> Any:
+        import torch
+
+        x = torch.zeros((1, 1, *shape))
+        with torch.no_grad(), warnings.catch_warnings():
+            # Sizes and conditions that become constants are meant to.
+            warnings.simplefilter("ignore")
+            recorded = torch.jit.trace(  # type: ignore[no-untyped-call]
+                _bound(self._model, self._factor, self._profile), x, check_trace=False
+            )
+            return load_openvino().convert_model(recorded, example_input=x)
+
+    def _failure(self, what: str) -> ModelError:
+        return ModelError(f"OpenVINO cannot {what} {self._model_name}; use --backend torch.")
+
+
+def _bound(model: nn.Module, factor: int, profile: SliceProfile) -> nn.Module:
+    """A module of one argument, the windows."""
+    from torch import nn
+
+    class Bound(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Any) -> Any:
+            return self.model(x, factor=factor, profile=profile)
+
+    return Bound().eval()

@@ -1,0 +1,43 @@
+"""What every backend promises about its output."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.errors import ModelError
+
+Floats = npt.NDArray[np.float32]
+
+
+def checked_output(thin: Floats, windows: Floats, factor: int, *, channels: int, name: str) -> Floats:
+    """`thin`, if it is what a network owes for `windows`.
+
+    Args:
+        thin: what the network gave.
+        windows: (batch, 1, D, H, W), what it got.
+        factor: thin slices per thick interval.
+        channels: it should give.
+        name: of the model, for messages.
+
+    Raises:
+        ModelError: for another shape, or values that are not finite; use other weights.
+
+    >>> checked_output(np.zeros((1, 1, 6, 2, 2), np.float32), np.zeros((1, 1, 2, 2, 2), np.float32), 5,
+    ...                channels=1, name="demo").shape
+    (1, 1, 6, 2, 2)
+    """
+    batch, _, depth, height, width = windows.shape
+    expected = (batch, channels, (depth - 1) * factor + 1, height, width)
+    if thin.shape != expected:
+        raise ModelError(
+            f"{name} gave {thin.shape} for windows {windows.shape} at factor {factor}, not {expected}; it does not "
+            "meet the contract of thinslice.models.base."
+        )
+    # NaN passes through both extremes, and they take no memory.
+    if not (np.isfinite(thin.min()) and np.isfinite(thin.max())):
+        raise ModelError(
+            f"{name} gave values that are not finite numbers; its weights are damaged or its training diverged. Use "
+            "other weights, or --model cubic-consistent, which needs none."
+        )
+    return thin

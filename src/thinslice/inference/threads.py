@@ -1,0 +1,110 @@
+"""How many threads a network gets on the CPU where nobody says."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from thinslice.errors import UsageError
+
+_CGROUP = Path("/sys/fs/cgroup")
+_TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def sensible_threads() -> int:
+    """The cores that this process may use: physical ones, as two threads on one core share its arithmetic units; not
+    more than its affinity and the control groups (containers, batch systems) allow, nor than OMP_NUM_THREADS says.
+
+    >>> sensible_threads() >= 1
+    True
+    """
+    limits = [_allowed_cores(), _quota(), _said()]
+    return max(1, min(limit for limit in limits if limit is not None))
+
+
+def set_threads(threads: int | None) -> int:
+    """Give torch its threads.
+
+    Args:
+        threads: how many; None for `sensible_threads`, and never more than torch has already been given.
+
+    Returns:
+        How many it has now.
+
+    Raises:
+        UsageError: when `threads` is not at least 1.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+    import torch
+
+    now = torch.get_num_threads()
+    wanted = min(now, sensible_threads()) if threads is None else threads
+    if wanted != now:
+        torch.set_num_threads(wanted)
+    return wanted
+
+
+def _allowed() -> set[int]:
+    """Numbers of the processors that this process may run on."""
+    try:
+        return os.sched_getaffinity(0)
+    except AttributeError:  # macOS, Windows
+        return set(range(os.cpu_count() or 1))
+
+
+def _allowed_cores() -> int:
+    """Physical cores among the allowed processors; all of these where the system does not tell."""
+    cores = set()
+    for processor in _allowed():
+        try:
+            # All threads of a core have the same list.
+            cores.add((_TOPOLOGY / f"cpu{processor}" / "topology" / "thread_siblings_list").read_text().strip())
+        except OSError:
+            cores.add(f"processor {processor}")
+    return len(cores)
+
+
+def _quota() -> int | None:
+    """Whole processors that the control groups grant, at least 1; None where there is no limit."""
+    granted = [quota for folder in _groups() if (quota := _group_quota(folder)) is not None]
+    return max(1, math.floor(min(granted))) if granted else None
+
+
+def _groups() -> list[Path]:
+    """Folders of this process's control groups and their parents; a limit on any of them holds."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    folders: list[Path] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            root = _CGROUP / controllers
+            folder = root / path.lstrip("/")
+            # Inside a container the path may be the host's: then only the root is there.
+            folders.extend(p for p in (folder, *folder.parents) if p.is_relative_to(root) and p.is_dir())
+    return folders
+
+
+def _group_quota(folder: Path) -> float | None:
+    """Processors that one control group grants: version 2, then version 1."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if not (quota.isdigit() and period.isdigit() and int(period)):
+        return None  # "max", or -1
+    return int(quota) / int(period)
+
+
+def _said() -> int | None:
+    """OMP_NUM_THREADS, whose first number counts."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else None

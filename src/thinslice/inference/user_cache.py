@@ -1,0 +1,77 @@
+"""Small results that are worth keeping from run to run, in the user's cache folder. Nothing breaks without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "THINSLICE_CACHE_DIR"
+"""Names another folder; set but empty, nothing is kept."""
+
+
+def cache_folder() -> Path | None:
+    """The folder, which need not exist; None where nothing shall or can be kept."""
+    told = os.environ.get(VARIABLE)
+    if told is not None:
+        return Path(told) if told else None
+    try:
+        return _platform_folder() / "thinslice"
+    except RuntimeError:  # no home
+        return None
+
+
+def _platform_folder() -> Path:
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return Path(local) if local else Path.home() / "AppData" / "Local"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    told = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification says to ignore relative ones.
+    return Path(told) if os.path.isabs(told) else Path.home() / ".cache"  # noqa: PTH117 - "" is no path
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """What was kept under `name`, or None: never kept, unreadable or damaged."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def keep(name: str, value: dict[str, Any]) -> bool:
+    """Keep a value.
+
+    Args:
+        name: of the file in the cache folder; may lie in a folder of it.
+        value: JSON values.
+
+    Returns:
+        Whether it was kept; a folder that cannot be written is no error.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return False
+    target = folder / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, sort_keys=True)
+        # Several runs may do this at once; each file is whole, and they say the same.
+        Path(part).replace(target)
+    except OSError:
+        Path(part).unlink(missing_ok=True)
+        return False
+    return True
