@@ -173,7 +173,7 @@ class WithDeviation(ThroughPlaneModel, ABC):
         super().__init__()
         self.network = network
         self.factors, self.default_factor, self.window = network.factors, network.default_factor, network.window
-        self.consistent = network.consistent
+        self.consistent, self.any_plane = network.consistent, network.any_plane
 
 
 class Learned(WithDeviation):
