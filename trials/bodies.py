@@ -23,11 +23,13 @@ class TrialConfig(ThinNetConfig):
     Attributes:
         body: "plain", ThinNet's own; "separable", convolutions along z and in plane by turns; "pyramid", half of the
             blocks at a quarter of the resolution.
+        standardised: whether the body sees intensities shifted and scaled to about zero mean and unit variance.
         deep_features: channels of the pyramid's lower level.
         deep_blocks: blocks of the lower level; `blocks` are those of the upper one.
     """
 
     body: Literal["plain", "separable", "pyramid"] = "plain"
+    standardised: bool = False
     deep_features: int = 80
     deep_blocks: int = 3
 
@@ -53,7 +55,7 @@ class TrialNet(ThinNet):
 
     def __init__(self, config: TrialConfig) -> None:
         super().__init__(config)
-        self.body = config.body
+        self.body, self.standardised = config.body, config.standardised
         features, condition = config.features, config.condition
         if config.body == "separable":
             self.blocks = nn.ModuleList(SeparableBlock(features, condition) for _ in range(config.blocks))
@@ -67,6 +69,8 @@ class TrialNet(ThinNet):
             nn.init.normal_(block.within.weight, std=0.1 / math.sqrt(block.within.weight[0].numel()))
 
     def _features(self, x: torch.Tensor, factor: int, profile: SliceProfile) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.standardised:
+            x = (x - 0.25) * 5.0
         if self.body != "pyramid":
             return super()._features(x, factor, profile)
         side = self.config.unshuffle

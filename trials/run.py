@@ -39,6 +39,8 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "plain 96 x 4, quarter resolution": {"features": 96, "blocks": 4, "unshuffle": 4},
     "plain 64 x 9, quarter resolution": {"features": 64, "blocks": 9, "unshuffle": 4},
     "separable 48 x 7": {"features": 48, "blocks": 7, "body": "separable"},
+    "plain 24 x 4, full resolution": {"features": 24, "blocks": 4, "unshuffle": 1},
+    "standardised 48 x 4": {"features": 48, "blocks": 4, "standardised": True},
     "pyramid 40 x 2 and 80 x 3": {"features": 40, "blocks": 2, "body": "pyramid"},
 }
 """Bodies of about equal operations."""
