@@ -17,6 +17,7 @@ from thinslice.cli import (
     evaluate,
     inspect,
     models,
+    models_calibrate,
     models_check,
     train,
     upscale,
@@ -81,6 +82,7 @@ _models.command("list", epilog=EPILOG)(models.list_models)
 _models.command("show", epilog=EPILOG)(models.show_model)
 _models.command("score", epilog=EPILOG)(models.score_model)
 _models.command("check", epilog=EPILOG)(models_check.check_models)
+_models.command("calibrate", epilog=EPILOG)(models_calibrate.calibrate_model)
 app.add_typer(_models, name="models")
 
 _dataset = typer.Typer(

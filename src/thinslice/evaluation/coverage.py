@@ -13,7 +13,7 @@ Source: ours; the interval score is Gneiting and Raftery, JASA 2007.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,7 @@ class Tally:
 
     @property
     def voxels(self) -> float:
-        """Voxels counted, or the weight they have."""
+        """Voxels counted."""
         return float(self.counts.sum())
 
     @property
@@ -118,13 +118,13 @@ class Tally:
         widths = 2.0 * multiple + 2.0 / (1.0 - level / 100.0) * misses
         return float(np.sum(self.deviations * widths)) / self.voxels
 
-    def add(self, other: Tally, weight: float = 1.0) -> None:
-        """Take in another tally, its voxels counting `weight` each."""
-        self.counts += weight * other.counts
-        self.deviations += weight * other.deviations
-        self.squares += weight * other.squares
-        self.squared_hu += weight * other.squared_hu
-        self.signed_hu += weight * other.signed_hu
+    def add(self, other: Tally) -> None:
+        """Take in another tally."""
+        self.counts += other.counts
+        self.deviations += other.deviations
+        self.squares += other.squares
+        self.squared_hu += other.squared_hu
+        self.signed_hu += other.signed_hu
 
 
 _LOG_EDGES = np.log2(EDGES)
@@ -134,20 +134,6 @@ _MIDDLES = np.concatenate([[0.0], np.sqrt(EDGES[1:] * EDGES[:-1]), [MOST]])
 def tally_of(error_hu: npt.NDArray[np.floating], deviation_hu: npt.NDArray[np.floating]) -> Tally:
     """Tally of errors with their standard deviations, of any shape."""
     return _tallies(error_hu.ravel(), deviation_hu.ravel(), np.zeros(error_hu.size, np.intp), 1)[0]
-
-
-def pooled(tallies: Iterable[Tally]) -> Tally:
-    """One tally in which each of several counts the same, however many voxels it holds; they share its voxels.
-
-    >>> few, many = tally_of(np.full(10, 0.5), np.ones(10)), tally_of(np.full(1000, 4.0), np.ones(1000))
-    >>> round(pooled([few, many]).coverage(1.0), 3)
-    0.5
-    """
-    given = [tally for tally in tallies if tally.voxels]
-    total, voxels = Tally.empty(), sum(tally.voxels for tally in given)
-    for tally in given:
-        total.add(tally, voxels / (len(given) * tally.voxels))
-    return total
 
 
 class CoverageMeter:

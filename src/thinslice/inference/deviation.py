@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-KINDS = ("learned", "ensemble")
+Kind = Literal["learned", "ensemble"]
+
+KINDS: tuple[Kind, ...] = ("learned", "ensemble")
 """Where a standard deviation comes from: the network's own head, or how its estimates of mirrored inputs spread."""
 
 BODY_HU = -950.0

@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 import thinslice
-from thinslice.errors import InputError, ResourceError, ShapeError, UsageError
+from thinslice.errors import InputError, ResourceError, ShapeError
 from thinslice.geometry import Geometry
-from thinslice.inference.backend import MAX_BATCH, TorchBackend, choose_backend, choose_device
+from thinslice.inference.backend import Choice, batch_size, choose_backend, choose_device, make, settle
 from thinslice.inference.consistency import ConsistencyMeter
+from thinslice.inference.deviation import chosen_kind, remark, telling, without_padding
 from thinslice.inference.restore import Restorer
 from thinslice.inference.stitch import StitchCounts, stitch
+from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.io.resources import available_memory_bytes
 from thinslice.planning import (
@@ -40,12 +42,10 @@ from thinslice.volume import Derivation, Provenance, Volume
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.deviation import Calibration
 
 Progress = Callable[[int, int], None]
 """Called with the windows done and their total."""
-
-ACCELERATOR_BATCH_BYTES = 4 << 30
-"""Working memory that one pass on an accelerator aims at."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,45 @@ class Slab:
     Attributes:
         start: thin index of the first one.
         hu: (slices, height, width) HU, int16 or float32.
+        deviation_hu: standard deviations of its errors in HU, float32 of the same shape, 0 in padding; None unless
+            they were asked for.
     """
 
     start: int
     hu: npt.NDArray[Any]
+    deviation_hu: npt.NDArray[np.float32] | None = None
+
+
+@overload
+def upscale(
+    volume: Volume,
+    *,
+    model: str | Path | ThroughPlaneModel = "default",
+    factor: int | None = None,
+    spacing_mm: float = 1.0,
+    plan: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    deviation: Literal[False] = False,
+) -> Volume: ...
+
+
+@overload
+def upscale(
+    volume: Volume,
+    *,
+    model: str | Path | ThroughPlaneModel = "default",
+    factor: int | None = None,
+    spacing_mm: float = 1.0,
+    plan: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    deviation: Literal[True, "learned", "ensemble"],
+) -> tuple[Volume, Volume]: ...
 
 
 def upscale(
@@ -72,7 +107,8 @@ def upscale(
     backend: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Volume:
+    deviation: bool | str = False,
+) -> Volume | tuple[Volume, Volume]:
     """Make thin slices from thick ones.
 
     Args:
@@ -82,19 +118,23 @@ def upscale(
         spacing_mm: wanted distance of thin slices; the factor is the thick distance over it, rounded half up.
         plan: window plan; None for the one the network is meant to run under.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Only "auto" may fall back to the CPU.
-        backend: "auto" or "torch".
-        threads: CPU threads; None leaves torch's setting alone.
+        backend: one of `thinslice.inference.backend.BACKENDS`; "auto" takes what is fastest and agrees with torch.
+        threads: CPU threads; None for the cores this process may use, and no more than torch was given before.
         progress: called with the windows done and their total.
+        deviation: whether standard deviations of the errors are wanted too: True or "learned" from the network's own
+            head, "ensemble" from the spread of any network's estimates over mirrored inputs (8 times the cost, not
+            calibrated). See docs/doubt.md for what they are.
 
     Returns:
         The thin volume: ((D - 1) * factor + 1, H, W), thick slice k at thin slice factor * k; int16 when the source
-        is, else float32. Its provenance keeps the source's headers and says how it was derived.
+        is, else float32. Its provenance keeps the source's headers and says how it was derived. With `deviation`, the
+        same thin volume and a second one on its grid, float32, that holds the standard deviations in HU.
 
     Raises:
         NotEligibleError: already thin, a factor outside 2 to 8, or an axis that is not clear; the message says what
             works.
         InputError: voxels that are not finite; read the file with `thinslice.read`, which mends them.
-        ModelError: a network that cannot do this factor, or gives nonsense.
+        ModelError: a network that cannot do this factor, gives nonsense, or has no head for standard deviations.
         ResourceError: memory is short; use `upscale_slabs`, or free some.
         DeviceError: a device that is not there.
         UsageError: an unknown name among the arguments.
@@ -109,13 +149,18 @@ def upscale(
         backend=backend,
         threads=threads,
         progress=progress,
+        deviation=deviation,
         collect=True,
     )
     thin = np.empty(stream.geometry.shape, dtype=stream.dtype)
+    doubt = None if stream.deviation is None else np.empty(stream.geometry.shape, dtype=np.float32)
     for slab in stream:
         thin[slab.start : slab.start + len(slab.hu)] = slab.hu
-    warnings = (*volume.provenance.warnings, *stream.warnings)
-    return Volume(thin, stream.geometry, replace(stream.provenance, warnings=warnings))
+        if doubt is not None:
+            doubt[slab.start : slab.start + len(slab.hu)] = slab.deviation_hu
+    provenance = replace(stream.provenance, warnings=(*volume.provenance.warnings, *stream.warnings))
+    result = Volume(thin, stream.geometry, provenance)
+    return result if doubt is None else (result, Volume(doubt, stream.geometry, replace(provenance, padding_hu=None)))
 
 
 def upscale_slabs(
@@ -129,6 +174,7 @@ def upscale_slabs(
     backend: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
+    deviation: bool | str = False,
     force: bool = False,
 ) -> SlabStream:
     """The same as `upscale`, but yielding finished slabs in order, so that memory does not grow with depth.
@@ -146,6 +192,7 @@ def upscale_slabs(
         backend=backend,
         threads=threads,
         progress=progress,
+        deviation=deviation,
         force=force,
     )
 
@@ -164,6 +211,8 @@ class SlabStream:
         consistency_rms_hu: how well the thin slices give the thick ones back, RMS HU; None before iteration, and
             when no thick slice has its whole profile on the thin grid.
         network_s, total_s: seconds in the network, and in all of the iteration but what the consumer takes.
+        deviation: "learned", "ensemble" or None: where the slabs' standard deviations come from.
+        calibration: what is known about them (`thinslice.models.deviation.Calibration`); None without them.
         windows_total, windows_skipped: windows of the plan, and those of air that were interpolated instead.
     """
 
@@ -186,6 +235,7 @@ class SlabStream:
         backend: str = "auto",
         threads: int | None = None,
         progress: Progress | None = None,
+        deviation: bool | str = False,
         collect: bool = False,
         force: bool = False,
     ) -> None:
@@ -195,18 +245,32 @@ class SlabStream:
             spacing_mm=spacing_mm,
             axis_ambiguous=bool(volume.provenance.details.get("axis_ambiguous")),
         )
-        self.backend = choose_backend(backend)
-        self.device = choose_device(device)
-        _set_threads(threads)
+        asked, self.device = choose_backend(backend), choose_device(device)
+        set_threads(threads)
         _refuse_non_finite(volume.hu)
         self._volume = volume
         self.profile: SliceProfile = slice_profile(volume.geometry, self.factor)
         self._progress = progress
         self._may_fall_back = device == "auto"
+        self.deviation = chosen_kind(deviation)
+        self.calibration: Calibration | None = None
         self._model = _loaded(model, self.device)
         self.model_name, self.model_version, self.weights_sha256 = _identity(self._model, model)
+        if self.deviation is not None:
+            self._model, self.calibration = telling(self._model, self.deviation, name=self.model_name)
+        self._channels = 1 if self.deviation is None else 2
         self._plan = self._planned(plan)
         self.plan_name = self._plan.name
+        self._choice: Choice = settle(
+            self._model,
+            self.device,
+            asked,
+            work_voxels=_fed_voxels(self._plan),
+            may_fall_back=self._may_fall_back,
+            name=self.model_name,
+            channels=self._channels,
+        )
+        self.backend, self.device = self._choice.backend, self._choice.device
         self._batch = _batch(self._plan, self._model, self.device)
 
         source = volume.provenance
@@ -220,6 +284,7 @@ class SlabStream:
             voxel_bytes=self.dtype.itemsize,
             batch=self._batch,
             collect=collect,
+            channels=self._channels,
         )
         if not force:
             self._refuse_short_memory()
@@ -228,14 +293,15 @@ class SlabStream:
     def __iter__(self) -> Iterator[Slab]:
         self._reset()
         thick, padding_hu = self._volume.hu, self._volume.provenance.padding_hu
-        network = TorchBackend(
+        network = make(
+            self._choice,
             self._model,
-            self.device,
             factor=self.factor,
             profile=self.profile,
             batch=self._batch,
             may_fall_back=self._may_fall_back,
             name=self.model_name,
+            channels=self._channels,
         )
         restorer = Restorer(thick, self.factor, padding_hu, self.dtype)
         meter = ConsistencyMeter(self.profile, thick, padding_hu=padding_hu)
@@ -249,19 +315,23 @@ class SlabStream:
             batch=lambda: network.batch,
             skip_air=self._skips_air(),
             consistent=getattr(self._model, "consistent", False),
+            channels=self._channels,
             counts=counts,
             progress=self._progress,
         )
         try:
             clock = time.perf_counter()
-            for start, hu in slabs:
+            for start, given in slabs:
+                hu, doubt = (given, None) if self.deviation is None else given
                 finished = restorer.finish(start, hu)
+                if doubt is not None:
+                    doubt = without_padding(start, doubt, restorer.padding_at)
                 meter.add(finished)
                 self.network_s, self.device = network.seconds, network.device
                 self.windows_skipped = counts.skipped
                 self.consistency_rms_hu = meter.rms_hu
                 self.total_s += time.perf_counter() - clock
-                yield Slab(start, finished)
+                yield Slab(start, finished, doubt)
                 clock = time.perf_counter()
         except MemoryError as error:
             raise ResourceError("Memory ran out while stitching; close other programs.") from error
@@ -270,13 +340,17 @@ class SlabStream:
             self.warnings.append(
                 f"{restorer.voxels_outside_window} thin voxels lie where the source is outside the network's window "
                 f"({WINDOW_MIN_HU:.0f} to {WINDOW_MAX_HU:.0f} HU); there the interpolated source was blended back."
+                + ("" if self.deviation is None else " Standard deviations know nothing of it.")
             )
 
     def _reset(self) -> None:
-        self.warnings = []
+        self.warnings = list(self._choice.warnings)
         warning = profile_warning(self._volume.geometry)
         if warning:
             self.warnings.append(warning)
+        if self.deviation is not None and self.calibration is not None:
+            said = remark(self.deviation, self.calibration, name=self.model_name)
+            self.warnings += [said] if said else []
         self.consistency_rms_hu = None
         self.network_s = 0.0
         self.total_s = 0.0
@@ -312,10 +386,10 @@ class SlabStream:
                 "spacing_mm": round(self.geometry.spacing_mm[0], 6),
                 "profile": self.profile.name,
                 "profile_width": round(relative_thickness(self._volume.geometry), 4),
-                "backend": self.backend,
+                "backend": f"{self.backend} {self._choice.version}".strip(),
                 # Sums are ordered otherwise there, so a voxel in a few thousand may round to the other side.
                 "device": self.device.partition(":")[0],
-                "precision": "float32",
+                "precision": self._choice.precision,
             },
         )
 
@@ -348,21 +422,14 @@ def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -
 
 
 def _batch(plan: WindowPlan, model: ThroughPlaneModel, device: str) -> int:
-    if device == "cpu":
-        return 1  # the cores are busy with one window; more only cost memory
     depth, height, width = plan.largest
-    one = model.window.working_bytes * depth * height * width
-    return max(1, min(MAX_BATCH, int(ACCELERATOR_BATCH_BYTES / one)))
+    # Beside what the network works with, the window and its thin slices, twice, in float32.
+    return batch_size(device, (model.window.working_bytes + 4 + 8 * plan.factor) * depth * height * width)
 
 
-def _set_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
-    import torch
-
-    torch.set_num_threads(threads)
+def _fed_voxels(plan: WindowPlan) -> int:
+    """Thick voxels that go through the network; windows of air, which do not, are not known yet."""
+    return sum(window.depth.extent * window.height.extent * window.width.extent for window in plan.windows)
 
 
 def _refuse_non_finite(hu: npt.NDArray[Any]) -> None:

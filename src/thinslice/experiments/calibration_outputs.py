@@ -1,0 +1,118 @@
+"""A calibration as text and as a figure, made from what `thinslice.experiments.calibration.findings` told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thinslice.evaluation.reliability import TOLERANCE_POINTS, reliability
+
+HEADINGS = {
+    "all": "all voxels",
+    "tissue": "by tissue of the thick slice",
+    "edge": "by gradient of the estimate",
+    "distance_mm": "by distance from the nearest thick slice (mm)",
+    "told_hu": "by standard deviation given (HU)",
+}
+"""What each kind of group is called."""
+
+LEAST_SHARE = 0.01
+"""Share of all voxels below which a group does not count in the verdict."""
+
+Row = Mapping[str, Any]
+
+
+def as_markdown(told: Mapping[str, Any]) -> str:
+    """Tables of coverage over all patients, and the verdict.
+
+    Args:
+        told: from `thinslice.experiments.calibration.findings`.
+    """
+    tested, model = told["tested"], told["model"]
+    origin = "its card" if tested["from"] == "card" else "these same patients"
+    multipliers = ", ".join(f"{level} %: {value:.3f}" for level, value in tested["multipliers"].items())
+    lines = [
+        f"{model['name']} {model['version']}, standard deviations {told['deviation']}; calibration from {origin}",
+        f"scale {tested['scale']:.4f}, multipliers {multipliers}",
+        "",
+        *_table(told["rows"], told["levels"]),
+        *_verdict(told["rows"]),
+    ]
+    if told["left_one_out"]:
+        lines += [
+            "",
+            "Each patient with the calibration of all the others:",
+            "",
+            *_table(told["left_one_out"], told["levels"]),
+            *_verdict(told["left_one_out"]),
+        ]
+    lines += ["", f"{told['left_out_percent']:.1f} % of voxels left out. {told['note']}", ""]
+    return "\n".join(lines)
+
+
+def as_figure(told: Mapping[str, Any]) -> bytes:
+    """Reliability, PNG: of each patient with the calibration of the others where there are several and the card's
+    own is not what is tested.
+    """
+    rows = told["rows"] if told["tested"]["from"] == "card" or not told["left_one_out"] else told["left_one_out"]
+    shown = [row for row in rows if row["case"] == "all"]
+    everything = {"all voxels": next(_coverage(row) for row in shown if row["kind"] == "all")}
+    panels = {}
+    for kind in ("tissue", "edge", "distance_mm"):
+        panels[HEADINGS[kind]] = everything | {row["group"]: _coverage(row) for row in shown if row["kind"] == kind}
+    expected = [(row["mean_deviation_hu"], row["rmse_hu"]) for row in shown if row["kind"] == "told_hu"]
+    model = told["model"]
+    patients = ", ".join(dict.fromkeys(patient["case"] for patient in told["patients"]))
+    return reliability(panels, expected, note=f"{model['name']} {model['version']} on {patients}. {told['note']}")
+
+
+def worst(rows: Sequence[Row], level: str = "90") -> tuple[str, float] | None:
+    """The group of all patients farthest from a nominal level, and by how many points; small ones do not count."""
+    shown = [row for row in rows if row["case"] == "all"]
+    total = max((row["voxels"] for row in shown), default=0)
+    counted = [row for row in shown if row["voxels"] >= LEAST_SHARE * total and level in row["coverage_percent"]]
+    if not counted:
+        return None
+    row = max(counted, key=lambda row: abs(row["coverage_percent"][level] - float(level)))
+    name = HEADINGS[row["kind"]] if row["kind"] == "all" else f"{row['group']} ({HEADINGS[row['kind']]})"
+    return name, row["coverage_percent"][level] - float(level)
+
+
+def _table(rows: Sequence[Row], levels: Sequence[int]) -> list[str]:
+    heads = [f"{level} %" for level in levels]
+    lines = [
+        f"| voxels | share | {' | '.join(heads)} | RMS error over SD | mean SD, HU | RMSE, HU |",
+        f"|---|---|{'---|' * len(heads)}---|---|---|",
+    ]
+    shown = [row for row in rows if row["case"] == "all"]
+    total = max(row["voxels"] for row in shown)
+    kind = None
+    for row in shown:
+        if row["kind"] != kind and row["kind"] != "all":
+            lines.append(f"| *{HEADINGS[row['kind']]}* |" + " |" * (len(heads) + 4))
+        kind = row["kind"]
+        name = HEADINGS["all"] if kind == "all" else row["group"]
+        coverage = " | ".join(f"{row['coverage_percent'][str(level)]:.1f}" for level in levels)
+        lines.append(
+            f"| {name} | {100.0 * row['voxels'] / total:.1f} % | {coverage} | {row['rms_standardised']:.2f} | "
+            f"{row['mean_deviation_hu']:.1f} | {row['rmse_hu']:.1f} |"
+        )
+    return lines
+
+
+def _verdict(rows: Sequence[Row]) -> list[str]:
+    found = worst(rows)
+    if found is None:
+        return []
+    whole = next(row for row in rows if (row["case"], row["kind"]) == ("all", "all"))["coverage_percent"]
+    apart = max(abs(value - float(level)) for level, value in whole.items())
+    kept = "kept" if apart <= TOLERANCE_POINTS else "NOT kept"
+    return [
+        "",
+        f"Over all voxels at most {apart:.1f} points from nominal (rule: {TOLERANCE_POINTS:g}, {kept}); at 90 % the "
+        f"farthest group is {found[0]}, {found[1]:+.1f} points.",
+    ]
+
+
+def _coverage(row: Row) -> dict[int, float]:
+    return {int(level): value for level, value in row["coverage_percent"].items()}
