@@ -13,6 +13,7 @@ extent, and of nodules every voxel is the exact average over its volume.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,8 @@ APART_THICK = 2.5
 """How far that is, in thick slices: what a method smears of one does not reach the other."""
 
 _WALL_MM, _SIDE_MM, _CLEAR_MM = 14.0, 12.0, 2.0
+_WIDTHS_MM = (0.0, 0.6, 1.0, 1.5, 2.2, 3.3, 5.0, 8.0, np.inf)
+_TRIED, _FAR_MM = 150, 9.0
 _FINE = 5
 _PLANES = 4
 
@@ -187,6 +190,9 @@ def nodule_field(
             room = 0.5 * (diameter + other.diameter_mm)
             aside = np.hypot(away[:, 0], away[:, 1]) > room + APART_MM
             centres = centres[aside | (np.abs(away[:, 2]) > room + APART_THICK * thick_mm)]
+        # Last, for it takes longest, and a few of many will do.
+        centres = centres[:_TRIED]
+        centres = centres[site.clear_of_vessels(centres) > _clearance_mm(setting, 0.5 * diameter)]
         if len(centres):
             x, y, z = (float(value) for value in centres[0])
             planted.append(Planted((x, y, z), diameter, KINDS_HU[kind], kind, setting))
@@ -211,10 +217,15 @@ class _Site:
         from scipy.spatial import cKDTree
 
         along = np.linspace(0.0, 1.0, 6)[:, None, None]
-        tubes = self.vessels.thicker_than(0.5)
-        points = tubes.start + along * (tubes.stop - tubes.start)
-        self._near = cKDTree(points.reshape(-1, 3))
-        self._radius = np.broadcast_to(np.maximum(tubes.start_radius, tubes.stop_radius), points.shape[:2]).ravel()
+        widest = np.maximum(self.vessels.start_radius, self.vessels.stop_radius)
+        # Trees by width: the nearest axis is not the nearest surface where a trunk lies beside a twig.
+        self._axes = []
+        for low, high in pairwise(_WIDTHS_MM):
+            held = (widest > low) & (widest <= high)
+            if held.any():
+                start, stop = self.vessels.start[held], self.vessels.stop[held]
+                points = (start + along * (stop - start)).reshape(-1, 3)
+                self._axes.append((cKDTree(points), np.tile(widest[held], len(along))))
 
     def walls(self, x: Floats | Array, z: Floats | Array) -> tuple[Floats, Floats]:
         """y of the front and the back wall's surface."""
@@ -227,12 +238,16 @@ class _Site:
         return np.asarray(np.minimum(points[:, 1] - front, back - points[:, 1]), dtype=np.float64)
 
     def clear_of_vessels(self, points: Floats) -> Floats:
-        """Distance of points (n, 3) to the nearest vessel's surface."""
-        apart, index = self._near.query(points, k=6)
-        return np.asarray((apart - self._radius[index]).min(axis=1))
+        """Distance of points (n, 3) to the nearest vessel's surface; infinite where none is near."""
+        found = np.full(len(points), np.inf)
+        for tree, radius in self._axes:
+            apart, index = tree.query(points, distance_upper_bound=_FAR_MM + radius.max())
+            near = np.isfinite(apart)
+            found[near] = np.minimum(found[near], apart[near] - radius[index[near]])
+        return found
 
     def candidates(self, setting: str, radius: float, rng: np.random.Generator) -> Floats:
-        """Centres (n, 3) at which a nodule may lie."""
+        """Centres (n, 3) at which a nodule may lie, other vessels not asked."""
         low = np.array([_SIDE_MM, 0.0, END_MM])
         high = np.array([self.side_mm - _SIDE_MM, self.side_mm, self.depth_mm - END_MM])
         points = rng.uniform(low, high, (6000, 3))
@@ -243,7 +258,7 @@ class _Site:
                                           4.0 / 23.0 * np.cos(points[:, 2] / 23.0 + 1.0)))  # fmt: skip
             at_front = rng.random(len(points)) < 0.5
             points[:, 1] = np.where(at_front, front + radius * lean, back - radius * lean)
-            return np.asarray(points[self.clear_of_vessels(points) > radius + 0.5 * _CLEAR_MM], dtype=np.float64)
+            return points
         if setting == "vessel":
             tubes = self.vessels
             fit = np.flatnonzero((tubes.stop_radius > 0.7) & (tubes.stop_radius < 2.0))
@@ -255,11 +270,13 @@ class _Site:
             sideways /= np.linalg.norm(sideways, axis=1, keepdims=True) + 1e-9
             points = tubes.stop[chosen] + sideways * (radius + tubes.stop_radius[chosen])[:, None]
             held = np.all((points > low) & (points < high), axis=1) & (self.inside(points) > radius + _CLEAR_MM)
-            # Touching its own vessel, and not lying in another one.
-            points = points[held]
-            return np.asarray(points[self.clear_of_vessels(points) > radius - 0.4], dtype=np.float64)
-        points = points[self.inside(points) > 1.05 * radius + _CLEAR_MM]
-        return np.asarray(points[self.clear_of_vessels(points) > radius + _CLEAR_MM], dtype=np.float64)
+            return np.asarray(points[held], dtype=np.float64)
+        return np.asarray(points[self.inside(points) > 1.05 * radius + _CLEAR_MM], dtype=np.float64)
+
+
+def _clearance_mm(setting: str, radius: float) -> float:
+    """How far from vessels a centre keeps: one beside a vessel touches its own, and lies in no other."""
+    return {"free": radius + _CLEAR_MM, "pleura": radius + 0.5 * _CLEAR_MM, "vessel": radius - 0.4}[setting]
 
 
 def _paint(site: _Site, grid: Geometry, seed: int) -> tuple[Array, npt.NDArray[np.bool_]]:

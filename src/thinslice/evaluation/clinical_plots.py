@@ -52,7 +52,7 @@ def bias_figure(panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, floa
     Returns:
         PNG.
     """
-    figure, axes = new_figure(len(panels), 5.2, 3.6)
+    figure, axes = new_figure(len(panels), 6.4 if len(panels) == 1 else 5.2, 3.6)
     for axis, (case, methods) in zip(axes, panels.items(), strict=True):
         colours = colours_of(list(methods))
         tissues = list(dict.fromkeys(name for found in methods.values() for name in found))
@@ -90,7 +90,7 @@ def curves_figure(
     b'PNG'
     """
     columns = min(3, len(panels))
-    figure, axes = new_figure(columns, 3.9, 3.2, rows=-(-len(panels) // columns))
+    figure, axes = new_figure(columns, 6.4 if columns == 1 else 3.9, 3.2, rows=-(-len(panels) // columns))
     for axis, (title, lines) in zip(axes, panels.items(), strict=False):
         colours = colours_of(list(lines))
         for number, (method, line) in enumerate(lines.items()):

@@ -82,9 +82,13 @@ def _scan_edges(told: Mapping[str, Any]) -> Picture | None:
 
 def _nodules(factor: int, rows: list[Any]) -> Picture | None:
     panels: dict[str, dict[str, Curve]] = {}
-    for key, title in (("contrast_percent", "contrast (%)"), ("volume_percent", "volume at half contrast (%)"),
-                       ("detectability_percent", "matched filter (% of truth)")):  # fmt: skip
-        for kind in ("solid", "ground glass"):
+    measures = (
+        ("contrast_percent", "contrast (%)"),
+        ("volume_percent", "volume at half contrast (%)"),
+        ("detectability_percent", "matched filter (% of truth)"),
+    )
+    for kind in ("solid", "ground glass"):
+        for key, title in measures:
             for row in rows:
                 groups = [group for group in row["nodule_summary"]
                           if group["kind"] == kind and group[key]["mean"] is not None]  # fmt: skip

@@ -213,7 +213,7 @@ def _noise(told: Mapping[str, Any]) -> Section:
 
 
 def _nodules(told: Mapping[str, Any]) -> Section:
-    tables = []
+    tables: list[tuple[str, Cells, tuple[Cells, ...]]] = []
     for factor, rows in _by_factor(told):
         for kind in ("solid", "ground glass"):
             for key, title in _NODULE_MEASURES:
@@ -227,6 +227,8 @@ def _nodules(told: Mapping[str, Any]) -> Section:
                 ]
                 heads = ["method", *(f"{diameter:g} mm" for diameter in diameters)]
                 tables.append((f"{kind}, {factor} mm slices: {title}", heads, tuple(lines)))
+        title = f"all nodules, {factor} mm slices: contrast by setting and by place in the thick slice (%)"
+        tables.append((title, *_by_place(rows)))
     count = len(told["phantoms"][0]["nodules"])
     missing = max(row["nodules_missing"] for row in told["phantoms"])
     note = (
@@ -249,6 +251,25 @@ _NODULE_MEASURES = (
     ("cnr", "contrast-to-noise ratio"),
     ("detectability_percent", "matched filter, of the truth's (%)"),
 )
+
+
+def _by_place(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], tuple[Cells, ...]]:
+    """Contrast recovered of all nodules by where they lie."""
+    settings = list(dict.fromkeys(nodule["setting"] for nodule in rows[0]["nodules"]))
+    lines = []
+    for row in rows:
+        chosen = [[n for n in row["nodules"] if n["setting"] == setting] for setting in settings]
+        chosen += [[n for n in row["nodules"] if (abs(n["phase"] - 0.5) > 0.25) == near] for near in (True, False)]
+        lines.append([row["method"], *(_spread([n["contrast_percent"] for n in group]) for group in chosen)])
+    return ["method", *settings, "near a thick slice's centre", "between two"], tuple(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    mean = sum(values) / len(values)
+    sd = (sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)) ** 0.5
+    return f"{mean:.0f} ± {sd:.0f}"
 
 
 def _mean_text(group: Mapping[str, Any], key: str) -> str:

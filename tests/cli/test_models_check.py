@@ -1,0 +1,55 @@
+"""thinslice models check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import thinslice
+from command_line import Run
+from thinslice import Geometry, Volume
+
+
+@pytest.fixture(scope="module")
+def thin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    z, y, x = np.mgrid[:31, :70, :72]
+    hu = (400 * np.sin(z / 3.0 + x / 4.0) + 300 * np.cos(y / 3.0)).astype(np.int16)
+    path = tmp_path_factory.mktemp("ct") / "doe_jane.nii.gz"
+    thinslice.write(Volume(hu, Geometry(hu.shape, (1.0, 0.8, 0.8))), path)
+    return path
+
+
+def test_tables_go_to_stdout_and_files_into_the_folder(run: Run, thin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("models", "check", "linear", "--thin", f"waves={thin}", "--factors", "3", "--no-phantom", "--out", out)
+    assert done.code == 0, done.err
+    assert "| linear |" in done.out and "waves, factor 3" in done.out and "waves, factor 3" in done.err
+    told = json.loads((out / "check.json").read_text())
+    assert told["schema"] == "thinslice-clinical-check/1" and told["cases"][0]["thick_mm"] == pytest.approx(3.0)
+    assert done.out == (out / "check.md").read_text()
+    # A file's name may be a patient's.
+    for path in out.glob("check.*"):
+        assert "doe_jane" not in path.read_text()
+    assert {path.name for path in (out / "figures").iterdir()} <= {"bias.png", "edges.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["default", "--no-phantom"], "--thin"),
+        (["default", "--thin", "nolabel"], "LABEL=PATH"),
+        (["default", "--factors", "five"], "--factors"),
+        (["nonsense"], "neither a model name"),
+        (["default", "--crop", "5"], "64"),
+    ],
+)
+def test_what_cannot_be_done_is_said(run: Run, arguments: list[str], says: str) -> None:
+    done = run("models", "check", *arguments)
+    assert done.code == 2 and says in done.err
+
+
+def test_help_teaches(run: Run) -> None:
+    assert "thinslice models check default --thin" in run("models", "check", "--help").out

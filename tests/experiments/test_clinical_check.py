@@ -1,0 +1,195 @@
+"""The clinical check from thin volumes to tables: known faults are told, in JSON, Markdown and HTML."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import thinslice
+from thinslice import Geometry, SliceProfile, Volume
+from thinslice.data.degrade import simulate_thick
+from thinslice.errors import NotEligibleError, UsageError
+from thinslice.experiments import clinical_check, clinical_phantoms
+from thinslice.experiments.clinical_check import BASELINES, check
+from thinslice.experiments.clinical_outputs import write_check
+from thinslice.experiments.clinical_phantoms import phantom_results
+from thinslice.experiments.clinical_tables import rule_lines, to_markdown
+from thinslice.models import catalog, checkpoint
+
+
+def chest() -> Volume:
+    """Body, lungs with a diaphragm, fat, bone; noise."""
+    rng = np.random.default_rng(0)
+    hu = np.full((46, 110, 120), -1000.0)
+    hu[:, 8:102, 8:112] = -100.0
+    hu[:, 16:94, 16:104] = 40.0
+    # The diaphragm leans, so that it crosses thick slices at every height.
+    for column in (*range(22, 56), *range(64, 98)):
+        hu[13 + column // 9 :, 24:70, column] = -860.0
+    hu[:, 76:90, 40:80] = 600.0
+    hu += rng.normal(0, 8, hu.shape)
+    return Volume(np.round(np.maximum(hu, -1024)).astype(np.int16), Geometry(hu.shape, (1.0, 1.0, 1.0)))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    model = catalog.build("thinnet", features=4, blocks=1, condition=8)
+    checkpoint.save(model, path, architecture="thinnet", card={"name": "small", "version": "9"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def told(weights: Path) -> dict[str, Any]:
+    said: list[str] = []
+    found = check([weights, "cubic"], {"box": chest}, factors=(5, 3), phantom=False, say=said.append)
+    assert "box, factor 5" in said
+    return json.loads(json.dumps(found, allow_nan=False))
+
+
+def row(told: dict[str, Any], method: str, factor: int = 5) -> dict[str, Any]:
+    (found,) = [r for r in told["results"] if (r["method"], r["factor"]) == (method, factor)]
+    return found
+
+
+def test_every_method_is_there_once(told: dict[str, Any], weights: Path) -> None:
+    assert [m["label"] for m in told["methods"]] == [*BASELINES, "small"]
+    assert {r["method"] for r in told["results"]} == {"truth", "thick", *BASELINES, "small"}
+    assert told["methods"][2]["weights_sha256"] == checkpoint.inspect(weights).sha256
+    assert told["methods"][2]["version"] == "9"
+
+
+def test_numbers_are_those_of_the_whole_line(told: dict[str, Any]) -> None:
+    thick, truth = simulate_thick(chest(), SliceProfile.mean(5))
+    estimate = thinslice.upscale(thick, model="cubic", factor=5)
+    inner = slice(3, 5 * (thick.hu.shape[0] - 2) + 3)
+    lung = np.repeat((thick.hu >= -950) & (thick.hu < -500), 5, axis=0)[2:-2][inner]
+    error = (estimate.hu.astype(float) - truth.hu)[inner][lung]
+    found = row(told, "cubic")["bias_by_thick"]["lung"]
+    assert found["voxels"] == error.size and found["bias_hu"] == pytest.approx(error.mean())
+    assert found["rmse_hu"] == pytest.approx(np.sqrt(np.mean(error**2)))
+
+
+def test_truth_is_the_best_there_is(told: dict[str, Any]) -> None:
+    truth, thick, cubic = (row(told, name) for name in ("truth", "thick", "cubic"))
+    assert truth["edges"]["edges"] > 100 and truth["edges"]["displaced_mm"] == 0
+    assert truth["edges"]["rise_mm"] < cubic["edges"]["rise_mm"] < thick["edges"]["rise_mm"]
+    assert truth["noise"]["sd_hu"] == pytest.approx(8.0, rel=0.05)
+    assert thick["noise"]["by_offset_hu"][0] == pytest.approx(8.0 / np.sqrt(5), rel=0.08)
+    assert truth["lung"]["mean_hu"] == pytest.approx(-860, abs=1)
+    assert row(told, "cubic-consistent")["consistency_rms_hu"] < 0.5 < cubic["consistency_rms_hu"]
+
+
+def test_the_rule_is_told_for_the_worst_of_all(told: dict[str, Any]) -> None:
+    for entry in told["verdicts"]:
+        seen = [r["bias_by_thick"][entry["class"]] for r in told["results"] if r["method"] == entry["method"]]
+        judged = [s["bias_hu"] for s in seen if s["verdict"] != "too few"]
+        assert entry["bias_hu"] == (max(judged, key=abs) if judged else None)
+        expected = "too few" if not judged else "pass" if max(map(abs, judged)) <= 2 else "FAIL"
+        assert entry["verdict"] == expected
+    heads, lines = rule_lines(told)
+    assert [line[0] for line in lines] == [*BASELINES, "small"]
+    assert all(len(line) == len(heads) for line in lines)
+    cubic = dict(zip(heads, lines[0], strict=True))
+    assert "FAIL" in cubic["between"] and cubic["rule"] == "FAIL"
+
+
+def test_a_model_that_shifts_lung_fails_in_lung(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = clinical_check.Methods.run
+
+    def shifted(self: Any, label: str, thick: Volume, factor: int) -> Any:
+        made = real(self, label, thick, factor)
+        if label == "cubic-consistent":
+            hu = made.hu.astype(np.float32)
+            hu[(hu > -950) & (hu < -500)] += 18.0
+            made = clinical_check.Made(hu)
+        return made
+
+    monkeypatch.setattr(clinical_check.Methods, "run", shifted)
+    told = check(["cubic-consistent"], {"box": chest}, phantom=False)
+    by = {(e["method"], e["class"]): e for e in told["verdicts"]}
+    assert by["cubic-consistent", "lung"]["verdict"] == "FAIL"
+    assert by["cubic-consistent", "lung"]["bias_hu"] == pytest.approx(18, abs=1)
+    assert by["cubic-consistent", "fat"]["verdict"] == "pass"
+
+
+def test_a_crop_says_so_and_keeps_the_lung(told: dict[str, Any]) -> None:
+    cropped = check(["linear"], {"box": chest}, crop=64, phantom=False)
+    (case,) = cropped["cases"]
+    assert case["crop"] == 64 and case["shape"][1:] == [64, 64]
+    # The hash is of the whole volume, the same for both.
+    assert case["sha256"] == told["cases"][0]["sha256"]
+    assert "cropped to 64 pixels" in to_markdown(cropped)
+    assert 0 < row(cropped, "truth")["lung"]["litres"] < row(told, "truth")["lung"]["litres"]
+
+
+def test_a_factor_that_a_model_cannot_do_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "five.safetensors"
+    torch.manual_seed(0)
+    checkpoint.save(catalog.build("tvsrn"), path, architecture="tvsrn", card={"name": "five"})
+    told = check([path], {"box": chest}, factors=(3,), crop=64, phantom=False)
+    assert told["skipped"] == [{"method": "five", "factor": 3, "reason": "cannot do factor 3"}]
+    assert "five at factor 3: cannot do factor 3" in to_markdown(told)
+
+
+def test_padding_counts_as_air_that_no_class_holds() -> None:
+    padded = chest()
+    hu = padded.hu.copy()
+    hu[:, :, :5] = -3024
+    told = check(["linear"], {"box": lambda: Volume(hu, padded.geometry)}, phantom=False)
+    voxels = row(told, "linear")["bias_by_thick"]["air"]["voxels"]
+    whole = check(["linear"], {"box": chest}, phantom=False)
+    assert voxels == row(whole, "linear")["bias_by_thick"]["air"]["voxels"] - 7 * 5 * 110 * 5
+
+
+def test_nothing_to_do_is_refused() -> None:
+    with pytest.raises(UsageError, match="--thin"):
+        check(["cubic"], {}, phantom=False)
+    with pytest.raises(UsageError, match="name a model"):
+        check([], {"box": chest})
+    with pytest.raises(UsageError, match="crop"):
+        check(["cubic"], {"box": chest}, crop=8)
+    short = chest().crop((0, 0, 0), (14, 110, 120))
+    with pytest.raises(NotEligibleError, match="thick ones"):
+        check(["cubic"], {"box": lambda: short}, phantom=False)
+
+
+def test_phantoms_tell_a_perfect_method_from_a_blurred_one(
+    tmp_path: Path, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clinical_phantoms, "CROPPED_POSITIONS", 1)
+
+    def cubic(thick: Volume) -> np.ndarray:
+        return thinslice.upscale(thick, model="cubic", factor=5).hu
+
+    rows = phantom_results({"cubic": cubic}, 5, pixels=112)
+    truth, thick, ours = rows
+    assert [r["method"] for r in rows] == ["truth", "thick", "cubic"]
+    for name, hu in truth["edges"].items():
+        assert hu["rise_mm"] == pytest.approx(0.8, abs=0.1)
+        assert thick["edges"][name]["rise_mm"] == pytest.approx(4.0, abs=0.2)
+        assert ours["edges"][name]["rise_mm"] > 4.0
+    assert truth["noise"]["lung_sd_hu"] == pytest.approx(16.0, rel=0.03)
+    # An average of five: but for the rounding to whole HU.
+    assert 16.0 / np.sqrt(5) * 0.7 < thick["noise"]["lung_sd_hu"] < 16.0 / np.sqrt(5)
+    groups = {(g["kind"], g["diameter_mm"]): g for g in truth["nodule_summary"]}
+    assert len(groups) == 12
+    for (kind, diameter), group in groups.items():
+        (same,) = [g for g in ours["nodule_summary"] if (g["kind"], g["diameter_mm"]) == (kind, diameter)]
+        assert group["lost"] == 0 and group["detectability_percent"]["mean"] == pytest.approx(100)
+        assert same["signal_percent"]["mean"] == pytest.approx(100, abs=20)
+        if diameter < 6:
+            assert same["contrast_percent"]["mean"] < group["contrast_percent"]["mean"] - 20
+        else:
+            assert group["contrast_percent"]["mean"] == pytest.approx(100, abs=6)
+    write_check(json.loads(json.dumps({**told, "phantoms": rows}, allow_nan=False)), tmp_path / "out")
+    page = (tmp_path / "out" / "check.html").read_text()
+    assert page.count("data:image/png") == 5 and "matched filter" in page
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["check.html", "check.json", "check.md", "figures"]
+    assert "**solid, 5 mm slices: contrast recovered (%)**" in (tmp_path / "out" / "check.md").read_text()
