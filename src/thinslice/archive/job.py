@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinslice.errors import OutputExistsError, UsageError
 
 if TYPE_CHECKING:
-    from thinslice.evaluation.report import RunReport, SecondsReport
+    from thinslice.evaluation.report import DeviationReport, RunReport, SecondsReport
+    from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.upscale import SlabStream
     from thinslice.volume import Volume
 
@@ -40,6 +42,8 @@ class UpscaleJob:
         axis: the file's through-plane axis, where its spacings do not tell.
         preview: PNG to draw, or None.
         report: .json or .html to write, or None.
+        deviation: NIfTI, NRRD or MetaImage file for the standard deviations, or None.
+        deviation_by: "learned" or "ensemble".
         threads: CPU threads; None for all.
         overwrite: replace outputs that exist.
         force: go on when memory looks short.
@@ -58,6 +62,8 @@ class UpscaleJob:
     axis: int | None = None
     preview: Path | None = None
     report: Path | None = None
+    deviation: Path | None = None
+    deviation_by: str = "learned"
     threads: int | None = None
     overwrite: bool = False
     force: bool = False
@@ -87,7 +93,9 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
     """
     from thinslice.evaluation.figures import Preview, save_png
     from thinslice.evaluation.report import SecondsReport
+    from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.upscale import upscale_slabs
+    from thinslice.intensity import WINDOW_WIDTH_HU
     from thinslice.io.files import read
     from thinslice.io.slabs import open_writer
     from thinslice.io.write_behind import WriteBehind
@@ -107,6 +115,7 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
         backend=job.backend,
         threads=job.threads,
         progress=progress,
+        deviation=False if job.deviation is None else job.deviation_by,
         force=job.force,
     )
     writer = WriteBehind(
@@ -120,22 +129,42 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
             declared=job.output_format,
         )
     )
+    doubt_writer, doubt = None, DeviationSummary()
+    if job.deviation is not None:
+        doubt_writer = WriteBehind(
+            open_writer(
+                job.deviation,
+                stream.geometry,
+                replace(stream.provenance, padding_hu=None),
+                dtype="float32",
+                hu_range=(0.0, WINDOW_WIDTH_HU),
+                overwrite=job.overwrite,
+            )
+        )
     say(_announcement(volume, stream))
     drawn = job.preview is not None or (job.report is not None and job.report.suffix.lower() == ".html")
-    preview = Preview(volume, stream.geometry, caption=_caption(stream)) if drawn else None
+    preview = None
+    if drawn:
+        preview = Preview(volume, stream.geometry, caption=_caption(stream), deviation=job.deviation is not None)
     # Slabs are written while the next ones are made.
-    with writer:
+    with writer, doubt_writer or nullcontext():
         for slab in stream:
             writer.write(slab.hu)
+            if doubt_writer is not None and slab.deviation_hu is not None:
+                doubt_writer.write(slab.deviation_hu)
+                doubt.add(slab.deviation_hu, slab.hu)
             if preview is not None:
-                preview.add(slab.start, slab.hu)
+                preview.add(slab.start, slab.hu, slab.deviation_hu)
     png = None if preview is None else preview.png_bytes()
     if png is not None and job.preview is not None:
         save_png(png, job.preview, overwrite=job.overwrite)
     seconds = SecondsReport(
-        read=read_s, network=stream.network_s, write=writer.seconds, total=time.perf_counter() - begun
+        read=read_s,
+        network=stream.network_s,
+        write=writer.seconds + (0.0 if doubt_writer is None else doubt_writer.seconds),
+        total=time.perf_counter() - begun,
     )
-    report = _report(job, volume, stream, seconds)
+    report = _report(job, volume, stream, seconds, doubt)
     if job.report is not None:
         report.write(job.report, png, overwrite=job.overwrite)
     return report
@@ -161,7 +190,12 @@ def check_job(job: UpscaleJob) -> None:
         raise UsageError(f"--preview writes PNG; end {job.preview.name!r} in .png.")
     if job.report is not None and job.report.suffix.lower() not in (".json", ".html"):
         raise UsageError(f"--report writes JSON or HTML; end {job.report.name!r} in .json or .html.")
-    outputs = [path for path in (job.output, job.preview, job.report) if path is not None]
+    if job.deviation is not None and output_format(job.deviation) == "dicom":
+        raise UsageError(
+            "Standard deviations are no CT picture: a viewer would show them as tissue, so they are not written as "
+            "DICOM; end the name for --deviation in .nii.gz, .nrrd or .mha."
+        )
+    outputs = [path for path in (job.output, job.preview, job.report, job.deviation) if path is not None]
     places = [path.resolve() for path in outputs]
     if len(set(places)) < len(places):
         raise UsageError("Two outputs have one name; give each its own.")
@@ -192,7 +226,25 @@ def _caption(stream: SlabStream) -> str:
     return f"{stream.model_name} {stream.model_version}, factor {stream.factor}, plan {stream.plan_name}"
 
 
-def _report(job: UpscaleJob, volume: Volume, stream: SlabStream, seconds: SecondsReport) -> RunReport:
+def _deviation_report(job: UpscaleJob, stream: SlabStream, doubt: DeviationSummary) -> DeviationReport | None:
+    from thinslice.evaluation.report import DeviationReport
+    from thinslice.io.files import output_format
+
+    if job.deviation is None or stream.deviation is None or stream.calibration is None:
+        return None
+    figures = {"mean_hu": doubt.mean_hu, "median_hu": doubt.percentile_hu(50), "p95_hu": doubt.percentile_hu(95)}
+    return DeviationReport(
+        format=output_format(job.deviation),
+        source=stream.deviation,
+        calibrated=stream.calibration.calibrated,
+        multipliers={str(level): value for level, value in stream.calibration.multipliers.items()},
+        **{name: None if value is None else round(value, 4) for name, value in figures.items()},
+    )
+
+
+def _report(
+    job: UpscaleJob, volume: Volume, stream: SlabStream, seconds: SecondsReport, doubt: DeviationSummary
+) -> RunReport:
     from thinslice.evaluation.report import (
         FileReport,
         MachineReport,
@@ -228,6 +280,7 @@ def _report(job: UpscaleJob, volume: Volume, stream: SlabStream, seconds: Second
         seconds=seconds,
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=stream.consistency_rms_hu,
+        deviation=_deviation_report(job, stream, doubt),
         warnings=(*volume.provenance.warnings, *stream.warnings),
         machine=MachineReport.here(threads=job.threads),
         settings={

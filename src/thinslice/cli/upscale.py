@@ -23,6 +23,13 @@ class Backend(StrEnum):
     OPENVINO = "openvino"
 
 
+class DeviationBy(StrEnum):
+    """Where standard deviations come from."""
+
+    LEARNED = "learned"
+    ENSEMBLE = "ensemble"
+
+
 class Format(StrEnum):
     """What is written."""
 
@@ -78,6 +85,18 @@ def upscale(
         Path | None,
         typer.Option(metavar="FILE.json|FILE.html", help="Also write what was done, and how well it holds."),
     ] = None,
+    deviation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write how sure the network is: a standard deviation in HU for every voxel."
+        ),
+    ] = None,
+    deviation_by: Annotated[
+        DeviationBy,
+        typer.Option(
+            help="learned by the network's own head; ensemble: any network, 8 times the cost, not calibrated."
+        ),
+    ] = DeviationBy.LEARNED,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores unless set.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     force: Annotated[
@@ -115,6 +134,8 @@ def upscale(
         axis=axis,
         preview=preview,
         report=report,
+        deviation=deviation,
+        deviation_by=deviation_by.value,
         threads=threads,
         overwrite=overwrite,
         force=force,
@@ -141,11 +162,16 @@ def summary(report: RunReport, output: Path) -> str:
         else f"{consistency:.2f} HU RMS between the thick slices and those made again from the thin ones"
     )
     memory = "" if report.peak_memory_mib is None else f", {report.peak_memory_mib:.0f} MiB at most"
+    doubt = report.deviation
+    told: tuple[str, ...] = ()
+    if doubt is not None and doubt.median_hu is not None and doubt.p95_hu is not None:
+        told = (f"deviation    median {doubt.median_hu:.1f} HU, 95 % of voxels below {doubt.p95_hu:.1f} HU",)
     return "\n".join(
         (
             f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
+            *told,
             f"took         {report.seconds.total:.1f} s on {report.device}{memory}",
             f"output       {output.name} ({report.output.format})",
             report.notice,

@@ -47,6 +47,9 @@ _TISSUES = tuple(TISSUES_HU)
 _STEEPNESS = ("flat", "between", "edge")
 _TOLD = tuple(f"{low:g} to {high:g}" for low, high in zip((0.0, *TOLD_HU), (*TOLD_HU, math.inf), strict=True))
 
+GROUPS = {"all": ("all",), "tissue": _TISSUES, "edge": _STEEPNESS, "told_hu": _TOLD}
+"""Names of the groups of each kind in order; distances depend on the volume."""
+
 
 @dataclass
 class Tally:

@@ -29,9 +29,13 @@ WINDOWS_HU = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0), "bone": (4
 ERROR_MAX_HU = 200.0
 """Absolute error that error maps show at full brightness."""
 
+DEVIATION_MAX_HU = 100.0
+"""Standard deviation that maps of it show at full brightness."""
+
 COMPARISON_ROWS = (("axial", "lung"), ("coronal", "lung"), ("coronal", "soft tissue"), ("coronal", "error"))
 """Default rows of `comparison`: a plane, and a window of `WINDOWS_HU` or "error"."""
 
+_FROM_ZERO_HU, _COLOURS = {"error": ERROR_MAX_HU, "deviation": DEVIATION_MAX_HU}, "magma"
 _BACKGROUND, _INK, _DIM = "#0d0f12", "#e8eaed", "#9aa0a6"
 _PANEL_IN, _GAP_IN, _GROUP_GAP_IN, _LEFT_IN, _LABEL_IN, _DPI = 2.9, 0.05, 0.2, 1.5, 0.45, 140
 
@@ -47,6 +51,7 @@ class Preview:
         thick: the source.
         thin_geometry: grid of the thin volume, `thick.geometry.thin_grid(factor)`.
         caption: model and settings, for the footer; nothing that identifies a patient belongs in it.
+        deviation: whether a map of the thin volume's standard deviations is drawn beside.
 
     Raises:
         UsageError: the thin grid is not a thin grid of `thick`.
@@ -58,7 +63,7 @@ class Preview:
     b'PNG'
     """
 
-    def __init__(self, thick: Volume, thin_geometry: Geometry, *, caption: str = "") -> None:
+    def __init__(self, thick: Volume, thin_geometry: Geometry, *, caption: str = "", deviation: bool = False) -> None:
         self._factor = _factor(thick.geometry, thin_geometry)
         self._thick, self._thin, self._caption = thick.geometry, thin_geometry, caption
         self._body = find_body(thick.hu, thick.geometry)
@@ -68,25 +73,33 @@ class Preview:
                              thick.geometry.shape[0] - 1)  # fmt: skip
         self._before = {axis: _take(thick.hu, axis, self._cut[axis], nearest) for axis in range(3)}
         self._after = {axis: np.zeros(cut.shape, np.float32) for axis, cut in self._before.items()}
+        self._doubt = {axis: np.zeros_like(cut) for axis, cut in self._after.items()} if deviation else None
         self._seen = np.zeros(thin_geometry.shape[0], dtype=bool)
 
-    def add(self, start: int, hu: npt.NDArray[Any]) -> None:
+    def add(self, start: int, hu: npt.NDArray[Any], deviation_hu: npt.NDArray[Any] | None = None) -> None:
         """Take a finished slab of thin slices.
 
         Args:
             start: thin index of its first slice.
             hu: (slices, height, width) HU.
+            deviation_hu: its standard deviations, of the same shape, where a map of them is drawn.
 
         Raises:
-            UsageError: it does not fit the thin grid.
+            UsageError: it does not fit the thin grid, or comes without the standard deviations that are to be drawn.
         """
         stop = start + hu.shape[0]
         if hu.ndim != 3 or hu.shape[1:] != self._thin.shape[1:] or start < 0 or stop > self._thin.shape[0]:
             raise UsageError(f"A slab {hu.shape} at slice {start} does not fit the thin grid {self._thin.shape}.")
-        if start <= self._cut[0] < stop:
-            self._after[0][:] = hu[self._cut[0] - start]
-        self._after[1][start:stop] = hu[:, self._cut[1]]
-        self._after[2][start:stop] = hu[:, :, self._cut[2]]
+        sides = [(self._after, hu)]
+        if self._doubt is not None:
+            if deviation_hu is None or deviation_hu.shape != hu.shape:
+                raise UsageError(f"The slab at slice {start} comes without the standard deviations that are drawn.")
+            sides.append((self._doubt, deviation_hu))
+        for kept, values in sides:
+            if start <= self._cut[0] < stop:
+                kept[0][:] = values[self._cut[0] - start]
+            kept[1][start:stop] = values[:, self._cut[1]]
+            kept[2][start:stop] = values[:, :, self._cut[2]]
         self._seen[start:stop] = True
 
     def png_bytes(self) -> bytes:
@@ -99,11 +112,16 @@ class Preview:
             raise UsageError(f"The preview has seen {int(self._seen.sum())} of {self._seen.size} thin slices.")
         titles = (f"thick, {self._thick.spacing_mm[0]:.3g} mm", f"thin, {self._thin.spacing_mm[0]:.3g} mm")
         columns = [(f"{window_label(name)} HU", title) for name in WINDOWS_HU for title in titles]
+        if self._doubt is not None:
+            columns.append(("standard deviation", f"thin, {self._thin.spacing_mm[0]:.3g} mm"))
         rows: list[Row] = []
         for plane in planes_of(self._thin).values():
             where = _where(plane, self._cut, self._factor)
             sides = [_crop(cut[plane.normal], plane.normal, self._body) for cut in (self._before, self._after)]
             pictures: Pictures = [(plane.show(side), window) for window in WINDOWS_HU for side in sides]
+            if self._doubt is not None:
+                doubt = _crop(self._doubt[plane.normal], plane.normal, self._body)
+                pictures.append((plane.show(doubt), "deviation"))
             rows.append((f"{plane.name}\n{where}", plane, pictures))
         caption = " · ".join(part for part in (self._caption, _unknown(self._thin)) if part)
         return as_png(draw_rows(rows, columns, self._thin, caption))
@@ -231,6 +249,9 @@ def draw_rows(rows: Sequence[Row], columns: Sequence[tuple[str, str]], grid: Geo
         if group and left == members[0]:
             middle = (members[0] + members[-1] + _PANEL_IN) / 2
             _text(figure, middle, total[1] - 0.32, group, total, size=11, ha="center", va="bottom")
+    for left, (_, window) in zip(lefts, rows[0][2], strict=True):
+        if window == "deviation":
+            _colour_scale(figure, left, bottom - 0.12, total, DEVIATION_MAX_HU)
     _text(figure, lefts[0], bottom - 0.18, caption, total, size=8.5, ha="left", va="center")
     _text(figure, lefts[0], 0.14, NOTICE, total, size=7, ha="left", va="center", color=_DIM)
     return figure
@@ -247,8 +268,8 @@ def _column_positions(groups: Sequence[str]) -> list[float]:
 
 
 def _show(axes: Axes, picture: npt.NDArray[Any], window: str, size_mm: tuple[float, float]) -> None:
-    if window == "error":
-        low, high, colours = 0.0, ERROR_MAX_HU, "magma"
+    if window in _FROM_ZERO_HU:
+        low, high, colours = 0.0, _FROM_ZERO_HU[window], _COLOURS
     else:
         centre, width = WINDOWS_HU[window]
         low, high, colours = centre - width / 2, centre + width / 2, "gray"
@@ -258,6 +279,17 @@ def _show(axes: Axes, picture: npt.NDArray[Any], window: str, size_mm: tuple[flo
         aspect="auto", interpolation="antialiased",
     )  # fmt: skip
     axes.set_axis_off()
+
+
+def _colour_scale(figure: Figure, left: float, top: float, total: tuple[float, float], most_hu: float) -> None:
+    """A bar of the colours of maps that begin at zero, as wide as a panel, with its HU below; inches."""
+    tall = 0.1
+    axes = figure.add_axes((left / total[0], (top - tall) / total[1], _PANEL_IN / total[0], tall / total[1]))
+    axes.imshow(np.linspace(0.0, 1.0, 256)[None], cmap=_COLOURS, vmin=0.0, vmax=1.0, aspect="auto")
+    axes.set_axis_off()
+    for share, align in ((0.0, "left"), (0.5, "center"), (1.0, "right")):
+        text = f"{share * most_hu:.0f} HU" + (" and more" if share == 1.0 else "")
+        _text(figure, left + share * _PANEL_IN, top - tall - 0.04, text, total, size=7, ha=align, va="top", color=_DIM)
 
 
 def _scale_bar(axes: Axes, wide_mm: float, tall_mm: float) -> None:

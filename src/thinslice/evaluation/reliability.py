@@ -26,7 +26,7 @@ def reliability(
     """A panel for each way to group voxels, and one of errors against standard deviations.
 
     Args:
-        panels: title -> group -> coverage by level.
+        panels: title -> group -> coverage by level; the first group of each is drawn black, for all voxels.
         expected: pairs (mean standard deviation given, root mean square error), HU, of voxels with alike deviations.
         note: below the figure.
 
@@ -56,7 +56,8 @@ def _draw_coverage(axis: Axes, title: str, groups: Mapping[str, Coverage]) -> No
     axis.plot((0, 100), (0, 100), color=_DIM, linewidth=0.7)
     for number, (name, coverage) in enumerate(groups.items()):
         levels = sorted(coverage)
-        colour = COLOURS[number % len(COLOURS)]
+        # The first stands for all voxels.
+        colour = COLOURS[(number - 1) % len(COLOURS)] if number else _INK
         axis.plot(levels, [coverage[level] for level in levels], marker="o", markersize=3.5, linewidth=1.1,
                   color=colour, label=name)  # fmt: skip
     lowest = min(min(coverage) for coverage in groups.values())

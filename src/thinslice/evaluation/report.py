@@ -63,6 +63,26 @@ class SecondsReport(_Frozen):
     total: float = Field(ge=0)
 
 
+class DeviationReport(_Frozen):
+    """Standard deviations written beside the result; over voxels that are not air.
+
+    Attributes:
+        format: "nifti", "nrrd" or "metaimage". No name: people name files after patients.
+        source: "learned" by the network's own head, or "ensemble": how estimates of mirrored inputs spread.
+        calibrated: whether their calibration was measured on patients that the network was not trained on.
+        mean_hu, median_hu, p95_hu: mean, median and 95th percentile; None where everything is air.
+        multipliers: nominal level in percent -> how many standard deviations its interval reaches to either side.
+    """
+
+    format: str
+    source: str
+    calibrated: bool
+    mean_hu: float | None = Field(default=None, ge=0)
+    median_hu: float | None = Field(default=None, ge=0)
+    p95_hu: float | None = Field(default=None, ge=0)
+    multipliers: dict[str, float] = Field(default_factory=dict)
+
+
 class MachineReport(_Frozen):
     """What the times were measured on.
 
@@ -104,6 +124,7 @@ class RunReport(_Frozen):
         seconds: by phase.
         peak_memory_mib: highest resident memory of the process; None where the system does not tell.
         consistency_rms_hu: root mean square difference of thick slices made again from the result and the real ones.
+        deviation: standard deviations, where they were asked for.
         warnings: sentences on what was odd, assumed or left out.
         notice: what the result is not for.
         thinslice_version: of the software.
@@ -124,6 +145,7 @@ class RunReport(_Frozen):
     seconds: SecondsReport
     peak_memory_mib: float | None = Field(default=None, ge=0)
     consistency_rms_hu: float | None = Field(default=None, ge=0)
+    deviation: DeviationReport | None = None
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
     thinslice_version: str = __version__
@@ -210,7 +232,14 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
     return [
         ("Source", _side(report.input, report.spacing_mm_in)),
-        ("Result", [*_side(report.output, report.spacing_mm_out), ("agreement with source", consistency)]),
+        (
+            "Result",
+            [
+                *_side(report.output, report.spacing_mm_out),
+                ("agreement with source", consistency),
+                *_doubt(report.deviation),
+            ],
+        ),
         (
             "Network",
             [
@@ -248,6 +277,20 @@ def _side(side: FileReport, spacing_mm: Millimetres) -> list[tuple[str, str]]:
     if side.matrix is not None:
         rows.append(("matrix", f"{side.matrix[0]} x {side.matrix[1]}"))
     return [*rows, ("spacing", spacing_text(spacing_mm))]
+
+
+def _doubt(deviation: DeviationReport | None) -> list[tuple[str, str]]:
+    """Rows on the standard deviations; none without them."""
+    if deviation is None:
+        return []
+    figures = (("mean", deviation.mean_hu), ("median", deviation.median_hu), ("95th percentile", deviation.p95_hu))
+    told = ", ".join(f"{name} {value:.1f} HU" for name, value in figures if value is not None)
+    state = "calibrated" if deviation.calibrated else "not calibrated"
+    rows = [("standard deviation", f"{told or 'nothing but air'} ({deviation.source}, {state})")]
+    if deviation.multipliers:
+        spans = ", ".join(f"{level} %: {value:.2f}" for level, value in deviation.multipliers.items())
+        rows.append(("intervals, in standard deviations", spans))
+    return rows
 
 
 def _plain(value: JsonValue) -> str:

@@ -20,7 +20,7 @@ from thinslice.data.degrade import simulate_thick
 from thinslice.errors import NotEligibleError, UsageError
 from thinslice.evaluation.align import overlap_by_position
 from thinslice.evaluation.clinical import PlacedThick, index_thick, place_thick
-from thinslice.evaluation.coverage import BINS, KINDS, CoverageMeter, Tally
+from thinslice.evaluation.coverage import BINS, GROUPS, KINDS, CoverageMeter, Tally
 from thinslice.inference.deviation import Kind
 from thinslice.inference.upscale import upscale
 from thinslice.io.atomic import atomic_file
@@ -145,8 +145,10 @@ def table(measured: Sequence[Measured], tested: Mapping[str, Calibration]) -> li
     """
     rows, shifted = [], [row for row in measured if row.case in tested]
     for kind in KINDS:
-        names = list(dict.fromkeys(name for row in shifted for name in row.groups[kind]))
-        for name in sorted(names, key=_number) if kind == "distance_mm" else names:
+        names = {name for row in shifted for name in row.groups[kind]}
+        for name in GROUPS.get(kind) or sorted(names, key=float):
+            if name not in names:
+                continue
             having = [row for row in shifted if name in row.groups[kind]]
             found = [(row, _row_of(row.groups[kind][name], tested[row.case], row.scale)) for row in having]
             for row, values in found:
@@ -313,7 +315,3 @@ def _restored(patient: Mapping[str, Any]) -> Measured:
         raise ValueError("counts")
     tally = Tally(counts, np.zeros(BINS), squares=square * float(counts.sum()))
     return Measured(str(patient["case"]), int(patient["factor"]), scale, {"all": {"all": tally}})
-
-
-def _number(name: str) -> float:
-    return float(name)
