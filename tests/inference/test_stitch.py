@@ -69,7 +69,7 @@ def noise(shape: tuple[int, int, int]) -> npt.NDArray[np.int16]:
 def test_overlap_gives_what_the_whole_volume_would(shape: tuple[int, int, int], factor: int) -> None:
     thick, network = noise(shape), ConvNet(factor)
     window = ModelWindow(min_depth=1, halo=HALO, tile=(16, 24), working_bytes=1.0)
-    plan = plan_windows(shape, factor, window, "overlap", buffer_budget=4 * 4 * factor * shape[1] * shape[2])
+    plan = plan_windows(shape, factor, window, "overlap", budget=1)
     whole = to_hu(network(to_unit(thick)[None, None])[0, 0])
     if shape[0] > 10:
         assert len(plan.depths) > 1
@@ -88,7 +88,7 @@ def test_slices_that_overlap_leave_no_seam_either(factor: int, width: float) -> 
     thick = np.random.default_rng(5).normal(40, 20, (150, 4, 4)).astype(np.float32)
     # The plan is told the profile; a network that says nothing of its own reach is the harder case.
     window = replace(network.window, halo=(6, 0, 0))
-    plan = plan_windows(thick.shape, factor, window, "overlap", profile=profile, buffer_budget=1)
+    plan = plan_windows(thick.shape, factor, window, "overlap", profile=profile, budget=1)
     assert len(plan.depths) > 3
     seams = run(thick, plan, infer) - to_hu(infer(to_unit(thick)[None, None])[0, 0])
     assert np.abs(seams).max() < 0.5
@@ -98,7 +98,7 @@ def test_a_halo_too_small_would_be_seen() -> None:
     """The test above can fail."""
     thick, network = noise((13, 51, 70)), ConvNet(5)
     window = ModelWindow(min_depth=1, halo=(1, 0, 0), tile=(16, 24), working_bytes=1.0)
-    plan = plan_windows(thick.shape, 5, window, "overlap", buffer_budget=4 * 4 * 5 * 51 * 70)
+    plan = plan_windows(thick.shape, 5, window, "overlap", budget=1)
     whole = to_hu(network(to_unit(thick)[None, None])[0, 0])
     assert np.abs(run(thick, plan, network) - whole).max() > 1
 

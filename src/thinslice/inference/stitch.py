@@ -19,6 +19,7 @@ from thinslice.inference.restore import network_input
 from thinslice.intensity import WINDOW_WIDTH_HU, to_hu
 from thinslice.models.interpolate import z_matrix
 from thinslice.planning import Window, WindowPlan
+from thinslice.planning.memory import SLAB_BYTES
 from thinslice.profile import SliceProfile
 
 Floats = npt.NDArray[np.float32]
@@ -26,8 +27,6 @@ Floats = npt.NDArray[np.float32]
 AIR_HU = -900.0
 """A window that holds nothing denser holds no patient: it is interpolated, which spares the network's time."""
 
-SLAB_BYTES = 8 << 20
-"""Thin slices are given in slabs of about this many bytes (float32): what comes after stays small beside the buffer."""
 
 DEVIATION_STEP_HU = 1 / 16
 """Standard deviations are rounded to multiples of this, at least one: finer is noise, which would not compress."""

@@ -367,7 +367,7 @@ class SlabStream:
                 f"(--spacing {thick_mm / works:.4g})."
             )
         shape, window = self._volume.geometry.shape, self._model.window
-        return plan_windows(shape, self.factor, window, name, profile=self.profile)
+        return plan_windows(shape, self.factor, window, name, profile=self.profile, channels=self._channels)
 
     def _skips_air(self) -> bool:
         """Published plans exist to compare with published numbers, so there the network sees everything; and to

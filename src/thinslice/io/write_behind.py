@@ -11,9 +11,7 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from thinslice.io.slabs import SlabWriter
-
-BEHIND_BYTES = 96 << 20
-"""Slabs that may wait for the writer."""
+from thinslice.planning.memory import WAITING_BYTES
 
 
 class WriteBehind:
@@ -30,7 +28,7 @@ class WriteBehind:
         seconds: spent in the writer, its completion included.
     """
 
-    def __init__(self, writer: SlabWriter, *, most_bytes: int = BEHIND_BYTES) -> None:
+    def __init__(self, writer: SlabWriter, *, most_bytes: int = WAITING_BYTES) -> None:
         self._writer = writer
         self._most_bytes = most_bytes
         self._waiting: deque[tuple[Future[None], int]] = deque()

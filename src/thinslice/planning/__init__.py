@@ -18,10 +18,9 @@ from thinslice.planning.eligibility import (
     slice_profile,
 )
 from thinslice.planning.memory import MemoryEstimate, estimate_memory
+from thinslice.planning.spans import ModelWindow, Span
 from thinslice.planning.windows import (
     PLANS,
-    ModelWindow,
-    Span,
     Window,
     WindowPlan,
     plan_windows,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from thinslice.planning.spans import pass_bytes
 from thinslice.planning.windows import WindowPlan
 
-RUNTIME_BYTES = 450 << 20
+RUNTIME_BYTES = 380 << 20
 """What the interpreter, torch, its kernels and the command line take before the first voxel (measured on Linux)."""
 
-RETAINED_SHARE = 2.1
-"""Peak over what the network needs at once: an allocator that keeps freed memory leaves holes between blocks of other
-sizes. Chosen so that whole commands with ThinNet stay within what is stated (planes of 260 to 1024 pixels, 8 to 64
-slices: the measured peak was 0.6 to 1.0 of it)."""
+WAITING_BYTES = 96 << 20
+"""Finished slabs that may wait to be written while the next ones are made."""
+
+SLAB_BYTES = 8 << 20
+"""Thin slices are finished in slabs of about this many bytes (float32), so that what comes after stays small."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class MemoryEstimate:
     Attributes:
         thick_bytes: the thick volume, in memory already when the run starts.
         working_bytes: the network's working memory and output for one batch of windows; on an accelerator, there.
-        slab_bytes: thick slices prepared for the network, and the buffers of thin slices under way.
+        slab_bytes: thin slices on their way from the network to the file.
         thin_bytes: the whole thin volume (and its standard deviations), when collected; 0 when slabs are streamed.
         runtime_bytes: interpreter and libraries.
     """
@@ -63,28 +65,19 @@ def estimate_memory(
         collect: whether the whole thin volume is held (`upscale`) or streamed (`upscale_slabs`).
         channels: 2 where standard deviations (float32) are made beside the thin volume.
 
-    >>> from thinslice.planning.windows import ModelWindow, plan_windows
+    >>> from thinslice.planning import ModelWindow, plan_windows
     >>> plan = plan_windows((60, 512, 512), 5, ModelWindow(depth=4), "released")
     >>> estimate_memory(plan, 400.0).thick_bytes == 60 * 512 * 512 * 2
     True
     """
     depth, height, width = plan.shape
     plane = height * width
-    fed_depth, fed_height, fed_width = plan.largest
-    fed = batch * fed_depth * fed_height * fed_width
-    given = batch * ((fed_depth - 1) * plan.factor + 1) * fed_height * fed_width
-    # The buffer holds what one row of windows gives, and what the row before left unfinished; a finished slab is
-    # there as float32 and, once rounded, in the output's type, and again on its way to the file.
+    # The buffer holds what one row of windows gives. Of what is finished, some is under way to the file.
     thin_rows = max(span.out_stop - span.out_start for span in plan.depths)
-    averaged = 2 if plan.blend == "average" else 1
-    slab = plane * (4 * fed_depth + thin_rows * (4 * averaged + 2 * voxel_bytes))
-    # A second channel is float32 throughout, and the two are put together once.
-    slab += (channels - 1) * plane * thin_rows * (4 * averaged + 8)
-    given_bytes = 8 * given if channels == 1 else 16 * channels * given
+    under_way = min(WAITING_BYTES, thin_rows * plane * voxel_bytes) + 2 * channels * max(SLAB_BYTES, 4 * plane)
     return MemoryEstimate(
         thick_bytes=depth * plane * voxel_bytes,
-        # The output twice: the network's tensor, and the one it computes it from.
-        working_bytes=int(RETAINED_SHARE * (fed * (working_bytes + 4) + given_bytes)),
-        slab_bytes=slab,
+        working_bytes=pass_bytes(plan.largest, plan.factor, working_bytes, batch=batch, channels=channels),
+        slab_bytes=4 * channels * thin_rows * plane + under_way,
         thin_bytes=plan.thin_shape[0] * plane * (voxel_bytes + 4 * (channels - 1)) if collect else 0,
     )

@@ -12,16 +12,18 @@ Source: `released` follows the published code, `paper` section 3 of the paper; `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import ShapeError, UsageError
+from thinslice.planning.overlap import BUDGET_BYTES, overlap_cut
+from thinslice.planning.spans import ModelWindow, Span
 
 if TYPE_CHECKING:
     from thinslice.profile import SliceProfile
@@ -32,86 +34,8 @@ PLANS = ("overlap", "released", "paper")
 PUBLISHED_DEPTH = 4
 """Thick slices per window in the published plans, for networks that take any number."""
 
-ALIGNMENT = 8
-"""In `overlap`, windows start at multiples of this many pixels, so that networks that work on blocks of pixels
-(patches, strides) cut the plane into the same blocks whichever window they see."""
-
-TILE_SLACK = 1.25
-"""A window in `overlap` may be this much larger than the preferred tile if that saves tiles."""
-
-TILE_HALVINGS = 2
-"""How often `overlap` may halve the preferred tile to fit more slices into a window."""
-
-WORKING_BUDGET_BYTES = 1 << 30
-"""Aim for the network's working memory in one window of `overlap`."""
-
-BUFFER_BUDGET_BYTES = 384 << 20
-"""Aim for the float32 buffer of thin slices that one row of windows in `overlap` fills."""
-
-
 PROFILE_TOLERANCE = 1e-3
 """Share of its peak below which a thick slice's influence through the slice profile does not count."""
-
-
-@dataclass(frozen=True)
-class ModelWindow:
-    """What a network wants to be fed.
-
-    Attributes:
-        depth: the number of thick slices it takes, or None for any from `min_depth` up.
-        min_depth: the fewest thick slices it takes.
-        max_depth: how many a window in `overlap` holds where the volume has them, or None for as many as fit. A
-            network that pads with zeros does worse in windows deeper than the crops it was trained on. Without effect
-            where `depth` is set.
-        tile: preferred in-plane extent (height, width) of a window in pixels.
-        halo: reach of the network's receptive field along (depth in thick slices, height, width in pixels): voxels
-            farther away do not change an output voxel. Zeros where windows are used whole, as published.
-        plan: name of the plan it is meant to run under.
-        working_bytes: bytes of working memory per thick input voxel and forward pass, for the estimate said before
-            the start; does not count the output.
-    """
-
-    depth: int | None = None
-    min_depth: int = 2
-    max_depth: int | None = None
-    tile: tuple[int, int] = (256, 256)
-    halo: tuple[int, int, int] = (0, 0, 0)
-    plan: str = "overlap"
-    working_bytes: float = 400.0
-
-
-@dataclass(frozen=True)
-class Span:
-    """One axis of a window.
-
-    Attributes:
-        start, stop: what is read of the thick volume, half-open, inside the volume.
-        pad: how many slices (replicas of the last) or pixels (by reflection) are added behind it for the network.
-        out_start, out_stop: what the window gives of the thin volume, half-open.
-        trim: where that begins in the network's output.
-    """
-
-    start: int
-    stop: int
-    pad: int
-    out_start: int
-    out_stop: int
-    trim: int
-
-    @property
-    def extent(self) -> int:
-        """What the network is fed, padding included."""
-        return self.stop - self.start + self.pad
-
-    @property
-    def out(self) -> slice:
-        """Where the result lies in the thin volume."""
-        return slice(self.out_start, self.out_stop)
-
-    @property
-    def kept(self) -> slice:
-        """Where it lies in the network's output."""
-        return slice(self.trim, self.trim + self.out_stop - self.out_start)
 
 
 @dataclass(frozen=True)
@@ -183,8 +107,8 @@ def plan_windows(
     plan: str | None = None,
     *,
     profile: SliceProfile | None = None,
-    working_budget: int = WORKING_BUDGET_BYTES,
-    buffer_budget: int = BUFFER_BUDGET_BYTES,
+    budget: int = BUDGET_BYTES,
+    channels: int = 1,
 ) -> WindowPlan:
     """Cut a thick volume into windows.
 
@@ -194,7 +118,7 @@ def plan_windows(
     - `paper`: windows of 4 thick slices every 3, and tiles side by side, the last ones flush with the end; nothing is
       dropped, and voxels given several times are averaged.
     - `overlap`: each voxel is given by one window, whose input reaches beyond it by the network's receptive field, so
-      that the result is that of the whole volume in one piece. How much a window holds follows from the budgets.
+      that the result is that of the whole volume in one piece. How much a window holds follows from the budget.
 
     Args:
         shape: of the thick volume (depth, height, width), each at least 1.
@@ -203,9 +127,9 @@ def plan_windows(
         plan: one of `PLANS`; None for the network's own.
         profile: how thick slices weigh thin ones. Slices that overlap each other tie the thin slices together over a
             distance (`profile_reach`) that may exceed the network's own reach: `overlap` then reads that much more.
-        working_budget: bytes that one pass should stay within; `overlap` only.
-        buffer_budget: bytes that the buffer of thin slices should stay within; `overlap` only. Both are aims: a
-            window is never smaller than its halo.
+        budget: bytes that one pass and the thin slices that wait should stay within; `overlap` only. An aim: a window
+            is never smaller than its halo.
+        channels: 2 where standard deviations are made beside the thin slices.
 
     Raises:
         UsageError: for an unknown plan.
@@ -219,8 +143,9 @@ def plan_windows(
     depth, height, width = shape
     if name == "overlap":
         window = _reaching(window, profile)
-        cuts = _overlap_cuts(shape, factor, window, working_budget, buffer_budget)
-        return WindowPlan(name, factor, shape, "replace", *min(cuts, key=_fed_voxels))
+        return WindowPlan(
+            name, factor, shape, "replace", *overlap_cut(shape, factor, window, budget, channels=channels)
+        )
     fed = max(PUBLISHED_DEPTH, window.min_depth) if window.depth is None else window.depth
     cut = _released_depth if name == "released" else _paper_depth
     overwrite = name == "released"
@@ -268,9 +193,6 @@ def _coverage(spans: tuple[Span, ...], extent: int) -> npt.NDArray[np.intp]:
     return counts
 
 
-Cut = tuple[tuple[Span, ...], tuple[Span, ...], tuple[Span, ...]]
-"""The spans along depth, height and width."""
-
 Kept = list[tuple[int, int, int]]
 """Per window along depth: the first thick slice, and the thin slices [start, stop) it gives."""
 
@@ -306,74 +228,3 @@ def _published_plane(extent: int, tile: int, *, overwrite: bool) -> tuple[Span, 
     starts = [*range(0, extent - tile, tile), extent - tile]
     stops = [*starts[1:], extent] if overwrite else [start + tile for start in starts]
     return tuple(Span(start, start + tile, 0, start, stop, 0) for start, stop in zip(starts, stops, strict=True))
-
-
-def _overlap_cuts(
-    shape: tuple[int, int, int], factor: int, window: ModelWindow, working_budget: int, buffer_budget: int
-) -> Iterator[Cut]:
-    """Ways to cut within the budgets: large tiles with few slices each, or smaller tiles with more.
-
-    Which one reads the least twice depends on the halo and the volume.
-    """
-    depth, height, width = shape
-    longest = buffer_budget // (4 * factor * height * width)
-    for halving in range(TILE_HALVINGS + 1):
-        heights = _overlap_plane(height, window.tile[0] >> halving, window.halo[1])
-        widths = _overlap_plane(width, window.tile[1] >> halving, window.halo[2])
-        pixels = max(span.extent for span in heights) * max(span.extent for span in widths)
-        fed = int(working_budget / max(1.0, window.working_bytes * pixels))
-        core = min(fed - 2 * window.halo[0], longest)
-        if window.max_depth is not None:
-            core = min(core, window.max_depth - window.halo[0] - max(window.halo[0], 1))
-        yield _overlap_depth(depth, factor, window, core), heights, widths
-
-
-def _fed_voxels(cut: Cut) -> int:
-    return math.prod(sum(span.extent for span in axis) for axis in cut)
-
-
-def _overlap_depth(depth: int, factor: int, window: ModelWindow, core: int) -> tuple[Span, ...]:
-    """Cores are counted in intervals between thick slices; `core` is how many one window should give."""
-    halo = window.halo[0]
-    fewest = window.min_depth if window.depth is None else window.depth
-    if window.depth is None:
-        if window.max_depth is not None:
-            fewest = max(fewest, min(depth, window.max_depth))
-        core = max(1, halo, core)
-    else:
-        core = max(1, window.depth - max(1, 2 * halo))
-    count = max(1, math.ceil((depth - 1) / core))
-    bounds = [i * (depth - 1) // count for i in range(count + 1)]
-    spans = []
-    for first, last in pairwise(bounds):
-        # One more thick slice than the core even without a halo: the core's last interval needs both its ends.
-        start, stop = max(0, first - halo), min(depth, last + max(halo, 1))
-        if window.depth is not None and stop - start > fewest:
-            start = first - (fewest - (last - first + 1)) // 2
-            start = min(max(0, start), depth - fewest)
-            stop = start + fewest
-        if stop - start < fewest:
-            stop = min(depth, start + fewest)
-            start = max(0, stop - fewest)
-        out_stop = (depth - 1) * factor + 1 if last == depth - 1 else last * factor
-        pad = max(0, fewest - (stop - start))
-        spans.append(Span(start, stop, pad, first * factor, out_stop, (first - start) * factor))
-    return tuple(spans)
-
-
-def _overlap_plane(extent: int, tile: int, halo: int) -> tuple[Span, ...]:
-    largest = int(tile * TILE_SLACK)
-    if extent <= largest:
-        return (Span(0, extent, 0, 0, extent, 0),)
-    count, core = 1, extent
-    while core > max(ALIGNMENT, halo):
-        count += 1
-        core = ALIGNMENT * math.ceil(extent / count / ALIGNMENT)
-        if core + halo * (1 if count == 2 else 2) <= largest:
-            break
-    spans = []
-    for first in range(0, extent, core):
-        last = min(first + core, extent)
-        start = max(0, (first - halo) // ALIGNMENT * ALIGNMENT)
-        spans.append(Span(start, min(extent, last + halo), 0, first, last, first - start))
-    return tuple(spans)

@@ -1,0 +1,136 @@
+"""How large the windows of the plan `overlap` are: those that read the fewest voxels twice within a budget of memory.
+
+A window reads a halo beyond what it gives, so large windows read less twice and take more memory; so do the thin slices
+that wait until a row of windows is through. The choice depends on nothing but the arguments: the same volume is cut
+alike on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from itertools import pairwise
+
+from thinslice.planning.spans import ModelWindow, Span, pass_bytes
+
+ALIGNMENT = 8
+"""Windows start at multiples of this many pixels, so that networks that work on blocks of pixels (patches, strides) cut
+the plane into the same blocks whichever window they see."""
+
+TILE_SLACK = 1.25
+"""A window may be this much larger than the preferred tile if that saves tiles."""
+
+TILE_SHRINK = 4
+"""A window is divided no further than to this fraction of the preferred tile."""
+
+BUDGET_BYTES = 7 << 28
+"""Aim for what a pass and the waiting thin slices take together: 1.75 GiB."""
+
+Cut = tuple[tuple[Span, ...], tuple[Span, ...], tuple[Span, ...]]
+"""The spans along depth, height and width."""
+
+
+def overlap_cut(
+    shape: tuple[int, int, int], factor: int, window: ModelWindow, budget: int, *, channels: int = 1
+) -> Cut:
+    """The cut that feeds the network the fewest voxels within the budget; the smallest one where none is within it.
+
+    Args:
+        shape: of the thick volume (depth, height, width).
+        factor: thin slices per thick interval.
+        window: what the network takes.
+        budget: bytes.
+        channels: 2 where standard deviations are made beside the thin slices.
+    """
+    depth, height, width = shape
+    counts = _counts(depth, window)
+    cuts = []
+    for heights in _planes(height, window.tile[0], window.halo[1]):
+        for widths in _planes(width, window.tile[1], window.halo[2]):
+
+            def cut(count: int) -> Cut:
+                return _depths(depth, factor, window, count), heights, widths  # noqa: B023 - called here
+
+            def excess(count: int) -> int:
+                return max(0, _taken_bytes(cut(count), factor, window, channels) - budget)
+
+            # Shorter windows read more twice: the fewest along depth that stay within the budget.
+            first = bisect_left(counts, True, hi=len(counts) - 1, key=lambda count: excess(count) == 0)
+            cuts.append((excess(counts[first]), cut(counts[first])))
+    return min(cuts, key=lambda choice: (choice[0], _fed_voxels(choice[1]), math.prod(map(len, choice[1]))))[1]
+
+
+def _fed_voxels(cut: Cut) -> int:
+    return math.prod(sum(span.extent for span in axis) for axis in cut)
+
+
+def _taken_bytes(cut: Cut, factor: int, window: ModelWindow, channels: int) -> int:
+    extent = tuple(max(span.extent for span in axis) for axis in cut)
+    plane = cut[1][-1].out_stop * cut[2][-1].out_stop
+    waiting = 4 * channels * plane * max(span.out_stop - span.out_start for span in cut[0])
+    return pass_bytes(extent, factor, window.working_bytes, channels=channels) + waiting  # type: ignore[arg-type]
+
+
+def _planes(extent: int, tile: int, halo: int) -> list[tuple[Span, ...]]:
+    """Cuts of one axis of the plane, the largest windows first."""
+    cuts: list[tuple[Span, ...]] = []
+    largest, smallest = int(tile * TILE_SLACK), max(ALIGNMENT, halo, tile // TILE_SHRINK)
+    for count in range(1, extent + 1):
+        core = extent if count == 1 else ALIGNMENT * math.ceil(extent / count / ALIGNMENT)
+        spans = _cores(extent, core, halo)
+        fits = max(span.extent for span in spans) <= largest
+        if fits and core < smallest and cuts:
+            break
+        if fits or core <= max(ALIGNMENT, halo):
+            cuts.append(spans)
+        if core <= max(ALIGNMENT, halo):
+            break
+    return cuts
+
+
+def _cores(extent: int, core: int, halo: int) -> tuple[Span, ...]:
+    spans = []
+    for first in range(0, extent, core):
+        last = min(first + core, extent)
+        start = max(0, (first - halo) // ALIGNMENT * ALIGNMENT)
+        spans.append(Span(start, min(extent, last + halo), 0, first, last, first - start))
+    return tuple(spans)
+
+
+def _counts(depth: int, window: ModelWindow) -> range:
+    """How many windows there may be along depth; one number only where the network settles it."""
+    halo = window.halo[0]
+    # A core shorter than its halo would read more than three times over.
+    shortest = longest = max(1, halo)
+    if window.depth is not None:
+        shortest = longest = max(1, window.depth - max(1, 2 * halo))
+    elif window.max_depth is not None:
+        longest = max(shortest, window.max_depth - halo - max(halo, 1))
+    else:
+        longest = max(shortest, depth - 1)
+    fewest, most = (max(1, math.ceil((depth - 1) / core)) for core in (longest, shortest))
+    return range(fewest, most + 1)
+
+
+def _depths(depth: int, factor: int, window: ModelWindow, count: int) -> tuple[Span, ...]:
+    """Spans along depth; what they give is counted in intervals between thick slices."""
+    halo = window.halo[0]
+    fewest = window.min_depth if window.depth is None else window.depth
+    if window.depth is None and window.max_depth is not None:
+        fewest = max(fewest, min(depth, window.max_depth))
+    bounds = [i * (depth - 1) // count for i in range(count + 1)]
+    spans = []
+    for first, last in pairwise(bounds):
+        # One more thick slice than the core even without a halo: the core's last interval needs both its ends.
+        start, stop = max(0, first - halo), min(depth, last + max(halo, 1))
+        if window.depth is not None and stop - start > fewest:
+            start = first - (fewest - (last - first + 1)) // 2
+            start = min(max(0, start), depth - fewest)
+            stop = start + fewest
+        if stop - start < fewest:
+            stop = min(depth, start + fewest)
+            start = max(0, stop - fewest)
+        out_stop = (depth - 1) * factor + 1 if last == depth - 1 else last * factor
+        pad = max(0, fewest - (stop - start))
+        spans.append(Span(start, stop, pad, first * factor, out_stop, (first - start) * factor))
+    return tuple(spans)

@@ -1,0 +1,89 @@
+"""What a network wants to be fed, one axis of a window, and what a pass takes in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HELD_SHARE = 1.35
+"""Peak of a pass over what the network needs at once: freed blocks of one size leave holes for the next of another."""
+
+
+@dataclass(frozen=True)
+class ModelWindow:
+    """What a network wants to be fed.
+
+    Attributes:
+        depth: the number of thick slices it takes, or None for any from `min_depth` up.
+        min_depth: the fewest thick slices it takes.
+        max_depth: how many a window in `overlap` holds where the volume has them, or None for as many as fit. A
+            network that pads with zeros does worse in windows deeper than the crops it was trained on. Without effect
+            where `depth` is set.
+        tile: preferred in-plane extent (height, width) of a window in pixels.
+        halo: reach of the network's receptive field along (depth in thick slices, height, width in pixels): voxels
+            farther away do not change an output voxel. Zeros where windows are used whole, as published.
+        plan: name of the plan it is meant to run under.
+        working_bytes: bytes of working memory per thick input voxel and forward pass, for the estimate said before
+            the start; does not count the output.
+    """
+
+    depth: int | None = None
+    min_depth: int = 2
+    max_depth: int | None = None
+    tile: tuple[int, int] = (256, 256)
+    halo: tuple[int, int, int] = (0, 0, 0)
+    plan: str = "overlap"
+    working_bytes: float = 400.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a window.
+
+    Attributes:
+        start, stop: what is read of the thick volume, half-open, inside the volume.
+        pad: how many slices (replicas of the last) or pixels (by reflection) are added behind it for the network.
+        out_start, out_stop: what the window gives of the thin volume, half-open.
+        trim: where that begins in the network's output.
+    """
+
+    start: int
+    stop: int
+    pad: int
+    out_start: int
+    out_stop: int
+    trim: int
+
+    @property
+    def extent(self) -> int:
+        """What the network is fed, padding included."""
+        return self.stop - self.start + self.pad
+
+    @property
+    def out(self) -> slice:
+        """Where the result lies in the thin volume."""
+        return slice(self.out_start, self.out_stop)
+
+    @property
+    def kept(self) -> slice:
+        """Where it lies in the network's output."""
+        return slice(self.trim, self.trim + self.out_stop - self.out_start)
+
+
+def pass_bytes(
+    extent: tuple[int, int, int], factor: int, working_bytes: float, *, batch: int = 1, channels: int = 1
+) -> int:
+    """Memory that one pass through a network takes at its peak, input and output included.
+
+    Args:
+        extent: of a window as it is fed, (depth, height, width).
+        factor: thin slices per thick interval.
+        working_bytes: as in `ModelWindow`.
+        batch: windows per pass.
+        channels: 2 where standard deviations are made beside the thin slices.
+    """
+    depth, height, width = extent
+    fed = batch * depth * height * width
+    given = batch * ((depth - 1) * factor + 1) * height * width
+    # The output twice: the network's tensor, and the one it computes it from. Two are put together once.
+    given_bytes = 8 * given if channels == 1 else 16 * channels * given
+    return int(HELD_SHARE * (fed * (working_bytes + 4) + given_bytes))
