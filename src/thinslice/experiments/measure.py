@@ -157,7 +157,14 @@ def upscale_measured(
         if adapt_steps:
             ready = adapt(place(model, choose_device(device)), thick, factor=factor, steps=adapt_steps)
         stream = upscale_slabs(
-            thick, model=ready, factor=factor, plan=plan, device=device, threads=threads, progress=progress
+            thick,
+            model=ready,
+            factor=factor,
+            plan=plan,
+            device=device,
+            backend="torch",  # one arithmetic for all methods, whatever is installed
+            threads=threads,
+            progress=progress,
         )
         thin = np.empty(stream.geometry.shape, dtype=stream.dtype)
         for slab in stream:

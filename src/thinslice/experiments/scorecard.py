@@ -129,7 +129,7 @@ def table(rows: Sequence[Score]) -> list[str]:
 
 def _rows(model: str | Path, thick: Volume, reference: Volume, case: str, factor: int) -> Iterable[Score]:
     for name in (*BASELINES, model):
-        stream = upscale_slabs(thick, model=name, factor=factor)
+        stream = upscale_slabs(thick, model=name, factor=factor, backend="torch")
         estimate = np.concatenate([slab.hu for slab in stream])
         scores = evaluate(Volume(estimate, stream.geometry, stream.provenance), reference)
         yield Score(

@@ -92,6 +92,7 @@ class Choice:
         precision: "float32", "float16" or "bfloat16".
         version: of what runs it, where that is not torch alone.
         warnings: sentences about what was asked for and not taken.
+        firm: whether this backend was asked for by name, so that nothing may take its place.
     """
 
     backend: str
@@ -99,6 +100,7 @@ class Choice:
     precision: str = "float32"
     version: str = ""
     warnings: tuple[str, ...] = ()
+    firm: bool = False
 
 
 def available_backends() -> tuple[str, ...]:
@@ -169,8 +171,9 @@ def settle(
 ) -> Choice:
     """What runs a network, after the golden case where it has not been run before.
 
-    "auto" is OpenVINO on a CPU, where it is installed, agrees, and saves more time than it takes to prepare; else it
-    is torch. On CUDA torch computes in half precision where that agrees.
+    "torch" is torch in float32, on the CPU what all else is compared with. "auto" is OpenVINO on a CPU, where it is
+    installed, agrees, and saves more time than it takes to prepare; else it is torch, on CUDA in half precision where
+    that agrees.
 
     Args:
         model: the network.
@@ -186,20 +189,21 @@ def settle(
             float32 on the CPU.
         UsageError: for OpenVINO on another device than the CPU.
     """
+    if asked == "torch":
+        return Choice("torch", device)
     if device != "cpu":
         if asked == "openvino":
             raise UsageError(f"The backend 'openvino' runs on the CPU, not on {device!r}; use --backend torch.")
         return _on_accelerator(model, device, asked, may_fall_back=may_fall_back, name=name, channels=channels)
     if asked == "torch-compile":
         raise UsageError("The backend 'torch-compile' is for CUDA; on the CPU use --backend torch or openvino.")
-    torch_choice = Choice("torch", "cpu")
-    if asked == "torch" or (asked == "auto" and not _is_openvino_worth_a_look(model, work_voxels)):
-        return torch_choice
+    if asked == "auto" and not _is_openvino_worth_a_look(model, work_voxels):
+        return Choice("torch", "cpu")
     verdict = _examine_openvino(model, name, channels)
     if verdict.agrees:
         if asked == "openvino" or verdict.gain_s(work_voxels / voxels(model)) > 0:
-            return Choice("openvino", "cpu", version=openvino_backend.version())
-        return torch_choice
+            return Choice("openvino", "cpu", version=openvino_backend.version(), firm=asked == "openvino")
+        return Choice("torch", "cpu")
     sentence = _disagreement(f"OpenVINO and torch on {name}", verdict)
     if asked == "openvino":
         raise ModelError(f"{sentence}; use --backend torch.")
@@ -217,14 +221,17 @@ def make(
     name: str = "the network",
     channels: int = 1,
 ) -> Backend:
-    """A network ready to run; arguments as for `TorchBackend`.
+    """A network ready to run; arguments as for `TorchBackend`. `may_fall_back` is about the device: torch may take over
+    from OpenVINO where that was not asked for by name.
 
     Raises:
         UsageError: when OpenVINO is not installed.
         DeviceError: when the device is missing.
     """
     if choice.backend == "openvino":
-        return OpenVINOBackend(model, factor=factor, profile=profile, name=name, channels=channels)
+        return OpenVINOBackend(
+            model, factor=factor, profile=profile, may_fall_back=not choice.firm, name=name, channels=channels
+        )
     return TorchBackend(
         model,
         choice.device,

@@ -24,6 +24,7 @@ from thinslice.errors import ResourceError, ThinsliceError
 from thinslice.inference import user_cache
 from thinslice.inference.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.intensity import WINDOW_WIDTH_HU, to_unit
+from thinslice.planning import MAX_FACTOR, MIN_FACTOR
 from thinslice.profile import SliceProfile
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def golden_windows(model: ThroughPlaneModel) -> Floats:
     hu[(np.abs(x) < 0.12) & (np.abs(y - 0.55) < 0.1)] = 700.0
     hu[(np.abs(x + 0.7) < 0.02) & (np.abs(y) < 0.04) & (z == depth // 2)] = 3000.0
     hu += 15.0 * np.random.default_rng(0).standard_normal(hu.shape)
-    return to_unit(hu.astype(np.float32))[None, None]
+    return np.clip(to_unit(hu.astype(np.float32)), 0.0, 1.0)[None, None]
 
 
 def voxels(model: ThroughPlaneModel) -> int:
@@ -191,7 +192,8 @@ def _compared(model: ThroughPlaneModel, prepare: Prepare, channels: int, toleran
 
     reference_model = copy.deepcopy(model).to("cpu")
     windows = golden_windows(model)
-    able = sorted(model.factors)
+    # What a network can do beyond the product's range does not matter here.
+    able = sorted(f for f in model.factors if MIN_FACTOR <= f <= MAX_FACTOR) or sorted(model.factors)
     usual = model.default_factor if model.default_factor in able else able[0]
     difference_hu = 0.0
     verdict = Verdict(False, reason="the network can do no factor")
@@ -208,13 +210,14 @@ def _compared(model: ThroughPlaneModel, prepare: Prepare, channels: int, toleran
         except ResourceError:
             return None
         except ThinsliceError as error:
-            return Verdict(False, reason=str(error))
+            return Verdict(False, reason=str(error).partition(";")[0])  # what to do next is said elsewhere
         except RuntimeError as error:
             # A device's kernels may be missing or fail in ways of their own.
             return None if is_out_of_memory(error) else Verdict(False, reason=type(error).__name__)
-        difference_hu = max(difference_hu, WINDOW_WIDTH_HU * float(np.abs(given - expected).max()))
-        if difference_hu > tolerance_hu:
-            return Verdict(False, difference_hu)
+        here_hu = WINDOW_WIDTH_HU * float(np.abs(given - expected).max())
+        if not here_hu <= tolerance_hu:  # nor when it is not a number
+            return Verdict(False, here_hu)
+        difference_hu = max(difference_hu, here_hu)
         if factor == usual:
             reference_s, candidate_s = _timed(reference, candidate, windows)
             verdict = Verdict(True, difference_hu, candidate_s, reference_s, max(0.0, first_s - candidate_s))

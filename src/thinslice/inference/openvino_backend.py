@@ -25,6 +25,7 @@ import numpy.typing as npt
 from thinslice.errors import ModelError, ResourceError, UsageError
 from thinslice.inference.allocator import return_freed_memory
 from thinslice.inference.output import checked_output
+from thinslice.inference.torch_backend import TorchBackend
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,7 +115,7 @@ class OpenVINOBackend:
         factor: thin slices per thick interval.
         profile: how thick slices weigh thin ones.
         batch: is not needed here: windows go one by one, as the cores are busy with one.
-        may_fall_back: is not needed here.
+        may_fall_back: whether torch may take over for windows of a shape that OpenVINO cannot do.
         name: of the model, for messages.
         channels: what the network gives: the estimate, and where there are two, its standard deviation.
 
@@ -124,7 +125,7 @@ class OpenVINOBackend:
         batch: 1.
         precision: "float32".
         seconds: spent in the network, conversion included.
-        warnings: none.
+        warnings: sentences about shapes of windows that torch took over.
 
     Raises:
         UsageError: when OpenVINO is not installed, or for another device.
@@ -154,6 +155,8 @@ class OpenVINOBackend:
         self._profile = profile
         self._model_name = name
         self._channels = channels
+        self._may_fall_back = may_fall_back
+        self._fallback: TorchBackend | None = None
         self._graphs: dict[int, Any] = {}
         self._requests: OrderedDict[tuple[int, ...], tuple[Any, Any]] = OrderedDict()
         self.device = "cpu"
@@ -178,8 +181,7 @@ class OpenVINOBackend:
         """
         start = time.perf_counter()
         try:
-            request = self._request(tuple(windows.shape[2:]))
-            thin = np.concatenate([self._infer(request, window[None]) for window in windows])
+            thin = self._run(windows)
         except MemoryError as error:
             raise ResourceError(
                 f"A window of {windows.shape[2:]} voxels does not fit into main memory; close other programs."
@@ -187,6 +189,25 @@ class OpenVINOBackend:
         finally:
             self.seconds += time.perf_counter() - start
         return checked_output(thin, windows, self._factor, channels=self._channels, name=self._model_name)
+
+    def _run(self, windows: Floats) -> Floats:
+        try:
+            request = self._request(tuple(windows.shape[2:]))
+            return np.concatenate([self._infer(request, window[None]) for window in windows])
+        except ModelError:
+            if not self._may_fall_back:
+                raise
+        if self._fallback is None:
+            self.warnings.append(f"OpenVINO could not do every window of {self._model_name}: torch took over for some.")
+            self._fallback = TorchBackend(
+                self._model,
+                "cpu",
+                factor=self._factor,
+                profile=self._profile,
+                name=self._model_name,
+                channels=self._channels,
+            )
+        return self._fallback(windows)
 
     def _infer(self, request: Any, window: Floats) -> Floats:
         try:

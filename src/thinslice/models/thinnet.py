@@ -238,9 +238,11 @@ class ThinNet(ThroughPlaneModel):
         correction = profile.correction(depth)
         averages = profile.matrix(depth)
         base = z_matrix("linear-consistent", depth, profile, factor)
-        seen = _along_z(averages, residual)
         # In place where it is safe: thin volumes are the largest tensors here.
-        return _along_z(base, thick).add_(residual).sub_(_along_z(correction, seen))
+        thin = _along_z(base, thick).add_(residual)
+        if not len(averages):
+            return thin  # no thick slice has its whole profile here, and other runtimes know no empty arrays
+        return thin.sub_(_along_z(correction, _along_z(averages, residual)))
 
 
 def _on_grid(thin: torch.Tensor, x: torch.Tensor, factor: int) -> torch.Tensor:

@@ -52,12 +52,13 @@ def validate(
         The same in every process.
     """
     was_training = network.training
-    chosen = list(pairs)[: recipe.cases]
+    # Scores along a run compare only in one arithmetic, torch's float32.
+    device, chosen = str(fabric.device), list(pairs)[: recipe.cases]
     sums = torch.zeros(2, dtype=torch.float64)
     picture = b""
     for index in range(fabric.global_rank, len(chosen), fabric.world_size):
         thick, thin = as_volumes(chosen[index], recipe.plane)
-        estimate = upscale(thick, model=network, factor=chosen[index].factor, device=str(fabric.device))
+        estimate = upscale(thick, model=network, factor=chosen[index].factor, device=device, backend="torch")
         scores = evaluate(estimate, thin)
         sums += torch.tensor([scores.psnr, scores.ssim], dtype=torch.float64)
         if index == 0 and recipe.pictures:

@@ -1,0 +1,172 @@
+"""The golden case: what it holds, what a verdict is, and that it is found once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from thinslice.errors import ModelError, ResourceError
+from thinslice.inference import golden, user_cache
+from thinslice.inference.torch_backend import TorchBackend
+from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.catalog import build
+from thinslice.models.interpolate import Interpolate, InterpolateConfig
+from thinslice.profile import SliceProfile
+
+HU = 1 / 3072
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("THINSLICE_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def model() -> ThroughPlaneModel:
+    return Interpolate(InterpolateConfig(method="linear"))
+
+
+def off_by(model: ThroughPlaneModel, hu: float, *, factor: int | None = None) -> tuple[golden.Prepare, list[int]]:
+    """Prepares torch with one voxel off (at one factor), and lists the factors it was asked for."""
+    factors: list[int] = []
+
+    def prepare(asked: int, profile: SliceProfile) -> golden.Backend:
+        factors.append(asked)
+        network = TorchBackend(model, "cpu", factor=asked, profile=profile)
+
+        def spoiled(windows: np.ndarray) -> np.ndarray:
+            thin = network(windows)
+            if factor in (None, asked):
+                thin[0, 0, 1, 2, 3] += hu * HU
+            return thin
+
+        return spoiled
+
+    return prepare, factors
+
+
+def test_the_case_is_the_same_every_time_and_spans_the_window(model: ThroughPlaneModel) -> None:
+    windows = golden.golden_windows(model)
+    assert windows.shape == (1, 1, golden.DEPTH, *golden.PLANE)
+    assert windows.dtype == np.float32
+    np.testing.assert_array_equal(windows, golden.golden_windows(model))
+    assert windows.min() == 0.0
+    assert windows.max() == 1.0  # metal, clipped as networks see it
+    hu = windows * 3072 - 1024
+    assert all(((hu > low) & (hu < high)).mean() > 0.005 for low, high in ((-900, -800), (0, 80), (650, 750)))
+    assert golden.golden_windows(build("tvsrn")).shape[2] == 4
+
+
+@pytest.mark.parametrize(("hu", "agrees"), [(0.0, True), (0.4, True), (-0.4, True), (0.6, False), (np.nan, False)])
+def test_half_an_hu_is_the_limit(model: ThroughPlaneModel, hu: float, agrees: bool) -> None:
+    verdict = golden.examine(model, off_by(model, hu)[0], backend="spoiled")
+    assert verdict.agrees == agrees
+    if hu == hu:
+        assert verdict.difference_hu == pytest.approx(abs(hu), abs=1e-3)
+
+
+def test_the_extreme_factors_are_looked_at_too(model: ThroughPlaneModel) -> None:
+    prepare, factors = off_by(model, 1.0, factor=2)
+    assert not golden.examine(model, prepare, backend="spoiled").agrees
+    prepare, factors = off_by(model, 0.0)
+    assert golden.examine(model, prepare, backend="sound").agrees
+    assert sorted(factors) == [2, 5, 8]
+
+
+def test_a_verdict_is_found_once(model: ThroughPlaneModel, folder: Path) -> None:
+    prepare, factors = off_by(model, 0.0)
+    first = golden.examine(model, prepare, backend="sound")
+    asked = len(factors)
+    assert golden.examine(model, prepare, backend="sound") == first
+    assert len(factors) == asked
+    assert len(list(folder.glob("backends/*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    "changed", ["weights", "config", "backend", "version", "threads", "tolerance", "damage", "nothing kept"]
+)
+def test_anything_that_matters_asks_again(
+    model: ThroughPlaneModel, folder: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    network = build("thinnet", features=4, blocks=1)
+    asked: list[int] = []
+
+    def prepare(factor: int, profile: SliceProfile) -> golden.Backend:
+        asked.append(factor)
+        return TorchBackend(network, "cpu", factor=factor, profile=profile)
+
+    told: dict[str, Any] = {"backend": "torch again", "version": "1"}
+    if changed == "nothing kept":
+        monkeypatch.setenv("THINSLICE_CACHE_DIR", "")
+    golden.examine(network, prepare, **told)
+    before = len(asked)
+    if changed == "weights":
+        with torch.no_grad():
+            next(network.parameters()).add_(1e-3)
+    elif changed == "config":
+        network = build("thinnet", features=4, blocks=2)
+    elif changed in ("backend", "version"):
+        told[changed] += "x"
+    elif changed == "threads":
+        machine = golden.machine()
+        monkeypatch.setattr(golden, "machine", lambda: {**machine, "threads": machine["threads"] + 1})
+    elif changed == "tolerance":
+        told["tolerance_hu"] = 0.25
+    elif changed == "damage":
+        next(folder.glob("backends/*.json")).write_text(json.dumps({"verdict": {"agrees": True}}))
+    golden.examine(network, prepare, **told)
+    assert len(asked) > before
+
+
+def failing(error: Exception) -> golden.Prepare:
+    def prepare(factor: int, profile: SliceProfile) -> golden.Backend:
+        raise error
+
+    return prepare
+
+
+def test_what_cannot_run_does_not_agree_and_says_why(model: ThroughPlaneModel) -> None:
+    verdict = golden.examine(model, failing(ModelError("It has no such layer; use another.")), backend="a")
+    assert (verdict.agrees, verdict.difference_hu, verdict.reason) == (False, None, "It has no such layer")
+    assert golden.examine(model, failing(RuntimeError("secret")), backend="b").reason == "RuntimeError"
+
+
+@pytest.mark.parametrize("error", [ResourceError("short"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_short_memory_is_not_held_against_it(model: ThroughPlaneModel, folder: Path, error: Exception) -> None:
+    assert golden.examine(model, failing(error), backend="a").reason == "memory was short"
+    assert not list(folder.glob("backends/*"))
+    assert golden.examine(model, off_by(model, 0.0)[0], backend="a").agrees
+
+
+def test_the_model_is_left_where_and_as_it_is(model: ThroughPlaneModel) -> None:
+    network = build("thinnet", features=4, blocks=1)
+    before = golden.fingerprint(network)
+    golden.examine(network, lambda f, p: TorchBackend(network, "cpu", factor=f, profile=p), backend="a")
+    assert golden.fingerprint(network) == before
+
+
+def test_what_is_kept_names_no_one(model: ThroughPlaneModel, folder: Path) -> None:
+    golden.examine(model, off_by(model, 0.0)[0], backend="a")
+    kept = json.loads(next(folder.glob("backends/*.json")).read_text())
+    assert set(kept) == {"backend", "device", "golden", "machine", "model", "tolerance_hu", "verdict", "versions"}
+    assert str(Path.home()) not in json.dumps(kept)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(
+    model: ThroughPlaneModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_cache, "keep", lambda name, value: False)
+    assert golden.examine(model, off_by(model, 0.0)[0], backend="a").agrees
+
+
+@pytest.mark.parametrize("share", [1.0, 10.0, 1000.0])
+def test_gain_counts_the_preparation(share: float) -> None:
+    gain: Callable[[float], float] = golden.Verdict(True, 0.0, 0.5, 1.0, 20.0).gain_s
+    assert gain(share) == pytest.approx(0.5 * share - 20.0)
