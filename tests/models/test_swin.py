@@ -8,13 +8,16 @@ import pytest
 import torch
 from einops import rearrange
 
+from thinslice.models import swin
 from thinslice.models.swin import (
     CACHED_POSITIONS,
     Perceptron,
+    Run,
     StochasticDepth,
     SwinBackbone,
     SwinBlock,
     cut,
+    pieces,
     relative_position_index,
 )
 
@@ -112,6 +115,41 @@ def test_perceptron_gives_the_same_in_pieces_and_whole() -> None:
         in_pieces = perceptron(x)
     assert whole.requires_grad and not in_pieces.requires_grad
     torch.testing.assert_close(in_pieces, whole.detach(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("values", [1, 600, 1 << 20])
+@pytest.mark.parametrize("plane", [(8, 8), (13, 20), (16, 24)])
+@pytest.mark.parametrize("window", [(4, 4), (4, 8)])
+def test_a_backbone_in_pieces_is_the_backbone(
+    window: tuple[int, int], plane: tuple[int, int], values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    backbone = SwinBackbone(8, (2, 2), heads=2, window=window).eval()
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(3, *plane, 8)
+    kept = x.clone()
+    whole = backbone(x)  # gradients are recorded here
+    monkeypatch.setattr(swin, "CACHED_VALUES", values)
+    with torch.inference_mode():
+        in_pieces = backbone(x)
+        block = backbone.groups[0].blocks[1]
+        torch.testing.assert_close(block(x), block.forward_in_pieces(x, x.clone()), atol=0, rtol=0)
+    assert whole.requires_grad and not in_pieces.requires_grad
+    torch.testing.assert_close(in_pieces, whole.detach(), atol=1e-5, rtol=1e-5)
+    assert torch.equal(x, kept), "the caller's tensor is not written over"
+
+
+@pytest.mark.parametrize("positions", [1, 16, 40, 100, 10_000])
+def test_pieces_hold_whole_windows_and_cover_the_region_once(positions: int) -> None:
+    row, column = Run(2, 14, 4), Run(4, 24, 4)
+    counts = torch.zeros(3, 16, 24, dtype=torch.int64)
+    for piece in pieces(3, row, column, positions):
+        counts[piece] += 1
+        extents = [part.stop - part.start for part in piece]
+        assert extents[1] % 4 == extents[2] % 4 == 0
+        assert extents[0] * extents[1] * extents[2] <= max(16, positions)
+    assert (counts[:, 2:14, 4:24] == 1).all() and counts.sum() == 3 * 12 * 20
 
 
 def test_stochastic_depth_drops_whole_samples_in_training_only() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.dense import is_sound
 from thinslice.profile import SliceProfile
 
 
@@ -67,7 +68,9 @@ def operations(
 
 
 def _counted(model: nn.Module, x: torch.Tensor, factor: int | None, profile: SliceProfile | None) -> int:
-    mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+    mapping: dict[Any, Any] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+    if is_sound():
+        mapping[torch.ops.mkldnn._linear_pointwise] = _linear
     with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model(x, factor=factor, profile=profile)
     return int(counter.get_total_flops())
@@ -82,3 +85,8 @@ def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = No
     queries, features = query[-2:]
     keys, values = value[-2:]
     return int(2 * groups * queries * keys * (features + values))
+
+
+def _linear(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    """oneDNN's linear layer (`thinslice.models.dense`): x (..., inputs), weight (outputs, inputs)."""
+    return int(2 * math.prod(x) * weight[0])

@@ -59,12 +59,12 @@ def _fits(x: torch.Tensor, layer: nn.Linear) -> bool:
         and layer.bias is not None
         and not torch.is_autocast_enabled("cpu")
         and bool(torch.backends.mkldnn.enabled)
-        and _is_sound()
+        and is_sound()
     )
 
 
 @cache
-def _is_sound() -> bool:
+def is_sound() -> bool:
     """Whether the operator is there and gives what the ordinary layer gives, to rounding."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False

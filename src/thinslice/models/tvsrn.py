@@ -46,11 +46,12 @@ VIEWS = {
 }
 """Tokens of the volume, and the same tokens as planes along z whose features hold the neighbours across the plane."""
 
-CACHED_PLANES = 4
+CACHED_PLANES = 8
 """Planes along z that through-plane attention takes at a time on a CPU: a few MiB, and enough for whole pieces."""
 
-WORKING_COPIES = 18
-"""Arrays as large as all tokens that a forward pass without gradients holds at its peak: 14 to 17 measured on a CPU."""
+WORKING_COPIES = 8
+"""Arrays as large as all tokens that a forward pass without gradients holds at its peak: 6 measured on a CPU. An
+accelerator, where blocks run whole, holds 17; passes too large for its memory are halved there."""
 
 
 class TVSRNConfig(BaseModel):
@@ -184,8 +185,12 @@ class ReleasedHead(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(batch, height, width, slice, feature) to (batch, height, width, slice, 1)."""
-        slices = tokens.shape[3]
-        misread = rearrange(tokens.flatten(3), "b h w (f t) -> b h w t f", t=slices)
+        if not runs_in_pieces(tokens):
+            return self._some_rows(tokens)
+        return torch.cat([self._some_rows(some) for some in torch.split(tokens, PLANE_WINDOW, dim=1)], dim=1)
+
+    def _some_rows(self, tokens: torch.Tensor) -> torch.Tensor:
+        misread = rearrange(tokens.flatten(3), "b h w (f t) -> b h w t f", t=tokens.shape[3])
         thin: torch.Tensor = self.output(self.activation(self.hidden(misread)))
         return thin
 

@@ -1,0 +1,293 @@
+"""Times everything against a plain reference TVSRN, in one run: seconds, memory, operations, bytes.
+
+    python speed/compare.py                  # all of it, on an idle machine: about an hour on two cores
+    python speed/compare.py --quick          # what matters most, in about two minutes
+    python speed/compare.py --write          # no measuring: figure and table of docs/speed.md from the JSON
+
+Contestants take turns, each in a process of its own, and medians count: the plain reference with its default allocator
+(speed/plain_tvsrn.py), the same weights in every backend that is installed, the embedded networks, and interpolation.
+
+A volume that would take a contestant longer than --longest is not run: its time is computed, as the thick voxels that
+its window plan feeds the network times the seconds measured per voxel of a window. Where all windows are alike, as in
+the released plan, these are windows times seconds per window. Such figures are marked as computed everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+DEPTH = 4
+FACTOR = 5
+PLAIN = "plain"
+TVSRN = "tvsrn-released"
+EMBEDDED = ("default", "fast")
+INTERPOLATION = "cubic-consistent"
+
+FOLDER = Path(__file__).resolve().parent
+RESULTS = FOLDER / "results" / "compare.json"
+
+
+class Worker:
+    """A contestant's process."""
+
+    def __init__(self, name: str, threads: int, weights: Path | None) -> None:
+        self.name = name
+        command = [sys.executable, str(FOLDER / "compare_worker.py"), name, str(threads)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        self._process = subprocess.Popen(
+            [*command, *([str(weights)] if weights else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.peak_mib = 0.0
+
+    def ask(self, do: str, **told: Any) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(json.dumps({"do": do, **told}), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with {self._process.wait()}; was there memory enough?")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"{self.name}: {answer['error']}")
+        self.peak_mib = answer["peak_mib"]
+        return answer["told"]
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+class Comparison:
+    """Asks workers in turn, and keeps what they say."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.windows: list[dict[str, Any]] = []
+        self.volumes: list[dict[str, Any]] = []
+        self.agreement: dict[str, float] = {}
+        self.left_out: list[str] = []
+
+    def measure(self, names: list[str], shape: tuple[int, int, int], factor: int, runs: int) -> list[dict[str, Any]]:
+        """Rows of all that can do this shape and factor; a first turn, which fills caches, does not count."""
+        workers = {name: self._worker(name) for name in names}
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        try:
+            for turn in range(-1, runs):
+                for name in list(workers):
+                    try:
+                        taken = workers[name].ask("run", shape=shape, factor=factor)
+                    except RuntimeError as error:
+                        self.left_out.append(str(error))
+                        workers.pop(name).end()
+                        continue
+                    if turn >= 0:
+                        seconds[name].append(taken)
+                        said(f"  {name:26} {'x'.join(map(str, shape)):12} factor {factor}  {taken:8.2f} s")
+            return [
+                {
+                    "contestant": name,
+                    "shape": list(shape),
+                    "factor": factor,
+                    "computed": False,
+                    "seconds": seconds[name],
+                    "median_s": statistics.median(seconds[name]),
+                    "peak_mib": worker.peak_mib,
+                }
+                for name, worker in workers.items()
+            ]
+        finally:
+            for worker in workers.values():
+                worker.end()
+
+    def count(self, rows: list[dict[str, Any]], *, with_bytes: bool) -> None:
+        """Add to rows what is counted and not timed."""
+        for row in rows:
+            worker = self._worker(row["contestant"])
+            where = {"shape": row["shape"], "factor": row["factor"]}
+            row |= worker.ask("facts", **where)
+            row["bytes"] = worker.ask("bytes", **where) if with_bytes else None
+            worker.end()
+
+    def compute(self, name: str, shape: tuple[int, int, int], factor: int) -> dict[str, Any] | None:
+        """A volume's row out of the seconds per window; None where no window was timed."""
+        window = next((row for row in self.windows if (row["contestant"], row["factor"]) == (name, factor)), None)
+        if window is None:
+            return None
+        row = {"contestant": name, "shape": list(shape), "factor": factor, "computed": True, "peak_mib": None}
+        self.count([row], with_bytes=False)
+        row["median_s"] = window["median_s"] * row["fed_voxels"] / window["fed_voxels"]
+        return row
+
+    def compare_numbers(self, names: list[str], shape: tuple[int, int, int]) -> None:
+        """Largest difference from the plain reference on one window."""
+        import numpy as np
+
+        with TemporaryDirectory() as folder:
+            outputs = {}
+            for name in names:
+                worker, path = self._worker(name), Path(folder) / f"{len(outputs)}.npy"
+                if worker.ask("output", shape=shape, path=str(path)):
+                    outputs[name] = np.load(path)
+                worker.end()
+        for name, thin in outputs.items():
+            if name != PLAIN:
+                self.agreement[name] = float(np.abs(thin - outputs[PLAIN]).max())
+
+    def _worker(self, name: str) -> Worker:
+        return Worker(name, self._options.threads, self._options.weights)
+
+
+def said(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def contestants() -> list[str]:
+    from thinslice.inference.backend import available_backends
+    from thinslice.models import catalog
+
+    models = [TVSRN, *(name for name in EMBEDDED if name in catalog.names())]
+    return [
+        PLAIN,
+        *(f"{model}/{backend}" for model in models for backend in available_backends()),
+        f"{INTERPOLATION}/torch",
+    ]
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    names = [name for name in contestants() if not options.only or name.partition("/")[0] in options.only]
+    begun = time.time()
+    comparison = Comparison(options)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    machine = Worker("machine", options.threads, None)
+    rates = [machine.ask("facts")]
+
+    window = (DEPTH, options.side, options.side)
+    said("one window")
+    comparison.windows = comparison.measure(names, window, FACTOR, options.runs)
+    comparison.count(comparison.windows, with_bytes=True)
+    rates.append(machine.ask("facts"))
+    if PLAIN in names:
+        comparison.compare_numbers(names, window)
+
+    said("one window, by factor")
+    for factor in options.factors:
+        if factor != FACTOR:
+            able = [name for name in names if name != PLAIN]
+            rows = comparison.measure(able, window, factor, max(1, options.runs // 2))
+            comparison.count(rows, with_bytes=False)
+            comparison.windows += rows
+
+    said("volumes")
+    for shape in volumes(options):
+        runnable = []
+        for name in names:
+            computed = comparison.compute(name, shape, FACTOR)
+            if computed is None:
+                continue
+            if name == PLAIN or computed["median_s"] > options.longest:
+                comparison.volumes.append(computed)
+                said(f"  {name:26} {'x'.join(map(str, shape)):12} computed   {computed['median_s']:8.0f} s")
+            else:
+                runnable.append(name)
+        rows = comparison.measure(runnable, shape, FACTOR, options.volume_runs)
+        comparison.count(rows, with_bytes=False)
+        comparison.volumes += rows
+    rates.append(machine.ask("facts"))
+    machine.end()
+    return {
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "load_before": load,
+            **{key: statistics.median(rate[key] for rate in rates) for key in rates[0]},
+        },
+        "settings": {
+            "threads": options.threads,
+            "runs": options.runs,
+            "volume_runs": options.volume_runs,
+            "quick": options.quick,
+            "longest_s": options.longest,
+            "weights": "a released checkpoint" if options.weights else "random",
+            "torch": metadata.version("torch"),
+            "thinslice": metadata.version("thinslice"),
+            "minutes": round((time.time() - begun) / 60, 1),
+        },
+        "agreement": comparison.agreement,
+        "windows": comparison.windows,
+        "volumes": comparison.volumes,
+        "left_out": comparison.left_out,
+    }
+
+
+def volumes(options: argparse.Namespace) -> list[tuple[int, int, int]]:
+    return sorted({(depth, side, side) for depth in options.slices for side in options.matrix}, key=math.prod)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer runs, factors and volumes: about two minutes")
+    parser.add_argument("--write", action="store_true", help="only draw the figure and write the table")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON; figure and table stand beside it")
+    parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"a subset, such as {PLAIN} {TVSRN} default")
+    parser.add_argument("--side", type=int, default=256, help="rows and columns of the window; 256, as released")
+    parser.add_argument("--slices", nargs="+", type=int, help="thick slices of the volumes; 16 64 320")
+    parser.add_argument("--matrix", nargs="+", type=int, help="rows and columns of the volumes; 256 512 1024")
+    parser.add_argument("--factors", nargs="+", type=int, help="of the windows; 2 3 4 5 6 8")
+    parser.add_argument("--runs", type=int, help="per window; 5")
+    parser.add_argument("--volume-runs", type=int, help="per volume; 3")
+    parser.add_argument("--longest", type=float, help="seconds that a run may take; above, it is computed; 120")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--weights", type=Path, help="a released checkpoint for both TVSRNs; without, random weights")
+    options = parser.parse_args()
+    full = {"slices": [16, 64, 320], "matrix": [256, 512, 1024], "factors": [2, 3, 4, 5, 6, 8]}
+    quick = {"slices": [16, 64], "matrix": [256], "factors": [5]}
+    numbers = {"runs": (5, 2), "volume_runs": (3, 1), "longest": (120.0, 10.0)}
+    for key, value in {**(quick if options.quick else full)}.items():
+        setattr(options, key, getattr(options, key) or value)
+    for key, (usual, short) in numbers.items():
+        setattr(options, key, getattr(options, key) or (short if options.quick else usual))
+    return options
+
+
+def main() -> None:
+    from compare_page import draw, table, write_page
+
+    options = parse()
+    if options.write:
+        results = json.loads(options.out.read_text(encoding="utf-8"))
+        write_page(results)
+        return
+    results = run(options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    options.out.with_suffix(".md").write_text(table(results), encoding="utf-8")
+    draw(results, options.out.with_suffix(".png"))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
