@@ -188,3 +188,22 @@ def test_importing_loads_no_matplotlib_and_drawing_no_pyplot() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_map_of_standard_deviations_stands_beside_when_asked(thick: Volume) -> None:
+    thin = repeated(thick, 5)
+    plain = pixels(preview(thick, 5, [(0, thin)]))
+    made = {}
+    for value in (0.0, 100.0):
+        picture = Preview(thick, thick.geometry.thin_grid(5), caption="linear, factor $5", deviation=True)
+        for start in range(0, len(thin), 4):
+            slab = thin[start : start + 4]
+            picture.add(start, slab, np.full(slab.shape, value, np.float32))
+        made[value] = pixels(picture.png_bytes())
+    wide = made[0.0].shape[1]
+    assert made[0.0].shape[0] == plain.shape[0] and wide > plain.shape[1]
+    apart = np.abs(made[100.0] - made[0.0]).max(axis=(0, 2)) > 0.2
+    assert apart[round(0.9 * wide)], "the map is bright where the standard deviation is high"
+    assert not apart[: plain.shape[1]].any(), "nothing else changes"
+    with pytest.raises(UsageError, match="without the standard deviations"):
+        Preview(thick, thick.geometry.thin_grid(5), deviation=True).add(0, thin)
