@@ -120,10 +120,9 @@ def test_calibrate_measures_writes_and_then_tests_the_card(
     assert "calibration" not in json.dumps(checkpoint.inspect(weights).card)
     assert run("models", "calibrate", weights, *options, "--json", told).code == 5
 
-    outcome = run("models", "calibrate", weights, *options, "--also", told, "--write-card")
+    outcome = run("models", "calibrate", weights, "--from", told, "--write-card")
     assert outcome.code == 0, outcome.err
     kept = checkpoint.inspect(weights).card["deviation"]["calibration"]
-    # The earlier file holds the same patient once more, so it changes nothing.
     assert kept["scale"] == pytest.approx(values["fitted"]["scale"], rel=1e-3)
     assert kept["multipliers"] == pytest.approx(values["fitted"]["multipliers"], rel=1e-3)
     outcome = run("models", "calibrate", weights, *options)
@@ -138,9 +137,10 @@ def test_calibrate_measures_writes_and_then_tests_the_card(
         [],
         ["--thin", "nolabel"],
         ["--pair", "a=one"],
+        ["--from", "absent.json"],
         ["--thin", "a={thin}", "--factors", "x"],
         ["--thin", "a={thin}", "--ensemble", "--write-card"],
-        ["--thin", "a={thin}", "--also", "absent.json"],
+        ["--thin", "a={thin}", "--from", "absent.json"],
     ],
 )
 def test_calibrate_refuses_what_makes_no_sense(weights: Path, thin_nifti: Path, run: Run, options: list[str]) -> None:

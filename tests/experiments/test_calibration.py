@@ -76,7 +76,7 @@ def test_each_patient_is_tested_with_the_others() -> None:
     alone = left_one_out([a, b])
     assert alone["a"].scale == pytest.approx(2.0, rel=0.02) and alone["b"].scale == pytest.approx(1.0, rel=0.02)
     assert left_one_out([a]) == {}
-    assert left_one_out([a], also=[b])["a"].cases == ("b",)
+    assert alone["a"].cases == ("b",)
     told = findings([a, b], model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}))
     rows = {row["case"]: row for row in told["left_one_out"]}
     assert rows["a"]["coverage_percent"]["90"] > 97 and rows["b"]["coverage_percent"]["90"] < 80
@@ -93,6 +93,23 @@ def test_the_cards_calibration_is_what_is_tested_unless_a_new_one_is_kept() -> N
     kept = findings(rows, model={"name": "m", "version": "1"}, deviation="learned", card=card, keep=True)
     assert kept["tested"]["from"] == "these patients"
     assert kept["rows"][0]["coverage_percent"]["90"] == pytest.approx(90, abs=0.5)
+
+
+def test_a_calibration_found_on_others_is_tested_on_these() -> None:
+    others, mine = [drawn("a", 1.0), drawn("bb", 1.0)], [drawn("mine", 2.0)]
+    told = findings(
+        mine, model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}), fit_on=others
+    )
+    assert told["tested"]["from"] == "others" and told["fitted"]["cases"] == ["a", "bb"]
+    assert told["fitted"]["scale"] == pytest.approx(1.0, rel=0.02)
+    assert told["rows"][0]["coverage_percent"]["90"] < 80
+    assert {row["case"] for row in told["left_one_out"]} == {"a", "bb", "all"}
+    text = as_markdown(told)
+    assert "calibration from other patients" in text
+    alone = findings(
+        [], model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}), fit_on=others
+    )
+    assert alone["rows"] == [] and "| all voxels |" in as_markdown(alone)
 
 
 def test_a_volume_is_measured_through_the_whole_line(network: ThroughPlaneModel) -> None:
@@ -164,6 +181,11 @@ def test_found_written_read_and_applied(network: ThroughPlaneModel, tmp_path: Pa
     path = tmp_path / "earlier.json"
     path.write_text(json.dumps(told))
     earlier = calibration.read_findings(path)
+    again = findings(earlier, model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}))
+    for row in (row for row in again["rows"] if row["kind"] == "all"):
+        (first,) = [r for r in told["rows"] if all(r[k] == row[k] for k in ("case", "factor", "kind"))]
+        for key in ("rmse_hu", "bias_hu", "mean_deviation_hu", "rms_standardised", "interval_score_90_hu"):
+            assert row[key] == pytest.approx(first[key], rel=2e-3), key
     assert fitted(earlier).scale == pytest.approx(told["fitted"]["scale"], rel=1e-3)
     assert fitted(earlier).multipliers[90] == pytest.approx(told["fitted"]["multipliers"]["90"], rel=1e-3)
 

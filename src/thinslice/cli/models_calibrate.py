@@ -20,11 +20,12 @@ def calibrate_model(
         list[str] | None, typer.Option(metavar="LABEL=THICK,THIN", help="Two reconstructions of one acquisition.")
     ] = None,
     factors: Annotated[str, typer.Option(help="Factors for --thin, separated by commas.")] = "2,3,5,8",
-    also: Annotated[
+    found_on: Annotated[
         list[Path] | None,
         typer.Option(
+            "--from",
             metavar="FILE.json",
-            help="Patients of an earlier --json join what is found: of networks trained alike, without the patient.",
+            help="Find the calibration on the patients of an earlier --json instead; again for more.",
         ),
     ] = None,
     ensemble: Annotated[
@@ -51,12 +52,14 @@ def calibrate_model(
 ) -> None:
     """Test whether intervals of 50, 68, 90 and 95 % hold what they promise: over all voxels, per tissue, at edges.
 
-    What is tested is the calibration in the card; where there is none, or with --write-card, the one that these
-    patients give. With several patients each is tested with what the others give, too. docs/doubt.md tells more.
+    What is tested is the calibration in the card; where there is none, or with --write-card, the one found on these
+    patients, or on those of --from. With several patients each is tested with what the others give, too.
+    docs/doubt.md tells more.
 
     \b
     thinslice models calibrate default --thin chest=/data/thin.nii.gz --figure reliability.png
     thinslice models calibrate mine.safetensors --thin a=a.nii.gz --thin b=b.nii.gz --write-card
+    thinslice models calibrate mine.safetensors --from fold-1.json --from fold-2.json --write-card
     """
     import json
 
@@ -86,10 +89,12 @@ def calibrate_model(
             raise ValueError
     except ValueError as error:
         raise UsageError("Give --thin LABEL=PATH, --pair LABEL=THICK,THIN and --factors 2,3,5.") from error
-    if not singles and not doubles:
+    if not singles and not doubles and not (found_on and write_card):
         raise UsageError("Nothing to measure: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
+    if figure is not None and not singles and not doubles:
+        raise UsageError("Nothing to draw: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
     weights = catalog.weights_of(name) if write_card else None
-    earlier = [row for file in also or [] for row in calibration.read_findings(file)]
+    earlier = [row for file in found_on or [] for row in calibration.read_findings(file)]
     model = catalog.load_model(name)
     run = {"device": device, "backend": backend, "threads": threads}
 
@@ -111,7 +116,7 @@ def calibrate_model(
         thick, truth = part(thinslice.read(thick_path)), part(thinslice.read(thin_path))
         measured.append(calibration.measure_pair(model, thick, truth, case=label, deviation=kind, **run))
         console.say(f"{label}: measured")
-    if not measured:
+    if not measured and not earlier:
         raise UsageError("No factor leaves three thick slices of any volume; give --factors 2, or deeper volumes.")
     card = getattr(model, "card", None) or {}
     told = calibration.findings(
@@ -123,7 +128,7 @@ def calibrate_model(
         },
         deviation=kind,
         card=Calibration.from_card(card) if kind == "learned" else Calibration(1.0, {}),
-        also=earlier,
+        fit_on=earlier,
         keep=write_card,
     )
     print(calibration_outputs.as_markdown(told), end="")

@@ -145,11 +145,11 @@ def table(measured: Sequence[Measured], tested: Mapping[str, Calibration]) -> li
     """
     rows, shifted = [], [row for row in measured if row.case in tested]
     for kind in KINDS:
-        names = {name for row in shifted for name in row.groups[kind]}
+        names = {name for row in shifted for name in row.groups.get(kind, ())}
         for name in GROUPS.get(kind) or sorted(names, key=float):
             if name not in names:
                 continue
-            having = [row for row in shifted if name in row.groups[kind]]
+            having = [row for row in shifted if name in row.groups.get(kind, ())]
             found = [(row, _row_of(row.groups[kind][name], tested[row.case], row.scale)) for row in having]
             for row, values in found:
                 rows.append({"case": row.case, "factor": row.factor, "kind": kind, "group": name, **values})
@@ -163,34 +163,35 @@ def findings(
     model: Mapping[str, Any],
     deviation: str,
     card: Calibration,
-    also: Sequence[Measured] = (),
+    fit_on: Sequence[Measured] = (),
     keep: bool = False,
 ) -> dict[str, Any]:
     """Everything that was measured, as JSON values.
 
     Args:
-        measured: rows of at least one patient.
+        measured: rows of the patients that a calibration is tested on; may be none where `fit_on` are given.
         model: name, version and sha256 of the network.
         deviation: "learned" or "ensemble".
-        card: the calibration of the network's card, which is tested; where it holds none, or `keep`, the one found on
-            these same patients is.
-        also: rows of networks trained alike, without the patient they are tested on.
-        keep: whether what is found now becomes the card's.
+        card: the calibration of the network's card, which is tested; where it holds none, or `keep`, the one that is
+            found is.
+        fit_on: patients to find a calibration on, such as those of `read_findings`; without them it is found on
+            `measured`.
+        keep: whether what is found becomes the card's.
     """
-    fit = fitted([*measured, *also])
+    fit = fitted(fit_on or measured)
     own = card.calibrated and not keep
     tested = card if own else fit
-    alone = left_one_out(measured, also)
+    alone = left_one_out(fit_on or measured)
     return {
         "schema": SCHEMA,
         "model": dict(model),
         "deviation": deviation,
         "levels": list(LEVELS),
         "note": NOTE,
-        "tested": {**tested.to_card(), "from": "card" if own else "these patients"},
+        "tested": {**tested.to_card(), "from": "card" if own else "others" if fit_on else "these patients"},
         "fitted": fit.to_card(),
         "rows": table(measured, {row.case: tested for row in measured}),
-        "left_one_out": table(measured, alone) if alone else [],
+        "left_one_out": table(fit_on or measured, alone) if alone else [],
         "left_out_percent": 100.0 * sum(row.left_out for row in measured) / max(1, sum(row.voxels for row in measured)),
         "patients": [
             {
@@ -198,7 +199,10 @@ def findings(
                 "factor": row.factor,
                 "scale": row.scale,
                 "mean_square": row.whole.squares / row.whole.voxels,
+                "rmse_hu": row.whole.rmse_hu,
+                "bias_hu": row.whole.bias_hu,
                 "counts": [round(count) for count in row.whole.counts],
+                "deviations_hu": [round(total, 1) for total in row.whole.deviations],
             }
             for row in measured
         ],
@@ -313,5 +317,10 @@ def _restored(patient: Mapping[str, Any]) -> Measured:
     scale, square = float(patient["scale"]), float(patient["mean_square"])
     if counts.shape != (BINS,) or not counts.sum() > 0 or not (scale > 0 and math.isfinite(square)):
         raise ValueError("counts")
-    tally = Tally(counts, np.zeros(BINS), squares=square * float(counts.sum()))
+    deviations = np.asarray(patient["deviations_hu"], dtype=np.float64)
+    if deviations.shape != (BINS,):
+        raise ValueError("deviations")
+    voxels = float(counts.sum())
+    squared_hu, signed_hu = float(patient["rmse_hu"]) ** 2 * voxels, float(patient["bias_hu"]) * voxels
+    tally = Tally(counts, deviations, square * voxels, squared_hu, signed_hu)
     return Measured(str(patient["case"]), int(patient["factor"]), scale, {"all": {"all": tally}})

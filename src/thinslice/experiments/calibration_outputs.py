@@ -29,19 +29,18 @@ def as_markdown(told: Mapping[str, Any]) -> str:
         told: from `thinslice.experiments.calibration.findings`.
     """
     tested, model = told["tested"], told["model"]
-    origin = "its card" if tested["from"] == "card" else "these same patients"
+    origin = {"card": "its card", "others": "other patients", "these patients": "these same patients"}[tested["from"]]
     multipliers = ", ".join(f"{level} %: {value:.3f}" for level, value in tested["multipliers"].items())
     lines = [
         f"{model['name']} {model['version']}, standard deviations {told['deviation']}; calibration from {origin}",
         f"scale {tested['scale']:.4f}, multipliers {multipliers}",
-        "",
-        *_table(told["rows"], told["levels"]),
-        *_verdict(told["rows"]),
     ]
+    if told["rows"]:
+        lines += ["", *_table(told["rows"], told["levels"]), *_verdict(told["rows"])]
     if told["left_one_out"]:
         lines += [
             "",
-            "Each patient with the calibration of all the others:",
+            "Each patient that a calibration is found on, with that of all the others:",
             "",
             *_table(told["left_one_out"], told["levels"]),
             *_verdict(told["left_one_out"]),
@@ -51,10 +50,11 @@ def as_markdown(told: Mapping[str, Any]) -> str:
 
 
 def as_figure(told: Mapping[str, Any]) -> bytes:
-    """Reliability, PNG: of each patient with the calibration of the others where there are several and the card's
-    own is not what is tested.
+    """Reliability, PNG: of what is tested; where that was found on the same patients and there are several, of each
+    with the calibration of the others.
     """
-    rows = told["rows"] if told["tested"]["from"] == "card" or not told["left_one_out"] else told["left_one_out"]
+    same = told["tested"]["from"] == "these patients"
+    rows = told["left_one_out"] if same and told["left_one_out"] else told["rows"]
     shown = [row for row in rows if row["case"] == "all"]
     everything = {"all voxels": next(_coverage(row) for row in shown if row["kind"] == "all")}
     panels = {}
