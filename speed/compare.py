@@ -28,7 +28,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-DEPTH = 4
+WINDOW = (4, 256, 256)
 FACTOR = 5
 PLAIN = "plain"
 TVSRN = "tvsrn-released"
@@ -57,8 +57,11 @@ class Worker:
 
     def ask(self, do: str, **told: Any) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps({"do": do, **told}), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
+        try:
+            print(json.dumps({"do": do, **told}), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
             raise RuntimeError(f"{self.name} ended with {self._process.wait()}; was there memory enough?")
         answer = json.loads(line)
@@ -179,25 +182,26 @@ def processor() -> str:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     names = [name for name in contestants() if not options.only or name.partition("/")[0] in options.only]
+    if options.quick:
+        names = [name for name in names if not name.startswith(TVSRN) or name.endswith("/torch")]
     begun = time.time()
     comparison = Comparison(options)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = Worker("machine", options.threads, None)
     rates = [machine.ask("facts")]
 
-    window = (DEPTH, options.side, options.side)
     said("one window")
-    comparison.windows = comparison.measure(names, window, FACTOR, options.runs)
-    comparison.count(comparison.windows, with_bytes=True)
+    comparison.windows = comparison.measure(names, WINDOW, FACTOR, options.runs)
+    comparison.count(comparison.windows, with_bytes=not options.quick)
     rates.append(machine.ask("facts"))
     if PLAIN in names:
-        comparison.compare_numbers(names, window)
+        comparison.compare_numbers(names, WINDOW)
 
     said("one window, by factor")
     for factor in options.factors:
         if factor != FACTOR:
             able = [name for name in names if name != PLAIN]
-            rows = comparison.measure(able, window, factor, max(1, options.runs // 2))
+            rows = comparison.measure(able, WINDOW, factor, max(1, options.runs // 2))
             comparison.count(rows, with_bytes=False)
             comparison.windows += rows
 
@@ -249,20 +253,25 @@ def volumes(options: argparse.Namespace) -> list[tuple[int, int, int]]:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer runs, factors and volumes: about two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="TVSRN in torch only, fewer runs, factors and volumes: about two minutes"
+    )
     parser.add_argument("--write", action="store_true", help="only draw the figure and write the table")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON; figure and table stand beside it")
     parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"a subset, such as {PLAIN} {TVSRN} default")
-    parser.add_argument("--side", type=int, default=256, help="rows and columns of the window; 256, as released")
     parser.add_argument("--slices", nargs="+", type=int, help="thick slices of the volumes; 16 64 320")
     parser.add_argument("--matrix", nargs="+", type=int, help="rows and columns of the volumes; 256 512 1024")
     parser.add_argument("--factors", nargs="+", type=int, help="of the windows; 2 3 4 5 6 8")
     parser.add_argument("--runs", type=int, help="per window; 5")
     parser.add_argument("--volume-runs", type=int, help="per volume; 3")
     parser.add_argument("--longest", type=float, help="seconds that a run may take; above, it is computed; 120")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, help="of every contestant; all cores")
     parser.add_argument("--weights", type=Path, help="a released checkpoint for both TVSRNs; without, random weights")
     options = parser.parse_args()
+    if options.threads is None:
+        from thinslice.inference.threads import sensible_threads
+
+        options.threads = sensible_threads()
     full = {"slices": [16, 64, 320], "matrix": [256, 512, 1024], "factors": [2, 3, 4, 5, 6, 8]}
     quick = {"slices": [16, 64], "matrix": [256], "factors": [5]}
     numbers = {"runs": (5, 2), "volume_runs": (3, 1), "longest": (120.0, 10.0)}
