@@ -19,7 +19,7 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
 from thinslice.volume import Volume
 
-FASTER = Verdict(True, 0.01, seconds=1.0, reference_seconds=2.0, preparation_s=30.0)
+FASTER = Verdict(True, 0.01, seconds=1.0, reference_seconds=2.0, preparation_s=7.0)
 OFF = Verdict(False, 0.7)
 UNABLE = Verdict(False, reason="OpenVINO cannot convert it")
 
@@ -52,17 +52,17 @@ def cases(network: ThroughPlaneModel, count: float) -> float:
 
 def test_auto_takes_openvino_where_it_pays(network: ThroughPlaneModel, verdicts: dict[str, Verdict]) -> None:
     verdicts["openvino"] = FASTER
-    pays = settle(network, "cpu", work_voxels=cases(network, 40))
+    pays = settle(network, "cpu", work_voxels=cases(network, 10))
     assert pays == Choice("openvino", "cpu", version="1.2")
-    # 32 golden cases are looked at; one second saved in each does not pay 33 of preparation.
-    verdicts["openvino"] = replace(FASTER, preparation_s=33.0)
-    assert settle(network, "cpu", work_voxels=cases(network, 32)) == Choice("torch", "cpu")
+    # One second saved in each of ten golden cases does not pay nine of preparation.
+    verdicts["openvino"] = replace(FASTER, preparation_s=9.0)
+    assert settle(network, "cpu", work_voxels=cases(network, 10)) == Choice("torch", "cpu")
     verdicts["openvino"] = replace(FASTER, seconds=2.1)
     assert settle(network, "cpu", work_voxels=cases(network, 1e6)) == Choice("torch", "cpu")
 
 
 def test_auto_does_not_check_for_little_work(network: ThroughPlaneModel, verdicts: dict[str, Verdict]) -> None:
-    assert settle(network, "cpu", work_voxels=cases(network, 31)) == Choice("torch", "cpu")
+    assert settle(network, "cpu", work_voxels=cases(network, 9.9)) == Choice("torch", "cpu")
     assert settle(build("linear"), "cpu") == Choice("torch", "cpu")
 
 

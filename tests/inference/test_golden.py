@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +165,11 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     assert golden.examine(model, off_by(model, 0.0)[0], backend="a").agrees
 
 
-@pytest.mark.parametrize("share", [1.0, 10.0, 1000.0])
-def test_gain_counts_the_preparation(share: float) -> None:
-    gain: Callable[[float], float] = golden.Verdict(True, 0.0, 0.5, 1.0, 20.0).gain_s
-    assert gain(share) == pytest.approx(0.5 * share - 20.0)
+@pytest.mark.parametrize(
+    ("seconds", "preparation_s", "share", "pays"),
+    [(0.5, 0.0, 1, True), (0.95, 0.0, 1e6, False), (1.1, 0.0, 1e6, False), (0.5, 8.0, 19, False), (0.5, 8.0, 21, True)],
+)
+def test_it_pays_to_save_a_tenth_after_preparation(
+    seconds: float, preparation_s: float, share: float, pays: bool
+) -> None:
+    assert golden.Verdict(True, 0.0, seconds, 1.0, preparation_s).pays(share) == pays
