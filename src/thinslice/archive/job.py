@@ -278,6 +278,7 @@ def _report(
         device=stream.device,
         backend=stream.backend,
         seconds=seconds,
+        expected_memory_mib=stream.memory_estimate.total_bytes / 2**20,
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=stream.consistency_rms_hu,
         deviation=_deviation_report(job, stream, doubt),

@@ -122,6 +122,7 @@ class RunReport(_Frozen):
         device: "cpu", "cuda:0", ...
         backend: "torch", "openvino", ...
         seconds: by phase.
+        expected_memory_mib: the peak that was said before the start; None when it was not.
         peak_memory_mib: highest resident memory of the process; None where the system does not tell.
         consistency_rms_hu: root mean square difference of thick slices made again from the result and the real ones.
         deviation: standard deviations, where they were asked for.
@@ -143,6 +144,7 @@ class RunReport(_Frozen):
     device: str
     backend: str
     seconds: SecondsReport
+    expected_memory_mib: float | None = Field(default=None, ge=0)
     peak_memory_mib: float | None = Field(default=None, ge=0)
     consistency_rms_hu: float | None = Field(default=None, ge=0)
     deviation: DeviationReport | None = None

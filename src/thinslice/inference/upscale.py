@@ -285,6 +285,8 @@ class SlabStream:
             batch=self._batch,
             collect=collect,
             channels=self._channels,
+            backend=self.backend,
+            learned=self._is_learned(),
         )
         if not force:
             self._refuse_short_memory()
@@ -373,7 +375,10 @@ class SlabStream:
         """Published plans exist to compare with published numbers, so there the network sees everything; and to
         replace an interpolation by another one would save nothing.
         """
-        return self.plan_name == "overlap" and any(True for _ in self._model.parameters())
+        return self.plan_name == "overlap" and self._is_learned()
+
+    def _is_learned(self) -> bool:
+        return any(True for _ in self._model.parameters())
 
     def _derivation(self) -> Derivation:
         return Derivation(

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from thinslice.planning.spans import pass_bytes
 from thinslice.planning.windows import WindowPlan
 
-RUNTIME_BYTES = 380 << 20
-"""What the interpreter, torch, its kernels and the command line take before the first voxel (measured on Linux)."""
+RUNTIME_BYTES = 300 << 20
+"""What the interpreter, torch and the command line take before the first voxel (measured on Linux)."""
+
+KERNEL_BYTES = 80 << 20
+"""What a network's weights and compiled kernels add."""
+
+BACKEND_SHARE = {"openvino": 0.74}
+"""What a pass takes in a backend other than torch, as a share of that: torch leaves holes between blocks it frees."""
 
 WAITING_BYTES = 96 << 20
 """Finished slabs that may wait to be written while the next ones are made."""
@@ -33,7 +39,7 @@ class MemoryEstimate:
     working_bytes: int
     slab_bytes: int
     thin_bytes: int
-    runtime_bytes: int = RUNTIME_BYTES
+    runtime_bytes: int
 
     @property
     def additional_bytes(self) -> int:
@@ -54,6 +60,8 @@ def estimate_memory(
     batch: int = 1,
     collect: bool = False,
     channels: int = 1,
+    backend: str = "torch",
+    learned: bool = True,
 ) -> MemoryEstimate:
     """Estimate the memory of a run.
 
@@ -64,6 +72,8 @@ def estimate_memory(
         batch: windows per pass.
         collect: whether the whole thin volume is held (`upscale`) or streamed (`upscale_slabs`).
         channels: 2 where standard deviations (float32) are made beside the thin volume.
+        backend: that runs the network.
+        learned: whether it has weights, and is no interpolation.
 
     >>> from thinslice.planning import ModelWindow, plan_windows
     >>> plan = plan_windows((60, 512, 512), 5, ModelWindow(depth=4), "released")
@@ -75,9 +85,11 @@ def estimate_memory(
     # The buffer holds what one row of windows gives. Of what is finished, some is under way to the file.
     thin_rows = max(span.out_stop - span.out_start for span in plan.depths)
     under_way = min(WAITING_BYTES, thin_rows * plane * voxel_bytes) + 2 * channels * max(SLAB_BYTES, 4 * plane)
+    taken = pass_bytes(plan.largest, plan.factor, working_bytes, batch=batch, channels=channels)
     return MemoryEstimate(
         thick_bytes=depth * plane * voxel_bytes,
-        working_bytes=pass_bytes(plan.largest, plan.factor, working_bytes, batch=batch, channels=channels),
+        working_bytes=int(BACKEND_SHARE.get(backend, 1.0) * taken),
         slab_bytes=4 * channels * thin_rows * plane + under_way,
         thin_bytes=plan.thin_shape[0] * plane * (voxel_bytes + 4 * (channels - 1)) if collect else 0,
+        runtime_bytes=RUNTIME_BYTES + learned * KERNEL_BYTES,
     )

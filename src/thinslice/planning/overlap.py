@@ -73,42 +73,58 @@ def _taken_bytes(cut: Cut, factor: int, window: ModelWindow, channels: int) -> i
 
 def _planes(extent: int, tile: int, halo: int) -> list[tuple[Span, ...]]:
     """Cuts of one axis of the plane, the largest windows first."""
-    cuts: list[tuple[Span, ...]] = []
     largest, smallest = int(tile * TILE_SLACK), max(ALIGNMENT, halo, tile // TILE_SHRINK)
-    for count in range(1, extent + 1):
-        core = extent if count == 1 else ALIGNMENT * math.ceil(extent / count / ALIGNMENT)
-        spans = _cores(extent, core, halo)
-        fits = max(span.extent for span in spans) <= largest
-        if fits and core < smallest and cuts:
-            break
-        if fits or core <= max(ALIGNMENT, halo):
-            cuts.append(spans)
-        if core <= max(ALIGNMENT, halo):
-            break
-    return cuts
+    cuts: list[tuple[Span, ...]] = []
+    size, count = extent, 1
+    while True:
+        fits, last = size <= largest, size - 2 * halo < 2 * ALIGNMENT
+        if cuts and count > 1 and (size - 2 * halo < smallest or last):
+            return cuts
+        if fits or last:
+            cuts.append(_equal(extent, size, count, halo))
+        if last:
+            return cuts
+        count += 1
+        size = _window_size(extent, count, halo)
 
 
-def _cores(extent: int, core: int, halo: int) -> tuple[Span, ...]:
-    spans = []
-    for first in range(0, extent, core):
-        last = min(first + core, extent)
-        start = max(0, (first - halo) // ALIGNMENT * ALIGNMENT)
-        spans.append(Span(start, min(extent, last + halo), 0, first, last, first - start))
-    return tuple(spans)
+def _window_size(extent: int, count: int, halo: int) -> int:
+    """How long each of `count` windows must be to meet the others with a halo on either side.
+
+    It differs from the extent by a multiple of `ALIGNMENT`, so that the last window is flush and starts on a block.
+    """
+    size = math.ceil((extent + 2 * halo * (count - 1)) / count)
+    size += (extent - size) % ALIGNMENT
+    while (count - 1) * ((size - 2 * halo) // ALIGNMENT * ALIGNMENT) < extent - size:
+        size += ALIGNMENT
+    return min(size, extent)
+
+
+def _equal(extent: int, size: int, count: int, halo: int) -> tuple[Span, ...]:
+    """Windows of one size, which networks that compile for a shape like best; each meets the next in the middle."""
+    if count == 1 or size >= extent:
+        return (Span(0, extent, 0, 0, extent, 0),)
+    starts = [i * (extent - size) // (count - 1) // ALIGNMENT * ALIGNMENT for i in range(count)]
+    meets = [0, *((start + before + size) // 2 for before, start in pairwise(starts)), extent]
+    return tuple(
+        Span(start, start + size, 0, first, last, first - start)
+        for start, (first, last) in zip(starts, pairwise(meets), strict=True)
+    )
 
 
 def _counts(depth: int, window: ModelWindow) -> range:
     """How many windows there may be along depth; one number only where the network settles it."""
-    halo = window.halo[0]
-    # A core shorter than its halo would read more than three times over.
+    halo, intervals = window.halo[0], depth - 1
+    if window.depth is None and window.max_depth is None:
+        # A core shorter than its halo would read more than three times over.
+        core = max(1, halo)
+        return range(1, max(1, 2 if intervals >= 2 * core else 1, (intervals - 2 * halo) // core) + 1)
     shortest = longest = max(1, halo)
     if window.depth is not None:
         shortest = longest = max(1, window.depth - max(1, 2 * halo))
     elif window.max_depth is not None:
         longest = max(shortest, window.max_depth - halo - max(halo, 1))
-    else:
-        longest = max(shortest, depth - 1)
-    fewest, most = (max(1, math.ceil((depth - 1) / core)) for core in (longest, shortest))
+    fewest, most = (max(1, math.ceil(intervals / core)) for core in (longest, shortest))
     return range(fewest, most + 1)
 
 

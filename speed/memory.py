@@ -1,0 +1,174 @@
+"""The memory said before a run beside the memory it took, for whole commands of many shapes.
+
+    python speed/memory.py [--only WORD] [--json FILE] [--folder FOLDER]      # the table
+    python speed/memory.py --large [--depth 400]                              # 1024 x 1024 x 400 within 4 GiB
+
+Every run is a whole command in a process of its own, on a round body of noise in air, made on the spot. Said is what
+the command announces before it starts; taken is the highest resident memory of the process. Untrained networks are
+given random weights, which take as much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thinslice.geometry import Geometry
+from thinslice.io.slabs import open_writer
+from thinslice.volume import Provenance
+
+MOST = 1.25
+"""Said over taken, or taken over said; above, this program fails."""
+
+LARGE_MOST_MIB = 4096
+"""For a volume of 1024 x 1024 x 400 thick voxels."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command.
+
+    Attributes:
+        shape: of the thick volume, (depth, height, width).
+        model: to run.
+        backend: that runs it.
+        format: of input and output: "nifti" (.nii.gz) or "dicom".
+    """
+
+    shape: tuple[int, int, int]
+    model: str = "default"
+    format: str = "nifti"
+    backend: str = "auto"
+
+    def __str__(self) -> str:
+        return f"{' x '.join(map(str, self.shape)):17} {self.model:17} {self.format:6} {self.backend}"
+
+
+CASES = (
+    Case((8, 256, 256)),
+    Case((64, 256, 256)),
+    Case((64, 256, 256), backend="torch"),
+    Case((24, 344, 466)),
+    Case((64, 344, 466)),
+    Case((64, 344, 466), "cubic-consistent"),
+    Case((8, 512, 512)),
+    Case((24, 512, 512)),
+    Case((64, 512, 512)),
+    Case((64, 512, 512), backend="torch"),
+    Case((64, 512, 512), format="dicom"),
+    Case((64, 512, 512), "cubic-consistent"),
+    Case((64, 512, 512), "cubic-consistent", "dicom"),
+    Case((24, 768, 768)),
+    Case((64, 768, 768), "cubic-consistent"),
+    Case((8, 1024, 1024)),
+    Case((24, 1024, 1024)),
+    Case((24, 1024, 1024), backend="torch"),
+    Case((24, 1024, 1024), "cubic-consistent"),
+    Case((8, 1024, 1024), format="dicom"),
+    Case((4, 256, 256), "tvsrn-released"),
+)
+
+
+def write_body(path: Path, shape: tuple[int, int, int], *, dicom: bool) -> Path:
+    """A noisy disc of water in noisy air, slices 5 mm apart; a folder of DICOM or a NIfTI file."""
+    depth, height, width = shape
+    rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    body = np.where(rows**2 + columns**2 < 0.8, 40.0, -985.0)
+    random = np.random.default_rng(0)
+    if dicom:
+        path.mkdir()
+        for k in range(depth):
+            _write_slice(path / f"{k:04d}.dcm", (body + random.normal(0, 25, body.shape)).astype(np.int16), k)
+        return path
+    with open_writer(path, Geometry(shape, (5.0, 0.7, 0.7)), Provenance(), hu_range=(-2000, 2000)) as writer:
+        for _ in range(depth):
+            writer.write((body + random.normal(0, 25, body.shape)).astype(np.int16)[None])
+    return path
+
+
+def _write_slice(path: Path, hu: np.ndarray, k: int) -> None:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, f"1.2.826.0.1.3680043.8.498.1.{k + 1}"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.826.0.1.3680043.8.498.2", "1.2.826.0.1.3680043.8.498.3"
+    dataset.FrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.4"
+    dataset.Modality, dataset.PatientName, dataset.PatientID = "CT", "Noise^Round", "noise"
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.InstanceNumber, dataset.ImagePositionPatient = k + 1, [0, 0, 5 * k]
+    dataset.ImageOrientationPatient, dataset.PixelSpacing = [1, 0, 0, 0, 1, 0], ["0.7", "0.7"]
+    dataset.SliceThickness, dataset.RescaleSlope, dataset.RescaleIntercept = "5", "1", "0"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.set_pixel_data(hu, "MONOCHROME2", 16, generate_instance_uid=False)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def write_weights(path: Path, architecture: str) -> Path:
+    """An untrained network as a weights file."""
+    from thinslice.models import catalog, checkpoint
+
+    checkpoint.save(catalog.build(architecture), path, architecture=architecture, card={"name": architecture})
+    return path
+
+
+def run(case: Case, folder: Path) -> dict[str, Any]:
+    """Seconds, backend, and MiB said and taken, of one command."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        here, dicom = Path(place), case.format == "dicom"
+        source = write_body(here / ("thick" if dicom else "thick.nii.gz"), case.shape, dicom=dicom)
+        learned = case.model not in ("default", "nearest", "linear", "cubic", "cubic-consistent")
+        model = str(write_weights(here / "weights.safetensors", case.model)) if learned else case.model
+        output, report = here / ("thin" if dicom else "thin.nii.gz"), here / "report.json"
+        extra = ["--factor", "5", "--backend", case.backend, "--report", str(report), "--quiet"]
+        command = [sys.executable, "-m", "thinslice", "upscale", str(source), str(output), "--model", model]
+        subprocess.run([*command, *extra], check=True)
+        told = json.loads(report.read_text(encoding="utf-8"))
+    said, taken = told["expected_memory_mib"], told["peak_memory_mib"]
+    return {
+        "said_mib": said,
+        "taken_mib": taken,
+        "said_over_taken": said / taken,
+        "seconds": told["seconds"]["total"],
+        "backend": told["backend"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="cases whose line holds this word")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="where to write")
+    parser.add_argument("--large", action="store_true", help="one volume of 1024 x 1024 slices instead")
+    parser.add_argument("--depth", type=int, default=400, help="its thick slices")
+    options = parser.parse_args()
+    cases = (Case((options.depth, 1024, 1024)),) if options.large else CASES
+    folder = options.folder or Path(tempfile.gettempdir())
+    told, failed = {}, False
+    print(f"{'depth x height x width, model, files':52}{'said':>8}{'taken':>8}  said/taken      time  backend")
+    for case in cases:
+        if options.only not in str(case):
+            continue
+        figures = told[str(case)] = run(case, folder)
+        said, taken, ratio = figures["said_mib"], figures["taken_mib"], figures["said_over_taken"]
+        failed |= not 1 / MOST <= ratio <= MOST or (options.large and taken > LARGE_MOST_MIB)
+        print(
+            f"{case!s:52}{said:8.0f}{taken:8.0f}{ratio:10.2f} {figures['seconds']:8.1f} s  {figures['backend']}",
+            flush=True,
+        )
+    if options.json:
+        options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
