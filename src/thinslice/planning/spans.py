@@ -85,6 +85,5 @@ def pass_bytes(
     depth, height, width = extent
     fed = batch * depth * height * width
     given = batch * ((depth - 1) * factor + 1) * height * width
-    # Two channels are put together once.
-    given_bytes = 4 * given if channels == 1 else 16 * channels * given
-    return int(HELD_SHARE * (fed * (working_bytes + 4) + given_bytes))
+    # What the heads hold beside their output comes when the body's tensors are free again.
+    return int(HELD_SHARE * (fed * (working_bytes + 4) + 4 * channels * given))
