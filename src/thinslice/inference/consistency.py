@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.profile import SliceProfile
@@ -16,8 +17,9 @@ Floats = npt.NDArray[np.float32]
 _ROUNDS = 6
 _SETTLED = 1e-5
 """Unit intensity, 0.03 HU: below what rounding to whole HU adds."""
-_COLUMNS = 1 << 14
-"""Columns that are mended at a time, so that the temporaries stay in the cache's neighbourhood."""
+_COLUMNS = 1 << 9
+"""Columns that are mended at a time: their temporaries stay in the cache, and columns that settle soon wait for few
+others."""
 
 
 def clamp_consistently(thin: Floats, thick: Floats, profile: SliceProfile) -> None:
@@ -41,10 +43,10 @@ def clamp_consistently(thin: Floats, thick: Floats, profile: SliceProfile) -> No
     columns = thin.reshape(thin.shape[0], -1)
     beyond = np.flatnonzero((columns.min(axis=0) < 0.0) | (columns.max(axis=0) > 1.0))
     depth = thick.shape[0]
-    averages = profile.matrix(depth).astype(np.float32)
+    averages = csr_array(profile.matrix(depth).astype(np.float32))  # a thick slice sees few thin ones
     if not np.shares_memory(columns, thin):
         raise ValueError("clamp_consistently works in place: give it contiguous thin slices.")
-    if len(averages) == 0 or not profile.exact(depth):
+    if averages.shape[0] == 0 or not profile.exact(depth):
         np.clip(columns, 0.0, 1.0, out=columns)
         return
     supported = profile.supported(depth)
@@ -54,15 +56,15 @@ def clamp_consistently(thin: Floats, thick: Floats, profile: SliceProfile) -> No
         columns[:, chosen] = _settle(np.clip(columns[:, chosen], 0.0, 1.0), wanted[:, chosen], averages)
 
 
-def _settle(thin: Floats, wanted: Floats, averages: Floats) -> Floats:
+def _settle(thin: Floats, wanted: Floats, averages: csr_array) -> Floats:
     """Move voxels inside [0, 1] until their averages are as wanted, or no voxel has room.
 
     Args:
         thin: (thin slices, columns), in [0, 1].
         wanted: (thick slices, columns).
-        averages: (thick slices, thin slices).
+        averages: (thick slices, thin slices), sparse.
     """
-    squares = averages**2
+    squares, spread = averages.power(2), averages.T.tocsr()
     # A thick voxel of metal was cut to 1 itself: to average 1 its thin ones would all have to be 1, a block.
     metal = wanted >= 1.0
     for _ in range(_ROUNDS):
@@ -72,7 +74,7 @@ def _settle(thin: Floats, wanted: Floats, averages: Floats) -> Floats:
             break
         for part, room in ((np.maximum(missing, 0.0), thin < 1.0), (np.minimum(missing, 0.0), thin > 0.0)):
             free = room.astype(np.float32)
-            thin = thin + free * (averages.T @ (part / np.maximum(squares @ free, np.float32(1e-6))))
+            thin = thin + free * (spread @ (part / np.maximum(squares @ free, np.float32(1e-6))))
         np.clip(thin, 0.0, 1.0, out=thin)
     return thin
 
