@@ -77,10 +77,16 @@ class Worker:
 
 
 class Comparison:
-    """Asks workers in turn, and keeps what they say."""
+    """Asks workers in turn, and keeps what they say.
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    Args:
+        options: of the command.
+        counter: a process that does what needs no clock, for all contestants.
+    """
+
+    def __init__(self, options: argparse.Namespace, counter: Worker) -> None:
         self._options = options
+        self._counter = counter
         self.windows: list[dict[str, Any]] = []
         self.volumes: list[dict[str, Any]] = []
         self.agreement: dict[str, float] = {}
@@ -121,11 +127,9 @@ class Comparison:
     def count(self, rows: list[dict[str, Any]], *, with_bytes: bool) -> None:
         """Add to rows what is counted and not timed."""
         for row in rows:
-            worker = self._worker(row["contestant"])
-            where = {"shape": row["shape"], "factor": row["factor"]}
-            row |= worker.ask("facts", **where)
-            row["bytes"] = worker.ask("bytes", **where) if with_bytes else None
-            worker.end()
+            where = {key: row[key] for key in ("contestant", "shape", "factor")}
+            row |= self._counter.ask("facts", **where)
+            row["bytes"] = self._counter.ask("bytes", **where) if with_bytes else None
 
     def compute(self, name: str, shape: tuple[int, int, int], factor: int) -> dict[str, Any] | None:
         """A volume's row out of the seconds per window; None where no window was timed."""
@@ -144,10 +148,9 @@ class Comparison:
         with TemporaryDirectory() as folder:
             outputs = {}
             for name in names:
-                worker, path = self._worker(name), Path(folder) / f"{len(outputs)}.npy"
-                if worker.ask("output", shape=shape, path=str(path)):
+                path = Path(folder) / f"{len(outputs)}.npy"
+                if self._counter.ask("output", contestant=name, shape=shape, path=str(path)):
                     outputs[name] = np.load(path)
-                worker.end()
         for name, thin in outputs.items():
             if name != PLAIN:
                 self.agreement[name] = float(np.abs(thin - outputs[PLAIN]).max())
@@ -185,9 +188,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.quick:
         names = [name for name in names if not name.startswith(TVSRN) or name.endswith("/torch")]
     begun = time.time()
-    comparison = Comparison(options)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    machine = Worker("machine", options.threads, None)
+    machine = Worker("machine", options.threads, options.weights)
+    comparison = Comparison(options, machine)
     rates = [machine.ask("facts")]
 
     said("one window")
