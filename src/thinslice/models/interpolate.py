@@ -52,7 +52,7 @@ class Interpolate(ThroughPlaneModel):
         self.config = config
         self.consistent = config.method.endswith("-consistent")
         halo = _CUBIC_HALO if config.method.startswith("cubic") else 1
-        self.window = ModelWindow(min_depth=1, tile=(512, 512), halo=(halo, 0, 0), working_bytes=8.0)
+        self.window = ModelWindow(min_depth=1, tile=(512, 512), halo=(halo, 0, 0), working_bytes=4.0)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
