@@ -18,7 +18,7 @@ def unlimited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "_allowed", lambda: set(range(8)))
     monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path / "cpu")
-    monkeypatch.setattr(threads, "_groups", list)
+    monkeypatch.setattr(threads, "control_groups", lambda controller: [])
     for processor in range(8):
         folder = tmp_path / "cpu" / f"cpu{processor}" / "topology"
         folder.mkdir(parents=True)
@@ -67,14 +67,14 @@ def test_a_system_that_does_not_tell_its_cores_gives_its_processors(
 def test_a_control_group_limits(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], expected: int
 ) -> None:
-    monkeypatch.setattr(threads, "_groups", lambda: [group(tmp_path / "group", **files)])
+    monkeypatch.setattr(threads, "control_groups", lambda controller: [group(tmp_path / "group", **files)])
     assert threads.sensible_threads() == expected
 
 
 def test_the_tightest_of_nested_groups_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     inner = group(tmp_path / "a" / "b", cpu__max="400000 100000")
     (tmp_path / "a" / "cpu.max").write_text("200000 100000")
-    monkeypatch.setattr(threads, "_groups", lambda: [inner, tmp_path / "a"])
+    monkeypatch.setattr(threads, "control_groups", lambda controller: [inner, tmp_path / "a"])
     assert threads.sensible_threads() == 2
 
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from thinslice.errors import UsageError
+from thinslice.io.resources import control_groups
 
-_CGROUP = Path("/sys/fs/cgroup")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
@@ -68,25 +68,8 @@ def _allowed_cores() -> int:
 
 def _quota() -> int | None:
     """Whole processors that the control groups grant, at least 1; None where there is no limit."""
-    granted = [quota for folder in _groups() if (quota := _group_quota(folder)) is not None]
+    granted = [quota for folder in control_groups("cpu") if (quota := _group_quota(folder)) is not None]
     return max(1, math.floor(min(granted))) if granted else None
-
-
-def _groups() -> list[Path]:
-    """Folders of this process's control groups and their parents; a limit on any of them holds."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    folders: list[Path] = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
-            root = _CGROUP / controllers
-            folder = root / path.lstrip("/")
-            # Inside a container the path may be the host's: then only the root is there.
-            folders.extend(p for p in (folder, *folder.parents) if p.is_relative_to(root) and p.is_dir())
-    return folders
 
 
 def _group_quota(folder: Path) -> float | None:

@@ -17,7 +17,7 @@ def available_memory_bytes() -> int | None:
     """Memory that can still be taken without swapping: the least of what the machine and the control groups
     (containers, batch systems) allow; None where it cannot be told (systems other than Linux).
     """
-    limits = [_machine_available(), *(_group_available(folder) for folder in _groups())]
+    limits = [_machine_available(), *(_group_available(folder) for folder in control_groups("memory"))]
     known = [limit for limit in limits if limit is not None]
     return min(known) if known else None
 
@@ -78,8 +78,12 @@ def _machine_available() -> int | None:
     return None
 
 
-def _groups() -> list[Path]:
-    """Folders of this process's control group and its parents; a limit on any of them holds."""
+def control_groups(controller: str) -> list[Path]:
+    """Folders of this process's control groups and their parents, of which each may set a limit; none outside Linux.
+
+    Args:
+        controller: "memory" or "cpu": what version 1 of control groups calls the resource.
+    """
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -87,7 +91,7 @@ def _groups() -> list[Path]:
     folders: list[Path] = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
+        if not controllers or controller in controllers.split(","):
             root = _CGROUP / controllers
             folder = root / path.lstrip("/")
             # Inside a container the path may be the host's: then only the root is there.
