@@ -6,6 +6,7 @@ None of them is part of the package: what lost is kept here, so that the table i
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
 from torch import nn
 
-from thinslice.models.thinnet import Block, ModulatedConv, ThinNet, ThinNetConfig, _condition_features
+from thinslice.models.thinnet import Block, ModulatedConv, ThinNet, ThinNetConfig, start_weights
 from thinslice.profile import SliceProfile
 
 
@@ -21,33 +22,49 @@ class TrialConfig(ThinNetConfig):
     """ThinNet's sizes, and which body.
 
     Attributes:
-        body: "plain", ThinNet's own; "separable", convolutions along z and in plane by turns; "pyramid", half of the
-            blocks at a quarter of the resolution.
-        standardised: whether the body sees intensities shifted and scaled to about zero mean and unit variance.
+        body: "plain", ThinNet's own; "pointwise", a 1x1x1 convolution in place of a block's second one; "separable",
+            convolutions along z and in plane by turns; "pyramid", some of the blocks at a quarter of the resolution.
+        standardised: whether the body sees intensities of about zero mean and unit variance.
+        gains: whether constant gains stand in place of small weights.
+        smooth: whether SiLU stands in place of ReLU.
         deep_features: channels of the pyramid's lower level.
         deep_blocks: blocks of the lower level; `blocks` are those of the upper one.
     """
 
-    body: Literal["plain", "separable", "pyramid"] = "plain"
-    standardised: bool = False
+    body: Literal["plain", "pointwise", "separable", "pyramid"] = "plain"
+    standardised: bool = True
+    gains: bool = True
+    smooth: bool = False
     deep_features: int = 80
     deep_blocks: int = 3
 
 
-class SeparableBlock(nn.Module):
-    """In plane, across slices, in plane, with a skip."""
+class TrialBlock(nn.Module):
+    """As `Block`, with other kernels: across slices, then in plane, with a skip."""
 
-    def __init__(self, features: int, condition: int) -> None:
+    gain = Block.gain
+
+    def __init__(self, features: int, condition: int, body: str) -> None:
         super().__init__()
-        self.before = nn.Conv3d(features, features, (1, 3, 3), padding=(0, 1, 1))
-        self.across = ModulatedConv(features, (3, 1, 1), condition)
-        self.within = nn.Conv3d(features, features, (1, 3, 3), padding=(0, 1, 1))
+        self.before: nn.Conv3d | None = None
+        across, within = (3, 3, 3), (1, 3, 3)
+        if body == "pointwise":
+            within = (1, 1, 1)
+        if body == "separable":
+            across = (3, 1, 1)
+            self.before = nn.Conv3d(features, features, within, padding=(0, 1, 1))
+            start_weights(self.before, gain=math.sqrt(2.0))
+        self.across = ModulatedConv(features, across, condition)
+        self.within = nn.Conv3d(features, features, within, padding=(0, within[1] // 2, within[2] // 2))
+        start_weights(self.across, gain=math.sqrt(2.0))
+        start_weights(self.within)
+        self.activation: nn.Module = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """x: (batch, features, depth, height, width); condition: (condition,)."""
-        inside = F.relu(self.across(F.relu(self.before(x), inplace=True), condition), inplace=True)
-        change: torch.Tensor = self.within(inside)
-        return x + change
+        inside = x if self.before is None else self.activation(self.before(x))
+        change: torch.Tensor = self.within(self.activation(self.across(inside, condition)))
+        return x + self.gain * change
 
 
 class TrialNet(ThinNet):
@@ -55,42 +72,57 @@ class TrialNet(ThinNet):
 
     def __init__(self, config: TrialConfig) -> None:
         super().__init__(config)
-        self.body, self.standardised = config.body, config.standardised
+        self.body = config.body
         features, condition = config.features, config.condition
-        if config.body == "separable":
-            self.blocks = nn.ModuleList(SeparableBlock(features, condition) for _ in range(config.blocks))
+        if not config.standardised:
+            self.middle, self.spread = 0.0, 1.0
+        self.blocks = nn.ModuleList(TrialBlock(features, condition, config.body) for _ in range(config.blocks))
+        lower: list[nn.Module] = []
         if config.body == "pyramid":
             deep = config.deep_features
             self.down = nn.Conv3d(4 * features, deep, 1)
-            self.deep = nn.ModuleList(Block(deep, condition) for _ in range(config.deep_blocks))
+            self.deep = nn.ModuleList(TrialBlock(deep, condition, "plain") for _ in range(config.deep_blocks))
             self.up = nn.Conv3d(deep, 4 * features, 1)
-            nn.init.normal_(self.up.weight, std=0.1 / math.sqrt(deep))
-        for block in [*self.blocks, *getattr(self, "deep", [])]:
-            nn.init.normal_(block.within.weight, std=0.1 / math.sqrt(block.within.weight[0].numel()))
+            start_weights(self.up, gain=0.5)
+            lower = list(self.deep)
+        for block in [*self.blocks, *lower]:
+            assert isinstance(block, TrialBlock)
+            if config.smooth:
+                block.activation = nn.SiLU()
+            if not config.gains:
+                block.gain = 1.0
+                block.across.reset_parameters()
+                nn.init.normal_(block.within.weight, std=0.1 / math.sqrt(block.within.weight[0].numel()))
+        if not config.gains:
+            self.head.gain = 1.0
+            self.stem.reset_parameters()
+            nn.init.normal_(self.head.filters.weight, std=0.02 / math.sqrt(27 * features))
+        side, height = config.unshuffle, len(self.blocks) + len(lower)
+        reach = side * (2 * len(self.blocks) + 4 * len(lower) + 6)
+        self.window = replace(self.window, halo=(height + 3, reach, reach))
 
     def _features(self, x: torch.Tensor, factor: int, profile: SliceProfile) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.standardised:
-            x = (x - 0.25) * 5.0
         if self.body != "pyramid":
             return super()._features(x, factor, profile)
         side = self.config.unshuffle
-        condition: torch.Tensor = self.describe(_condition_features(factor, profile).to(x))
-        height, width = x.shape[3:]
-        padded = F.pad(x, (0, -width % (2 * side), 0, -height % (2 * side), 0, 0), mode="replicate")
-        features: torch.Tensor = self.stem(
-            _channels_last(rearrange(padded, "b 1 d (h p) (w q) -> b (p q) d h w", p=side, q=side))
-        )
-        half = len(self.blocks) // 2
-        for block in self.blocks[:half]:
+        height, width = (-(-extent // side) for extent in x.shape[3:])
+        x = F.pad(x, (0, -x.shape[4] % (2 * side), 0, -x.shape[3] % (2 * side), 0, 0), mode="replicate")
+        blocks, self.blocks = self.blocks, nn.ModuleList()
+        try:
+            features, condition = super()._features(x, factor, profile)
+        finally:
+            self.blocks = blocks
+        half = len(blocks) // 2
+        for block in blocks[:half]:
             features = block(features, condition)
-        deep = self.down(_channels_last(rearrange(features, "b c d (h p) (w q) -> b (p q c) d h w", p=2, q=2)))
+        deep = self.down(
+            rearrange(features, "b c d (h p) (w q) -> b (p q c) d h w", p=2, q=2).contiguous(
+                memory_format=torch.channels_last_3d
+            )
+        )
         for block in self.deep:
             deep = block(deep, condition)
         features = features + rearrange(self.up(deep), "b (p q c) d h w -> b c d (h p) (w q)", p=2, q=2)
-        for block in self.blocks[half:]:
+        for block in blocks[half:]:
             features = block(features, condition)
-        return features[..., : -(-height // side), : -(-width // side)], condition
-
-
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
-    return x.contiguous(memory_format=torch.channels_last_3d)
+        return features[..., :height, :width], condition

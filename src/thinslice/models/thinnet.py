@@ -11,13 +11,17 @@
   scale and shift the first one's output channels. Both act on the weights, so this costs nothing per voxel.
 - The head gives, for each thick slice, the residual of the thin slices around it. Its filters are a small learned basis
   along z sampled where the thin slices lie, so that all factors share it.
+- Training is short, so the network is made easy to train: the body sees intensities of about zero mean and unit
+  variance, and constant gains (a block's change, the residual) let weights be of order one over the square root of
+  what they add up, where steps of equal length do equally much. Gains act on the weights too.
 - The output averages back to the thick slices by construction: the residual passes through I - A^T (A A^T)^-1 A, the
   projection onto what the thick slices cannot see, A being the slice profile. End slices, whose profile reaches past
   the volume, are exempt.
 
 Source: ours. Data consistency as a projection: "null-space learning", Schwab et al., Inverse Problems 2019. Scale
 and shift by a condition: FiLM, Perez et al., AAAI 2018. Filters generated from a position: meta-upsampling, Hu et al.,
-CVPR 2019, as SAINT uses it along z.
+CVPR 2019, as SAINT uses it along z. Gains in place of small weights: "equalised learning rate", Karras et al.,
+ICLR 2018.
 """
 
 from __future__ import annotations
@@ -91,19 +95,35 @@ class ModulatedConv(nn.Conv3d):
 class Block(nn.Module):
     """Across slices, then in plane, with a skip."""
 
+    gain = 0.25
+    """Of what the block adds."""
+
     def __init__(self, features: int, condition: int) -> None:
         super().__init__()
         self.across = ModulatedConv(features, (3, 3, 3), condition)
         self.within = nn.Conv3d(features, features, (1, 3, 3), padding=(0, 1, 1))
+        start_weights(self.across, gain=math.sqrt(2.0))
+        start_weights(self.within)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """x: (batch, features, depth, height, width); condition: (condition,)."""
-        change: torch.Tensor = self.within(F.relu(self.across(x, condition), inplace=True))
+        inside = F.relu(self.across(x, condition), inplace=True)
+        bias: torch.Tensor = self.within.bias  # type: ignore[assignment]  # Conv3d made one
+        change = F.conv3d(inside, self.within.weight * self.gain, bias * self.gain, padding=self.within.padding)
         return x + change
+
+
+def start_weights(layer: nn.Conv3d, gain: float = 1.0) -> None:
+    """Weights under which noise of unit variance comes out with a variance of gain squared."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # Conv3d made one
 
 
 class ThinHead(nn.Module):
     """For each thick slice, the thin slices around it, from a learned basis along z."""
+
+    gain = 0.01
+    """Of the residual: about 40 HU."""
 
     def __init__(self, config: ThinNetConfig) -> None:
         super().__init__()
@@ -113,6 +133,7 @@ class ThinHead(nn.Module):
         self.position = nn.Sequential(
             nn.Linear(_POSITIONS, config.condition), nn.SiLU(), nn.Linear(config.condition, config.basis)
         )
+        start_weights(self.filters)
 
     def forward(self, x: torch.Tensor, factor: int) -> torch.Tensor:
         """Residual of the thin slices.
@@ -126,7 +147,7 @@ class ThinHead(nn.Module):
             k * factor + i - factor // 2 on the thin grid.
         """
         basis = self.position(_thin_positions(factor, x.device).to(self.filters.weight.dtype))
-        basis = basis / math.sqrt(self.config.basis)
+        basis = basis * (self.gain / math.sqrt(self.config.basis))
         side, functions = self.config.unshuffle, self.config.basis
         bias: torch.Tensor = self.filters.bias  # type: ignore[assignment]  # Conv3d made one
         residual = F.conv3d(
@@ -151,6 +172,9 @@ class ThinNet(ThroughPlaneModel):
     consistent = True
     any_plane = True
 
+    middle, spread = 0.25, 0.2
+    """Of intensities in a body, about: water, and half of what lies between lung and bone."""
+
     def __init__(self, config: ThinNetConfig) -> None:
         super().__init__()
         self.config = config
@@ -160,11 +184,7 @@ class ThinNet(ThroughPlaneModel):
         self.stem = nn.Conv3d(channels, config.features, 3, padding=1)
         self.blocks = nn.ModuleList(Block(config.features, config.condition) for _ in range(config.blocks))
         self.head = ThinHead(config)
-        for block in self.blocks:
-            # Each block starts as a small change, so that depth does not swell the variance.
-            nn.init.normal_(block.within.weight, std=0.1 / math.sqrt(9 * config.features))  # type: ignore[union-attr, arg-type]
-        nn.init.normal_(self.head.filters.weight, std=0.02 / math.sqrt(27 * config.features))
-        nn.init.zeros_(self.head.filters.bias)  # type: ignore[arg-type]
+        start_weights(self.stem)
         self.has_deviation = config.deviation
         if config.deviation:
             # Last, so that the network itself starts from the same values with it and without.
@@ -208,7 +228,8 @@ class ThinNet(ThroughPlaneModel):
         height, width = x.shape[3:]
         side = self.config.unshuffle
         condition: torch.Tensor = self.describe(_condition_features(factor, profile).to(x))
-        padded = F.pad(x, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
+        seen = (x - self.middle) / self.spread
+        padded = F.pad(seen, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
         features: torch.Tensor = self.stem(
             rearrange(padded, "b 1 d (h p) (w q) -> b (p q) d h w", p=side, q=side).contiguous(
                 memory_format=torch.channels_last_3d

@@ -129,7 +129,7 @@ class OptimiserRecipe(Checked):
     """Optimiser and schedule.
 
     Attributes:
-        method: "adamw" or "adam".
+        method: "adamw", "adam" or "muon" (`thinslice.training.muon`).
         steps: optimiser steps in all.
         batch: crops per step, over all processes; a step's crops share their factor.
         micro_batch: crops per forward pass; gradients of a step's passes are accumulated. None: all of a process's at
@@ -143,7 +143,7 @@ class OptimiserRecipe(Checked):
         average: decay of the running average of the weights that is validated and kept; 0 for none.
     """
 
-    method: Literal["adamw", "adam"] = "adamw"
+    method: Literal["adamw", "adam", "muon"] = "adamw"
     steps: int = Field(10_000, ge=1)
     batch: int = Field(2, ge=1)
     micro_batch: int | None = Field(None, ge=1)

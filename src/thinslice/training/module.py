@@ -11,10 +11,13 @@ import torch
 from torch import nn
 
 from thinslice.recipes import OptimiserRecipe
+from thinslice.training.muon import Muon
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], recipe: OptimiserRecipe) -> torch.optim.Optimizer:
     """The recipe's optimiser; its learning rate is set before each step."""
+    if recipe.method == "muon":
+        return Muon(parameters, lr=0.0, weight_decay=recipe.weight_decay)
     kind = torch.optim.Adam if recipe.method == "adam" else torch.optim.AdamW
     return kind(parameters, lr=0.0, weight_decay=recipe.weight_decay)
 
