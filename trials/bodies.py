@@ -22,7 +22,7 @@ class TrialConfig(ThinNetConfig):
     """ThinNet's sizes, and which body.
 
     Attributes:
-        body: "plain", ThinNet's own; "pointwise", a 1x1x1 convolution in place of a block's second one; "separable",
+        body: "pointwise", as ThinNet's own; "plain", a 1x3x3 convolution in place of a block's second one; "separable",
             convolutions along z and in plane by turns; "pyramid", some of the blocks at a quarter of the resolution.
         standardised: whether the body sees intensities of about zero mean and unit variance.
         gains: whether constant gains stand in place of small weights.
@@ -31,7 +31,7 @@ class TrialConfig(ThinNetConfig):
         deep_blocks: blocks of the lower level; `blocks` are those of the upper one.
     """
 
-    body: Literal["plain", "pointwise", "separable", "pyramid"] = "plain"
+    body: Literal["pointwise", "plain", "separable", "pyramid"] = "pointwise"
     standardised: bool = True
     gains: bool = True
     smooth: bool = False

@@ -7,8 +7,8 @@
                                                                      (null space only)
 
 - Slices stay depth; in plane, 2 x 2 pixels become channels, so convolutions run at half resolution.
-- A block is a 3x3x3 convolution, which mixes slices, and a 1x3x3 one, with a skip. The factor and the profile's width
-  scale and shift the first one's output channels. Both act on the weights, so this costs nothing per voxel.
+- A block is a 3x3x3 convolution and a 1x1x1 one, with a skip. The factor and the profile's width scale and shift the
+  first one's output channels. Both act on the weights, so this costs nothing per voxel.
 - The head gives, for each thick slice, the residual of the thin slices around it. Its filters are a small learned basis
   along z sampled where the thin slices lie, so that all factors share it.
 - Training is short, so the network is made easy to train: the body sees intensities of about zero mean and unit
@@ -36,6 +36,7 @@ from einops import einsum, rearrange
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from thinslice.models import dense
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.deviation import DeviationHead
 from thinslice.models.interpolate import z_matrix
@@ -71,10 +72,18 @@ class ThinNetConfig(BaseModel):
 
 
 class ModulatedConv(nn.Conv3d):
-    """A convolution whose output channels are scaled and shifted by a condition, through its weights."""
+    """A convolution whose output channels are scaled and shifted by a condition, through its weights.
 
-    def __init__(self, features: int, kernel: tuple[int, int, int], condition: int) -> None:
+    Args:
+        features: channels in and out.
+        kernel: its extent along z, y and x.
+        condition: values of the condition.
+        gain: constant factor of the output.
+    """
+
+    def __init__(self, features: int, kernel: tuple[int, int, int], condition: int, gain: float = 1.0) -> None:
         super().__init__(features, features, kernel, padding=(kernel[0] // 2, kernel[1] // 2, kernel[2] // 2))
+        self.gain = gain
         self.modulation = nn.Linear(condition, 2 * features)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
@@ -87,36 +96,34 @@ class ModulatedConv(nn.Conv3d):
             condition: (condition,).
         """
         scale, shift = self.modulation(condition).chunk(2)
+        scale, shift = self.gain * (1 + scale), self.gain * shift
         bias: torch.Tensor = self.bias  # type: ignore[assignment]  # Conv3d made one
-        weight = self.weight * (1 + scale)[:, None, None, None, None]
-        return F.conv3d(x, weight, bias * (1 + scale) + shift, padding=self.padding)
+        return F.conv3d(x, self.weight * scale[:, None, None, None, None], bias * scale + shift, padding=self.padding)
 
 
 class Block(nn.Module):
-    """Across slices, then in plane, with a skip."""
+    """A 3x3x3 convolution, then a 1x1x1 one, with a skip."""
 
-    gain = 0.25
-    """Of what the block adds."""
+    GAIN = 0.25
+    """Of what a block adds; taken before the ReLU, where it acts on weights."""
 
     def __init__(self, features: int, condition: int) -> None:
         super().__init__()
-        self.across = ModulatedConv(features, (3, 3, 3), condition)
-        self.within = nn.Conv3d(features, features, (1, 3, 3), padding=(0, 1, 1))
+        self.across = ModulatedConv(features, (3, 3, 3), condition, gain=self.GAIN)
+        self.mix = nn.Linear(features, features)
         start_weights(self.across, gain=math.sqrt(2.0))
-        start_weights(self.within)
+        start_weights(self.mix)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """x: (batch, features, depth, height, width); condition: (condition,)."""
+        """x: (batch, features, depth, height, width), channels last in memory; condition: (condition,)."""
         inside = F.relu(self.across(x, condition), inplace=True)
-        bias: torch.Tensor = self.within.bias  # type: ignore[assignment]  # Conv3d made one
-        change = F.conv3d(inside, self.within.weight * self.gain, bias * self.gain, padding=self.within.padding)
-        return x + change
+        return dense.linear(inside.movedim(1, -1), self.mix).movedim(-1, 1).add_(x)
 
 
-def start_weights(layer: nn.Conv3d, gain: float = 1.0) -> None:
+def start_weights(layer: nn.Linear | nn.Conv3d, gain: float = 1.0) -> None:
     """Weights under which noise of unit variance comes out with a variance of gain squared."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # Conv3d made one
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # both made one
 
 
 class ThinHead(nn.Module):
@@ -150,6 +157,8 @@ class ThinHead(nn.Module):
         basis = basis * (self.gain / math.sqrt(self.config.basis))
         side, functions = self.config.unshuffle, self.config.basis
         bias: torch.Tensor = self.filters.bias  # type: ignore[assignment]  # Conv3d made one
+        # Vector units take channels sixteen at a time: fewer cost more (measured), so the rest is filled with zeros.
+        basis = F.pad(basis, (0, 0, 0, -factor % (16 // math.gcd(16, side**2))))
         residual = F.conv3d(
             x,
             einsum(
@@ -161,7 +170,7 @@ class ThinHead(nn.Module):
                 basis, rearrange(bias, "(k pixel) -> k pixel", k=functions), "thin k, k pixel -> thin pixel"
             ).flatten(),
             padding=1,
-        )
+        )[:, : factor * side**2]
         return rearrange(residual, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=factor, p=side, q=side)
 
 
@@ -192,7 +201,7 @@ class ThinNet(ThroughPlaneModel):
                 config.features, unshuffle=config.unshuffle, condition=config.condition, positions=_POSITIONS
             )
         # Convolutions reach so many unshuffled pixels; a pixel may be the first or the last of its group.
-        reach = config.unshuffle * (2 * config.blocks + 2) + config.unshuffle - 1
+        reach = config.unshuffle * (config.blocks + 2) + config.unshuffle - 1
         self.window = ModelWindow(
             min_depth=2,
             tile=(512, 512),
