@@ -27,6 +27,7 @@ class TrialConfig(ThinNetConfig):
         standardised: whether the body sees intensities of about zero mean and unit variance.
         gains: whether constant gains stand in place of small weights.
         smooth: whether SiLU stands in place of ReLU.
+        dilated: whether a plain block's second convolution takes every other voxel.
         deep_features: channels of the pyramid's lower level.
         deep_blocks: blocks of the lower level; `blocks` are those of the upper one.
     """
@@ -35,6 +36,7 @@ class TrialConfig(ThinNetConfig):
     standardised: bool = True
     gains: bool = True
     smooth: bool = False
+    dilated: bool = False
     deep_features: int = 80
     deep_blocks: int = 3
 
@@ -42,7 +44,7 @@ class TrialConfig(ThinNetConfig):
 class TrialBlock(nn.Module):
     """As `Block`, with other kernels: across slices, then in plane, with a skip."""
 
-    gain = Block.gain
+    gain = Block.GAIN
 
     def __init__(self, features: int, condition: int, body: str) -> None:
         super().__init__()
@@ -87,6 +89,8 @@ class TrialNet(ThinNet):
             lower = list(self.deep)
         for block in [*self.blocks, *lower]:
             assert isinstance(block, TrialBlock)
+            if config.dilated:
+                block.within.dilation, block.within.padding = (1, 2, 2), (0, 2, 2)
             if config.smooth:
                 block.activation = nn.SiLU()
             if not config.gains:
@@ -98,7 +102,7 @@ class TrialNet(ThinNet):
             self.stem.reset_parameters()
             nn.init.normal_(self.head.filters.weight, std=0.02 / math.sqrt(27 * features))
         side, height = config.unshuffle, len(self.blocks) + len(lower)
-        reach = side * (2 * len(self.blocks) + 4 * len(lower) + 6)
+        reach = side * (3 * len(self.blocks) + 4 * len(lower) + 6)
         self.window = replace(self.window, halo=(height + 3, reach, reach))
 
     def _features(self, x: torch.Tensor, factor: int, profile: SliceProfile) -> tuple[torch.Tensor, torch.Tensor]:

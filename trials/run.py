@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -33,40 +34,37 @@ FACTORS = (2, 5, 8)
 PLANE = 192
 """Side in pixels of the held-out patient's central part that is scored."""
 
-FIRST = "48 x 4, half resolution"
-
-DESIGNS: dict[str, dict[str, Any]] = {
-    FIRST: {"features": 48, "blocks": 4},
-    "32 x 9, half resolution": {"features": 32, "blocks": 9},
-    "96 x 4, quarter resolution": {"features": 96, "blocks": 4, "unshuffle": 4},
-    "24 x 4, full resolution": {"features": 24, "blocks": 4, "unshuffle": 1},
-    "separable, 48 x 7": {"features": 48, "blocks": 7, "body": "separable"},
-    "pointwise, 48 x 5": {"features": 48, "blocks": 5, "body": "pointwise"},
-    "pyramid, 40 x 2 and 80 x 3": {"features": 40, "blocks": 2, "body": "pyramid"},
-    "SiLU": {"features": 48, "blocks": 4, "smooth": True},
-    "not standardised, no gains": {"features": 48, "blocks": 4, "standardised": False, "gains": False},
-    "standardised, no gains": {"features": 48, "blocks": 4, "gains": False},
-    "larger, 64 x 8": {"features": 64, "blocks": 8},
-    "smaller, 32 x 4": {"features": 32, "blocks": 4},
-}
-"""Bodies of about equal operations, but for the last two."""
-
+_PLAIN = {"features": 48, "blocks": 4, "body": "plain"}
+_CHOSEN = {"features": 48, "blocks": 5}
+_AS_BEFORE = {"standardised": False, "gains": False}
 _ADAMW = {"optimiser.method": "adamw"}
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "AdamW": _ADAMW,
-    "AdamW, not standardised, no gains": _ADAMW,
-    "AdamW, standardised, no gains": _ADAMW,
-    "twice the learning rate": {"optimiser.learning_rate": 4e-3},
-    "half the learning rate": {"optimiser.learning_rate": 1e-3},
-    "squared loss": {"loss.kind": "mse"},
-    "no in-plane axes as z": {"simulation.in_plane_share": 0.0},
-    "more in-plane axes as z": {"simulation.in_plane_share": 0.6},
-    "larger crops, one per step": {"simulation.plane": 136, "optimiser.batch": 1},
-    "smaller crops, four per step": {"simulation.plane": 68, "optimiser.batch": 4},
-    "float32 throughout": {"precision": "32-true"},
+TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain 48 x 4, as before: AdamW": (_PLAIN | _AS_BEFORE, _ADAMW),
+    "  standardised input": (_PLAIN | {"gains": False}, _ADAMW),
+    "  standardised input, gains": (_PLAIN, _ADAMW),
+    "  standardised input, gains, Muon": (_PLAIN, {}),
+    "plain 32 x 9": (_PLAIN | {"features": 32, "blocks": 9}, {}),
+    "plain 96 x 4, quarter resolution": (_PLAIN | {"features": 96, "unshuffle": 4}, {}),
+    "plain 24 x 4, full resolution": (_PLAIN | {"features": 24, "unshuffle": 1}, {}),
+    "plain 48 x 4, SiLU": (_PLAIN | {"smooth": True}, {}),
+    "plain 48 x 4, dilated in plane": (_PLAIN | {"dilated": True}, {}),
+    "pyramid 40 x 2 and 80 x 3": ({"features": 40, "blocks": 2, "body": "pyramid"}, {}),
+    "separable 48 x 7": ({"features": 48, "blocks": 7, "body": "separable"}, {}),
+    "separable 48 x 5": ({"features": 48, "blocks": 5, "body": "separable"}, {}),
+    "pointwise 48 x 5": (_CHOSEN, {}),
+    "plain 48 x 4, twice the learning rate": (_PLAIN, {"optimiser.learning_rate": 4e-3}),
+    "plain 48 x 4, half the learning rate": (_PLAIN, {"optimiser.learning_rate": 1e-3}),
+    "plain 48 x 4, squared loss": (_PLAIN, {"loss.kind": "mse"}),
+    "plain 48 x 4, in-plane axes as z in 60 %": (_PLAIN, {"simulation.in_plane_share": 0.6}),
+    "plain 48 x 4, in-plane axes never": (_PLAIN, {"simulation.in_plane_share": 0.0}),
+    "plain 48 x 4, batches of 4, half the steps": (_PLAIN, {"optimiser.batch": 4, "optimiser.steps": 0.5}),
+    "pointwise 48 x 5, knee at 40 HU": (_CHOSEN, {"loss.knee_hu": 40.0}),
+    "pointwise 48 x 5, batches of 1, twice the steps": (_CHOSEN, {"optimiser.batch": 1, "optimiser.steps": 2.0}),
+    "pointwise 64 x 8": ({"features": 64, "blocks": 8}, {}),
+    "pointwise 32 x 4": ({"features": 32, "blocks": 4}, {}),
 }
-"""Changes of the recipe, with the design that the label ends on, or the first."""
+"""Label -> config of `bodies.TrialConfig`, and changes of the recipe (steps as a multiple)."""
 
 
 def main() -> None:
@@ -89,16 +87,16 @@ def main() -> None:
         parser.error(f"one file of {options.folder} must have {options.held_out!r} in its name, and others not")
     truth = _centre(read(held_out[0]))
     trained_on = tuple(str(file) for file in files if file not in held_out)
-    trials = DESIGNS | {label: DESIGNS.get(label.partition(", ")[2], DESIGNS[FIRST]) for label in RECIPES}
-    for label, config in trials.items():
-        if options.only and label not in options.only:
+    for label, (config, changes) in TRIALS.items():
+        if options.only and label.strip() not in options.only:
             continue
-        folder = options.out / f"without-{options.held_out}-{options.steps}" / label.replace(" ", "-").replace(",", "")
+        name = re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
+        folder = options.out / f"without-{options.held_out}-{options.steps}" / name
         done = folder / "score.json"
         if done.exists():
             print(_line(json.loads(done.read_text())), flush=True)
             continue
-        recipe = _recipe(label, config, trained_on, options.steps)
+        recipe = _recipe(config, changes, trained_on, options.steps)
         start, busy = time.perf_counter(), time.process_time()
         weights = fit(recipe, folder, data_root=Path("/"), device="cpu")
         assert weights is not None
@@ -106,7 +104,7 @@ def main() -> None:
         row = {
             "design": label,
             "held out": options.held_out,
-            "steps": options.steps,
+            "steps": recipe.optimiser.steps,
             "parameters": cost.parameters(model),
             "operations per thick voxel": round(cost.operations(model, (8, 256, 256), 5) / (8 * 256 * 256)),
             "seconds": round(time.perf_counter() - start),
@@ -119,11 +117,21 @@ def main() -> None:
         print(_line(row), flush=True)
 
 
-def _recipe(label: str, config: dict[str, Any], data: tuple[str, ...], steps: int) -> TrainRecipe:
+def _recipe(config: dict[str, Any], changes: dict[str, Any], data: tuple[str, ...], steps: int) -> TrainRecipe:
     base = read_train_recipe(HERE.parent / "recipes" / "default.toml")
-    # Mixed precision halves the time of a step on processors that have bfloat16 products.
-    values = {"precision": "bf16-mixed", "optimiser.steps": steps, "optimiser.warmup": 60, "optimiser.average": 0.99}
-    changed = overridden(base, {**values, **RECIPES.get(label, {})})
+    # Said here, so that trials stay what they were when the default's recipe moves on.
+    same = {
+        "optimiser.method": "muon",
+        "optimiser.learning_rate": 2e-3,
+        "optimiser.batch": 2,
+        "optimiser.warmup": 60,
+        "optimiser.average": 0.99,
+        "loss.knee_hu": 100.0,
+        # Half the time of a step on processors that have bfloat16 products.
+        "precision": "bf16-mixed",
+    }
+    values = {**same, **changes, "optimiser.steps": round(steps * changes.get("optimiser.steps", 1.0))}
+    changed = overridden(base, values)
     network = changed.network.model_copy(update={"name": "trial", "config": config})
     return changed.model_copy(update={"name": "trial", "network": network, "data": data})
 
@@ -148,7 +156,7 @@ def _gain(model: Any, thin: Volume, factor: int) -> float:
 def _line(row: dict[str, Any]) -> str:
     gains = "  ".join(f"x{factor} {gain:+.2f}" for factor, gain in row["gain"].items())
     return (
-        f"{row['design']:34} {row['parameters']:9,} {row['operations per thick voxel']:8,}  {gains}  {row['seconds']} s"
+        f"{row['design']:48} {row['parameters']:9,} {row['operations per thick voxel']:8,}  {gains}  {row['seconds']} s"
     )
 
 

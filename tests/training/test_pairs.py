@@ -247,7 +247,7 @@ def test_mixed_precision_trains_and_keeps_full_precision_weights(tmp_path: Path,
 
 def test_large_gradients_are_clipped(tmp_path: Path, pairs_root: Path) -> None:
     loose = overridden(RECIPE, {"optimiser.clip_norm": 0.0, "dataset.validation": None, "optimiser.steps": 1})
-    tight = overridden(loose, {"optimiser.clip_norm": 1e-3})
+    tight = overridden(loose, {"optimiser.clip_norm": 1e-4})
     norms = []
     for recipe, name in ((loose, "loose"), (tight, "tight")):
         assert train(recipe, tmp_path / name, pairs_root) is not None
@@ -255,5 +255,5 @@ def test_large_gradients_are_clipped(tmp_path: Path, pairs_root: Path) -> None:
         moments = [entry["exp_avg_sq"].sum() for entry in state["optimiser"]["state"].values()]
         # After one step the second moment is (1 - 0.999) times the squared gradient.
         norms.append(float(torch.stack(moments).sum() / 1e-3) ** 0.5)
-    assert norms[0] > 2e-3
-    assert norms[1] == pytest.approx(1e-3, rel=1e-3)
+    assert norms[0] > 2e-4
+    assert norms[1] == pytest.approx(1e-4, rel=1e-3)

@@ -71,22 +71,18 @@ def score_model(
     from pathlib import Path
 
     import thinslice
+    from thinslice.cli import cases
     from thinslice.cli.console import hush_libraries
     from thinslice.errors import UsageError
     from thinslice.experiments import scorecard
 
     hush_libraries()
+    wanted, singles, doubles = cases.factors(factors), cases.thin_cases(thin), cases.pair_cases(pair)
     rows: list[scorecard.Score] = []
-    try:
-        wanted = [int(factor) for factor in factors.split(",")]
-        singles = [tuple(case.split("=", 1)) for case in thin or []]
-        doubles = [(label, *paths.split(",")) for label, paths in (case.split("=", 1) for case in pair or [])]
-        for label, path in singles:
-            rows += scorecard.score_simulated(name, thinslice.read(path), case=label, factors=wanted)
-        for label, thick_path, thin_path in doubles:
-            rows += scorecard.score_pair(name, thinslice.read(thick_path), thinslice.read(thin_path), case=label)
-    except ValueError as error:
-        raise UsageError("Give --thin LABEL=PATH, --pair LABEL=THICK,THIN and --factors 2,3,5.") from error
+    for label, path in singles.items():
+        rows += scorecard.score_simulated(name, thinslice.read(path), case=label, factors=wanted)
+    for label, (thick_path, thin_path) in doubles.items():
+        rows += scorecard.score_pair(name, thinslice.read(thick_path), thinslice.read(thin_path), case=label)
     if not rows:
         raise UsageError("Nothing to score: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
     print("\n".join(scorecard.table(rows)))

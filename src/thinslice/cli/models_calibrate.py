@@ -64,6 +64,7 @@ def calibrate_model(
     import json
 
     import thinslice
+    from thinslice.cli import cases
     from thinslice.errors import OutputExistsError, UsageError
     from thinslice.evaluation.figures import save_png
     from thinslice.experiments import calibration, calibration_outputs
@@ -81,14 +82,7 @@ def calibrate_model(
     for output in (json_file, figure):
         if output is not None and output.exists() and not overwrite:
             raise OutputExistsError(f"{output.name!r} exists; choose another output, or pass --overwrite.")
-    try:
-        wanted = [int(factor) for factor in factors.split(",")]
-        singles = [(label, path) for label, path in (case.split("=", 1) for case in thin or [])]
-        doubles = [(label, *paths.split(",")) for label, paths in (case.split("=", 1) for case in pair or [])]
-        if any(len(case) != 3 for case in doubles):
-            raise ValueError
-    except ValueError as error:
-        raise UsageError("Give --thin LABEL=PATH, --pair LABEL=THICK,THIN and --factors 2,3,5.") from error
+    wanted, singles, doubles = cases.factors(factors), cases.thin_cases(thin), cases.pair_cases(pair)
     if not singles and not doubles and not (found_on and write_card):
         raise UsageError("Nothing to measure: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
     if figure is not None and not singles and not doubles:
@@ -107,12 +101,12 @@ def calibrate_model(
         return volume.crop((0, start[0], start[1]), (depth, stop[0], stop[1]))
 
     measured: list[calibration.Measured] = []
-    for label, path in singles:
+    for label, path in singles.items():
         volume = part(thinslice.read(path))
         for row in calibration.measure_simulated(model, volume, case=label, factors=wanted, deviation=kind, **run):
             measured.append(row)
             console.say(f"{label}, factor {row.factor}: measured")
-    for label, thick_path, thin_path in doubles:
+    for label, (thick_path, thin_path) in doubles.items():
         thick, truth = part(thinslice.read(thick_path)), part(thinslice.read(thin_path))
         measured.append(calibration.measure_pair(model, thick, truth, case=label, deviation=kind, **run))
         console.say(f"{label}: measured")

@@ -42,19 +42,14 @@ def check_models(
     thinslice models check default --factors 3,5,8            phantoms alone
     """
     import thinslice
+    from thinslice.cli import cases
     from thinslice.errors import UsageError
     from thinslice.experiments.clinical_check import check
     from thinslice.experiments.clinical_outputs import write_check
     from thinslice.experiments.clinical_tables import to_markdown
 
     hush_libraries()
-    try:
-        wanted = [int(factor) for factor in factors.split(",")]
-        paths = dict(_named(case) for case in thin or [])
-    except ValueError as error:
-        raise UsageError("Give --thin LABEL=PATH and --factors 3,5.") from error
-    if len(paths) != len(thin or []):
-        raise UsageError("Give every --thin a label of its own.")
+    wanted, paths = cases.factors(factors), cases.thin_cases(thin)
     if out is not None and out.is_file():
         raise UsageError(f"--out names a folder, and {out.name!r} is a file.")
     told = check(
@@ -72,8 +67,3 @@ def check_models(
     if out is not None:
         write_check(told, out)
         Console(quiet=quiet).say(f"{out.name}: check.html, check.json, check.md, figures")
-
-
-def _named(case: str) -> tuple[str, str]:
-    label, path = case.split("=", 1)
-    return label, path

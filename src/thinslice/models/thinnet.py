@@ -63,7 +63,7 @@ class ThinNetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: int = Field(48, ge=4)
-    blocks: int = Field(4, ge=1)
+    blocks: int = Field(5, ge=1)
     basis: int = Field(12, ge=2)
     unshuffle: int = Field(2, ge=1)
     condition: int = Field(64, ge=4)

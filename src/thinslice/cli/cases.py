@@ -1,0 +1,74 @@
+"""How the `models` commands are told what to measure on: LABEL=PATH, LABEL=THICK,THIN and lists of factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from thinslice.errors import UsageError
+
+
+def factors(text: str) -> list[int]:
+    """Factors from 2 on, in the order given.
+
+    Raises:
+        UsageError: for anything else than whole numbers separated by commas.
+
+    >>> factors("2,3, 5")
+    [2, 3, 5]
+    """
+    try:
+        wanted = [int(factor) for factor in text.split(",")]
+    except ValueError:
+        wanted = []
+    if not wanted or min(wanted) < 2:
+        raise UsageError(f"--factors {text!r}: give whole numbers from 2 on, separated by commas, as in 2,3,5.")
+    return wanted
+
+
+def thin_cases(told: Sequence[str] | None) -> dict[str, Path]:
+    """Paths of thin volumes by label.
+
+    Raises:
+        UsageError: for a case without label or path, and for a label given twice.
+
+    >>> thin_cases(["a=x.nii.gz"])
+    {'a': PosixPath('x.nii.gz')}
+    """
+    return {label: Path(path) for label, path in _labelled("--thin", "LABEL=PATH", told).items()}
+
+
+def pair_cases(told: Sequence[str] | None) -> dict[str, tuple[Path, Path]]:
+    """Paths of thick and thin volumes by label.
+
+    Raises:
+        UsageError: for a case without label or two paths, and for a label given twice.
+
+    >>> pair_cases(["head=thick.nii.gz,thin.nii.gz"])
+    {'head': (PosixPath('thick.nii.gz'), PosixPath('thin.nii.gz'))}
+    """
+    shape = "LABEL=THICK,THIN"
+    found = {}
+    for label, paths in _labelled("--pair", shape, told).items():
+        thick, _, thin = paths.partition(",")
+        if not thick or not thin or "," in thin:
+            raise _malformed("--pair", shape)
+        found[label] = (Path(thick), Path(thin))
+    return found
+
+
+def _labelled(option: str, shape: str, told: Sequence[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for case in told or []:
+        label, _, rest = case.partition("=")
+        if not label or not rest:
+            raise _malformed(option, shape)
+        if label in found:
+            raise UsageError(f"Two cases of {option} have the same label; give each one of its own.")
+        found[label] = rest
+    return found
+
+
+def _malformed(option: str, shape: str) -> UsageError:
+    # What was given is not repeated: a file's name may be a patient's.
+    return UsageError(f"{option} takes {shape}, a label of your choice before each path.")
