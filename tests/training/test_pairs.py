@@ -256,4 +256,4 @@ def test_large_gradients_are_clipped(tmp_path: Path, pairs_root: Path) -> None:
         # After one step the second moment is (1 - 0.999) times the squared gradient.
         norms.append(float(torch.stack(moments).sum() / 1e-3) ** 0.5)
     assert norms[0] > 2e-4
-    assert norms[1] == pytest.approx(1e-4, rel=1e-3)
+    assert norms[1] == pytest.approx(1e-4, rel=3e-3)

@@ -57,7 +57,6 @@ def _own(module: str, name: str, summary: str, **rest: Any) -> Entry:
 CATALOG: dict[str, Entry] = {
     "default": _own("thinnet", "ThinNet", "our network with embedded weights, factors 2 to 8", weights="default"),
     "fast": _own("thinnet", "ThinNet", "the same, smaller: about half of default's time", weights="fast"),
-    "best": _own("thinnet", "ThinNet", "the same, larger: about three times default's time", weights="best"),
     "nearest": _interpolation("nearest", "copies the nearest thick slice"),
     "linear": _interpolation("linear", "linear interpolation along z"),
     "cubic": _interpolation("cubic", "not-a-knot cubic spline along z"),
