@@ -38,6 +38,27 @@ def linear(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     return result
 
 
+def pointwise(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    """`layer` applied to the channels of every voxel, a 1x1x1 convolution.
+
+    Args:
+        x: (batch, inputs, depth, height, width); fast where channels are last in memory.
+        layer: inputs to outputs.
+
+    Returns:
+        (batch, outputs, depth, height, width), a tensor of its own.
+
+    >>> layer, x = nn.Linear(8, 4), torch.ones(1, 8, 2, 3, 5)
+    >>> bool(torch.allclose(pointwise(x, layer)[0, :, 1, 2, 4], layer(torch.ones(8)), atol=1e-5))
+    True
+    """
+    channels_last = x.movedim(1, -1)
+    if _fits(channels_last, layer):
+        # torch has no fast 1x1x1 convolution for a single thread.
+        return linear(channels_last, layer).movedim(-1, 1)
+    return F.conv3d(x, layer.weight[:, :, None, None, None], layer.bias)
+
+
 def linear_gelu(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     """Exact GELU of `layer(x)`; x: (..., inputs), the result (..., outputs).
 

@@ -117,7 +117,7 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """x: (batch, features, depth, height, width), channels last in memory; condition: (condition,)."""
         inside = F.relu(self.across(x, condition), inplace=True)
-        return dense.linear(inside.movedim(1, -1), self.mix).movedim(-1, 1).add_(x)
+        return dense.pointwise(inside, self.mix).add_(x)
 
 
 def start_weights(layer: nn.Linear | nn.Conv3d, gain: float = 1.0) -> None:
@@ -207,8 +207,8 @@ class ThinNet(ThroughPlaneModel):
             tile=(512, 512),
             # One slice more than the convolutions reach: a thin slice may belong to the thick slice after it.
             halo=(config.blocks + 3, reach, reach),
-            # Four layers' worth of features at once, and the input as channels (measured).
-            working_bytes=4.0 * (5 * config.features / channels + 4),
+            # Three layers' worth of features and what convolutions take beside, and the input as channels (measured).
+            working_bytes=4.0 * (4 * config.features / channels + 4),
         )
 
     def forward(

@@ -13,7 +13,7 @@ RUNTIME_BYTES = 300 << 20
 KERNEL_BYTES = 80 << 20
 """What a network's weights and compiled kernels add."""
 
-BACKEND_SHARE = {"openvino": 0.74}
+BACKEND_SHARE = {"openvino": 0.91}
 """What a pass takes in a backend other than torch, as a share of that: torch leaves holes between blocks it frees."""
 
 WAITING_BYTES = 96 << 20
