@@ -30,7 +30,8 @@ TVSRN_PAPER = "Yu et al., MICCAI 2022"
 UNTOLD = "not told"
 
 SOURCES = {
-    "thinnet": ("ours", "-"),
+    "thinnet": ("ours, also as `default`", "-"),
+    "fast": ("ours", "-"),
     "tvsrn": (TVSRN_PAPER, "1.73 M"),
     "tvsrn-released": (f"{TVSRN_PAPER}, released code", "2,387,489"),
     "tvsrn-no-tab": (f"{TVSRN_PAPER}, Table 1", "1.56 M"),

@@ -1,0 +1,72 @@
+"""The trials of docs/trials.md can still be run: every body, every recipe, and the page names no trial that is gone."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def trials() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(ROOT / "trials"))
+    spec = importlib.util.spec_from_file_location("trials_run", ROOT / "trials" / "run.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path.remove(str(ROOT / "trials"))
+
+
+def test_every_body_upscales_and_looks_no_further_than_its_halo(trials: ModuleType) -> None:
+    from bodies import TrialConfig, TrialNet
+
+    seen = set()
+    for label, (config, _) in trials.TRIALS.items():
+        small = TrialConfig(**{**config, "features": 8, "blocks": 2, "deep_features": 8, "deep_blocks": 1})
+        if small in seen:
+            continue
+        seen.add(small)
+        torch.manual_seed(0)
+        network = TrialNet(small).eval()
+        rows = network.window.halo[1]
+        x = torch.rand(1, 1, 4, 4 * (rows // 2), 8)
+        changed = x.clone()
+        changed[..., -1, :] += 0.5
+        with torch.inference_mode():
+            y, other = network(x, factor=5), network(changed, factor=5)
+        assert y.shape == (1, 1, 16, *x.shape[3:]), label
+        far = x.shape[3] - 1 - rows
+        torch.testing.assert_close(other[..., :far, :], y[..., :far, :], atol=1e-6, rtol=0)
+        assert (other - y).abs().max() > 1e-5, label
+    assert len(seen) >= 8
+
+
+def test_every_recipe_is_one(trials: ModuleType) -> None:
+    for label, (config, changes) in trials.TRIALS.items():
+        recipe = trials._recipe(config, changes, ("a.nii.gz",), 100)
+        assert recipe.network.config == config, label
+        assert recipe.optimiser.steps == round(100 * changes.get("optimiser.steps", 1.0)), label
+        for name, value in changes.items():
+            part, _, field = name.partition(".")
+            assert name == "optimiser.steps" or getattr(getattr(recipe, part), field) == value, label
+
+
+def test_the_page_tells_of_trials_that_can_be_run(trials: ModuleType) -> None:
+    page = (ROOT / "docs" / "trials.md").read_text(encoding="utf-8")
+    told = [row.split("|")[1].strip() for row in page.splitlines() if row.startswith("| ")][1:]
+    known = {_words(label) for label in trials.TRIALS}
+    assert len(told) > 10
+    assert [label for label in told if _words(label) not in known] == []
+
+
+def _words(label: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[a-z0-9]+", label.lower().replace("&nbsp;", "").replace("of the loss", "")))
