@@ -51,7 +51,10 @@ def upscale(
         ),
     ],
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A network of 'thinslice models list', or a weights file.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="default, fast, another network of 'thinslice models list', or a weights file."
+        ),
     ] = "default",
     factor: Annotated[
         int | None, typer.Option(metavar="N", help="Thin slices per thick interval, 2 to 8. Not with --spacing.")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from thinslice.data.sowing import sow
 from thinslice.errors import NotEligibleError
 from thinslice.intensity import to_unit
 from thinslice.profile import SliceProfile
@@ -124,6 +125,8 @@ class CropSampler:
                 thin = np.flip(thin, axis)
         if rng.random() < 0.5:
             thin = np.swapaxes(thin, 1, 2)
+        if recipe.sown_share and rng.random() < recipe.sown_share:
+            thin = sow(thin, rng)
         if rng.random() < recipe.blur_share:
             sigma = float(rng.uniform(0.0, recipe.blur_pixels))
             thin = gaussian_filter(thin, (0.0, sigma, sigma))

@@ -80,6 +80,7 @@ class SimulationRecipe(Checked):
         in_plane_share: share of crops in which an in-plane axis plays the through-plane one.
         blur_pixels: largest Gaussian in-plane blur (standard deviation, pixels), so that soft kernels are seen.
         blur_share: share of crops blurred.
+        sown_share: share of crops into which ellipsoids of any density are put (`thinslice.data.sowing`).
         depth: thick slices per crop.
         plane: in-plane extent of a crop, pixels.
         least_body: share of voxels above -950 HU that a crop must have (a few draws are tried).
@@ -95,6 +96,7 @@ class SimulationRecipe(Checked):
     in_plane_share: float = Field(0.35, ge=0, le=1)
     blur_pixels: float = Field(0.8, ge=0)
     blur_share: float = Field(0.2, ge=0, le=1)
+    sown_share: float = Field(0.0, ge=0, le=1)
     depth: int = Field(8, ge=2)
     plane: int = Field(96, ge=8)
     least_body: float = Field(0.3, ge=0, le=1)
@@ -263,6 +265,7 @@ class TrainRecipe(Checked):
         # What recipes learned to say later counts where it is said, so that a digest outlives new versions.
         unsaid = ["start"] if self.start is None else []
         unsaid += ["trains"] if self.trains == ("",) else []
+        unsaid += [] if self.simulation.sown_share else ["simulation.sown_share"]
         unsaid += ["loss.deviation"] if self.objective != "deviation" and not self._stages_of("deviation") else []
         return self.digest_without(("card", "save_every_s", "log_every", *unsaid))
 
