@@ -16,15 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from thinslice import read
-from thinslice.data.degrade import simulate_thick
-from thinslice.evaluation.protocol import evaluate
-from thinslice.inference.upscale import upscale_slabs
+from thinslice.experiments.scorecard import score_simulated
 from thinslice.models import catalog, cost
-from thinslice.profile import SliceProfile
 from thinslice.recipes import TrainRecipe, overridden, read_train_recipe
 from thinslice.training.fit import fit
 from thinslice.volume import Volume
@@ -102,6 +98,10 @@ def main() -> None:
         weights = fit(recipe, folder, data_root=Path("/"), device="cpu")
         assert weights is not None
         model = catalog.load_model(weights)
+        gains = {}
+        for factor in FACTORS:
+            cubic, *_, ours = score_simulated(weights, truth, case=options.held_out, factors=(factor,))
+            gains[factor] = round(ours.psnr - cubic.psnr, 3)
         row = {
             "design": label,
             "held out": options.held_out,
@@ -110,7 +110,7 @@ def main() -> None:
             "operations per thick voxel": round(cost.operations(model, (8, 256, 256), 5) / (8 * 256 * 256)),
             "seconds": round(time.perf_counter() - start),
             "processor seconds": round(time.process_time() - busy),
-            "gain": {factor: _gain(model, truth, factor) for factor in FACTORS},
+            "gain": gains,
             "recipe": recipe.digest,
             "torch": torch.__version__,
         }
@@ -143,22 +143,10 @@ def _centre(volume: Volume) -> Volume:
     return volume.crop((0, top, left), (depth, min(height, top + PLANE), min(width, left + PLANE)))
 
 
-def _gain(model: Any, thin: Volume, factor: int) -> float:
-    """PSNR over cubic interpolation, dB."""
-    thick, reference = simulate_thick(thin, SliceProfile.mean(factor))
-    psnr = []
-    for chosen in ("cubic", model):
-        stream = upscale_slabs(thick, model=chosen, factor=factor)
-        estimate = np.concatenate([slab.hu for slab in stream])
-        psnr.append(evaluate(Volume(estimate, stream.geometry, stream.provenance), reference).psnr)
-    return round(psnr[1] - psnr[0], 3)
-
-
 def _line(row: dict[str, Any]) -> str:
     gains = "  ".join(f"x{factor} {gain:+.2f}" for factor, gain in row["gain"].items())
-    return (
-        f"{row['design']:48} {row['parameters']:9,} {row['operations per thick voxel']:8,}  {gains}  {row['seconds']} s"
-    )
+    size = f"{row['parameters']:9,} {row['operations per thick voxel']:8,}"
+    return f"{row['design']:48} {size}  {gains}  {row['processor seconds']} s"
 
 
 if __name__ == "__main__":

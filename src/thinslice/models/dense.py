@@ -32,9 +32,8 @@ def runs_in_pieces(x: torch.Tensor) -> bool:
 def linear(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     """`layer(x)`; x: (..., inputs), the result (..., outputs)."""
     if _fits(x, layer):
-        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
-        return result
-    result = layer(x)
+        return _product(x, layer)
+    result: torch.Tensor = layer(x)
     return result
 
 
@@ -55,7 +54,7 @@ def pointwise(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     channels_last = x.movedim(1, -1)
     if _fits(channels_last, layer):
         # torch has no fast 1x1x1 convolution for a single thread.
-        return linear(channels_last, layer).movedim(-1, 1)
+        return _product(channels_last, layer).movedim(-1, 1)
     return F.conv3d(x, layer.weight[:, :, None, None, None], layer.bias)
 
 
@@ -71,6 +70,11 @@ def linear_gelu(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], "none")
         return result
     return F.gelu(layer(x))
+
+
+def _product(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
+    return result
 
 
 def _fits(x: torch.Tensor, layer: nn.Linear) -> bool:

@@ -54,8 +54,9 @@ class Muon(torch.optim.Optimizer):
     def _muon(parameter: nn.Parameter, state: dict[str, Any]) -> torch.Tensor:
         gradient = parameter.grad
         assert gradient is not None
-        momentum = state.setdefault("momentum", torch.zeros_like(gradient))
-        momentum.mul_(MOMENTUM).add_(gradient)
+        if not state:
+            state["momentum"] = torch.zeros_like(gradient)
+        momentum: torch.Tensor = state["momentum"].mul_(MOMENTUM).add_(gradient)
         matrix = (gradient + MOMENTUM * momentum).flatten(1)
         length: float = _TO_ADAMW * max(matrix.shape) ** 0.5
         return orthogonal(matrix).reshape(parameter.shape).mul_(length)
@@ -64,9 +65,12 @@ class Muon(torch.optim.Optimizer):
     def _adam(parameter: nn.Parameter, state: dict[str, Any]) -> torch.Tensor:
         gradient = parameter.grad
         assert gradient is not None
-        steps = state["steps"] = state.get("steps", 0) + 1
-        mean: torch.Tensor = state.setdefault("mean", torch.zeros_like(gradient)).lerp_(gradient, 1.0 - ADAM_DECAYS[0])
-        square = state.setdefault("square", torch.zeros_like(gradient)).lerp_(gradient.square(), 1.0 - ADAM_DECAYS[1])
+        if not state:
+            state.update(steps=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
+        state["steps"] += 1
+        steps: int = state["steps"]
+        mean: torch.Tensor = state["mean"].lerp_(gradient, 1.0 - ADAM_DECAYS[0])
+        square: torch.Tensor = state["square"].lerp_(gradient.square(), 1.0 - ADAM_DECAYS[1])
         unbiased = (square / (1.0 - ADAM_DECAYS[1] ** steps)).sqrt_().add_(1e-8)
         change: torch.Tensor = mean / (1.0 - ADAM_DECAYS[0] ** steps) / unbiased
         return change
