@@ -21,7 +21,7 @@ def differences(background_hu: float, draws: int = 40) -> list[np.ndarray]:
 def test_contrasts_of_all_sizes_both_ways_and_mostly_brighter() -> None:
     peaks = np.array([d.flat[np.abs(d).argmax()] for d in differences(0.0)])
     assert (np.abs(peaks) > 30).mean() > 0.9
-    assert (np.abs(peaks) < 150).any() and (peaks > 500).any() and (peaks < 0).any()
+    assert (np.abs(peaks) < 500).any() and (peaks > 800).any() and (peaks < 0).any()
     assert 0.5 < (peaks > 0).mean() < 1.0
 
 

@@ -82,7 +82,11 @@ def test_each_patient_is_tested_with_the_others() -> None:
     assert rows["a"]["coverage_percent"]["90"] > 97 and rows["b"]["coverage_percent"]["90"] < 80
     found = worst(told["left_one_out"])
     assert found is not None and found[0] == "all voxels"
-    assert "NOT kept" in as_markdown(told)
+    text = as_markdown(told)
+    assert "NOT kept" in text
+    ratios = {line.split(" | ")[0].strip("| "): float(line.split(" | ")[-1].strip("| ")) for line in text.splitlines()
+              if line.startswith(("| a |", "| b |"))}  # fmt: skip
+    assert ratios == pytest.approx({"a": 0.5, "b": 2.0}, rel=0.03)
 
 
 def test_the_cards_calibration_is_what_is_tested_unless_a_new_one_is_kept() -> None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-RADII = (1.0, 10.0)
+RADII = (1.5, 8.0)
 """Voxels, logarithmically even."""
 
-CONTRAST_HU = (40.0, 900.0)
+CONTRAST_HU = (150.0, 900.0)
 """Of the voxels around, logarithmically even."""
 
 DARKER = 0.25
 """Share of ellipsoids that are darker than what is around them."""
 
-MOST = 6
+MOST = 16
 """Ellipsoids in a crop; from 1 on, all numbers alike."""
 
 EDGE = (0.7, 2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 from thinslice.evaluation.reliability import TOLERANCE_POINTS, reliability
@@ -44,6 +45,10 @@ def as_markdown(told: Mapping[str, Any]) -> str:
             "",
             *_table(told["left_one_out"], told["levels"]),
             *_verdict(told["left_one_out"]),
+            "",
+            "One by one, the mean of all factors:",
+            "",
+            *_by_patient(told["left_one_out"], told["levels"]),
         ]
     lines += ["", f"{told['left_out_percent']:.1f} % of voxels left out. {told['note']}", ""]
     return "\n".join(lines)
@@ -97,6 +102,19 @@ def _table(rows: Sequence[Row], levels: Sequence[int]) -> list[str]:
             f"| {name} | {100.0 * row['voxels'] / total:.1f} % | {coverage} | {row['rms_standardised']:.2f} | "
             f"{row['mean_deviation_hu']:.1f} | {row['rmse_hu']:.1f} |"
         )
+    return lines
+
+
+def _by_patient(rows: Sequence[Row], levels: Sequence[int]) -> list[str]:
+    cases: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["kind"] == "all" and row["case"] != "all":
+            cases.setdefault(row["case"], []).append(row)
+    heads = [f"{level} %" for level in levels]
+    lines = [f"| patient | {' | '.join(heads)} | RMS error over SD |", f"|---|{'---|' * len(heads)}---|"]
+    for case, found in cases.items():
+        coverage = " | ".join(f"{mean(row['coverage_percent'][str(level)] for row in found):.1f}" for level in levels)
+        lines.append(f"| {case} | {coverage} | {mean(row['rms_standardised'] for row in found):.2f} |")
     return lines
 
 
