@@ -1,8 +1,11 @@
-"""The trials of docs/trials.md can still be run: every body, every recipe, and the page names no trial that is gone."""
+"""The trials of docs/trials.md can still be run: every body, every recipe, and the page names no trial that is gone.
+What limits the network can still be told and drawn.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -12,17 +15,25 @@ from types import ModuleType
 import pytest
 import torch
 
+import thinslice
+from thinslice.data.phantom import phantom_grid, render, thorax
+from thinslice.models import catalog
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"trials_{name}", ROOT / "trials" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def trials() -> Iterator[ModuleType]:
     sys.path.insert(0, str(ROOT / "trials"))
-    spec = importlib.util.spec_from_file_location("trials_run", ROOT / "trials" / "run.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
+    yield script("run")
     sys.path.remove(str(ROOT / "trials"))
 
 
@@ -61,7 +72,7 @@ def test_every_recipe_is_one(trials: ModuleType) -> None:
 
 
 def test_the_page_tells_of_trials_that_can_be_run(trials: ModuleType) -> None:
-    page = (ROOT / "docs" / "trials.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "trials.md").read_text(encoding="utf-8").partition("\n## ")[0]
     told = [row.split("|")[1].strip() for row in page.splitlines() if row.startswith("| ")][1:]
     known = {_words(label) for label in trials.TRIALS}
     assert len(told) > 10
@@ -70,3 +81,34 @@ def test_the_page_tells_of_trials_that_can_be_run(trials: ModuleType) -> None:
 
 def _words(label: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[a-z0-9]+", label.lower().replace("&nbsp;", "").replace("of the loss", "")))
+
+
+def test_what_limits_the_network_is_told_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = render(thorax(1), phantom_grid((24, 96, 96), (1.0, 3.0, 3.0)))
+    thinslice.write(truth, tmp_path / "thin.nii.gz")
+    fast, default = (str(catalog.weights_path(name)) for name in ("fast", "default"))
+    series = [
+        "--series",
+        "parameters",
+        f"178140={fast}",
+        f"423276={default}",
+        "--series",
+        "time",
+        f"1={fast}",
+        f"40={fast}",
+    ]
+    told = ["limits.py", str(tmp_path / "thin.nii.gz"), *series, "--factor", "3"]
+    monkeypatch.setattr(sys, "argv", [*told, "--out", str(tmp_path / "l.png"), "--json", str(tmp_path / "l.json")])
+    script("limits").main()
+    points = json.loads((tmp_path / "l.json").read_text())["points"]
+    assert [point["x"] for point in points] == [178140, 423276, 1, 40]
+    assert [point["parameters"] for point in points] == [178140, 450219, 178140, 178140]
+    gains = [point["gain"] for point in points]
+    assert min(gains) > 0.3 and gains[0] == gains[2] == gains[3] != gains[1]
+    assert f"| 423,276 | 450,219 | {gains[1]:+.2f} |" in capsys.readouterr().out
+    assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(sys, "argv", ["limits.py", "thin.nii.gz", "--series", "time", "1=gone.safetensors"])
+    with pytest.raises(SystemExit):
+        script("limits").main()

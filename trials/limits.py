@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from thinslice import read
 from thinslice.evaluation.figures import save_png
+from thinslice.evaluation.plots import finished
 from thinslice.experiments.scorecard import score_simulated
 from thinslice.models import catalog, cost
 
@@ -57,7 +58,8 @@ def main() -> None:
         told = {"factor": options.factor, "baseline": BASELINE, "torch": torch.__version__, "points": rows}
         options.json.write_text(json.dumps(told, indent=1) + "\n")
     if options.out:
-        save_png(_drawn(rows, list(series), options.factor), options.out, overwrite=True)
+        figure = _drawn(rows, list(series), options.factor)
+        save_png(finished(figure, "One volume that no network was trained on."), options.out, overwrite=True)
 
 
 def _point(parser: argparse.ArgumentParser, told: str) -> tuple[float, str]:
