@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-MODELS = ("default", "fast", "cubic-consistent")
+MODELS = ("default", "fast", "best", "cubic-consistent")
 
 
 def machine_rates() -> tuple[float, float]:

@@ -32,7 +32,7 @@ WINDOW = (4, 256, 256)
 FACTOR = 5
 PLAIN = "plain"
 TVSRN = "tvsrn-released"
-EMBEDDED = ("default", "fast")
+EMBEDDED = ("default", "fast", "best")
 INTERPOLATION = "cubic-consistent"
 
 FOLDER = Path(__file__).resolve().parent

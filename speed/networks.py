@@ -32,6 +32,7 @@ UNTOLD = "not told"
 SOURCES = {
     "thinnet": ("ours, also as `default`", "-"),
     "fast": ("ours", "-"),
+    "best": ("ours", "-"),
     "tvsrn": (TVSRN_PAPER, "1.73 M"),
     "tvsrn-released": (f"{TVSRN_PAPER}, released code", "2,387,489"),
     "tvsrn-no-tab": (f"{TVSRN_PAPER}, Table 1", "1.56 M"),

@@ -53,7 +53,8 @@ def upscale(
     model: Annotated[
         str,
         typer.Option(
-            metavar="NAME|FILE", help="default, fast, another network of 'thinslice models list', or a weights file."
+            metavar="NAME|FILE",
+            help="default, fast, best, another network of 'thinslice models list', or a weights file.",
         ),
     ] = "default",
     factor: Annotated[
