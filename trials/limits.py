@@ -53,7 +53,7 @@ def main() -> None:
                 gains[model.sha256] = ours.psnr - next(b.psnr for b in baselines if b.model == BASELINE)
             row = {"x": x, "parameters": cost.parameters(model), "gain": round(gains[model.sha256], 3)}
             rows.append({"series": name, "weights": model.sha256, **row})
-            print(f"| {x:,g} | {row['parameters']:,} | {row['gain']:+.2f} |", flush=True)
+            print(f"| {x:,.10g} | {row['parameters']:,} | {row['gain']:+.2f} |", flush=True)
     if options.json:
         told = {"factor": options.factor, "baseline": BASELINE, "torch": torch.__version__, "points": rows}
         options.json.write_text(json.dumps(told, indent=1) + "\n")
