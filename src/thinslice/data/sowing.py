@@ -33,12 +33,15 @@ def sow(block: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray
     """The block with 1 to `MOST` ellipsoids added; centres in air outside the body stay empty.
 
     Args:
-        block: (depth, height, width), HU.
+        block: (depth, height, width), HU; it is left as it is.
         rng: that everything is drawn from.
+
+    Returns:
+        A block of that shape, HU, limited to [-1024, 3071].
 
     >>> flat = np.zeros((24, 24, 24), np.float32)
     >>> sown = sow(flat, np.random.default_rng(0))
-    >>> bool(np.abs(sown).max() > 40.0), float(np.abs(flat).max())
+    >>> bool(np.abs(sown).max() > 100.0), float(np.abs(flat).max())
     (True, 0.0)
     """
     sown = block.copy()
