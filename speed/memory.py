@@ -41,15 +41,20 @@ class Case:
         model: to run.
         backend: that runs it.
         format: of input and output: "nifti" (.nii.gz) or "dicom".
+        deviation: "learned" or "ensemble" where standard deviations are written too.
+        factor: thin slices per thick interval.
     """
 
     shape: tuple[int, int, int]
     model: str = "default"
     format: str = "nifti"
     backend: str = "auto"
+    deviation: str = ""
+    factor: int = 5
 
     def __str__(self) -> str:
-        return f"{' x '.join(map(str, self.shape)):17} {self.model:17} {self.format:6} {self.backend}"
+        line = f"{' x '.join(map(str, self.shape)):17} {self.model:17} {self.format:6} {self.backend}"
+        return line + f" {self.deviation}" * bool(self.deviation) + f" x {self.factor}" * (self.factor != 5)
 
 
 CASES = (
@@ -77,6 +82,11 @@ CASES = (
     Case((24, 1024, 1024), "cubic-consistent"),
     Case((8, 1024, 1024), format="dicom"),
     Case((4, 256, 256), "tvsrn-released"),
+    Case((64, 256, 256), backend="torch", deviation="learned"),
+    Case((64, 512, 512), backend="torch", deviation="learned"),
+    Case((16, 256, 256), "fast", backend="torch", deviation="ensemble", factor=8),
+    Case((48, 256, 256), "cubic-consistent", deviation="ensemble"),
+    Case((48, 256, 256), "cubic-consistent", deviation="ensemble", factor=8),
 )
 
 
@@ -129,10 +139,12 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         here, dicom = Path(place), case.format == "dicom"
         source = write_body(here / ("thick" if dicom else "thick.nii.gz"), case.shape, dicom=dicom)
-        learned = case.model not in ("default", "nearest", "linear", "cubic", "cubic-consistent")
-        model = str(write_weights(here / "weights.safetensors", case.model)) if learned else case.model
+        untrained = case.model == "tvsrn-released"
+        model = str(write_weights(here / "weights.safetensors", case.model)) if untrained else case.model
         output, report = here / ("thin" if dicom else "thin.nii.gz"), here / "report.json"
-        extra = ["--factor", "5", "--backend", case.backend, "--report", str(report), "--quiet"]
+        extra = ["--factor", str(case.factor), "--backend", case.backend, "--report", str(report), "--quiet"]
+        if case.deviation:
+            extra += ["--deviation", str(here / "doubt.nii.gz"), "--deviation-by", case.deviation]
         command = [sys.executable, "-m", "thinslice", "upscale", str(source), str(output), "--model", model]
         subprocess.run([*command, *extra], check=True)
         told = json.loads(report.read_text(encoding="utf-8"))
@@ -157,7 +169,7 @@ def main() -> None:
     cases = (Case((options.depth, 1024, 1024)),) if options.large else CASES
     folder = options.folder or Path(tempfile.gettempdir())
     told, failed = {}, False
-    print(f"{'depth x height x width, model, files':52}{'said':>8}{'taken':>8}  said/taken      time  backend")
+    print(f"{'depth x height x width, model, files':66}{'said':>8}{'taken':>8}  said/taken      time  backend")
     for case in cases:
         if options.only not in str(case):
             continue
@@ -165,7 +177,7 @@ def main() -> None:
         said, taken, ratio = figures["said_mib"], figures["taken_mib"], figures["said_over_taken"]
         failed |= not 1 / MOST <= ratio <= MOST or (options.large and taken > LARGE_MOST_MIB)
         print(
-            f"{case!s:52}{said:8.0f}{taken:8.0f}{ratio:10.2f} {figures['seconds']:8.1f} s  {figures['backend']}",
+            f"{case!s:66}{said:8.0f}{taken:8.0f}{ratio:10.2f} {figures['seconds']:8.1f} s  {figures['backend']}",
             flush=True,
         )
     if options.json:

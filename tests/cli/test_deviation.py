@@ -96,6 +96,23 @@ def test_what_cannot_hold_them_is_refused(
     assert list(out.iterdir()) == []
 
 
+def test_by_ensemble_needs_a_file(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
+    outcome = run("upscale", thick_nifti, tmp_path / "thin.nii", "--model", "cubic", "--deviation-by", "ensemble")
+    assert outcome.code == 2 and "--deviation FILE" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["calibrate", "score"])
+@pytest.mark.parametrize("name", ["default", "cubic", "absent.safetensors"])
+def test_cards_of_this_installation_are_not_written(command: str, name: str, thin_nifti: Path, run: Run) -> None:
+    outcome = run("models", command, name, "--thin", f"a={thin_nifti}", "--write-card")
+    assert outcome.code == 2 and ("your own" in outcome.err or "neither" in outcome.err)
+
+
+def test_a_folder_that_is_missing_is_said_before_measuring(weights: Path, thin_nifti: Path, run: Run) -> None:
+    outcome = run("models", "calibrate", weights, "--thin", f"a={thin_nifti}", "--json", "absent/told.json")
+    assert outcome.code == 5 and not outcome.out
+
+
 def test_an_existing_file_is_kept_unless_asked(thick_nifti: Path, weights: Path, tmp_path: Path, run: Run) -> None:
     doubt = tmp_path / "doubt.nii"
     doubt.write_text("mine")
@@ -127,6 +144,12 @@ def test_calibrate_measures_writes_and_then_tests_the_card(
     assert kept["multipliers"] == pytest.approx(values["fitted"]["multipliers"], rel=1e-3)
     outcome = run("models", "calibrate", weights, *options)
     assert "calibration from its card" in outcome.out and "kept" in outcome.out
+    assert run("models", "calibrate", weights, *options, "--from", told).code == 2, "tested on what it was found on"
+    other = ["--thin", f"another={thin_nifti}", *options[2:]]
+    outcome = run("models", "calibrate", weights, *other, "--from", told)
+    assert "calibration from other patients" in outcome.out
+    outcome = run("models", "calibrate", weights, *other, "--from", told, "--ensemble")
+    assert outcome.code == 2 and "'learned', not 'ensemble'" in outcome.err
     shown = run("models", "show", weights)
     assert shown.code == 0 and "multipliers" in shown.out
 
@@ -140,6 +163,7 @@ def test_calibrate_measures_writes_and_then_tests_the_card(
         ["--from", "absent.json"],
         ["--thin", "a={thin}", "--factors", "x"],
         ["--thin", "a={thin}", "--ensemble", "--write-card"],
+        ["--thin", "a={thin}", "--figure", "figure.txt"],
         ["--thin", "a={thin}", "--from", "absent.json"],
     ],
 )

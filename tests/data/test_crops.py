@@ -57,6 +57,18 @@ def test_clipped_voxels_carry_no_loss() -> None:
     assert 0 < batch.weight.mean() < 1
 
 
+def test_padding_and_metal_end_where_a_networks_input_ends() -> None:
+    volume = volumes()[0]
+    clean = CropSampler([Volume(np.maximum(volume.hu, -1024), volume.geometry)], PLAIN, seed=0)
+    volume.hu[:, :10], volume.hu[:, 30:] = -3024, 3000
+    batch = CropSampler([volume], PLAIN, seed=0).draw(0, range(4))
+    for part in (batch.thick, batch.thin):
+        assert part.min() == 0.0 and part.max() == 1.0
+    again = clean.draw(0, range(4))
+    same = (batch.thin > 0) & (batch.thin < 1)
+    np.testing.assert_array_equal(batch.thin[same], again.thin[same])
+
+
 def test_a_volume_smaller_than_a_crop_is_refused() -> None:
     with pytest.raises(NotEligibleError, match="simulation.plane"):
         CropSampler(volumes(), SimulationRecipe(plane=64), seed=0)

@@ -45,6 +45,13 @@ def test_noise_has_the_asked_strength_and_follows_its_seed() -> None:
     assert not np.array_equal(noisy, other)
 
 
+def test_thick_slices_of_whole_hu_are_the_nearest_ones_and_int16() -> None:
+    thin = thin_volume(20)
+    exact, whole = (simulate_thick(thin, SliceProfile.mean(4), whole_hu=told)[0].hu for told in (False, True))
+    assert exact.dtype == np.float32 and whole.dtype == np.int16
+    np.testing.assert_array_equal(whole, np.rint(exact))
+
+
 def test_too_few_thin_slices_are_refused() -> None:
     with pytest.raises(NotEligibleError, match="4 thin slices"):
         simulate_thick(thin_volume(4), SliceProfile.mean(5))

@@ -89,6 +89,20 @@ def test_voxels_fall_into_their_groups() -> None:
     assert groups["edge"]["edge"] > 9 * 8 - 1 and groups["edge"]["flat"] > 0
 
 
+def test_padding_of_the_thick_slices_is_left_out() -> None:
+    grid = Geometry((6, 2, 3), (1.0, 1.0, 1.0))
+    thick = Volume(np.full((2, 2, 3), 40, np.int16), Geometry((2, 2, 3), (5.0, 1.0, 1.0)))
+    meter = CoverageMeter(index_thick(thick, grid), grid.spacing_mm)
+    deviation = np.full((2, 3), 10.0, np.float32)
+    deviation[0] = 0.0
+    truth = np.full((2, 3), 40.0, np.float32)
+    meter.add(0, [truth + 10.0] * 3, truth, deviation)
+    deviation[1] = 0.0
+    meter.add(1, [truth] * 3, truth, deviation)
+    assert (meter.voxels, meter.left_out) == (12, 9)
+    assert meter.groups["all"]["all"].rms == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_gradient_is_per_millimetre_along_every_axis(axis: int) -> None:
     spacing = (2.0, 0.5, 0.8)

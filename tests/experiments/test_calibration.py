@@ -121,7 +121,7 @@ def test_a_volume_is_measured_through_the_whole_line(network: ThroughPlaneModel)
 
     thin = waves(0)
     (row,) = calibration.measure_simulated(network, thin, case="waves", factors=(5,), **RUN)
-    thick, truth = simulate_thick(thin, SliceProfile.mean(5))
+    thick, truth = simulate_thick(thin, SliceProfile.mean(5), whole_hu=True)
     estimate, deviation = thinslice.upscale(thick, model=network, factor=5, deviation=True, **RUN)
     error = estimate.hu.astype(float) - truth.hu
     expected = tally_of(error, deviation.hu.astype(float))
@@ -134,7 +134,7 @@ def test_a_volume_is_measured_through_the_whole_line(network: ThroughPlaneModel)
 
 def test_a_pair_is_measured_by_position(network: ThroughPlaneModel) -> None:
     thin = waves(1)
-    thick, _ = simulate_thick(thin, SliceProfile.mean(4))
+    thick, _ = simulate_thick(thin, SliceProfile.mean(4), whole_hu=True)
     row = calibration.measure_pair(network, thick, thin, case="pair", **RUN)
     (again,) = calibration.measure_simulated(network, thin, case="pair", factors=(4,), **RUN)
     assert row.factor == 4 and row.whole.rms == pytest.approx(again.whole.rms)

@@ -35,7 +35,7 @@ def thin() -> Volume:
 def test_rows_are_what_upscale_and_evaluate_give(weights: Path, thin: Volume) -> None:
     rows = list(score_simulated(weights, thin, case="waves", factors=(5,)))
     assert [row.model for row in rows] == [*BASELINES, "small"]
-    thick, reference = simulate_thick(thin, SliceProfile.mean(5))
+    thick, reference = simulate_thick(thin, SliceProfile.mean(5), whole_hu=True)
     for row, model in zip(rows, (*BASELINES, weights), strict=True):
         scores = evaluate(thinslice.upscale(thick, model=model, factor=5), reference)
         assert row.psnr == pytest.approx(scores.psnr, abs=1e-9)
@@ -45,7 +45,7 @@ def test_rows_are_what_upscale_and_evaluate_give(weights: Path, thin: Volume) ->
 
 
 def test_a_pair_is_scored_by_position(weights: Path, thin: Volume) -> None:
-    thick, _ = simulate_thick(thin, SliceProfile.mean(4))
+    thick, _ = simulate_thick(thin, SliceProfile.mean(4), whole_hu=True)
     rows = list(score_pair(weights, thick, thin, case="pair"))
     assert {row.factor for row in rows} == {4}
     again = list(score_simulated(weights, thin, case="pair", factors=(4,)))

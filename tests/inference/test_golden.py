@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from thinslice.inference import golden, user_cache
 from thinslice.inference.torch_backend import TorchBackend
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
+from thinslice.models.deviation import Ensemble, Learned
 from thinslice.models.interpolate import Interpolate, InterpolateConfig
 from thinslice.profile import SliceProfile
 
@@ -89,7 +92,8 @@ def test_a_verdict_is_found_once(model: ThroughPlaneModel, folder: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "changed", ["weights", "config", "backend", "version", "threads", "tolerance", "damage", "nothing kept"]
+    "changed",
+    ["weights", "config", "backend", "version", "threads", "tolerance", "damage", "nothing kept"],
 )
 def test_anything_that_matters_asks_again(
     model: ThroughPlaneModel, folder: Path, monkeypatch: pytest.MonkeyPatch, changed: str
@@ -137,7 +141,56 @@ def test_what_cannot_run_does_not_agree_and_says_why(model: ThroughPlaneModel) -
     assert golden.examine(model, failing(RuntimeError("secret")), backend="b").reason == "RuntimeError"
 
 
-@pytest.mark.parametrize("error", [ResourceError("short"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_what_could_not_be_compared_is_tried_again(model: ThroughPlaneModel, folder: Path) -> None:
+    assert not golden.examine(model, failing(ModelError("It had a bad day.")), backend="a").agrees
+    assert not list(folder.glob("backends/*"))
+    assert golden.examine(model, off_by(model, 0.0)[0], backend="a").agrees
+
+
+def test_times_grow_old(model: ThroughPlaneModel, folder: Path) -> None:
+    prepare, factors = off_by(model, 0.0)
+    golden.examine(model, prepare, backend="sound")
+    asked = len(factors)
+    kept = next(folder.glob("backends/*.json"))
+    for days, again in ((golden.KEPT_DAYS - 1, False), (golden.KEPT_DAYS + 1, True)):
+        then = time.time() - 86400 * days
+        os.utime(kept, (then, then))
+        golden.examine(model, prepare, backend="sound")
+        assert (len(factors) > asked) == again
+
+
+def test_a_profile_of_another_width_is_looked_at(model: ThroughPlaneModel) -> None:
+    widths: set[int] = set()
+
+    def prepare(factor: int, profile: SliceProfile) -> golden.Backend:
+        widths.add(len(profile.weights) > len(SliceProfile.mean(factor).weights))
+        return TorchBackend(model, "cpu", factor=factor, profile=profile)
+
+    assert golden.examine(model, prepare, backend="sound").agrees
+    assert widths == {False, True}
+
+
+def test_scale_and_network_inside_are_part_of_what_a_network_is() -> None:
+    def learned(scale: float, **config: int) -> Learned:
+        torch.manual_seed(0)
+        return Learned(build("thinnet", features=4, blocks=1, deviation=True, **config), scale)
+
+    prints = {golden.fingerprint(learned(*told)) for told in ((1.0,), (1.1,))}
+    assert len(prints) == 2 and golden.fingerprint(learned(1.0)) in prints
+    inner = build("thinnet", features=4, blocks=1)
+    assert golden.fingerprint(Ensemble(inner)) != golden.fingerprint(inner)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ResourceError("short"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("Exception from src/inference: Failed to allocate 1024 bytes of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_short_memory_is_not_held_against_it(model: ThroughPlaneModel, folder: Path, error: Exception) -> None:
     assert golden.examine(model, failing(error), backend="a").reason == "memory was short"
     assert not list(folder.glob("backends/*"))
@@ -154,7 +207,17 @@ def test_the_model_is_left_where_and_as_it_is(model: ThroughPlaneModel) -> None:
 def test_what_is_kept_names_no_one(model: ThroughPlaneModel, folder: Path) -> None:
     golden.examine(model, off_by(model, 0.0)[0], backend="a")
     kept = json.loads(next(folder.glob("backends/*.json")).read_text())
-    assert set(kept) == {"backend", "device", "golden", "machine", "model", "tolerance_hu", "verdict", "versions"}
+    assert set(kept) == {
+        "backend",
+        "channels",
+        "device",
+        "golden",
+        "machine",
+        "model",
+        "tolerance_hu",
+        "verdict",
+        "versions",
+    }
     assert str(Path.home()) not in json.dumps(kept)
 
 

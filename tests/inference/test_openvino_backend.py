@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from thinslice.errors import ModelError, UsageError
+from thinslice.errors import ModelError, ResourceError, UsageError
 from thinslice.inference import golden, openvino_backend
 from thinslice.inference.openvino_backend import MAX_COMPILED, OpenVINOBackend
 from thinslice.inference.torch_backend import TorchBackend
@@ -43,6 +45,7 @@ def test_the_default_agrees_at_every_factor_and_profile(factor: int, width: floa
     profile = SliceProfile.mean(factor, width=width)
     assert difference_hu(network, windows, factor, profile) < 0.05
     assert difference_hu(network, windows[:, :, :3, :31, :], factor, profile) < 0.05
+    assert difference_hu(network, windows[:, :, :2, :1, :3], factor, profile) < 0.05
 
 
 def test_tvsrn_agrees() -> None:
@@ -119,6 +122,53 @@ def test_what_cannot_be_converted_is_said() -> None:
     ours = OpenVINOBackend(Odd(), factor=5, profile=SliceProfile.mean(5), name="odd")
     with pytest.raises(ModelError, match="cannot convert odd; use --backend torch"):
         ours(np.zeros((1, 1, 3, 8, 8), np.float32))
+
+
+def test_short_memory_is_not_taken_for_a_fault_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = OpenVINOBackend(load_model("fast"), factor=5, profile=SliceProfile.mean(5), may_fall_back=True)
+    said = "Exception from src/inference/src/cpp/core.cpp:92: Failed to allocate 123 bytes of memory"
+    monkeypatch.setattr(ours, "_compiled", _raising(RuntimeError(said)))
+    with pytest.raises(ResourceError, match="does not fit into main memory"):
+        ours(np.zeros((1, 1, 3, 8, 8), np.float32))
+    monkeypatch.undo()
+    assert ours(np.zeros((1, 1, 3, 8, 8), np.float32)).shape == (1, 1, 11, 8, 8) and not ours.warnings
+
+
+BROKEN = """
+import pytest
+from thinslice.errors import UsageError
+from thinslice.inference import backend
+from thinslice.models.catalog import load_model
+
+assert backend.openvino_backend.is_installed()
+with pytest.raises(UsageError, match=r"cannot be loaded \\(ImportError\\); install it again"):
+    backend.choose_backend("openvino")
+choice = backend.settle(load_model("fast"), "cpu", "auto")
+assert choice.backend == "torch" and "cannot be loaded" in choice.warnings[0]
+"""
+
+
+def test_a_broken_installation_is_said_and_auto_takes_torch(tmp_path: Path) -> None:
+    package = tmp_path / "broken" / "openvino"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('raise ImportError("libtbb.so.12: no such file")\n')
+    path = os.pathsep.join([str(package.parent), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path, "THINSLICE_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", BROKEN], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_of_that_name_is_not_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = importlib.machinery.ModuleSpec("openvino", None, is_package=True)
+    monkeypatch.setattr(openvino_backend.importlib.util, "find_spec", lambda name: space)
+    assert not openvino_backend.is_installed()
+
+
+def _raising(error: Exception) -> Callable[..., object]:
+    def fail(*told: object, **more: object) -> object:
+        raise error
+
+    return fail
 
 
 def test_torch_takes_over_for_a_shape_that_cannot_be_done() -> None:

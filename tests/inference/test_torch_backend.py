@@ -189,7 +189,11 @@ def test_a_device_that_does_not_tell_gets_a_fixed_budget(monkeypatch: pytest.Mon
     assert batch_size("cpu", 1.0) == 1
 
 
-def test_what_was_agreed_for_a_device_does_not_hold_on_the_cpu(windows: np.ndarray) -> None:
+def test_what_was_agreed_for_a_device_does_not_hold_on_the_cpu(
+    windows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled_for = []
+
     class Short(ThroughPlaneModel):
         factors, default_factor = (5,), 5
         on_cpu = False
@@ -204,13 +208,15 @@ def test_what_was_agreed_for_a_device_does_not_hold_on_the_cpu(windows: np.ndarr
             assert not torch.is_autocast_enabled("cpu")
             return torch.zeros(len(x), 1, 4 * 5 - 4, *x.shape[3:])
 
+    monkeypatch.setattr(torch, "compile", lambda model, **rest: compiled_for.append(model) or model)
     network = TorchBackend(
-        Short(), "meta", factor=5, profile=SliceProfile.mean(5), precision="float32", may_fall_back=True
+        Short(), "meta", factor=5, profile=SliceProfile.mean(5), precision="float32", may_fall_back=True, compiled=True
     )
     network.precision = "bfloat16"
     network._autocast = lambda: __import__("contextlib").nullcontext()  # type: ignore[method-assign]
     network(windows[:1])
-    assert (network.device, network.precision) == ("cpu", "float32")
+    assert (network.name, network.device, network.precision) == ("torch", "cpu", "float32")
+    assert len(compiled_for) == 1, "for the device alone"
 
 
 def test_freed_memory_is_given_back_once_a_window(

@@ -190,6 +190,8 @@ def check_job(job: UpscaleJob) -> None:
         raise UsageError(f"--preview writes PNG; end {job.preview.name!r} in .png.")
     if job.report is not None and job.report.suffix.lower() not in (".json", ".html"):
         raise UsageError(f"--report writes JSON or HTML; end {job.report.name!r} in .json or .html.")
+    if job.deviation is None and job.deviation_by != "learned":
+        raise UsageError(f"--deviation-by {job.deviation_by} goes with --deviation FILE, which is missing.")
     if job.deviation is not None and output_format(job.deviation) == "dicom":
         raise UsageError(
             "Standard deviations are no CT picture: a viewer would show them as tissue, so they are not written as "
@@ -287,6 +289,7 @@ def _report(
         settings={
             # Plan, backend and device have places of their own in the report.
             **{k: v for k, v in settings.items() if k not in ("plan", "backend", "device")},
+            "precision": stream.precision,
             "windows": stream.windows_total,
             "windows_of_air": stream.windows_skipped,
         },

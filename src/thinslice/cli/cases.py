@@ -57,6 +57,21 @@ def pair_cases(told: Sequence[str] | None) -> dict[str, tuple[Path, Path]]:
     return found
 
 
+def own_weights(name: str) -> Path:
+    """The weights file whose card --write-card changes: one of the user's, never one of this installation.
+
+    Raises:
+        UsageError: for a name of the catalog, and for what is no file.
+    """
+    from thinslice.models import catalog
+
+    if name in catalog.names():
+        raise UsageError(
+            f"--write-card changes a weights file, and {name!r} belongs to this installation; name a file of your own."
+        )
+    return catalog.weights_of(name)
+
+
 def _labelled(option: str, shape: str, told: Sequence[str] | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for case in told or []:

@@ -68,29 +68,28 @@ def score_model(
     thinslice models score default --thin mine=/data/thin.nii.gz
     thinslice models score runs/mine/mine.safetensors --thin a=a.nii.gz --thin b=b.nii.gz --write-card
     """
-    from pathlib import Path
-
     import thinslice
     from thinslice.cli import cases
-    from thinslice.cli.console import hush_libraries
-    from thinslice.errors import UsageError
+    from thinslice.cli.console import Console, hush_libraries
+    from thinslice.errors import NotEligibleError, UsageError
     from thinslice.experiments import scorecard
 
     hush_libraries()
     wanted, singles, doubles = cases.factors(factors), cases.thin_cases(thin), cases.pair_cases(pair)
+    if not singles and not doubles:
+        raise UsageError("Nothing to score: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
+    weights = cases.own_weights(name) if write_card else None
     rows: list[scorecard.Score] = []
     for label, path in singles.items():
         rows += scorecard.score_simulated(name, thinslice.read(path), case=label, factors=wanted)
     for label, (thick_path, thin_path) in doubles.items():
         rows += scorecard.score_pair(name, thinslice.read(thick_path), thinslice.read(thin_path), case=label)
     if not rows:
-        raise UsageError("Nothing to score: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
+        raise NotEligibleError("No factor leaves 11 thin slices of any volume; give --factors 2, or deeper volumes.")
     print("\n".join(scorecard.table(rows)))
-    if write_card:
-        from thinslice.models import catalog
-
-        weights = catalog.weights_path(name) if name in catalog.CATALOG else Path(name)
+    if weights is not None:
         scorecard.write_into_card(weights, rows, note="thick slices simulated by `mean`, except real pairs")
+        Console().say(f"{weights.name}: its card holds the scores")
 
 
 def _row(name: str) -> dict[str, Any]:

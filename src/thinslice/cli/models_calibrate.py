@@ -25,7 +25,7 @@ def calibrate_model(
         typer.Option(
             "--from",
             metavar="FILE.json",
-            help="Find the calibration on the patients of an earlier --json instead; again for more.",
+            help="Find the calibration to test on the patients of an earlier --json instead; again for more.",
         ),
     ] = None,
     ensemble: Annotated[
@@ -52,9 +52,9 @@ def calibrate_model(
 ) -> None:
     """Test whether intervals of 50, 68, 90 and 95 % hold what they promise: over all voxels, per tissue, at edges.
 
-    What is tested is the calibration in the card; where there is none, or with --write-card, the one found on these
-    patients, or on those of --from. With several patients each is tested with what the others give, too.
-    docs/doubt.md tells more.
+    What is tested is the calibration in the card; with --from, the one found on its patients; where the card holds
+    none, or with --write-card, the one found on these. With several patients each is tested with what the others give,
+    too. docs/doubt.md tells more.
 
     \b
     thinslice models calibrate default --thin chest=/data/thin.nii.gz --figure reliability.png
@@ -65,7 +65,7 @@ def calibrate_model(
 
     import thinslice
     from thinslice.cli import cases
-    from thinslice.errors import OutputExistsError, UsageError
+    from thinslice.errors import NotEligibleError, OutputError, OutputExistsError, UsageError
     from thinslice.evaluation.figures import save_png
     from thinslice.experiments import calibration, calibration_outputs
     from thinslice.inference.deviation import Kind
@@ -79,16 +79,26 @@ def calibrate_model(
     kind: Kind = "ensemble" if ensemble else "learned"
     if ensemble and write_card:
         raise UsageError("A card holds the calibration of a network's own head; leave --ensemble or --write-card out.")
+    if figure is not None and figure.suffix.lower() != ".png":
+        raise UsageError(f"--figure writes PNG; end {figure.name!r} in .png.")
     for output in (json_file, figure):
         if output is not None and output.exists() and not overwrite:
             raise OutputExistsError(f"{output.name!r} exists; choose another output, or pass --overwrite.")
+        if output is not None and not output.absolute().parent.is_dir():
+            raise OutputError(f"The folder for {output.name!r} does not exist; make it first.")
     wanted, singles, doubles = cases.factors(factors), cases.thin_cases(thin), cases.pair_cases(pair)
     if not singles and not doubles and not (found_on and write_card):
         raise UsageError("Nothing to measure: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
     if figure is not None and not singles and not doubles:
         raise UsageError("Nothing to draw: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
-    weights = catalog.weights_of(name) if write_card else None
-    earlier = [row for file in found_on or [] for row in calibration.read_findings(file)]
+    weights = cases.own_weights(name) if write_card else None
+    earlier = [row for file in found_on or [] for row in calibration.read_findings(file, deviation=kind)]
+    both = sorted({row.case for row in earlier} & {*singles, *doubles})
+    if both:
+        raise UsageError(
+            f"{', '.join(map(repr, both))}: measured here and in a file of --from, so intervals would be tested on "
+            "what they were found on; leave it out of one of them."
+        )
     model = catalog.load_model(name)
     run = {"device": device, "backend": backend, "threads": threads}
 
@@ -111,7 +121,9 @@ def calibrate_model(
         measured.append(calibration.measure_pair(model, thick, truth, case=label, deviation=kind, **run))
         console.say(f"{label}: measured")
     if not measured and not earlier:
-        raise UsageError("No factor leaves three thick slices of any volume; give --factors 2, or deeper volumes.")
+        raise NotEligibleError(
+            "No factor leaves three thick slices of any volume; give --factors 2, or deeper volumes."
+        )
     card = getattr(model, "card", None) or {}
     told = calibration.findings(
         measured,

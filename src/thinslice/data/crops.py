@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from thinslice.data.sowing import sow
 from thinslice.errors import NotEligibleError
-from thinslice.intensity import to_unit
+from thinslice.intensity import WINDOW_MIN_HU, to_unit
 from thinslice.profile import SliceProfile
 from thinslice.recipes import CropRecipe, DatasetRecipe, SimulationRecipe
 from thinslice.volume import Volume
@@ -99,7 +99,9 @@ class CropSampler:
         thin = np.stack([c[1][:thin_depth] for c in crops])[:, None]
         weight = (thin > recipe.floor_hu).astype(np.float32)
         cases = tuple(f"volume {c[2] + 1}" for c in crops)
-        return Batch(to_unit(thick), to_unit(thin), weight, factor, SliceProfile.mean(factor, width=width), cases)
+        # Metal ends where a network's input ends.
+        thick, thin = (to_unit(hu).clip(0.0, 1.0) for hu in (thick, thin))
+        return Batch(thick, thin, weight, factor, SliceProfile.mean(factor, width=width), cases)
 
     def _crop(
         self, rng: np.random.Generator, profile: SliceProfile
@@ -119,7 +121,8 @@ class CropSampler:
             block = voxels[tuple(slice(s, s + e) for s, e in zip(start, extent, strict=True))]
             if np.mean(block[::4, ::4, ::4] > _BODY_HU) >= recipe.least_body:
                 break
-        thin = block.astype(np.float32)
+        # What lies below the window is padding, which inference takes for air as well.
+        thin = np.maximum(block, WINDOW_MIN_HU, dtype=np.float32)
         for axis in range(3):
             if rng.random() < 0.5:
                 thin = np.flip(thin, axis)

@@ -16,7 +16,7 @@ from thinslice.volume import Provenance, Volume, as_hu
 
 
 def simulate_thick(
-    thin: Volume, profile: SliceProfile, *, noise_hu: float = 0.0, seed: int = 0
+    thin: Volume, profile: SliceProfile, *, noise_hu: float = 0.0, seed: int = 0, whole_hu: bool = False
 ) -> tuple[Volume, Volume]:
     """Thick slices, and the thin slices between the first and the last one's centre.
 
@@ -27,6 +27,7 @@ def simulate_thick(
         profile: its factor and weights; `SliceProfile.mean(5)` for the paper's case.
         noise_hu: standard deviation of white noise added to the thick slices, HU.
         seed: of that noise.
+        whole_hu: whether thick slices are rounded to whole HU, as a scanner's files hold them.
 
     Returns:
         (thick, reference): D thick slices as float32, or int16 where exact, and (D - 1) * factor + 1 thin ones.
@@ -42,6 +43,8 @@ def simulate_thick(
     hu = profile.apply(thin.hu)
     if noise_hu > 0:
         hu += np.random.default_rng(seed).normal(0.0, noise_hu, hu.shape).astype(np.float32)
+    if whole_hu:
+        hu = np.rint(hu)
     _, height, width = thin.geometry.shape
     reference = thin.crop((centres[0], 0, 0), (centres[-1] + 1, height, width))
     step = thin.geometry.spacing_mm[0]

@@ -143,7 +143,8 @@ class CoverageMeter:
     """Counts standardised errors slice by slice, by `KINDS`.
 
     Voxels at the ends of the networks' window, by the truth, are left out and counted: most are clipped values and
-    what lies outside the field of view, of which every network may be sure.
+    what lies outside the field of view, of which every network may be sure. So are those whose standard deviation is 0,
+    which stands for the thick slices' padding.
 
     Args:
         thick: the source, in place on the thin grid.
@@ -166,7 +167,7 @@ class CoverageMeter:
             truth: (height, width) HU.
             deviation: (height, width) standard deviations, HU.
         """
-        inside = (truth > WINDOW_MIN_HU) & (truth < WINDOW_MAX_HU)
+        inside = (truth > WINDOW_MIN_HU) & (truth < WINDOW_MAX_HU) & (deviation > 0)
         self.voxels += truth.size
         self.left_out += truth.size - int(np.count_nonzero(inside))
         nearest, distance = self._thick.nearest(index)

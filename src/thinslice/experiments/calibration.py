@@ -88,7 +88,7 @@ def measure_simulated(
     """
     for factor in factors:
         try:
-            thick, truth = simulate_thick(thin, SliceProfile.mean(factor))
+            thick, truth = simulate_thick(thin, SliceProfile.mean(factor), whole_hu=True)
         except NotEligibleError:
             continue
         if thick.geometry.shape[0] < 3:
@@ -172,14 +172,14 @@ def findings(
         measured: rows of the patients that a calibration is tested on; may be none where `fit_on` are given.
         model: name, version and sha256 of the network.
         deviation: "learned" or "ensemble".
-        card: the calibration of the network's card, which is tested; where it holds none, or `keep`, the one that is
-            found is.
+        card: the calibration of the network's card, which is tested; where it holds none, and with `fit_on` or
+            `keep`, the one that is found is.
         fit_on: patients to find a calibration on, such as those of `read_findings`; without them it is found on
             `measured`.
         keep: whether what is found becomes the card's.
     """
     fit = fitted(fit_on or measured)
-    own = card.calibrated and not keep
+    own = card.calibrated and not keep and not fit_on
     tested = card if own else fit
     alone = left_one_out(fit_on or measured)
     return {
@@ -209,8 +209,12 @@ def findings(
     }
 
 
-def read_findings(path: Path) -> list[Measured]:
+def read_findings(path: Path, *, deviation: Kind = "learned") -> list[Measured]:
     """The patients of a JSON that `findings` made, with all voxels taken together.
+
+    Args:
+        path: the JSON.
+        deviation: what it must have measured.
 
     Raises:
         UsageError: when it is something else.
@@ -219,11 +223,18 @@ def read_findings(path: Path) -> list[Measured]:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema"] != SCHEMA:
             raise ValueError("schema")
-        return [_restored(patient) for patient in values["patients"]]
+        measured = [_restored(patient) for patient in values["patients"]]
+        kind = str(values["deviation"])
     except FileNotFoundError as error:
         raise UsageError(f"There is no file {path.name!r} of an earlier calibration.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path.name!r} was not written by thinslice models calibrate --json.") from error
+    if kind != deviation:
+        raise UsageError(
+            f"{path.name!r} measured standard deviations of the kind {kind!r}, not {deviation!r}; measure those "
+            f"patients {'with' if deviation == 'ensemble' else 'without'} --ensemble."
+        )
+    return measured
 
 
 def write_into_card(weights: Path, told: Mapping[str, Any]) -> None:

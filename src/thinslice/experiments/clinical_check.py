@@ -242,7 +242,7 @@ def _case(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """One thin volume at one factor: facts of the case, and a row for truth, thick slices and every method."""
     profile = SliceProfile.mean(factor)
-    thick, truth = simulate_thick(thin, profile)
+    thick, truth = simulate_thick(thin, profile, whole_hu=True)
     depth = thick.geometry.shape[0]
     if depth < 4:
         raise NotEligibleError(

@@ -67,7 +67,7 @@ def score_simulated(
     """
     for factor in factors:
         try:
-            thick, reference = simulate_thick(thin, SliceProfile.named(profile, factor))
+            thick, reference = simulate_thick(thin, SliceProfile.named(profile, factor), whole_hu=True)
         except NotEligibleError:
             continue
         if reference.geometry.shape[0] >= 11:

@@ -63,7 +63,7 @@ def telling(model: ThroughPlaneModel, kind: str, *, name: str) -> tuple[WithDevi
         instead = f"use --model {' or '.join(able)}" if able else "train a head for it (recipes/default-deviation.toml)"
         raise ModelError(
             f"{name} was not trained to say how sure it is; {instead}, or ask for the uncalibrated spread over "
-            "mirrored inputs (ensemble)."
+            "mirrored inputs (--deviation-by ensemble)."
         )
     calibration = Calibration.from_card(getattr(model, "card", None))
     return Learned(model, calibration.scale), calibration

@@ -1,7 +1,8 @@
 """The golden case: a small made-up chest on which every backend must agree with torch's float32 on the CPU.
 
 Agreement and time are found once per machine, network, backend and versions, and kept in the user's cache folder
-(`thinslice.inference.user_cache`), so that they cost the first run alone.
+(`thinslice.inference.user_cache`), so that they cost the first run alone. What could not be compared is not kept: it
+may have been an accident.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ Prepare = Callable[[int, SliceProfile], Backend]
 TOLERANCE_HU = 0.5
 """Largest difference from torch's float32 on the CPU that is taken."""
 
-PLANE = (158, 142)
-"""Of the golden case in pixels: no multiple of a patch or a stride."""
+PLANE = (157, 143)
+"""Of the golden case in pixels: no multiple of a patch or a stride, and odd."""
 
 DEPTH = 12
 """Thick slices of the golden case, where the network leaves it open."""
+
+OTHER_WIDTH = 1.5
+"""Thickness of slices over their distance in the golden case at factors that are not the network's usual one."""
 
 LEAST_GAIN = 0.1
 """Share of torch's time that must be saved: on windows larger than the golden case torch loses less to small arrays."""
@@ -55,6 +59,9 @@ ROUNDS = (3, 8)
 
 TIMING_BUDGET_S = 1.0
 """Past the least, no further pass is timed after this many seconds of one backend."""
+
+KEPT_DAYS = 30
+"""After these, what was kept is found again: its times may be those of a bad moment."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,7 @@ def examine(
     """
     key = {
         "backend": backend,
+        "channels": channels,
         "device": _device_name(device),
         "golden": _digest(golden_windows(model).tobytes()),
         "machine": machine(),
@@ -146,22 +154,32 @@ def examine(
         "versions": {"thinslice": thinslice.__version__, "torch": _torch_version(), backend: version},
     }
     name = f"backends/{_digest(json.dumps(key, sort_keys=True).encode())[:32]}.json"
-    known = _from_json(user_cache.load(name))
+    known = _from_json(user_cache.load(name, max_age_s=KEPT_DAYS * 86400.0))
     if known is not None:
         return known
-    verdict = _compared(model, prepare, channels, tolerance_hu)
-    if verdict is None:
-        return Verdict(False, reason="memory was short")  # another time there may be enough
+    try:
+        verdict = _compared(model, prepare, channels, tolerance_hu)
+    except ResourceError:
+        return Verdict(False, reason="memory was short")
+    except ThinsliceError as error:
+        return Verdict(False, reason=str(error).partition(";")[0])  # what to do next is said elsewhere
+    except RuntimeError as error:
+        # A device's kernels may be missing or fail in ways of their own.
+        return Verdict(False, reason="memory was short" if is_out_of_memory(error) else type(error).__name__)
     user_cache.keep(name, {**key, "verdict": asdict(verdict)})
     return verdict
 
 
 def fingerprint(model: ThroughPlaneModel) -> str:
-    """Hexadecimal digest of what a network is: its class, config and weights."""
-    kind = type(model)
-    config: Any = getattr(model, "config", None)
-    told = config.model_dump_json() if hasattr(config, "model_dump_json") else repr(config)
-    digest = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__} {told}".encode())
+    """Hexadecimal digest of what a network is: classes, configs and scales of it and of networks in it, and weights."""
+    digest = hashlib.sha256()
+    for module in model.modules():
+        kind, scale = type(module), getattr(module, "scale", None)
+        config: Any = getattr(module, "config", None)
+        if module is model or config is not None:
+            told = config.model_dump_json() if hasattr(config, "model_dump_json") else repr(config)
+            scaled = repr(scale) if isinstance(scale, float) else ""
+            digest.update(f"{kind.__module__}.{kind.__qualname__} {told} {scaled};".encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy().tobytes())
@@ -192,8 +210,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _compared(model: ThroughPlaneModel, prepare: Prepare, channels: int, tolerance_hu: float) -> Verdict | None:
-    """The verdict, or None where memory was short."""
+def _compared(model: ThroughPlaneModel, prepare: Prepare, channels: int, tolerance_hu: float) -> Verdict:
+    """The verdict of a comparison that could be made; errors are the callers' business."""
     import copy
 
     reference_model = copy.deepcopy(model).to("cpu")
@@ -205,21 +223,14 @@ def _compared(model: ThroughPlaneModel, prepare: Prepare, channels: int, toleran
     verdict = Verdict(False, reason="the network can do no factor")
     # The usual factor last: its times are the ones that count.
     for factor in [*sorted({able[0], able[-1]} - {usual}), usual]:
-        profile = SliceProfile.mean(factor)
+        # Profiles are baked into recorded graphs, so one of another width is looked at too.
+        profile = SliceProfile.mean(factor, width=1.0 if factor == usual else OTHER_WIDTH)
         reference = TorchBackend(reference_model, "cpu", factor=factor, profile=profile, channels=channels)
         expected = reference(windows)
         begun = time.perf_counter()
-        try:
-            candidate = prepare(factor, profile)
-            given = candidate(windows)
-            first_s = time.perf_counter() - begun
-        except ResourceError:
-            return None
-        except ThinsliceError as error:
-            return Verdict(False, reason=str(error).partition(";")[0])  # what to do next is said elsewhere
-        except RuntimeError as error:
-            # A device's kernels may be missing or fail in ways of their own.
-            return None if is_out_of_memory(error) else Verdict(False, reason=type(error).__name__)
+        candidate = prepare(factor, profile)
+        given = candidate(windows)
+        first_s = time.perf_counter() - begun
         here_hu = WINDOW_WIDTH_HU * float(np.abs(given - expected).max())
         if not here_hu <= tolerance_hu:  # nor when it is not a number
             return Verdict(False, here_hu)

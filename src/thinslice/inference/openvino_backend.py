@@ -25,7 +25,7 @@ import numpy.typing as npt
 from thinslice.errors import ModelError, ResourceError, UsageError
 from thinslice.inference.allocator import return_freed_memory
 from thinslice.inference.output import checked_output
-from thinslice.inference.torch_backend import TorchBackend
+from thinslice.inference.torch_backend import TorchBackend, is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,8 +53,12 @@ _TELLERS = (
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is there; it is not loaded."""
-    return importlib.util.find_spec("openvino") is not None
+    """Whether OpenVINO is there; it is not loaded. A folder that happens to have its name is not it."""
+    try:
+        spec = importlib.util.find_spec("openvino")
+        return spec is not None and getattr(spec, "origin", None) is not None and bool(version())
+    except (ValueError, importlib.metadata.PackageNotFoundError):
+        return False
 
 
 def version() -> str:
@@ -73,13 +77,24 @@ def load_openvino() -> Any:
         The module `openvino`.
 
     Raises:
-        UsageError: when it is not installed.
+        UsageError: when it is not installed, or cannot be loaded.
     """
     if not is_installed():
         raise UsageError(
             "The backend 'openvino' needs OpenVINO, which is not installed: pip install \"thinslice[openvino]\", or "
             "use --backend torch."
         )
+    try:
+        return _loaded()
+    # A library that is missing or does not fit shows in many ways.
+    except Exception as error:
+        raise UsageError(
+            f"OpenVINO {version()} is installed, but cannot be loaded ({type(error).__name__}); install it again, or "
+            "use --backend torch."
+        ) from error
+
+
+def _loaded() -> Any:
     absent: Any = None
     present = sys.modules.pop(TELEMETRY, absent)
     sys.modules[TELEMETRY] = absent  # to import it now fails as if it were not installed
@@ -183,9 +198,7 @@ class OpenVINOBackend:
         try:
             thin = self._run(windows)
         except MemoryError as error:
-            raise ResourceError(
-                f"A window of {windows.shape[2:]} voxels does not fit into main memory; close other programs."
-            ) from error
+            raise self._shortage(tuple(windows.shape[2:])) from error
         finally:
             self.seconds += time.perf_counter() - start
         return checked_output(thin, windows, self._factor, channels=self._channels, name=self._model_name)
@@ -213,7 +226,7 @@ class OpenVINOBackend:
         try:
             given = request.infer({0: np.ascontiguousarray(window)}, share_inputs=True, share_outputs=True)[0]
         except RuntimeError as error:
-            raise self._failure("run") from error
+            raise self._told(error, "run", tuple(window.shape[1:])) from error
         result: Floats = np.array(given, dtype=np.float32)  # the next window is written over what is shared
         return result
 
@@ -228,7 +241,7 @@ class OpenVINOBackend:
                 raise
             # Recording runs the network's own code, and the converter has errors of many kinds.
             except Exception as error:
-                raise self._failure("convert") from error
+                raise self._told(error, "convert", shape) from error
             if len(self._requests) > MAX_COMPILED:
                 self._requests.popitem(last=False)
             return_freed_memory()  # what conversion took
@@ -284,8 +297,13 @@ class OpenVINOBackend:
             )
             return load_openvino().convert_model(recorded, example_input=x)
 
-    def _failure(self, what: str) -> ModelError:
+    def _told(self, error: Exception, what: str, shape: tuple[int, ...]) -> ModelError | ResourceError:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            return self._shortage(shape)
         return ModelError(f"OpenVINO cannot {what} {self._model_name}; use --backend torch.")
+
+    def _shortage(self, shape: tuple[int, ...]) -> ResourceError:
+        return ResourceError(f"A window of {shape} voxels does not fit into main memory; close other programs.")
 
 
 def _bound(model: nn.Module, factor: int, profile: SliceProfile) -> nn.Module:

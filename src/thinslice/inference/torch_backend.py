@@ -177,6 +177,7 @@ class TorchBackend:
             self._model.to("cpu")
             # What was agreed on for the device says nothing about the CPU.
             self.precision = "float32"
+            self.name, self._compiled = "torch", False
             self._settle_on("cpu")
             return self._run(windows)
         on_cpu = self.device == "cpu"
@@ -220,12 +221,23 @@ class TorchBackend:
             torch.cuda.empty_cache()
 
 
+_SHORTAGES = (
+    "out of memory",
+    "can't allocate memory",
+    "could not allocate memory",
+    "failed to allocate",
+    "bad_alloc",
+    "alloc_failed",  # cuBLAS and cuDNN
+    "could not create a primitive",  # all that oneDNN says when it gets no memory
+)
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says that memory was short; it has several ways to."""
+    """Whether torch or OpenVINO says that memory was short; they, and what they call, have several ways to."""
     import torch
 
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return isinstance(error, torch.OutOfMemoryError) or any(said in text for said in _SHORTAGES)
 
 
 def _channels_last(model: nn.Module) -> None:

@@ -203,7 +203,8 @@ class SlabStream:
     Attributes:
         geometry: of the thin volume.
         provenance: the source's, with the derivation added.
-        factor, profile, plan_name, device, backend, dtype: what was decided; `device` follows a fall-back.
+        factor, profile, plan_name, device, precision, backend, dtype: what was decided; `device` and `precision` follow
+            a fall-back. What slabs say of their making (`provenance`) is what was decided at the start.
         hu_range: (lowest, highest) HU that the thin volume may hold.
         model_name, model_version, weights_sha256: of the network.
         memory_estimate: bytes, said before the start.
@@ -270,7 +271,7 @@ class SlabStream:
             name=self.model_name,
             channels=self._channels,
         )
-        self.backend, self.device = self._choice.backend, self._choice.device
+        self.backend, self.device, self.precision = self._choice.backend, self._choice.device, self._choice.precision
         self._batch = _batch(self._plan, self._model, self.device)
 
         source = volume.provenance
@@ -281,6 +282,7 @@ class SlabStream:
         self.memory_estimate: MemoryEstimate = estimate_memory(
             self._plan,
             self._model.window.working_bytes,
+            thin_bytes=self._model.window.thin_bytes,
             voxel_bytes=self.dtype.itemsize,
             batch=self._batch,
             collect=collect,
@@ -329,7 +331,7 @@ class SlabStream:
                 if doubt is not None:
                     doubt = without_padding(start, doubt, restorer.padding_at)
                 meter.add(finished)
-                self.network_s, self.device = network.seconds, network.device
+                self.network_s, self.device, self.precision = network.seconds, network.device, network.precision
                 self.windows_skipped = counts.skipped
                 self.consistency_rms_hu = meter.rms_hu
                 self.total_s += time.perf_counter() - clock
@@ -350,6 +352,10 @@ class SlabStream:
         warning = profile_warning(self._volume.geometry)
         if warning:
             self.warnings.append(warning)
+        if self._volume.geometry.shape[0] == 1:
+            self.warnings.append(
+                "There is one thick slice: only the thin slice at its middle can be made, out of that slice alone."
+            )
         if self.deviation is not None and self.calibration is not None:
             said = remark(self.deviation, self.calibration, name=self.model_name)
             self.warnings += [said] if said else []
@@ -428,8 +434,10 @@ def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -
 
 def _batch(plan: WindowPlan, model: ThroughPlaneModel, device: str) -> int:
     depth, height, width = plan.largest
+    window = model.window
     # Beside what the network works with, the window and its thin slices, twice, in float32.
-    return batch_size(device, (model.window.working_bytes + 4 + 8 * plan.factor) * depth * height * width)
+    each = window.working_bytes + 4 + (8 + window.thin_bytes) * plan.factor
+    return batch_size(device, each * depth * height * width)
 
 
 def _fed_voxels(plan: WindowPlan) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,14 @@ def _platform_folder() -> Path:
     return Path(told) if os.path.isabs(told) else Path.home() / ".cache"  # noqa: PTH117 - "" is no path
 
 
-def load(name: str) -> dict[str, Any] | None:
-    """What was kept under `name`, or None: never kept, unreadable or damaged."""
+def load(name: str, *, max_age_s: float = math.inf) -> dict[str, Any] | None:
+    """What was kept under `name`, or None: never kept, longer ago than `max_age_s`, unreadable or damaged."""
     folder = cache_folder()
     if folder is None:
         return None
     try:
+        if time.time() - (folder / name).stat().st_mtime > max_age_s:
+            return None
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None

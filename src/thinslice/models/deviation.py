@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -206,17 +206,26 @@ class Ensemble(WithDeviation):
     MIRRORED: tuple[tuple[int, ...], ...] = ((3,), (4,), (3, 4), (2,), (2, 3), (2, 4), (2, 3, 4))
     """Axes that each further estimate mirrors."""
 
+    def __init__(self, network: ThroughPlaneModel) -> None:
+        super().__init__(network)
+        # Beside the two that are given: the sum, and an estimate before and after it is mirrored back.
+        self.window = replace(network.window, thin_bytes=network.window.thin_bytes + 12.0)
+
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
     ) -> torch.Tensor:
         """(batch, 1, D, H, W) to (batch, 2, (D - 1) * factor + 1, H, W), unit intensity, float32."""
-        first = self.network(x, factor=factor, profile=profile).float()
-        # Differences to the first estimate, as the spread is small against the values.
-        total, squares = torch.zeros_like(first), torch.zeros_like(first)
+        given = self.network(x, factor=factor, profile=profile).float()
+        given = torch.cat([given, torch.zeros_like(given)], dim=1)
+        first, squares = given[:, :1], given[:, 1:]
+        total = torch.zeros_like(first)
         for axes in self.MIRRORED:
-            other = self.network(x.flip(axes), factor=factor, profile=profile).float().flip(axes).sub_(first)
-            total.add_(other)
+            other = self.network(x.flip(axes), factor=factor, profile=profile).float().flip(axes)
+            # Differences to the first estimate, as the spread is small against the values.
+            total.add_(other.sub_(first))
             squares.addcmul_(other, other)
+            del other  # before the next one is made
         members = 1 + len(self.MIRRORED)
-        spread = squares.sub_(total.square_().div_(members)).clamp_(min=0.0).div_(members - 1).sqrt_()
-        return torch.cat([first, spread.clamp_(min=FLOOR_HU / WINDOW_WIDTH_HU)], dim=1)
+        squares.sub_(total.square_().div_(members)).clamp_(min=0.0).div_(members - 1).sqrt_()
+        squares.clamp_(min=FLOOR_HU / WINDOW_WIDTH_HU)
+        return given

@@ -56,6 +56,7 @@ def estimate_memory(
     plan: WindowPlan,
     working_bytes: float,
     *,
+    thin_bytes: float = 0.0,
     voxel_bytes: int = 2,
     batch: int = 1,
     collect: bool = False,
@@ -68,6 +69,7 @@ def estimate_memory(
     Args:
         plan: the windows.
         working_bytes: bytes of working memory per thick input voxel (`ModelWindow.working_bytes`).
+        thin_bytes: the same per thin voxel (`ModelWindow.thin_bytes`).
         voxel_bytes: bytes per voxel of the thick volume and of the thin one: 2 for int16, 4 for float32.
         batch: windows per pass.
         collect: whether the whole thin volume is held (`upscale`) or streamed (`upscale_slabs`).
@@ -84,8 +86,10 @@ def estimate_memory(
     plane = height * width
     # The buffer holds what one row of windows gives. Of what is finished, some is under way to the file.
     thin_rows = max(span.out_stop - span.out_start for span in plan.depths)
-    under_way = min(WAITING_BYTES, thin_rows * plane * voxel_bytes) + 2 * channels * max(SLAB_BYTES, 4 * plane)
-    taken = pass_bytes(plan.largest, plan.factor, working_bytes, batch=batch, channels=channels)
+    under_way = 2 * channels * max(SLAB_BYTES, 4 * plane)
+    for each_bytes in (voxel_bytes, *(4 for _ in range(channels - 1))):
+        under_way += min(WAITING_BYTES, thin_rows * plane * each_bytes)
+    taken = pass_bytes(plan.largest, plan.factor, working_bytes, thin_bytes=thin_bytes, batch=batch, channels=channels)
     return MemoryEstimate(
         thick_bytes=depth * plane * voxel_bytes,
         working_bytes=int(BACKEND_SHARE.get(backend, 1.0) * taken),

@@ -68,7 +68,14 @@ def _taken_bytes(cut: Cut, factor: int, window: ModelWindow, channels: int) -> i
     extent = tuple(max(span.extent for span in axis) for axis in cut)
     plane = cut[1][-1].out_stop * cut[2][-1].out_stop
     waiting = 4 * channels * plane * max(span.out_stop - span.out_start for span in cut[0])
-    return pass_bytes(extent, factor, window.working_bytes, channels=channels) + waiting  # type: ignore[arg-type]
+    taken = pass_bytes(
+        extent,  # type: ignore[arg-type]  # of three axes
+        factor,
+        window.working_bytes,
+        thin_bytes=window.thin_bytes,
+        channels=channels,
+    )
+    return taken + waiting
 
 
 def _planes(extent: int, tile: int, halo: int) -> list[tuple[Span, ...]]:

@@ -25,6 +25,8 @@ class ModelWindow:
         plan: name of the plan it is meant to run under.
         working_bytes: bytes of working memory per thick input voxel and forward pass, for the estimate said before
             the start; does not count the output.
+        thin_bytes: the same per thin voxel, for networks that hold several thin volumes at once; the output is not
+            counted here either.
     """
 
     depth: int | None = None
@@ -34,6 +36,7 @@ class ModelWindow:
     halo: tuple[int, int, int] = (0, 0, 0)
     plan: str = "overlap"
     working_bytes: float = 400.0
+    thin_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,20 @@ class Span:
 
 
 def pass_bytes(
-    extent: tuple[int, int, int], factor: int, working_bytes: float, *, batch: int = 1, channels: int = 1
+    extent: tuple[int, int, int],
+    factor: int,
+    working_bytes: float,
+    *,
+    thin_bytes: float = 0.0,
+    batch: int = 1,
+    channels: int = 1,
 ) -> int:
     """Memory that one pass through a network takes at its peak, input and output included.
 
     Args:
         extent: of a window as it is fed, (depth, height, width).
         factor: thin slices per thick interval.
-        working_bytes: as in `ModelWindow`.
+        working_bytes, thin_bytes: as in `ModelWindow`.
         batch: windows per pass.
         channels: 2 where standard deviations are made beside the thin slices.
     """
@@ -86,4 +95,4 @@ def pass_bytes(
     fed = batch * depth * height * width
     given = batch * ((depth - 1) * factor + 1) * height * width
     # What the heads hold beside their output comes when the body's tensors are free again.
-    return int(HELD_SHARE * (fed * (working_bytes + 4) + 4 * channels * given))
+    return int(HELD_SHARE * (fed * (working_bytes + 4) + (4 * channels + thin_bytes) * given))

@@ -83,7 +83,8 @@ class ObjectiveModule(nn.Module):
         if self.objective == "deviation":
             estimate, deviation = self.network.with_deviation(thick, factor=factor, profile=profile)
             error_hu = (estimate.detach().float().clamp(0.0, 1.0) - thin) * WINDOW_WIDTH_HU
-            return surprise(error_hu, deviation.float() * WINDOW_WIDTH_HU, weight, self.recipe)
+            # What is clipped has no error that a head could learn.
+            return surprise(error_hu, deviation.float() * WINDOW_WIDTH_HU, weight * (thin < 1.0), self.recipe)
         return loss(self.network(thick, factor=factor, profile=profile).float(), thin, weight, self.recipe)
 
 
