@@ -30,6 +30,7 @@ def test_the_card_names_data_licences_recipe_seed_scores_and_limits(name: str) -
     assert info.card["seed"] == recipe.seed
     assert info.card["steps"] == recipe.optimiser.steps
     assert info.card["data"] and info.card["data_licences"] and info.card["limits"]
+    assert {key: info.card.get(key) for key in recipe.card} == dict(recipe.card), "sentences of the recipe"
     assert {row["factor"] for row in info.card["scores"]["rows"]} == set(range(2, 9))
 
 
