@@ -213,7 +213,7 @@ class Ours(Contestant):
         return timed(consume)
 
     def facts(self, shape: Shape, factor: int) -> dict[str, Any]:
-        return plan_facts(self._model(factor), shape, factor)
+        return plan_facts(self._model(factor), shape, factor, self._backend)
 
     def bytes(self, shape: Shape, factor: int) -> int | None:
         if self._backend != "torch":
@@ -239,13 +239,13 @@ def soft_tissue(shape: Shape, factor: int) -> Any:
     return Volume(hu, Geometry(shape, (float(factor), 0.8, 0.8), (0.0, 0.0, 0.0)))
 
 
-def plan_facts(model: Any, shape: Shape, factor: int) -> dict[str, Any]:
+def plan_facts(model: Any, shape: Shape, factor: int, backend: str = "torch") -> dict[str, Any]:
     """Windows and operations of a volume under the model's own plan."""
     from thinslice.models import cost
     from thinslice.planning import plan_windows
     from thinslice.profile import SliceProfile
 
-    plan = plan_windows(shape, factor, model.window, profile=SliceProfile.mean(factor))
+    plan = plan_windows(shape, factor, model.window.run_by(backend, "cpu"), profile=SliceProfile.mean(factor))
     shapes = [w.shape for w in plan.windows]
     operations = {distinct: cost.operations(model, distinct, factor) for distinct in set(shapes)}
     return {

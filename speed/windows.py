@@ -33,7 +33,7 @@ def run(shape: tuple[int, int, int], gib: float, model: str) -> tuple[float, int
     stream = upscale.upscale_slabs(Volume(hu, Geometry(shape, (5.0, 0.7, 0.7))), model=model)
     for _ in stream:
         pass
-    read = sum(math.prod(window.shape) for window in stream._plan.windows)
+    read = sum(math.prod(window.shape) for window in stream.window_plan.windows)
     return read / hu.size, stream.windows_total, stream.network_s, peak_memory_mib() or math.nan
 
 

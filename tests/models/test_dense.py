@@ -1,4 +1,4 @@
-"""Linear layers through oneDNN: the numbers of the ordinary layer, and the ordinary layer where it must be."""
+"""Layers through oneDNN: the numbers of the ordinary layer, and the ordinary layer where it must be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import nn
 
 from thinslice.models import dense
-from thinslice.models.dense import linear, linear_gelu, runs_in_pieces
+from thinslice.models.dense import convolution, depth_pieces, linear, linear_gelu, replace_in_pieces, runs_in_pieces
 
 
 @pytest.mark.parametrize("shape", [(1, 32), (7, 3, 32), (2, 5, 4, 32), (0, 32)])
@@ -63,18 +63,70 @@ def test_autocast_is_left_to_the_ordinary_layer() -> None:
         assert linear(x, layer).dtype == torch.bfloat16
 
 
+def cube(channels: int = 6, depth: int = 5) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(1, channels, depth, 7, 9).contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("padding", [(1, 1, 1), (0, 1, 1)])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_a_convolution_gives_what_the_ordinary_one_gives(relu: bool, padding: tuple[int, int, int], batch: int) -> None:
+    x, layer = cube().expand(batch, -1, -1, -1, -1), nn.Conv3d(6, 10, 3, padding=padding)
+    expected = layer(x)
+    with torch.inference_mode():
+        given = convolution(x, layer.weight, layer.bias, padding=padding, relu=relu)
+    torch.testing.assert_close(given, expected.relu() if relu else expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_pass_a_convolution_and_a_trace_records_the_ordinary_one() -> None:
+    layer, x = nn.Conv3d(6, 4, 3, padding=1), cube()
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        return convolution(x, layer.weight, layer.bias, padding=(1, 1, 1), relu=True)
+
+    run(x).sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
+    layer.requires_grad_(False)
+    with torch.no_grad():
+        graph = str(torch.jit.trace(run, x).inlined_graph)
+    assert "aten::_conv" in graph and "mkldnn" not in graph
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5, 8])
+@pytest.mark.parametrize("slices", [1, 2, 3, 100])
+def test_pieces_convolve_to_the_whole(depth: int, slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = nn.Conv3d(6, 6, 3, padding=1), cube(depth=depth)
+    monkeypatch.setattr(dense, "PIECE_BYTES", 4 * slices * x[:, :, :1].numel())
+    with torch.inference_mode():
+        expected = layer(x)
+        pieces = [(at, F.conv3d(piece, layer.weight, layer.bias, padding=(0, 1, 1))) for at, piece in depth_pieces(x)]
+        assert [index for at, _ in pieces for index in range(at.start, at.stop)] == list(range(depth))
+        torch.testing.assert_close(torch.cat([given for _, given in pieces], dim=2), expected, atol=1e-5, rtol=1e-5)
+        # In place, where a slice must not see what its neighbour has become.
+        changed = replace_in_pieces(x, lambda piece: F.conv3d(piece, layer.weight, layer.bias, padding=(0, 1, 1)))
+        torch.testing.assert_close(changed, expected, atol=1e-5, rtol=1e-5)
+        assert changed is x
+
+
+@pytest.mark.parametrize("operator", ["_linear_pointwise", "_convolution_pointwise"])
 @pytest.mark.parametrize("fault", ["missing", "wrong"])
-def test_an_operator_that_is_missing_or_wrong_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_that_is_missing_or_wrong_is_not_used(
+    fault: str, operator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*arguments: object) -> torch.Tensor:
         if fault == "missing":
             raise AttributeError("no such operator")
-        return torch.zeros(48, 32)
+        return torch.zeros(48, 32) if operator == "_linear_pointwise" else torch.zeros(1, 2, 3, 4, 5)
 
     dense.is_sound.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(torch.ops.mkldnn, "_linear_pointwise", broken, raising=False)
+        patch.setattr(torch.ops.mkldnn, operator, broken, raising=False)
         layer, x = nn.Linear(4, 4), torch.ones(3, 4)
         with torch.inference_mode():
             torch.testing.assert_close(linear_gelu(x, layer), F.gelu(layer(x)), atol=1e-6, rtol=1e-6)
+            weight, bias = torch.ones(2, 6, 1, 1, 1), torch.zeros(2)
+            given = convolution(cube(), weight, bias, padding=(0, 0, 0))
+            torch.testing.assert_close(given, F.conv3d(cube(), weight, bias), atol=1e-5, rtol=1e-5)
         assert not dense.is_sound()
     dense.is_sound.cache_clear()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from thinslice.errors import ShapeError
-from thinslice.models import catalog
+from thinslice.models import catalog, dense
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.profile import SliceProfile
 
@@ -69,3 +69,36 @@ def test_odd_planes_and_wrong_factors(network: ThroughPlaneModel) -> None:
         network(torch.rand(1, 1, 4, 8, 8), factor=9)
     with pytest.raises(ShapeError, match="at least 2"):
         network(torch.rand(1, 1, 1, 8, 8), factor=5)
+
+
+@pytest.mark.parametrize("deviation", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 9, 11, 14), (2, 1, 4, 8, 8)])
+def test_in_pieces_it_gives_what_it_gives_whole(
+    deviation: bool, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = catalog.build("thinnet", features=8, blocks=2, deviation=deviation).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    x = torch.rand(shape)
+    monkeypatch.setattr(dense, "PIECE_BYTES", 4 * 8 * 2 * 6 * 7)  # two slices
+    run = network.with_deviation if deviation else lambda x, factor: (network(x, factor=factor),)
+    given = x.clone()
+    with torch.inference_mode():
+        pieces = run(given, factor=4)
+    assert torch.equal(given, x)
+    for piece, whole in zip(pieces, run(x, factor=4), strict=True):  # with gradients nothing is done in pieces
+        assert whole.requires_grad
+        torch.testing.assert_close(piece, whole.detach(), atol=2e-6, rtol=0)
+
+
+def test_half_precision_stays_consistent(network: ThroughPlaneModel) -> None:
+    x = torch.rand(1, 1, 7, 10, 12)
+    profile = SliceProfile.mean(5)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        y = network(x, factor=5, profile=profile)
+    assert y.dtype == torch.float32
+    again = torch.tensor(profile.matrix(7), dtype=torch.float32) @ y[0, 0].flatten(1)
+    wanted = x[0, 0, list(profile.supported(7))].flatten(1)
+    torch.testing.assert_close(again, wanted, atol=2e-5, rtol=0)  # 0.06 HU; eight bits would be 10

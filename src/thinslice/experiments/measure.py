@@ -18,7 +18,6 @@ from thinslice.inference.upscale import SlabStream, upscale_slabs
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import place
 from thinslice.models.cost import operations
-from thinslice.planning import plan_windows
 from thinslice.volume import Volume
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -179,7 +178,7 @@ def upscale_measured(
             memory_mib=memory.added_mib,
             resident_mib=memory.peak_mib,
             device_memory_mib=_device_peak_mib(stream.device),
-            operations=_operations(model, thick, stream, {} if counted is None else counted),
+            operations=_operations(model, stream, {} if counted is None else counted),
             windows=stream.windows_total,
             windows_skipped=stream.windows_skipped,
         ),
@@ -190,16 +189,12 @@ def upscale_measured(
     )
 
 
-def _operations(
-    model: ThroughPlaneModel, thick: Volume, stream: SlabStream, counted: dict[tuple[int, int, int, int], int]
-) -> int:
-    shape, factor = thick.geometry.shape, stream.factor
-    plan = plan_windows(shape, factor, model.window, stream.plan_name, profile=stream.profile)
+def _operations(model: ThroughPlaneModel, stream: SlabStream, counted: dict[tuple[int, int, int, int], int]) -> int:
     total = 0
-    for window in plan.windows:
-        key = (*window.shape, factor)
+    for window in stream.window_plan.windows:
+        key = (*window.shape, stream.factor)
         if key not in counted:
-            counted[key] = operations(model, window.shape, factor, profile=stream.profile)
+            counted[key] = operations(model, window.shape, stream.factor, profile=stream.profile)
         total += counted[key]
     return total
 

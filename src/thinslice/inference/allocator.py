@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import platform
 from functools import cache
+
+from thinslice.inference.pages import LARGE_PAGE
 
 
 @cache
@@ -33,3 +36,35 @@ def return_freed_memory() -> None:
     """
     if keep_freed_memory():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def expect(size: int) -> None:
+    """Have the heap take its next `size` bytes in large pages (`thinslice.inference.pages`), where Linux has them.
+
+    It grows by that much and shrinks again; the advice stays with the addresses until `return_freed_memory`.
+    Nothing is touched, so no memory is taken.
+
+    Args:
+        size: bytes that a pass will take, about.
+    """
+    libc = _libc()
+    if libc is None or size < LARGE_PAGE:
+        return
+    block = libc.malloc(size)
+    if not block:
+        return
+    start = -(-block // mmap.PAGESIZE) * mmap.PAGESIZE
+    libc.madvise(start, (block + size - start) // mmap.PAGESIZE * mmap.PAGESIZE, mmap.MADV_HUGEPAGE)
+    libc.free(block)
+
+
+@cache
+def _libc() -> ctypes.CDLL | None:
+    """glibc, told how its functions are called; None where it is not, or freed memory is not kept, or Linux too old."""
+    if not (keep_freed_memory() and hasattr(mmap, "MADV_HUGEPAGE")):
+        return None
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return libc

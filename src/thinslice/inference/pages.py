@@ -1,7 +1,12 @@
-"""Large arrays beside the heap, in pages of their own."""
+"""Large arrays beside the heap, in pages of their own; and large pages, where the system has them.
+
+Memory that is touched for the first time comes page by page. At 4 KiB a page that takes longer than most of what is
+done here with an array, at 2 MiB a sixth of it (measured). Linux gives large pages to those who ask.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 from typing import Any
@@ -9,11 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+LARGE_PAGE = 2 << 20
+"""Bytes; smaller arrays gain nothing."""
+
 
 def own_pages(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An array of zeros that takes memory as it is touched and gives all of it back when it is dropped.
 
-    The heap keeps what a network frees (`thinslice.inference.backend.keep_freed_memory`). An array that outlives a
+    The heap keeps what a network frees (`thinslice.inference.allocator.keep_freed_memory`). An array that outlives a
     pass would lie in the middle of it, and the next pass would have to go around it.
 
     >>> own_pages((2, 3), np.int16).tolist()
@@ -21,5 +29,13 @@ def own_pages(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """
     kind = np.dtype(dtype)
     count = math.prod(shape)
-    pages = mmap.mmap(-1, max(1, count * kind.itemsize))
+    size = max(1, count * kind.itemsize)
+    if hasattr(mmap, "MAP_PRIVATE"):
+        # Python's own default is memory to share with child processes, which costs more.
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        pages = mmap.mmap(-1, size)
+    if size >= LARGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype=kind, count=count).reshape(shape)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import ResourceError
-from thinslice.inference.allocator import keep_freed_memory, return_freed_memory
+from thinslice.inference.allocator import expect, keep_freed_memory, return_freed_memory
 from thinslice.inference.output import checked_output
 from thinslice.inference.transfer import Overlapped, Plain
+from thinslice.planning.spans import pass_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,12 +133,30 @@ class TorchBackend:
         """
         start = time.perf_counter()
         try:
+            if self.device == "cpu":
+                expect(self._pass_bytes(windows))
             thin = self._run(windows)
             if self.device == "cpu":
                 return_freed_memory()
         finally:
             self.seconds += time.perf_counter() - start
         return checked_output(thin, windows, self._factor, channels=self._channels, name=self._model_name)
+
+    def _pass_bytes(self, windows: Floats) -> int:
+        """What a pass will take by the network's own account; 0 where it gives none."""
+        window = getattr(self._model, "window", None)
+        if window is None:
+            return 0
+        window = window.run_by("torch", "cpu")
+        batch, _, depth, height, width = windows.shape
+        return pass_bytes(
+            (depth, height, width),
+            self._factor,
+            window.working_bytes,
+            thin_bytes=window.thin_bytes,
+            batch=batch,
+            channels=self._channels,
+        )
 
     def _settle_on(self, device: str) -> None:
         """What depends on the device; the network is there already."""

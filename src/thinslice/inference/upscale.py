@@ -29,6 +29,7 @@ from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.io.resources import available_memory_bytes
 from thinslice.planning import (
     MemoryEstimate,
+    ModelWindow,
     WindowPlan,
     choose_factor,
     estimate_memory,
@@ -214,6 +215,7 @@ class SlabStream:
         network_s, total_s: seconds in the network, and in all of the iteration but what the consumer takes.
         deviation: "learned", "ensemble" or None: where the slabs' standard deviations come from.
         calibration: what is known about them (`thinslice.models.deviation.Calibration`); None without them.
+        window_plan: which thick slices go through the network at a time.
         windows_total, windows_skipped: windows of the plan, and those of air that were interpolated instead.
     """
 
@@ -260,19 +262,24 @@ class SlabStream:
         if self.deviation is not None:
             self._model, self.calibration = telling(self._model, self.deviation, name=self.model_name)
         self._channels = 1 if self.deviation is None else 2
-        self._plan = self._planned(plan)
-        self.plan_name = self._plan.name
+        # What pays depends on the windows, and they on what runs them: at first, what runs where nothing else pays.
+        window = self._model.window.run_by("torch" if asked == "auto" else asked, self.device)
+        self.window_plan = self._planned(plan, window)
+        self.plan_name = self.window_plan.name
         self._choice: Choice = settle(
             self._model,
             self.device,
             asked,
-            work_voxels=_fed_voxels(self._plan),
+            work_voxels=_fed_voxels(self.window_plan),
             may_fall_back=self._may_fall_back,
             name=self.model_name,
             channels=self._channels,
         )
         self.backend, self.device, self.precision = self._choice.backend, self._choice.device, self._choice.precision
-        self._batch = _batch(self._plan, self._model, self.device)
+        settled = self._model.window.run_by(self.backend, self.device)
+        if settled != window:
+            self.window_plan = self._planned(plan, settled)
+        self._batch = _batch(self.window_plan, settled, self.device)
 
         source = volume.provenance
         self.dtype = _output_dtype(volume)
@@ -280,9 +287,9 @@ class SlabStream:
         self.geometry: Geometry = volume.geometry.thin_grid(self.factor)
         self.provenance: Provenance = replace(source, derivation=self._derivation())
         self.memory_estimate: MemoryEstimate = estimate_memory(
-            self._plan,
-            self._model.window.working_bytes,
-            thin_bytes=self._model.window.thin_bytes,
+            self.window_plan,
+            settled.working_bytes,
+            thin_bytes=settled.thin_bytes,
             voxel_bytes=self.dtype.itemsize,
             batch=self._batch,
             collect=collect,
@@ -312,7 +319,7 @@ class SlabStream:
         counts = StitchCounts()
         slabs = stitch(
             thick,
-            self._plan,
+            self.window_plan,
             network,
             profile=self.profile,
             padding_hu=padding_hu,
@@ -362,10 +369,10 @@ class SlabStream:
         self.consistency_rms_hu = None
         self.network_s = 0.0
         self.total_s = 0.0
-        self.windows_total = len(self._plan.windows)
+        self.windows_total = len(self.window_plan.windows)
         self.windows_skipped = 0
 
-    def _planned(self, name: str | None) -> WindowPlan:
+    def _planned(self, name: str | None, window: ModelWindow) -> WindowPlan:
         if self.factor not in self._model.factors:
             able = ", ".join(str(f) for f in sorted(self._model.factors))
             thick_mm = self._volume.geometry.spacing_mm[0]
@@ -374,7 +381,7 @@ class SlabStream:
                 f"{self.model_name} cannot do factor {self.factor}, only {able}; try --factor {works} "
                 f"(--spacing {thick_mm / works:.4g})."
             )
-        shape, window = self._volume.geometry.shape, self._model.window
+        shape = self._volume.geometry.shape
         return plan_windows(shape, self.factor, window, name, profile=self.profile, channels=self._channels)
 
     def _skips_air(self) -> bool:
@@ -432,9 +439,8 @@ def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -
     return str(name), str(card.get("version") or thinslice.__version__), sha256
 
 
-def _batch(plan: WindowPlan, model: ThroughPlaneModel, device: str) -> int:
+def _batch(plan: WindowPlan, window: ModelWindow, device: str) -> int:
     depth, height, width = plan.largest
-    window = model.window
     # Beside what the network works with, the window and its thin slices, twice, in float32.
     each = window.working_bytes + 4 + (8 + window.thin_bytes) * plan.factor
     return batch_size(device, each * depth * height * width)

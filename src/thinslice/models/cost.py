@@ -71,6 +71,7 @@ def _counted(model: nn.Module, x: torch.Tensor, factor: int | None, profile: Sli
     mapping: dict[Any, Any] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
     if is_sound():
         mapping[torch.ops.mkldnn._linear_pointwise] = _linear
+        mapping[torch.ops.mkldnn._convolution_pointwise] = _convolution
     with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model(x, factor=factor, profile=profile)
     return int(counter.get_total_flops())
@@ -85,6 +86,11 @@ def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = No
     queries, features = query[-2:]
     keys, values = value[-2:]
     return int(2 * groups * queries * keys * (features + values))
+
+
+def _convolution(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    """oneDNN's convolution (`thinslice.models.dense`): weight (outputs, inputs, *kernel)."""
+    return int(2 * math.prod(out_shape) * math.prod(weight[1:]))
 
 
 def _linear(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:

@@ -1,15 +1,17 @@
-"""Linear layers on a CPU through oneDNN, which torch carries for convolutions but does not use for float32 products.
+"""Linear layers and convolutions on a CPU through oneDNN, which torch carries but does not always use.
 
-torch gives products of matrices to MKL, which on processors that are not Intel's does without their widest
-instructions: oneDNN takes half the time there, and no more elsewhere. It also applies the GELU behind a layer while its
-output is still in registers.
+torch gives float32 products of matrices to MKL, which on processors that are not Intel's does without their widest
+instructions: oneDNN takes half the time there, and no more elsewhere. Convolutions torch gives to oneDNN, but not where
+channels x depth x rows come to 20,480 or fewer: a window of few slices then takes ten times as long (measured). oneDNN
+also applies the activation behind a layer while its output is still in registers.
 
-The operator is torch's own but not documented, so it is tried once per process on a small case; where it is missing or
-gives other numbers, and wherever gradients are recorded or a graph is, the ordinary layer is used.
+The operators are torch's own but not documented, so they are tried once per process on a small case; where one is
+missing or gives other numbers, and wherever gradients are recorded or a graph is, the ordinary layer is used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import torch
@@ -20,6 +22,10 @@ AGREEMENT = 1e-5
 """Largest difference from the ordinary layer in the trial, whose results are of the order of 1."""
 
 
+PIECE_BYTES = 4 << 20
+"""Of a volume that `depth_pieces` gives at a time, about: what a processor's caches hold."""
+
+
 def runs_in_pieces(x: torch.Tensor) -> bool:
     """Whether work on `x` may be done a few rows at a time, so that what is between layers stays in the cache.
 
@@ -27,6 +33,58 @@ def runs_in_pieces(x: torch.Tensor) -> bool:
     another runtime, would grow with the number of pieces.
     """
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not _is_traced()
+
+
+def depth_pieces(
+    x: torch.Tensor, before: Callable[[torch.Tensor], torch.Tensor] = lambda piece: piece
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """A volume a few slices at a time, for 3x3x3 convolutions without padding along z.
+
+    Args:
+        x: (batch, channels, depth, height, width).
+        before: applied to slices first; each by itself, as zeros are put at the ends after it.
+
+    Yields:
+        (slices, piece): which slices; and they, between the slice before and the one after, or zeros at the ends of
+        the volume. Pieces inside are views: slices of the piece given last must not be written to before the next one
+        is done with.
+
+    >>> for at, piece in depth_pieces(torch.arange(1.0, 4.0).reshape(1, 1, 3, 1, 1)):
+    ...     piece.flatten().tolist()
+    [0.0, 1.0, 2.0, 3.0, 0.0]
+    """
+    depth = x.shape[2]
+    step = max(1, PIECE_BYTES // max(1, x[:, :, :1].numel() * x.element_size()))
+    for start in range(0, depth, step):
+        stop = min(start + step, depth)
+        piece = before(x[:, :, max(start - 1, 0) : stop + 1])
+        if start == 0 or stop == depth:
+            piece = F.pad(piece, (0, 0, 0, 0, int(start == 0), int(stop == depth)))
+        yield slice(start, stop), piece
+
+
+def replace_in_pieces(x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Change a volume in place where each slice depends on its neighbours as they were.
+
+    Args:
+        x: (batch, channels, depth, height, width), overwritten.
+        change: a piece (`depth_pieces`) -> what stands in its place, without the slices at either end.
+
+    Returns:
+        `x`.
+
+    >>> replace_in_pieces(torch.arange(1.0, 4.0).reshape(1, 1, 3, 1, 1), lambda p: p[:, :, :-2] + p[:, :, 2:]).flatten()
+    tensor([2., 4., 2.])
+    """
+    waiting: tuple[slice, torch.Tensor] | None = None
+    for at, piece in depth_pieces(x):
+        changed = change(piece)
+        if waiting is not None:
+            x[:, :, waiting[0]] = waiting[1]
+        waiting = at, changed
+    if waiting is not None:
+        x[:, :, waiting[0]] = waiting[1]
+    return x
 
 
 def linear(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
@@ -72,16 +130,55 @@ def linear_gelu(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     return F.gelu(layer(x))
 
 
+def convolution(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, padding: tuple[int, int, int], relu: bool = False
+) -> torch.Tensor:
+    """A 3-D convolution with stride 1, and its ReLU where asked for.
+
+    Args:
+        x: (batch, inputs, depth, height, width); fast where channels are last in memory.
+        weight: (outputs, inputs, *kernel).
+        bias: (outputs,).
+        padding: zeros on either side of each axis.
+        relu: whether negative results become 0.
+
+    Returns:
+        (batch, outputs, ...), a tensor of its own.
+
+    >>> x, weight, bias = torch.ones(1, 2, 3, 3, 3), torch.ones(4, 2, 3, 3, 3), torch.zeros(4)
+    >>> with torch.inference_mode():
+    ...     convolution(x, weight, bias, padding=(1, 1, 1), relu=True)[0, 0, 1].tolist()
+    [[24.0, 36.0, 24.0], [36.0, 54.0, 36.0], [24.0, 36.0, 24.0]]
+    """
+    # oneDNN knows no empty arrays.
+    if _allowed(x, weight) and x.numel():
+        return _convolve(x, weight, bias, padding, "relu" if relu else "none")
+    result = F.conv3d(x, weight, bias, padding=padding)
+    return F.relu(result, inplace=True) if relu else result
+
+
+def _convolve(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, padding: tuple[int, ...], activation: str
+) -> torch.Tensor:
+    result: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, padding, (1, 1, 1), (1, 1, 1), 1, activation, [], ""
+    )
+    return result
+
+
 def _product(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
     return result
 
 
 def _fits(x: torch.Tensor, layer: nn.Linear) -> bool:
+    return layer.bias is not None and _allowed(x, layer.weight)
+
+
+def _allowed(x: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
         runs_in_pieces(x)
-        and x.dtype == layer.weight.dtype == torch.float32
-        and layer.bias is not None
+        and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and bool(torch.backends.mkldnn.enabled)
         and is_sound()
@@ -90,21 +187,26 @@ def _fits(x: torch.Tensor, layer: nn.Linear) -> bool:
 
 @cache
 def is_sound() -> bool:
-    """Whether the operator is there and gives what the ordinary layer gives, to rounding."""
+    """Whether the operators are there and give what the ordinary layers give, to rounding."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     # Made without the global random state, which training draws from.
     at = torch.arange(48 * 24, dtype=torch.float32).view(48, 24)
     x, weight, bias = at.sin(), at[:32].cos() / 24, at[:32, 0].sin()
     expected = F.linear(x, weight, bias)
+    cube, kernel = at[:, :20].reshape(1, 16, 3, 4, 5).sin(), at[:36].reshape(2, 16, 3, 3, 3).cos() / 24
+    convolved = F.conv3d(cube, kernel, bias[:2], padding=1)
     try:
         plain = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        convolutions = [_convolve(cube, kernel, bias[:2], (1, 1, 1), name) for name in ("none", "relu")]
         activated = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
     except (AttributeError, RuntimeError, NotImplementedError, TypeError):
         return False
     return bool(
         torch.allclose(plain, expected, rtol=0, atol=AGREEMENT)
         and torch.allclose(activated, F.gelu(expected), rtol=0, atol=AGREEMENT)
+        and torch.allclose(convolutions[0], convolved, rtol=0, atol=AGREEMENT)
+        and torch.allclose(convolutions[1], convolved.relu(), rtol=0, atol=AGREEMENT)
     )
 
 

@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import einsum, rearrange
 from torch import nn
 
 from thinslice.errors import ModelError
 from thinslice.intensity import WINDOW_WIDTH_HU
+from thinslice.models import dense
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.subpixel import thin_slices
 from thinslice.profile import SliceProfile
 
 LEVELS = (50, 68, 90, 95)
@@ -81,24 +82,30 @@ class DeviationHead(nn.Module):
             `FLOOR_HU` of it; ordered as the rows of `position`.
         """
         scale, shift = self.modulation(condition).chunk(2)
-        gathered = F.conv3d(
-            x,
-            self.gather.weight * (1 + scale)[:, None, None, None, None],
-            _bias(self.gather) * (1 + scale) + shift,
-        )
+        gather = self.gather.weight * (1 + scale)[:, None, None, None, None], _bias(self.gather) * (1 + scale) + shift
         along = self.position(position.to(x.dtype))
         basis, offset = along[:, :-1] / math.sqrt(self.basis), along[:, -1]
         kernels = rearrange(self.filters.weight, "(k pixel) f z y x -> k pixel f z y x", k=self.basis)
         weight = einsum(basis, kernels, "thin k, k pixel f z y x -> thin pixel f z y x")
         biases = rearrange(_bias(self.filters), "(k pixel) -> k pixel", k=self.basis)
         bias = einsum(basis, biases, "thin k, k pixel -> thin pixel") + offset[:, None] + math.log(START_HU)
-        side = self.unshuffle
-        log_hu = F.conv3d(F.relu(gathered, inplace=True), weight.flatten(0, 1), bias.flatten(), padding=1)
-        log_hu = rearrange(
-            log_hu, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=len(position), p=side, q=side
-        ).float()
-        # In float32 whatever the precision around it: an exponential has no patience with eight bits.
-        return log_hu.clamp(*_LOG_RANGE).exp().add(FLOOR_HU).div(WINDOW_WIDTH_HU)
+
+        def gathered(features: torch.Tensor) -> torch.Tensor:
+            return dense.convolution(features, *gather, padding=(0, 0, 0), relu=True)
+
+        def in_unit(log_hu: torch.Tensor) -> torch.Tensor:
+            # In float32 whatever the precision around it: an exponential has no patience with eight bits.
+            return log_hu.float().clamp(*_LOG_RANGE).exp().add(FLOOR_HU).div(WINDOW_WIDTH_HU)
+
+        return thin_slices(
+            x,
+            weight.flatten(0, 1),
+            bias.flatten(),
+            factor=len(position),
+            side=self.unshuffle,
+            before=gathered,
+            after=in_unit,
+        )
 
 
 def _bias(layer: nn.Conv3d) -> torch.Tensor:
@@ -193,7 +200,8 @@ class Learned(WithDeviation):
     ) -> torch.Tensor:
         """(batch, 1, D, H, W) to (batch, 2, (D - 1) * factor + 1, H, W), unit intensity, float32."""
         thin, deviation = self.network.with_deviation(x, factor=factor, profile=profile)
-        return torch.cat([thin.float(), deviation.float() * self.scale], dim=1)
+        scaled = deviation.float().mul_(self.scale) if dense.runs_in_pieces(x) else deviation.float() * self.scale
+        return torch.cat([thin.float(), scaled], dim=1)
 
 
 class Ensemble(WithDeviation):

@@ -11,10 +11,13 @@ factors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
 
 from thinslice.errors import ShapeError
+from thinslice.models import dense
 
 
 def sub_slices(factor: int) -> int:
@@ -54,3 +57,48 @@ def interleave(sub: torch.Tensor, factor: int) -> torch.Tensor:
     thin = rearrange(sub, "b thin d h w -> b 1 (d thin) h w")
     first = (factor - 1) // 2
     return thin[:, :, first : first + (depth - 1) * factor + 1]
+
+
+def thin_slices(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    factor: int,
+    side: int,
+    before: Callable[[torch.Tensor], torch.Tensor] = lambda piece: piece,
+    after: Callable[[torch.Tensor], torch.Tensor] = lambda piece: piece,
+) -> torch.Tensor:
+    """A 3x3x3 convolution whose output channels are thin slices and pixels of each thick voxel, and their shuffle.
+
+    On a CPU without gradients a few slices are done at a time, so that little is held beside the result.
+
+    Args:
+        x: (batch, channels, depth, height, width) features of thick slices.
+        weight: (outputs, channels, 3, 3, 3); outputs are (thin slice, row, column), and may go on after the last.
+        bias: (outputs,).
+        factor: thin slices per thick one.
+        side: pixels of a thin slice per pixel of `x`, along height and along width.
+        before: changes `x`, each voxel by itself.
+        after: changes the result, each voxel by itself.
+
+    Returns:
+        (batch, depth * factor, height * side, width * side).
+
+    >>> weight, bias = torch.zeros(12, 1, 3, 3, 3), torch.arange(12.0)
+    >>> thin_slices(torch.zeros(1, 1, 2, 1, 1), weight, bias, factor=3, side=2)[0, :, 0].tolist()
+    [[0.0, 1.0], [4.0, 5.0], [8.0, 9.0], [0.0, 1.0], [4.0, 5.0], [8.0, 9.0]]
+    """
+
+    def shuffled(convolved: torch.Tensor) -> torch.Tensor:
+        channels = convolved[:, : factor * side**2]
+        return after(rearrange(channels, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=factor, p=side, q=side))
+
+    if not dense.runs_in_pieces(x):
+        return shuffled(dense.convolution(before(x), weight, bias, padding=(1, 1, 1)))
+    batch, _, depth, height, width = x.shape
+    thin = x.new_empty((batch, depth * factor, height * side, width * side))
+    for at, piece in dense.depth_pieces(x, before):
+        convolved = dense.convolution(piece, weight, bias, padding=(0, 1, 1))
+        thin[:, at.start * factor : at.stop * factor] = shuffled(convolved)
+    return thin

@@ -40,6 +40,7 @@ from thinslice.models import dense
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.deviation import DeviationHead
 from thinslice.models.interpolate import z_matrix
+from thinslice.models.subpixel import thin_slices
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
@@ -95,10 +96,14 @@ class ModulatedConv(nn.Conv3d):
             x: (batch, features, depth, height, width).
             condition: (condition,).
         """
+        return F.conv3d(x, *self.modulated(condition), padding=self.padding)
+
+    def modulated(self, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias under a condition, (condition,)."""
         scale, shift = self.modulation(condition).chunk(2)
         scale, shift = self.gain * (1 + scale), self.gain * shift
         bias: torch.Tensor = self.bias  # type: ignore[assignment]  # Conv3d made one
-        return F.conv3d(x, self.weight * scale[:, None, None, None, None], bias * scale + shift, padding=self.padding)
+        return self.weight * scale[:, None, None, None, None], bias * scale + shift
 
 
 class Block(nn.Module):
@@ -115,9 +120,23 @@ class Block(nn.Module):
         start_weights(self.mix)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """x: (batch, features, depth, height, width), channels last in memory; condition: (condition,)."""
-        inside = F.relu(self.across(x, condition), inplace=True)
-        return dense.pointwise(inside, self.mix).add_(x)
+        """What goes on to the next block; `x` is lost, as it may be changed in place.
+
+        Args:
+            x: (batch, features, depth, height, width), channels last in memory.
+            condition: (condition,).
+        """
+        weight, bias = self.across.modulated(condition)
+        if not dense.runs_in_pieces(x):
+            inside = dense.convolution(x, weight, bias, padding=(1, 1, 1), relu=True)
+            return dense.pointwise(inside, self.mix).add_(x)
+
+        def changed(piece: torch.Tensor) -> torch.Tensor:
+            inside = dense.convolution(piece, weight, bias, padding=(0, 1, 1), relu=True)
+            return dense.pointwise(inside, self.mix).add_(piece[:, :, 1:-1])
+
+        # No second volume is needed so: memory that is touched for the first time costs more than a layer's sums.
+        return dense.replace_in_pieces(x, changed)
 
 
 def start_weights(layer: nn.Linear | nn.Conv3d, gain: float = 1.0) -> None:
@@ -159,19 +178,13 @@ class ThinHead(nn.Module):
         bias: torch.Tensor = self.filters.bias  # type: ignore[assignment]  # Conv3d made one
         # Vector units take channels sixteen at a time: fewer cost more (measured), so the rest is filled with zeros.
         basis = F.pad(basis, (0, 0, 0, -factor % (16 // math.gcd(16, side**2))))
-        residual = F.conv3d(
-            x,
-            einsum(
-                basis,
-                rearrange(self.filters.weight, "(k pixel) f z y x -> k pixel f z y x", k=functions),
-                "thin k, k pixel f z y x -> thin pixel f z y x",
-            ).flatten(0, 1),
-            einsum(
-                basis, rearrange(bias, "(k pixel) -> k pixel", k=functions), "thin k, k pixel -> thin pixel"
-            ).flatten(),
-            padding=1,
-        )[:, : factor * side**2]
-        return rearrange(residual, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=factor, p=side, q=side)
+        kernels = einsum(
+            basis,
+            rearrange(self.filters.weight, "(k pixel) f z y x -> k pixel f z y x", k=functions),
+            "thin k, k pixel f z y x -> thin pixel f z y x",
+        )
+        biases = einsum(basis, rearrange(bias, "(k pixel) -> k pixel", k=functions), "thin k, k pixel -> thin pixel")
+        return thin_slices(x, kernels.flatten(0, 1), biases.flatten(), factor=factor, side=side)
 
 
 class ThinNet(ThroughPlaneModel):
@@ -209,6 +222,8 @@ class ThinNet(ThroughPlaneModel):
             halo=(config.blocks + 3, reach, reach),
             # Three layers' worth of features and what convolutions take beside, and the input as channels (measured).
             working_bytes=4.0 * (4 * config.features / channels + 4),
+            # Features once, and the input as channels.
+            in_pieces_bytes=4.0 * (config.features / channels + 2),
         )
 
     def forward(
@@ -218,7 +233,9 @@ class ThinNet(ThroughPlaneModel):
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
         features, _ = self._features(x, factor, profile)
-        return self._estimate(x, features, factor, profile)
+        residual = _on_grid(self.head(features, factor), x, factor)
+        del features  # what follows takes as much
+        return self._consistent(x[:, 0], residual, profile, factor)[:, None]
 
     def with_deviation(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -229,8 +246,11 @@ class ThinNet(ThroughPlaneModel):
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
         features, condition = self._features(x, factor, profile)
+        residual = _on_grid(self.head(features, factor), x, factor)
         deviation = self.deviation(features, condition, _thin_positions(factor, x.device))
-        return self._estimate(x, features, factor, profile), _on_grid(deviation, x, factor)[:, None]
+        del features
+        estimate = self._consistent(x[:, 0], residual, profile, factor)
+        return estimate[:, None], _on_grid(deviation, x, factor)[:, None]
 
     def _features(self, x: torch.Tensor, factor: int, profile: SliceProfile) -> tuple[torch.Tensor, torch.Tensor]:
         """What both heads read: (batch, features, D, H / unshuffle, W / unshuffle), rounded up; and the condition."""
@@ -239,24 +259,25 @@ class ThinNet(ThroughPlaneModel):
         condition: torch.Tensor = self.describe(_condition_features(factor, profile).to(x))
         seen = (x - self.middle) / self.spread
         padded = F.pad(seen, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
-        features: torch.Tensor = self.stem(
+        bias: torch.Tensor = self.stem.bias  # type: ignore[assignment]  # Conv3d made one
+        features = dense.convolution(
             rearrange(padded, "b 1 d (h p) (w q) -> b (p q) d h w", p=side, q=side).contiguous(
                 memory_format=torch.channels_last_3d
-            )
+            ),
+            self.stem.weight,
+            bias,
+            padding=(1, 1, 1),
         )
         for block in self.blocks:
             features = block(features, condition)
         return features, condition
 
-    def _estimate(self, x: torch.Tensor, features: torch.Tensor, factor: int, profile: SliceProfile) -> torch.Tensor:
-        """Thin slices from features."""
-        residual = _on_grid(self.head(features, factor), x, factor)
-        return self._consistent(x[:, 0], residual, profile, factor)[:, None]
-
     def _consistent(
         self, thick: torch.Tensor, residual: torch.Tensor, profile: SliceProfile, factor: int
     ) -> torch.Tensor:
         """Interpolation made consistent with the thick slices, plus the part of the residual they cannot see.
+
+        In float32 whatever the precision around it; `residual` may be changed in place.
 
         Args:
             thick: (batch, depth, height, width).
@@ -265,14 +286,18 @@ class ThinNet(ThroughPlaneModel):
             factor: thin slices per thick interval.
         """
         depth = thick.shape[1]
-        correction = profile.correction(depth)
-        averages = profile.matrix(depth)
         base = z_matrix("linear-consistent", depth, profile, factor)
-        # In place where it is safe: thin volumes are the largest tensors here.
-        thin = _along_z(base, thick).add_(residual)
-        if not len(averages):
-            return thin  # no thick slice has its whole profile here, and other runtimes know no empty arrays
-        return thin.sub_(_along_z(correction, _along_z(averages, residual)))
+        averages = profile.matrix(depth)
+        with torch.autocast(thick.device.type, enabled=False):  # eight bits would be 10 HU off
+            seen, change = thick.float().flatten(2), residual.float().flatten(2)
+            if len(averages):  # else no thick slice has its whole profile here, and other runtimes know no empty arrays
+                seen = torch.cat([seen, _tensor(averages, thick) @ change], dim=1)
+                base = np.concatenate([base, -profile.correction(depth)], axis=1)
+            matrix = _tensor(base, thick).expand(len(thick), -1, -1)
+            # Thin volumes are the largest tensors here: one product, that adds where it may to what is there.
+            in_place = dense.runs_in_pieces(residual)
+            thin = change.baddbmm_(matrix, seen) if in_place else torch.baddbmm(change, matrix, seen)
+        return thin.reshape(residual.shape)
 
 
 def _on_grid(thin: torch.Tensor, x: torch.Tensor, factor: int) -> torch.Tensor:
@@ -282,9 +307,9 @@ def _on_grid(thin: torch.Tensor, x: torch.Tensor, factor: int) -> torch.Tensor:
     return thin[:, first : first + (depth - 1) * factor + 1, :height, :width]
 
 
-def _along_z(matrix: npt.NDArray[np.float64], x: torch.Tensor) -> torch.Tensor:
-    """(rows, depth) times (batch, depth, height, width), in float32 whatever the precision around it."""
-    return torch.einsum("zk,bkhw->bzhw", torch.tensor(matrix, dtype=torch.float32, device=x.device), x.float())
+def _tensor(matrix: npt.NDArray[np.float64], beside: torch.Tensor) -> torch.Tensor:
+    """In float32, whatever the precision around it."""
+    return torch.tensor(matrix, dtype=torch.float32, device=beside.device)
 
 
 def _condition_features(factor: int, profile: SliceProfile) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HELD_SHARE = 1.1
 """Peak of a pass over what the network needs at once: freed blocks of one size leave holes for the next of another.
@@ -27,6 +27,8 @@ class ModelWindow:
             the start; does not count the output.
         thin_bytes: the same per thin voxel, for networks that hold several thin volumes at once; the output is not
             counted here either.
+        in_pieces_bytes: in place of `working_bytes` where torch runs the network on a CPU without gradients, if it then
+            works in place and a piece at a time; None where that takes no less.
     """
 
     depth: int | None = None
@@ -37,6 +39,17 @@ class ModelWindow:
     plan: str = "overlap"
     working_bytes: float = 400.0
     thin_bytes: float = 0.0
+    in_pieces_bytes: float | None = None
+
+    def run_by(self, backend: str, device: str) -> ModelWindow:
+        """As a backend on a device runs it: with the `working_bytes` it takes there.
+
+        >>> ModelWindow(working_bytes=100.0, in_pieces_bytes=30.0).run_by("torch", "cpu").working_bytes
+        30.0
+        """
+        if backend == "torch" and device == "cpu" and self.in_pieces_bytes is not None:
+            return replace(self, working_bytes=self.in_pieces_bytes)
+        return self
 
 
 @dataclass(frozen=True)
