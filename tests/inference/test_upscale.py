@@ -399,3 +399,21 @@ def test_real_chest(shared: Path) -> None:
         float(np.sqrt(np.mean((made - thick.hu[1:-1])[inside] ** 2))), rel=1e-3
     )
     assert stream.consistency_rms_hu < 6
+
+
+def test_windows_and_memory_are_those_of_the_backend_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("thinnet", features=8, blocks=1)
+    model.window = replace(model.window, working_bytes=4000.0, in_pieces_bytes=40.0)
+    given = volume(noise((24, 96, 96)))
+    settled: list[Any] = []
+
+    def settle(*arguments: Any, **told: Any) -> backend.Choice:
+        settled.append(told["work_voxels"])
+        return backend.Choice("openvino", "cpu", version="0")
+
+    in_pieces = upscale_slabs(given, model=model, backend="torch")
+    monkeypatch.setattr(upscale_module, "settle", settle)
+    elsewhere = upscale_slabs(given, model=model, backend="auto")
+    assert settled == [24 * 96 * 96]  # at first the windows of torch, one
+    assert len(in_pieces.window_plan.windows) == 1
+    assert elsewhere.memory_estimate.working_bytes > 20 * in_pieces.memory_estimate.working_bytes
