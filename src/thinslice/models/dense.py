@@ -59,8 +59,21 @@ def depth_pieces(
         stop = min(start + step, depth)
         piece = before(x[:, :, max(start - 1, 0) : stop + 1])
         if start == 0 or stop == depth:
-            piece = F.pad(piece, (0, 0, 0, 0, int(start == 0), int(stop == depth)))
+            piece = _between_zeros(piece, first=start == 0, last=stop == depth)
         yield slice(start, stop), piece
+
+
+def _between_zeros(x: torch.Tensor, *, first: bool, last: bool) -> torch.Tensor:
+    """Slices with one of zeros before the first and after the last; `F.pad` fills all of it with zeros first."""
+    batch, channels, depth, height, width = x.shape
+    size = (batch, channels, first + depth + last, height, width)
+    padded = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
+    padded[:, :, first : first + depth] = x
+    if first:
+        padded[:, :, 0] = 0.0
+    if last:
+        padded[:, :, -1] = 0.0
+    return padded
 
 
 def replace_in_pieces(x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
