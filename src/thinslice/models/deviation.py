@@ -216,8 +216,8 @@ class Ensemble(WithDeviation):
 
     def __init__(self, network: ThroughPlaneModel) -> None:
         super().__init__(network)
-        # Beside the two that are given: the sum, and an estimate before and after it is mirrored back.
-        self.window = replace(network.window, thin_bytes=network.window.thin_bytes + 12.0)
+        # Beside the two that are given: the sum, an estimate before and after it is mirrored back, and holes.
+        self.window = replace(network.window, thin_bytes=network.window.thin_bytes + 14.0)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None

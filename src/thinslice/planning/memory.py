@@ -10,8 +10,8 @@ from thinslice.planning.windows import WindowPlan
 RUNTIME_BYTES = 300 << 20
 """What the interpreter, torch and the command line take before the first voxel (measured on Linux)."""
 
-KERNEL_BYTES = 80 << 20
-"""What a network's weights and compiled kernels add."""
+KERNEL_BYTES = 112 << 20
+"""What a network's weights, compiled kernels, and the pieces it works on at a time add."""
 
 BACKEND_SHARE = {"openvino": 0.91}
 """What a pass takes in a backend other than torch, as a share of that: torch leaves holes between blocks it frees."""
@@ -90,10 +90,17 @@ def estimate_memory(
     for each_bytes in (voxel_bytes, *(4 for _ in range(channels - 1))):
         under_way += min(WAITING_BYTES, thin_rows * plane * each_bytes)
     taken = pass_bytes(plan.largest, plan.factor, working_bytes, thin_bytes=thin_bytes, batch=batch, channels=channels)
+    working = int(BACKEND_SHARE.get(backend, 1.0) * taken)
+    buffer = 4 * channels * thin_rows * plane
+    slabs = buffer + under_way
+    if len(plan.windows) == 1 and not thin_bytes:
+        # Nothing is finished before the only pass is over; of what that took its output is left, as large as the
+        # buffer. (Where several thin volumes were held, holes are left beside it.)
+        slabs = max(0, buffer + slabs - working)
     return MemoryEstimate(
         thick_bytes=depth * plane * voxel_bytes,
-        working_bytes=int(BACKEND_SHARE.get(backend, 1.0) * taken),
-        slab_bytes=4 * channels * thin_rows * plane + under_way,
+        working_bytes=working,
+        slab_bytes=slabs,
         thin_bytes=plan.thin_shape[0] * plane * (voxel_bytes + 4 * (channels - 1)) if collect else 0,
         runtime_bytes=RUNTIME_BYTES + learned * KERNEL_BYTES,
     )
