@@ -19,7 +19,7 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
 from thinslice.volume import Volume
 
-FASTER = Verdict(True, 0.01, seconds=1.0, reference_seconds=2.0, preparation_s=7.0)
+FASTER = Verdict(True, 0.01, seconds=1.0, reference_seconds=2.0, preparation_s=4.0)
 OFF = Verdict(False, 0.7)
 UNABLE = Verdict(False, reason="OpenVINO cannot convert it")
 

@@ -230,9 +230,9 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 @pytest.mark.parametrize(
     ("seconds", "preparation_s", "share", "pays"),
-    [(0.5, 0.0, 1, True), (0.95, 0.0, 1e6, False), (1.1, 0.0, 1e6, False), (0.5, 8.0, 19, False), (0.5, 8.0, 21, True)],
+    [(0.5, 0.0, 1, True), (0.8, 0.0, 1e6, False), (1.1, 0.0, 1e6, False), (0.5, 8.0, 31, False), (0.5, 8.0, 33, True)],
 )
-def test_it_pays_to_save_a_tenth_after_preparation(
+def test_it_pays_to_save_a_quarter_after_preparation(
     seconds: float, preparation_s: float, share: float, pays: bool
 ) -> None:
     assert golden.Verdict(True, 0.0, seconds, 1.0, preparation_s).pays(share) == pays

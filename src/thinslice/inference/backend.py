@@ -172,7 +172,7 @@ def settle(
     """What runs a network, after the golden case where it has not been run before.
 
     "torch" is torch in float32, on the CPU what all else is compared with. "auto" is OpenVINO on a CPU, where it is
-    installed, agrees, and saves a tenth of the time or more; else it is torch, on CUDA in half precision where that
+    installed, agrees, and saves a quarter of the time or more; else it is torch, on CUDA in half precision where that
     agrees.
 
     Args:
