@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,9 @@ measure = measuring()
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("case", measure.CASES, ids=str)
-def test_memory_is_within_a_quarter_of_what_was_said(case: object, tmp_path: Path) -> None:
+def test_memory_is_within_a_quarter_of_what_was_said(case: Any, tmp_path: Path) -> None:
+    if not case.runs_here:
+        pytest.skip("OpenVINO is not installed")
     figures = measure.run(case, tmp_path)
     assert 1 / measure.MOST <= figures["said_over_taken"] <= measure.MOST, figures
 
