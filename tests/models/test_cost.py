@@ -77,6 +77,14 @@ def test_counting_leaves_the_network_as_it_was_and_agrees_with_a_real_pass(name:
     assert counted == _counted(model.eval(), torch.zeros(1, 1, 4, 32, 32), 5, None) > 0
 
 
+def test_our_own_network_is_counted_without_computing() -> None:
+    from thinslice.models.cost import _counted
+
+    model = catalog.build("thinnet", features=8, blocks=1).eval()
+    on_meta = _counted(copy.deepcopy(model).to("meta"), torch.zeros(1, 1, 4, 32, 32, device="meta"), 5, None)
+    assert on_meta == operations(model, (4, 32, 32), 5) == _counted(model, torch.zeros(1, 1, 4, 32, 32), 5, None) > 0
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", [name for name, entry in catalog.CATALOG.items() if entry.learned])
 def test_every_network_is_counted_without_computing_and_as_in_a_real_pass(name: str) -> None:

@@ -68,7 +68,10 @@ def operations(
 
 
 def _counted(model: nn.Module, x: torch.Tensor, factor: int | None, profile: SliceProfile | None) -> int:
-    mapping: dict[Any, Any] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+    mapping: dict[Any, Any] = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+        torch.ops.aten.baddbmm_: _added_product,
+    }
     if is_sound():
         mapping[torch.ops.mkldnn._linear_pointwise] = _linear
         mapping[torch.ops.mkldnn._convolution_pointwise] = _convolution
@@ -86,6 +89,11 @@ def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = No
     queries, features = query[-2:]
     keys, values = value[-2:]
     return int(2 * groups * queries * keys * (features + values))
+
+
+def _added_product(x: Any, first: Any, second: Any, *, out_shape: Any = None, **named: Any) -> int:
+    """The product that is added in place, which torch's own table lacks too: first (batch, rows, inner)."""
+    return int(2 * math.prod(first) * second[-1])
 
 
 def _convolution(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:

@@ -26,7 +26,9 @@ ICLR 2018.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -288,7 +290,7 @@ class ThinNet(ThroughPlaneModel):
         depth = thick.shape[1]
         base = z_matrix("linear-consistent", depth, profile, factor)
         averages = profile.matrix(depth)
-        with torch.autocast(thick.device.type, enabled=False):  # eight bits would be 10 HU off
+        with _full_precision(thick.device.type):  # eight bits would be 10 HU off
             seen, change = thick.float().flatten(2), residual.float().flatten(2)
             if len(averages):  # else no thick slice has its whole profile here, and other runtimes know no empty arrays
                 seen = torch.cat([seen, _tensor(averages, thick) @ change], dim=1)
@@ -305,6 +307,13 @@ def _on_grid(thin: torch.Tensor, x: torch.Tensor, factor: int) -> torch.Tensor:
     depth, height, width = x.shape[2:]
     first = factor // 2
     return thin[:, first : first + (depth - 1) * factor + 1, :height, :width]
+
+
+def _full_precision(device: str) -> contextlib.AbstractContextManager[Any]:
+    """No autocast, on devices that know it."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
 
 
 def _tensor(matrix: npt.NDArray[np.float64], beside: torch.Tensor) -> torch.Tensor:
