@@ -1,6 +1,7 @@
 """What larger windows gain: voxels read, seconds in the network and peak memory under several budgets.
 
     python speed/windows.py [--shape 64 512 512] [--budgets 0.75 1.25 1.75 2.5] [--turns 3] [--model default]
+    python speed/windows.py --cuts [--shape 64 512 512]     # no run: voxels read over those there are, and windows
 
 Every run is a process of its own on a round body of noise in air; budgets take turns; medians are printed. The windows
 that are chosen without being asked are those of `thinslice.planning.overlap.BUDGET_BYTES`.
@@ -37,16 +38,34 @@ def run(shape: tuple[int, int, int], gib: float, model: str) -> tuple[float, int
     return read / hu.size, stream.windows_total, stream.network_s, peak_memory_mib() or math.nan
 
 
+def cuts(shape: tuple[int, int, int], model: str) -> None:
+    """Print how each backend's windows cut a volume at factor 5."""
+    from thinslice.models.catalog import load_model
+    from thinslice.planning import plan_windows
+    from thinslice.profile import SliceProfile
+
+    whole = load_model(model).window
+    for backend in ("openvino", "torch"):
+        window = whole.run_by(backend, "cpu")
+        shapes = [one.shape for one in plan_windows(shape, 5, window, profile=SliceProfile.mean(5)).windows]
+        read = sum(map(math.prod, shapes)) / math.prod(shape)
+        print(f"{backend:9}{window.working_bytes:5.0f} bytes a voxel{read:6.2f} in {len(shapes)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 512, 512))
     parser.add_argument("--budgets", type=float, nargs="+", default=(0.75, 1.25, 1.75, 2.5), help="GiB")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--model", default="default")
+    parser.add_argument("--cuts", action="store_true", help="only say how the volume is cut")
     parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
         print(*run(tuple(options.shape), options.one, options.model))
+        return
+    if options.cuts:
+        cuts(tuple(options.shape), options.model)
         return
     told: dict[float, list[list[float]]] = {gib: [] for gib in options.budgets}
     again = [sys.executable, __file__, "--model", options.model, "--shape", *map(str, options.shape)]

@@ -2,8 +2,8 @@
 
 torch gives float32 products of matrices to MKL, which on processors that are not Intel's does without their widest
 instructions: oneDNN takes half the time there, and no more elsewhere. Convolutions torch gives to oneDNN, but not where
-channels x depth x rows come to 20,480 or fewer: a window of few slices then takes ten times as long (measured). oneDNN
-also applies the activation behind a layer while its output is still in registers.
+channels x depth x rows come to 20,480 or fewer: a window of few slices then takes fifteen times as long
+(speed/convolutions.py). oneDNN also applies the activation behind a layer while its output is still in registers.
 
 The operators are torch's own but not documented, so they are tried once per process on a small case; where one is
 missing or gives other numbers, and wherever gradients are recorded or a graph is, the ordinary layer is used.
