@@ -16,13 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
-NOTICE = (
-    "Research software, not a medical device. Synthesised detail can be wrong. "
-    "Not for diagnosis; keep the original images."
-)
-"""The notice that the command line, reports and DICOM outputs carry."""
+from thinslice.about import NOTICE, __version__
 
 _WHERE = {
     "read": "thinslice.io.files",

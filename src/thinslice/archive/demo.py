@@ -81,21 +81,22 @@ def run_demo(
 
 
 def _phantom(folder: Path, model: str, say: Say | None, progress: Progress | None) -> list[str]:
-    import thinslice
     from thinslice.data.phantom import phantom_grid, render, thick_from, thorax
     from thinslice.evaluation.figures import comparison, save_png
     from thinslice.evaluation.protocol import evaluate
+    from thinslice.inference.upscale import upscale
     from thinslice.io.dicom_source import write_dicom_source
+    from thinslice.io.files import read, write
 
     if say is not None:
         say("painting a synthetic chest (a phantom made of formulas, no patient)")
     thick, truth = thick_from(render(thorax(SEED), phantom_grid()), FACTOR)
     write_dicom_source(thick, folder / "thick", seed=SEED)
-    thinslice.write(truth, folder / "truth.nii.gz")
+    write(truth, folder / "truth.nii.gz")
     thin = _upscaled(folder / "thick", folder, model, say, progress, dicom=True)
 
-    thick = thinslice.read(folder / "thick")
-    volumes = {name: thinslice.upscale(thick, model=name, factor=FACTOR) for name in BASELINES}
+    thick = read(folder / "thick")
+    volumes = {name: upscale(thick, model=name, factor=FACTOR) for name in BASELINES}
     volumes["thinslice" if model == "default" else Path(model).stem] = thin
     scores = {name: evaluate(volume, truth) for name, volume in volumes.items()}
     told = {name: score.to_json() for name, score in scores.items()}
@@ -131,7 +132,7 @@ def _upscaled(
     source: Path, folder: Path, model: str, say: Say | None, progress: Progress | None, *, dicom: bool
 ) -> Volume:
     """Upscale as the command line does, with preview and report; the thin volume comes back from its file."""
-    import thinslice
+    from thinslice.io.files import read, write
 
     output = folder / ("thin" if dicom else "thin.nii.gz")
     job = UpscaleJob(
@@ -143,9 +144,9 @@ def _upscaled(
     )
     report = run_upscale(job, say=say, progress=progress)
     report.write(folder / "report.json")
-    thin = thinslice.read(output)
+    thin = read(output)
     if dicom:
-        thinslice.write(thin, folder / "thin.nii.gz")
+        write(thin, folder / "thin.nii.gz")
     return thin
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from thinslice import NOTICE, __version__
+from thinslice.about import NOTICE, __version__
 from thinslice.cli import (
     benchmark,
     convert,

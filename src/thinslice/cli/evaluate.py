@@ -67,18 +67,18 @@ def evaluate(
     """
     import json
 
-    import thinslice
     from thinslice.evaluation.protocol import evaluate as score
+    from thinslice.io.files import read
 
     hush_libraries()
     console = Console()
     scores = score(
-        thinslice.read(estimate),
-        thinslice.read(reference),
+        read(estimate),
+        read(reference),
         protocol=protocol.value,
         align=align.value,
         intensity=intensity.value,
-        thick=None if thick is None else thinslice.read(thick),
+        thick=None if thick is None else read(thick),
     )
     measured = scores.to_json()
     for sentence in scores.warnings:

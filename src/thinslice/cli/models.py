@@ -68,11 +68,11 @@ def score_model(
     thinslice models score default --thin mine=/data/thin.nii.gz
     thinslice models score runs/mine/mine.safetensors --thin a=a.nii.gz --thin b=b.nii.gz --write-card
     """
-    import thinslice
     from thinslice.cli import cases
     from thinslice.cli.console import Console, hush_libraries
     from thinslice.errors import NotEligibleError, UsageError
     from thinslice.experiments import scorecard
+    from thinslice.io.files import read
 
     hush_libraries()
     wanted, singles, doubles = cases.factors(factors), cases.thin_cases(thin), cases.pair_cases(pair)
@@ -81,9 +81,9 @@ def score_model(
     weights = cases.own_weights(name) if write_card else None
     rows: list[scorecard.Score] = []
     for label, path in singles.items():
-        rows += scorecard.score_simulated(name, thinslice.read(path), case=label, factors=wanted)
+        rows += scorecard.score_simulated(name, read(path), case=label, factors=wanted)
     for label, (thick_path, thin_path) in doubles.items():
-        rows += scorecard.score_pair(name, thinslice.read(thick_path), thinslice.read(thin_path), case=label)
+        rows += scorecard.score_pair(name, read(thick_path), read(thin_path), case=label)
     if not rows:
         raise NotEligibleError("No factor leaves 11 thin slices of any volume; give --factors 2, or deeper volumes.")
     print("\n".join(scorecard.table(rows)))

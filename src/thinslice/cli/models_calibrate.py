@@ -63,13 +63,14 @@ def calibrate_model(
     """
     import json
 
-    import thinslice
+    from thinslice.about import __version__
     from thinslice.cli import cases
     from thinslice.errors import NotEligibleError, OutputError, OutputExistsError, UsageError
     from thinslice.evaluation.figures import save_png
     from thinslice.experiments import calibration, calibration_outputs
     from thinslice.inference.deviation import Kind
     from thinslice.io.atomic import atomic_file
+    from thinslice.io.files import read
     from thinslice.models import catalog
     from thinslice.models.deviation import Calibration
     from thinslice.volume import Volume
@@ -112,12 +113,12 @@ def calibrate_model(
 
     measured: list[calibration.Measured] = []
     for label, path in singles.items():
-        volume = part(thinslice.read(path))
+        volume = part(read(path))
         for row in calibration.measure_simulated(model, volume, case=label, factors=wanted, deviation=kind, **run):
             measured.append(row)
             console.say(f"{label}, factor {row.factor}: measured")
     for label, (thick_path, thin_path) in doubles.items():
-        thick, truth = part(thinslice.read(thick_path)), part(thinslice.read(thin_path))
+        thick, truth = part(read(thick_path)), part(read(thin_path))
         measured.append(calibration.measure_pair(model, thick, truth, case=label, deviation=kind, **run))
         console.say(f"{label}: measured")
     if not measured and not earlier:
@@ -129,7 +130,7 @@ def calibrate_model(
         measured,
         model={
             "name": str(card.get("name") or Path(name).stem),
-            "version": str(card.get("version") or thinslice.__version__),
+            "version": str(card.get("version") or __version__),
             "sha256": getattr(model, "sha256", None),
         },
         deviation=kind,

@@ -41,12 +41,12 @@ def check_models(
     thinslice models check default tvsrn.safetensors --thin chest=/data/thin.nii.gz --crop 192
     thinslice models check default --factors 3,5,8            phantoms alone
     """
-    import thinslice
     from thinslice.cli import cases
     from thinslice.errors import UsageError
     from thinslice.experiments.clinical_check import check
     from thinslice.experiments.clinical_outputs import write_check
     from thinslice.experiments.clinical_tables import to_markdown
+    from thinslice.io.files import read
 
     hush_libraries()
     wanted, paths = cases.factors(factors), cases.thin_cases(thin)
@@ -54,7 +54,7 @@ def check_models(
         raise UsageError(f"--out names a folder, and {out.name!r} is a file.")
     told = check(
         models,
-        {label: lambda path=path: thinslice.read(path) for label, path in paths.items()},  # type: ignore[misc]
+        {label: lambda path=path: read(path) for label, path in paths.items()},  # type: ignore[misc]
         factors=wanted,
         crop=crop,
         phantom=phantom,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from thinslice import __version__
+from thinslice.about import __version__
 from thinslice.data import rplhr
 from thinslice.data.degrade import simulate_thick
 from thinslice.data.manifest import MANIFEST, content_mark

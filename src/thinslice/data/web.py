@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thinslice import __version__
+from thinslice.about import __version__
 from thinslice.errors import DownloadError
 
 if TYPE_CHECKING:

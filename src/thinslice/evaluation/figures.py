@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice import NOTICE
+from thinslice.about import NOTICE
 from thinslice.errors import UsageError
 from thinslice.evaluation.planes import Body, Plane, find_body, planes_of, steps_mm
 from thinslice.geometry import Geometry

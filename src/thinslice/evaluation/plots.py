@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinslice import NOTICE
+from thinslice.about import NOTICE
 from thinslice.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-import thinslice
+from thinslice.about import __version__
 from thinslice.data.manifest import Case, Pair
 from thinslice.errors import ResourceError, ThinsliceError
 from thinslice.evaluation.protocol import Scores, evaluate
@@ -114,7 +114,7 @@ class CaseRunner:
                 plan=method.plan,
                 factor=self.suite.factor,
                 device=kind_of(self.device),
-                version=thinslice.__version__,
+                version=__version__,
             )
             for method in self.ready
             for protocol in self.suite.protocols

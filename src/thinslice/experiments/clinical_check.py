@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import thinslice
-from thinslice import NOTICE, __version__
+from thinslice.about import NOTICE, __version__
 from thinslice.data.degrade import simulate_thick
 from thinslice.errors import NotEligibleError, ShapeError, UsageError
 from thinslice.evaluation import densitometry, texture, tissue_bias, z_edges
@@ -28,6 +27,8 @@ from thinslice.experiments.clinical_phantoms import phantom_results
 from thinslice.experiments.provenance import commit, device_name, now
 from thinslice.inference.backend import choose_device
 from thinslice.inference.upscale import upscale_slabs
+from thinslice.models import catalog
+from thinslice.models.catalog import load_model
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume
 
@@ -78,9 +79,9 @@ class Methods:
         self.skipped: list[dict[str, Any]] = []
         self._sources: dict[str, str | Path] = {}
         for source in (*BASELINES, *(model for model in models if str(model) not in BASELINES)):
-            model = thinslice.load_model(source)
+            model = load_model(source)
             card = getattr(model, "card", None) or {}
-            stem = str(source) if str(source) in thinslice.models.catalog.names() else Path(source).stem
+            stem = str(source) if str(source) in catalog.names() else Path(source).stem
             label = stem
             while label in self._sources or label in (TRUTH, THICK):
                 label += "'"

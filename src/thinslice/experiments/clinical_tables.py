@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thinslice import NOTICE
+from thinslice.about import NOTICE
 from thinslice.evaluation.clinical import TISSUES_HU
 from thinslice.experiments.render import joined, markdown_table
 

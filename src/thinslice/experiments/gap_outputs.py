@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from thinslice import NOTICE, __version__
+from thinslice.about import NOTICE, __version__
 from thinslice.evaluation import plots
 from thinslice.experiments import render
 from thinslice.experiments.benchmark import SuiteResult

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thinslice import NOTICE, __version__
+from thinslice.about import NOTICE, __version__
 from thinslice.data.manifest import open_dataset
 from thinslice.errors import ThinsliceError, UnreadableError, UsageError
 from thinslice.experiments.benchmark import SuiteResult

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thinslice import NOTICE, __version__
+from thinslice.about import NOTICE, __version__
 from thinslice.errors import OutputError
 from thinslice.evaluation import plots, region
 from thinslice.evaluation.statistics import stars

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import thinslice
+from thinslice import about
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +24,7 @@ def commit() -> str | None:
     """The commit of the running code, "+changes" behind it when files of the package differ from it; None for an
     installed package, which its version names.
     """
-    package = Path(thinslice.__file__).resolve().parent
+    package = Path(about.__file__).resolve().parent
     # A package installed below somebody else's repository must not take that one's commit for its own.
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from thinslice import NOTICE, __version__
+from thinslice.about import NOTICE, __version__
 from thinslice.experiments.benchmark import SuiteResult
 from thinslice.experiments.published import PUBLISHED, Published
 from thinslice.experiments.table import Row, Tested, caveats, clinical_rows, comparisons_of, rows_of

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-import thinslice
+from thinslice.about import __version__
 from thinslice.errors import ResourceError, ThinsliceError
 from thinslice.inference import user_cache
 from thinslice.inference.torch_backend import TorchBackend, is_out_of_memory
@@ -152,7 +152,7 @@ def examine(
         "machine": machine(),
         "model": fingerprint(model),
         "tolerance_hu": tolerance_hu,
-        "versions": {"thinslice": thinslice.__version__, "torch": _torch_version(), backend: version},
+        "versions": {"thinslice": __version__, "torch": _torch_version(), backend: version},
     }
     name = f"backends/{_digest(json.dumps(key, sort_keys=True).encode())[:32]}.json"
     known = _from_json(user_cache.load(name, max_age_s=KEPT_DAYS * 86400.0))

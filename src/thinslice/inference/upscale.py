@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-import thinslice
+from thinslice.about import __version__
 from thinslice.errors import InputError, ResourceError, ShapeError
 from thinslice.geometry import Geometry
 from thinslice.inference.backend import Choice, batch_size, choose_backend, choose_device, make, settle
@@ -436,7 +436,7 @@ def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -
     card: dict[str, Any] = getattr(model, "card", None) or {}
     name = card.get("name") or (Path(asked).stem if isinstance(asked, (str, Path)) else type(model).__name__)
     sha256 = getattr(model, "sha256", None)
-    return str(name), str(card.get("version") or thinslice.__version__), sha256
+    return str(name), str(card.get("version") or __version__), sha256
 
 
 def _batch(plan: WindowPlan, window: ModelWindow, device: str) -> int:

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
-from thinslice import __version__
+from thinslice.about import __version__
 from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom_attributes import decimal_text, kept_attributes, safe_uid, source_decimals, value_of

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, CTImageStorage, generate_uid
 
-from thinslice import NOTICE, __version__
+from thinslice.about import NOTICE, __version__
 from thinslice.errors import UsageError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom_attributes import decimal_text, safe_uid, value_of

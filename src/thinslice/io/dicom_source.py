@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thinslice import __version__
+from thinslice.about import __version__
 from thinslice.errors import InputError
 from thinslice.geometry import Geometry
 from thinslice.volume import Volume

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice import __version__
+from thinslice.about import __version__
 from thinslice.errors import GeometryError, UnreadableError
 from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io.file_grid import (

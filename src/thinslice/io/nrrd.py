@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice import __version__
+from thinslice.about import __version__
 from thinslice.errors import MissingExtraError, UnreadableError
 from thinslice.io.file_grid import (
     affine_in_file_order,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-import thinslice
+from thinslice.about import __version__
 from thinslice.io.atomic import atomic_file
 from thinslice.models import checkpoint
 from thinslice.models.base import ThroughPlaneModel
@@ -48,7 +48,7 @@ def export(
         "recipe_sha256": recipe.digest,
         "steps": steps,
         "seed": recipe.seed,
-        "thinslice": thinslice.__version__,
+        "thinslice": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
