@@ -272,7 +272,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="a released checkpoint for both TVSRNs; without, random weights")
     options = parser.parse_args()
     if options.threads is None:
-        from thinslice.inference.threads import sensible_threads
+        from thinslice.system.cores import sensible_threads
 
         options.threads = sensible_threads()
     full = {"slices": [16, 64, 320], "matrix": [256, 512, 1024], "factors": [2, 3, 4, 5, 6, 8]}

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from thinslice.inference.pages import own_pages
+from thinslice.system.pages import own_pages
 
 
 def fill(pages: mmap.mmap | np.ndarray) -> float:

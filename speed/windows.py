@@ -21,9 +21,9 @@ def run(shape: tuple[int, int, int], gib: float, model: str) -> tuple[float, int
     """Voxels read over those there are, windows, seconds in the network, and peak memory in MiB."""
     import numpy as np
 
-    from thinslice.evaluation.report import peak_memory_mib
     from thinslice.geometry import Geometry
     from thinslice.inference import upscale
+    from thinslice.system.resources import peak_memory_mib
     from thinslice.volume import Volume
 
     upscale.plan_windows = partial(upscale.plan_windows, budget=int(gib * 2**30))

@@ -22,7 +22,7 @@ from hospital import anatomy, averages, write_scan
 from thinslice.data.build import BuildOutcome, PairRules, build_dataset
 from thinslice.data.manifest import open_dataset, read_pair
 from thinslice.errors import OutputBusyError, OutputExistsError, ResourceError, UnreadableError, UsageError
-from thinslice.io.atomic import sole_run
+from thinslice.system.atomic import sole_run
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:

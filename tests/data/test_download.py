@@ -20,7 +20,7 @@ from thinslice.errors import (
     UnreadableError,
     UsageError,
 )
-from thinslice.io.atomic import sole_run
+from thinslice.system.atomic import sole_run
 
 HASTY = Patience(connect_s=1.0, silence_s=0.5, tries=2, first_wait_s=0.01, longest_wait_s=0.1)
 

@@ -22,8 +22,8 @@ from thinslice.evaluation.report import (
     ModelReport,
     RunReport,
     SecondsReport,
-    peak_memory_mib,
 )
+from thinslice.system.resources import peak_memory_mib
 
 KEYS = {
     "schema", "input", "output", "model", "factor", "spacing_mm_in", "spacing_mm_out", "plan", "device", "backend",
@@ -131,7 +131,7 @@ def test_is_frozen_and_checked() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux hands the mark of whoever starts a program on to it")
 def test_peak_memory_leaves_out_who_started_the_program() -> None:
     held = np.ones(600 << 17)  # 600 MiB
-    program = "from thinslice.evaluation.report import peak_memory_mib; print(peak_memory_mib())"
+    program = "from thinslice.system.resources import peak_memory_mib; print(peak_memory_mib())"
     told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert held.nbytes >> 20 == 600
     assert float(told) < 500

@@ -14,11 +14,12 @@ import torch
 from command_line import smooth_volume
 from thinslice.errors import ModelError
 from thinslice.experiments import measure, provenance
-from thinslice.experiments.measure import PeakMemory, upscale_measured
+from thinslice.experiments.measure import upscale_measured
 from thinslice.experiments.provenance import commit, weights_digest
 from thinslice.inference.upscale import upscale
 from thinslice.models import catalog
 from thinslice.models.cost import operations
+from thinslice.system.resources import PeakMemory
 
 SMALL_DAVSR = {"features": 4, "blocks": 1, "layers": 1, "growth": 2, "meta_hidden": (4,), "fusion_features": 4,
                "fusion_blocks": 1, "fusion_layers": 1, "fusion_growth": 2}  # fmt: skip

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from thinslice.errors import ModelError, ResourceError
-from thinslice.inference import golden, user_cache
+from thinslice.inference import golden
 from thinslice.inference.torch_backend import TorchBackend
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
 from thinslice.models.deviation import Ensemble, Learned
 from thinslice.models.interpolate import Interpolate, InterpolateConfig
 from thinslice.profile import SliceProfile
+from thinslice.system import user_cache
 
 HU = 1 / 3072
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from thinslice.inference import allocator, torch_backend
+from thinslice.inference import torch_backend
 from thinslice.inference.torch_backend import MAX_BATCH, TorchBackend, batch_size
 from thinslice.inference.transfer import Overlapped
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
 from thinslice.profile import SliceProfile
+from thinslice.system import allocator
 
 
 @pytest.fixture(scope="module")

@@ -235,7 +235,7 @@ def test_a_gzip_bomb_is_refused_without_being_followed(save, tmp_path, monkeypat
 
 
 def test_a_volume_that_memory_does_not_hold_is_refused_before_it_is_read(save, monkeypatch):
-    from thinslice.io import resources
+    from thinslice.system import resources
 
     path = save(np.zeros((64, 64, 64), np.int16))
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: 1 << 10)

@@ -211,7 +211,7 @@ def test_shear_is_refused(tmp_path):
 
 
 def test_memory_is_asked_for_before_it_is_taken(tmp_path, monkeypatch):
-    from thinslice.io import resources
+    from thinslice.system import resources
 
     (tmp_path / "case.nrrd").write_bytes(nrrd_text() + bytes(48))
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: 1 << 10)

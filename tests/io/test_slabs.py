@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from thinslice.errors import OutputError, OutputExistsError, ResourceError, UsageError
 from thinslice.geometry import Geometry
-from thinslice.io import gzip_stream, resources, slabs
+from thinslice.io import gzip_stream, slabs
 from thinslice.io.files import read, write
 from thinslice.io.gzip_stream import GzipWriter
 from thinslice.io.slabs import open_writer
+from thinslice.system import resources
 from thinslice.volume import Provenance, Volume
 
 SUFFIXES = [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"]

@@ -67,7 +67,7 @@ def run_demo(
         OutputError: the folder holds anything else than a demo, or cannot be written.
         ThinsliceError: as `thinslice.archive.job.run_upscale`.
     """
-    from thinslice.io.atomic import atomic_directory
+    from thinslice.system.atomic import atomic_directory
 
     if overwrite:
         _refuse_foreign(out)

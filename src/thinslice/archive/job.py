@@ -252,9 +252,9 @@ def _report(
         MachineReport,
         ModelReport,
         RunReport,
-        peak_memory_mib,
     )
     from thinslice.io.files import output_format
+    from thinslice.system.resources import peak_memory_mib
 
     thick, thin, derivation = volume.geometry, stream.geometry, stream.provenance.derivation
     settings = {} if derivation is None else derivation.settings

@@ -85,7 +85,7 @@ def evaluate(
         console.warn(sentence)
     text = json.dumps(measured, indent=2) + "\n"
     if json_file is not None and str(json_file) != "-":
-        from thinslice.io.atomic import atomic_file
+        from thinslice.system.atomic import atomic_file
 
         with atomic_file(json_file, overwrite=overwrite) as partial:
             partial.write_text(text, encoding="utf-8")

@@ -69,10 +69,10 @@ def calibrate_model(
     from thinslice.evaluation.figures import save_png
     from thinslice.experiments import calibration, calibration_outputs
     from thinslice.inference.deviation import Kind
-    from thinslice.io.atomic import atomic_file
     from thinslice.io.files import read
     from thinslice.models import catalog
     from thinslice.models.deviation import Calibration
+    from thinslice.system.atomic import atomic_file
     from thinslice.volume import Volume
 
     hush_libraries()

@@ -29,7 +29,7 @@ from thinslice.errors import (
     UsageError,
 )
 from thinslice.intensity import WINDOW_MIN_HU
-from thinslice.io.atomic import output_errors, sole_run
+from thinslice.system.atomic import output_errors, sole_run
 from thinslice.volume import Provenance, Volume
 
 PAPER_FRACTIONS = (0.4, 0.2, 0.4)

@@ -16,7 +16,7 @@ from typing import Any
 from thinslice.data.deidentify import Pseudonyms, new_key
 from thinslice.data.manifest import MANIFEST
 from thinslice.errors import OutputError, OutputExistsError, UsageError
-from thinslice.io.atomic import atomic_file, output_errors
+from thinslice.system.atomic import atomic_file, output_errors
 
 REJECTED = "rejected.csv"
 STATE_FOLDER = ".build"

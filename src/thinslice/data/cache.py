@@ -26,8 +26,8 @@ import numpy.typing as npt
 
 from thinslice.data.manifest import Case, Pair, content_mark, read_pair
 from thinslice.errors import OutputBusyError, OutputError
-from thinslice.io.atomic import atomic_file, output_errors
-from thinslice.io.resources import require_disk
+from thinslice.system.atomic import atomic_file, output_errors
+from thinslice.system.resources import require_disk
 
 VERSION = 1
 """Of what the files hold; files of another version are built again."""

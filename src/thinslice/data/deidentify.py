@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from thinslice.errors import InputError, OutputError
-from thinslice.io.atomic import output_errors
+from thinslice.system.atomic import output_errors
 
 KEY_BYTES = 32
 

@@ -15,8 +15,8 @@ from thinslice.data.record import DOI_RESOLVER, RPLHR_DOI, Record, RecordFile, f
 from thinslice.data.unpack import Unpacked, unpack
 from thinslice.data.web import Patience
 from thinslice.errors import DownloadError, OutputExistsError, UnreadableError, UsageError
-from thinslice.io.atomic import atomic_file, output_errors, sole_run
-from thinslice.io.resources import require_disk
+from thinslice.system.atomic import atomic_file, output_errors, sole_run
+from thinslice.system.resources import require_disk
 
 SPLITS = ("train", "val", "test")
 """Of the release, each a zip of its name."""

@@ -159,7 +159,7 @@ def make_mini(
         NotEligibleError: the volumes do not hold as many slabs as asked for.
         OutputExistsError, OutputError, ResourceError: it cannot be written.
     """
-    from thinslice.io.atomic import atomic_directory
+    from thinslice.system.atomic import atomic_directory
 
     recipe = recipe or MiniRecipe()
     files = _files(Path(source))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from thinslice.data.record import RecordFile, matches
 from thinslice.data.web import PassingError, Patience, response_to, session
 from thinslice.errors import DownloadError
-from thinslice.io.atomic import output_errors
+from thinslice.system.atomic import output_errors
 
 if TYPE_CHECKING:
     import requests

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thinslice.errors import UnreadableError
-from thinslice.io.atomic import atomic_directory
-from thinslice.io.resources import require_disk
+from thinslice.system.atomic import atomic_directory
+from thinslice.system.resources import require_disk
 
 COPY_BYTES = 1 << 20
 

@@ -256,7 +256,7 @@ def save(analysis: Analysis, out: Path, *, overwrite: bool = False) -> None:
         OutputExistsError: one of the files is there and `overwrite` is False; nothing was written.
         OutputError, ResourceError: the folder cannot be written.
     """
-    from thinslice.io.atomic import atomic_file, output_errors
+    from thinslice.system.atomic import atomic_file, output_errors
 
     out = Path(out)
     refuse_existing(out, overwrite=overwrite)

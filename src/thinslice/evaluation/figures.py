@@ -199,7 +199,7 @@ def save_png(png: bytes, path: Path, *, overwrite: bool = False) -> None:
     Raises:
         OutputExistsError: the file exists and `overwrite` is false.
     """
-    from thinslice.io.atomic import atomic_file
+    from thinslice.system.atomic import atomic_file
 
     with atomic_file(Path(path), overwrite=overwrite) as unfinished:
         unfinished.write_bytes(png)

@@ -9,7 +9,6 @@ import base64
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -186,7 +185,7 @@ class RunReport(_Frozen):
             UsageError: another suffix.
             OutputExistsError: the file exists and `overwrite` is false.
         """
-        from thinslice.io.atomic import atomic_file
+        from thinslice.system.atomic import atomic_file
 
         path = Path(path)
         match path.suffix.lower():
@@ -198,26 +197,6 @@ class RunReport(_Frozen):
                 raise UsageError(f"A report ends in .json or .html, not {path.suffix!r}; name it so.")
         with atomic_file(path, overwrite=overwrite) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-
-
-def peak_memory_mib() -> float | None:
-    """Highest resident memory of this process so far, in MiB; None where the system does not tell (Windows).
-
-    On Linux the mark of the program itself: getrusage also counts what the process held before it became this program,
-    which is the memory of whoever started it.
-    """
-    status = Path("/proc/self/status")
-    if sys.platform == "linux" and status.exists():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) / 1024.0
-    try:
-        import resource
-    except ImportError:
-        return None
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # KiB on Linux, bytes on macOS.
-    return float(highest) / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)
 
 
 def spacing_text(spacing_mm: Sequence[float | None]) -> str:

@@ -23,11 +23,11 @@ from thinslice.evaluation.clinical import PlacedThick, index_thick, place_thick
 from thinslice.evaluation.coverage import BINS, GROUPS, KINDS, CoverageMeter, Tally
 from thinslice.inference.deviation import Kind
 from thinslice.inference.upscale import upscale
-from thinslice.io.atomic import atomic_file
 from thinslice.models import checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.deviation import LEVELS, Calibration
 from thinslice.profile import SliceProfile
+from thinslice.system.atomic import atomic_file
 from thinslice.volume import Volume
 
 SCHEMA = "thinslice-calibration/1"

@@ -24,9 +24,9 @@ from thinslice.experiments.cases import cases_digest, chosen_cases, dataset_root
 from thinslice.experiments.methods import Ready
 from thinslice.experiments.render import count_text, markdown_table, mean_text
 from thinslice.experiments.table import Row, rows_of
-from thinslice.io.atomic import atomic_file
 from thinslice.models import catalog, checkpoint
 from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
+from thinslice.system.atomic import atomic_file
 
 SCHEMA: Literal["thinslice-leaderboard/1"] = "thinslice-leaderboard/1"
 """Value of `schema`; the number rises when a key changes its meaning."""

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from thinslice.evaluation.report import peak_memory_mib
 from thinslice.inference.adapt import adapt
-from thinslice.inference.backend import choose_device, return_freed_memory
+from thinslice.inference.backend import choose_device
 from thinslice.inference.upscale import SlabStream, upscale_slabs
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import place
 from thinslice.models.cost import operations
+from thinslice.system.resources import PeakMemory
 from thinslice.volume import Volume
-
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"
 
 
 @dataclass(frozen=True)
@@ -71,45 +66,6 @@ class Upscaled:
     device: str
     consistency_rms_hu: float | None
     warnings: tuple[str, ...] = ()
-
-
-class PeakMemory:
-    """Highest resident memory of this process inside a `with` block.
-
-    Linux keeps a high-water mark that can be set back (/proc/self/clear_refs); elsewhere the mark of the whole life of
-    the process is used where the block has raised it, and otherwise nothing is known.
-
-    Attributes:
-        before_mib: resident memory at the start; None where the system does not tell.
-        peak_mib: the highest inside the block, after it has ended; None likewise.
-    """
-
-    before_mib: float | None = None
-    peak_mib: float | None = None
-
-    def __enter__(self) -> PeakMemory:
-        # Young objects alone: to look through all that torch has loaded would take longer than many a volume.
-        gc.collect(1)
-        return_freed_memory()
-        self._resettable = _reset_peak()
-        self._highest_before = peak_memory_mib()
-        self.before_mib = _status_mib("VmRSS")
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._resettable:
-            self.peak_mib = _status_mib("VmHWM")
-            return
-        highest = peak_memory_mib()
-        if highest is not None and self._highest_before is not None and highest > self._highest_before:
-            self.peak_mib = highest
-
-    @property
-    def added_mib(self) -> float | None:
-        """The peak less what was resident at the start."""
-        if self.peak_mib is None or self.before_mib is None:
-            return None
-        return max(0.0, self.peak_mib - self.before_mib)
 
 
 def wake(model: ThroughPlaneModel, device: str) -> None:
@@ -197,25 +153,6 @@ def _operations(model: ThroughPlaneModel, stream: SlabStream, counted: dict[tupl
             counted[key] = operations(model, window.shape, stream.factor, profile=stream.profile)
         total += counted[key]
     return total
-
-
-def _reset_peak() -> bool:
-    try:
-        _CLEAR.write_text(_RESET_PEAK)
-    except OSError:
-        return False
-    return _status_mib("VmHWM") is not None
-
-
-def _status_mib(field: str) -> float | None:
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 1024.0
-    return None
 
 
 def _reset_device_peak(device: str) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from thinslice.errors import OutputError
-from thinslice.io.atomic import atomic_file
+from thinslice.system.atomic import atomic_file
 
 SCHEMA = "thinslice-result/1"
 """Value of `schema`; another one is not read but made anew."""

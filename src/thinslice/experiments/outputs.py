@@ -27,7 +27,7 @@ from thinslice.experiments.benchmark import SuiteResult
 from thinslice.experiments.case_runs import Failure
 from thinslice.experiments.methods import Ready
 from thinslice.experiments.table import caveats, clinical_rows, comparisons_of, rows_of
-from thinslice.io.atomic import atomic_file
+from thinslice.system.atomic import atomic_file
 
 
 @dataclass(frozen=True)

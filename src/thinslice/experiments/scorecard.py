@@ -16,9 +16,9 @@ from thinslice.data.degrade import simulate_thick
 from thinslice.errors import NotEligibleError
 from thinslice.evaluation.protocol import evaluate
 from thinslice.inference.upscale import upscale_slabs
-from thinslice.io.atomic import atomic_file
 from thinslice.models import checkpoint
 from thinslice.profile import SliceProfile
+from thinslice.system.atomic import atomic_file
 from thinslice.volume import Volume
 
 BASELINES = ("cubic", "cubic-consistent")

@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from thinslice.errors import DeviceError, ModelError, UsageError
 from thinslice.inference import openvino_backend
-from thinslice.inference.allocator import keep_freed_memory, return_freed_memory
 from thinslice.inference.golden import TOLERANCE_HU, Verdict, examine, voxels
 from thinslice.inference.openvino_backend import OpenVINOBackend
 from thinslice.inference.torch_backend import MAX_BATCH, TorchBackend, batch_size
+from thinslice.system.allocator import keep_freed_memory, return_freed_memory
 
 if TYPE_CHECKING:
     from torch import nn

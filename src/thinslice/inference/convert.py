@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from thinslice.errors import UsageError
-from thinslice.io.atomic import atomic_file
 from thinslice.models import checkpoint, released
+from thinslice.system.atomic import atomic_file
 
 SUFFIX = ".safetensors"
 

@@ -1,7 +1,7 @@
 """The golden case: a small made-up chest on which every backend must agree with torch's float32 on the CPU.
 
 Agreement and time are found once per machine, network, backend and versions, and kept in the user's cache folder
-(`thinslice.inference.user_cache`), so that they cost the first run alone. What could not be compared is not kept: it
+(`thinslice.system.user_cache`), so that they cost the first run alone. What could not be compared is not kept: it
 may have been an accident.
 """
 
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +21,12 @@ import numpy.typing as npt
 
 from thinslice.about import __version__
 from thinslice.errors import ResourceError, ThinsliceError
-from thinslice.inference import user_cache
 from thinslice.inference.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.intensity import WINDOW_WIDTH_HU, to_unit
 from thinslice.planning import MAX_FACTOR, MIN_FACTOR
 from thinslice.profile import SliceProfile
+from thinslice.system import user_cache
+from thinslice.system.cores import processor
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
@@ -188,17 +188,6 @@ def fingerprint(model: ThroughPlaneModel) -> str:
 
 
 @cache
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    # The name alone does not tell which instructions a virtual machine lets through.
-    return f"{told.get('model name', '')} {_digest(told.get('flags', told.get('Features', '')).encode())[:8]}"
-
-
 def machine() -> dict[str, Any]:
     """What a network's time and rounding on the CPU depend on."""
     import torch

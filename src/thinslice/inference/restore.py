@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.inference.pages import own_pages
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_unit
+from thinslice.system.pages import own_pages
 
 Floats = npt.NDArray[np.float32]
 

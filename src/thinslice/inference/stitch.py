@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.inference.consistency import clamp_consistently
-from thinslice.inference.pages import own_pages
 from thinslice.inference.restore import network_input
 from thinslice.intensity import WINDOW_WIDTH_HU, to_hu
 from thinslice.models.interpolate import z_matrix
 from thinslice.planning import Window, WindowPlan
 from thinslice.planning.memory import SLAB_BYTES
 from thinslice.profile import SliceProfile
+from thinslice.system.pages import own_pages
 
 Floats = npt.NDArray[np.float32]
 

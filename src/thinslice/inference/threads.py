@@ -1,26 +1,9 @@
-"""How many threads a network gets on the CPU where nobody says."""
+"""Threads of torch on the CPU."""
 
 from __future__ import annotations
 
-import math
-import os
-from pathlib import Path
-
 from thinslice.errors import UsageError
-from thinslice.io.resources import control_groups
-
-_TOPOLOGY = Path("/sys/devices/system/cpu")
-
-
-def sensible_threads() -> int:
-    """The cores that this process may use: physical ones, as two threads on one core share its arithmetic units; not
-    more than its affinity and the control groups (containers, batch systems) allow, nor than OMP_NUM_THREADS says.
-
-    >>> sensible_threads() >= 1
-    True
-    """
-    limits = [_allowed_cores(), _quota(), _said()]
-    return max(1, min(limit for limit in limits if limit is not None))
+from thinslice.system.cores import sensible_threads
 
 
 def set_threads(threads: int | None) -> int:
@@ -44,50 +27,3 @@ def set_threads(threads: int | None) -> int:
     if wanted != now:
         torch.set_num_threads(wanted)
     return wanted
-
-
-def _allowed() -> set[int]:
-    """Numbers of the processors that this process may run on."""
-    try:
-        return os.sched_getaffinity(0)
-    except AttributeError:  # macOS, Windows
-        return set(range(os.cpu_count() or 1))
-
-
-def _allowed_cores() -> int:
-    """Physical cores among the allowed processors; all of these where the system does not tell."""
-    cores = set()
-    for processor in _allowed():
-        try:
-            # All threads of a core have the same list.
-            cores.add((_TOPOLOGY / f"cpu{processor}" / "topology" / "thread_siblings_list").read_text().strip())
-        except OSError:
-            cores.add(f"processor {processor}")
-    return len(cores)
-
-
-def _quota() -> int | None:
-    """Whole processors that the control groups grant, at least 1; None where there is no limit."""
-    granted = [quota for folder in control_groups("cpu") if (quota := _group_quota(folder)) is not None]
-    return max(1, math.floor(min(granted))) if granted else None
-
-
-def _group_quota(folder: Path) -> float | None:
-    """Processors that one control group grants: version 2, then version 1."""
-    try:
-        quota, period = (folder / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if not (quota.isdigit() and period.isdigit() and int(period)):
-        return None  # "max", or -1
-    return int(quota) / int(period)
-
-
-def _said() -> int | None:
-    """OMP_NUM_THREADS, whose first number counts."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) else None

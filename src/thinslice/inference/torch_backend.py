@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import ResourceError
-from thinslice.inference.allocator import expect, keep_freed_memory, return_freed_memory
 from thinslice.inference.output import checked_output
 from thinslice.inference.transfer import Overlapped, Plain
 from thinslice.planning.spans import pass_bytes
+from thinslice.system.allocator import expect, keep_freed_memory, return_freed_memory
 
 if TYPE_CHECKING:
     from torch import nn

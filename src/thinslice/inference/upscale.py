@@ -26,7 +26,6 @@ from thinslice.inference.restore import Restorer
 from thinslice.inference.stitch import StitchCounts, stitch
 from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
-from thinslice.io.resources import available_memory_bytes
 from thinslice.planning import (
     MemoryEstimate,
     ModelWindow,
@@ -39,6 +38,7 @@ from thinslice.planning import (
     slice_profile,
 )
 from thinslice.profile import SliceProfile
+from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def write_dicom_source(
     """
     from pydicom import dcmwrite
 
-    from thinslice.io.atomic import atomic_directory
+    from thinslice.system.atomic import atomic_directory
 
     highest = RESCALE_INTERCEPT_HU + 2**STORED_BITS - 1
     if volume.provenance.derivation is not None:

@@ -23,11 +23,11 @@ from pydicom.filewriter import write_dataset, write_file_meta_info
 
 from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
-from thinslice.io.atomic import atomic_directory, output_errors
 from thinslice.io.dicom_derive import OWN_KEYWORDS, DerivedSeries
 from thinslice.io.dicom_encoding import choose_encoding
 from thinslice.io.dicom_header import quiet_pydicom
-from thinslice.io.resources import require_disk
+from thinslice.system.atomic import atomic_directory, output_errors
+from thinslice.system.resources import require_disk
 from thinslice.volume import Provenance
 
 _OUR_FILE = re.compile(r"thin_\d{4,}\.dcm")

@@ -22,7 +22,7 @@ from thinslice.errors import OutputError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.io.file_grid import zyx_order
 from thinslice.io.gzip_stream import GzipWriter
-from thinslice.io.resources import require_disk
+from thinslice.system.resources import require_disk
 from thinslice.volume import Provenance
 
 REORDER_BYTES = 32 << 20
@@ -222,7 +222,7 @@ class FileSlabWriter(ABC):
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
-        from thinslice.io.atomic import atomic_file
+        from thinslice.system.atomic import atomic_file
 
         require_disk(self.path, self.voxel_bytes * (1 if self._streams else 2))
         if self.voxel_path is None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from thinslice.errors import UnreadableError
 from thinslice.io.file_grid import FileAxes, zyx_order
-from thinslice.io.resources import require_memory
+from thinslice.system.resources import require_memory
 
 CHUNK_VOXELS = 4 << 20
 """Voxels converted at once."""

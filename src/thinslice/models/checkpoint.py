@@ -53,7 +53,7 @@ class CheckpointInfo:
 
 def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[str, Any]) -> None:
     """Write a model's weights, config and card to `path`, a file that must not exist half-written: the caller gives a
-    path inside an atomic write (`thinslice.io.atomic`).
+    path inside an atomic write (`thinslice.system.atomic`).
 
     Args:
         model: any network; its `config` attribute, if it has one, is a pydantic model that rebuilds it.

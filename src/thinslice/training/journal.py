@@ -87,7 +87,7 @@ def _cut(path: Path, last: int) -> None:
         header, *rows = list(csv.reader(stream)) or [[]]
     kept = [row for row in rows if len(row) == len(header) and row[0].isdigit() and int(row[0]) <= last]
     if len(kept) < len(rows):
-        from thinslice.io.atomic import atomic_file
+        from thinslice.system.atomic import atomic_file
 
         with (
             atomic_file(path, overwrite=True) as part,

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from thinslice.errors import UnreadableError, UsageError
-from thinslice.io.atomic import atomic_file
+from thinslice.system.atomic import atomic_file
 from thinslice.training.module import Judge, RunningAverage
 
 STATE_FILE = "state.pt"

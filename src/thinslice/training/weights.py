@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from thinslice.about import __version__
-from thinslice.io.atomic import atomic_file
 from thinslice.models import checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.recipes import TrainRecipe
+from thinslice.system.atomic import atomic_file
 from thinslice.training.validate import Validation
 
 BEST = "best.safetensors"

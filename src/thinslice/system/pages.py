@@ -21,7 +21,7 @@ LARGE_PAGE = 2 << 20
 def own_pages(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An array of zeros that takes memory as it is touched and gives all of it back when it is dropped.
 
-    The heap keeps what a network frees (`thinslice.inference.allocator.keep_freed_memory`). An array that outlives a
+    The heap keeps what a network frees (`thinslice.system.allocator.keep_freed_memory`). An array that outlives a
     pass would lie in the middle of it, and the next pass would have to go around it.
 
     >>> own_pages((2, 3), np.int16).tolist()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from thinslice.errors import OutputError, OutputExistsError, ResourceError
-from thinslice.io import atomic
-from thinslice.io.atomic import atomic_directory, atomic_file, output_errors
+from thinslice.system import atomic
+from thinslice.system.atomic import atomic_directory, atomic_file, output_errors
 
 
 def names(folder: Path) -> set[str]:

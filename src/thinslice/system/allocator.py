@@ -7,7 +7,7 @@ import mmap
 import platform
 from functools import cache
 
-from thinslice.inference.pages import LARGE_PAGE
+from thinslice.system.pages import LARGE_PAGE
 
 
 @cache
@@ -39,7 +39,7 @@ def return_freed_memory() -> None:
 
 
 def expect(size: int) -> None:
-    """Have the heap take its next `size` bytes in large pages (`thinslice.inference.pages`), where Linux has them.
+    """Have the heap take its next `size` bytes in large pages (`thinslice.system.pages`), where Linux has them.
 
     It grows by that much and shrinks again; the advice stays with the addresses until `return_freed_memory`.
     Nothing is touched, so no memory is taken.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from thinslice.io import resources
+from thinslice.system import resources
 
 
 def test_control_group_limits_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

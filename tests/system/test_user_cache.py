@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from thinslice.inference import user_cache
+from thinslice.system import user_cache
 
 
 def test_kept_and_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import sys
 from pathlib import Path
 
 from thinslice.errors import OutputError, ResourceError
+from thinslice.system.allocator import return_freed_memory
 
 _CGROUP = Path("/sys/fs/cgroup")
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
 
 _MEMORY_KEPT_FREE = 128 << 20
 """Bytes left to everything else on the machine."""
@@ -122,3 +127,81 @@ def _reclaimable(folder: Path) -> int:
         return 0
     fields = dict(line.split(" ", 1) for line in lines if " " in line)
     return int(fields.get("inactive_file", 0))
+
+
+def peak_memory_mib() -> float | None:
+    """Highest resident memory of this process so far, in MiB; None where the system does not tell (Windows).
+
+    On Linux the mark of the program itself: getrusage also counts what the process held before it became this program,
+    which is the memory of whoever started it.
+    """
+    status = Path("/proc/self/status")
+    if sys.platform == "linux" and status.exists():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) / 1024.0
+    try:
+        import resource
+    except ImportError:
+        return None
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # KiB on Linux, bytes on macOS.
+    return float(highest) / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)
+
+
+class PeakMemory:
+    """Highest resident memory of this process inside a `with` block.
+
+    Linux keeps a high-water mark that can be set back (/proc/self/clear_refs); elsewhere the mark of the whole life of
+    the process is used where the block has raised it, and otherwise nothing is known.
+
+    Attributes:
+        before_mib: resident memory at the start; None where the system does not tell.
+        peak_mib: the highest inside the block, after it has ended; None likewise.
+    """
+
+    before_mib: float | None = None
+    peak_mib: float | None = None
+
+    def __enter__(self) -> PeakMemory:
+        # Young objects alone: to look through all that torch has loaded would take longer than many a volume.
+        gc.collect(1)
+        return_freed_memory()
+        self._resettable = _reset_peak()
+        self._highest_before = peak_memory_mib()
+        self.before_mib = _status_mib("VmRSS")
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._resettable:
+            self.peak_mib = _status_mib("VmHWM")
+            return
+        highest = peak_memory_mib()
+        if highest is not None and self._highest_before is not None and highest > self._highest_before:
+            self.peak_mib = highest
+
+    @property
+    def added_mib(self) -> float | None:
+        """The peak less what was resident at the start."""
+        if self.peak_mib is None or self.before_mib is None:
+            return None
+        return max(0.0, self.peak_mib - self.before_mib)
+
+
+def _reset_peak() -> bool:
+    try:
+        _CLEAR.write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return _status_mib("VmHWM") is not None
+
+
+def _status_mib(field: str) -> float | None:
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024.0
+    return None

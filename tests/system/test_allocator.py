@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thinslice.inference import allocator, pages
+from thinslice.system import allocator, pages
 
 on_glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc" or not hasattr(mmap, "MADV_HUGEPAGE"), reason="not Linux with glibc"
