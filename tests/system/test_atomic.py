@@ -142,7 +142,7 @@ def test_a_lock_that_vanished_meanwhile_is_taken_anew(tmp_path: Path, monkeypatc
 
 KILLED = """
 import os, signal, sys
-from thinslice.io import atomic
+from thinslice.system import atomic
 target = sys.argv[1]
 if sys.argv[2] == "filling":
     with atomic.atomic_directory(target, overwrite=True) as partial:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from thinslice.system import resources
+from thinslice.system.resources import PeakMemory, peak_memory_mib
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports resident memory in /proc")
 
 
 def test_control_group_limits_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +25,49 @@ def test_control_group_limits_count(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "memory.max").write_text("max\n")
     available = resources.available_memory_bytes()
     assert available is None or available > 1 << 20
+
+
+@LINUX
+def test_memory_taken_and_given_back_inside_the_block_is_seen() -> None:
+    gc.collect()
+    with PeakMemory() as memory:
+        held = np.ones(40 << 17)
+        del held
+    assert 38 <= memory.added_mib <= 60
+    with PeakMemory() as later:
+        pass
+    assert later.added_mib < 20, "an earlier peak must not count"
+    assert later.peak_mib < memory.peak_mib
+
+
+@LINUX
+def test_without_a_resettable_mark_only_a_new_peak_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "_reset_peak", lambda: False)
+    told = iter([500.0, 500.0])
+    monkeypatch.setattr(resources, "peak_memory_mib", lambda: next(told))
+    with PeakMemory() as unknown:
+        pass
+    assert unknown.peak_mib is None and unknown.added_mib is None
+    told = iter([500.0, 5000.0])
+    monkeypatch.setattr(resources, "peak_memory_mib", lambda: next(told))
+    with PeakMemory() as known:
+        pass
+    assert known.peak_mib == 5000.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux hands the mark of whoever starts a program on to it")
+def test_peak_memory_leaves_out_who_started_the_program() -> None:
+    held = np.ones(600 << 17)  # 600 MiB
+    program = "from thinslice.system.resources import peak_memory_mib; print(peak_memory_mib())"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert held.nbytes >> 20 == 600
+    assert float(told) < 500
+
+
+def test_peak_memory_counts_what_was_held() -> None:
+    before = peak_memory_mib()
+    if before is None:
+        pytest.skip("this system does not tell")
+    held = np.ones(int(before + 64) * 1024 * 1024 // 8)
+    after = peak_memory_mib()
+    assert after is not None and after > held.nbytes / 2**20 > before

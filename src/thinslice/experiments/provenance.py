@@ -26,7 +26,7 @@ def commit() -> str | None:
     """
     package = Path(about.__file__).resolve().parent
     # A package installed below somebody else's repository must not take that one's commit for its own.
-    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+    if _git(package, "ls-files", "--error-unmatch", "about.py") is None:
         return None
     head = _git(package, "rev-parse", "HEAD")
     if head is None:
