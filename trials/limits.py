@@ -18,10 +18,10 @@ import torch
 from matplotlib.figure import Figure
 
 from thinslice import read
-from thinslice.evaluation.figures import save_png
-from thinslice.evaluation.plots import finished
 from thinslice.experiments.scorecard import score_simulated
 from thinslice.models import catalog, cost
+from thinslice.pictures.figures import save_png
+from thinslice.pictures.plots import finished
 
 BASELINE = "cubic"
 

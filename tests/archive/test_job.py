@@ -10,7 +10,7 @@ import thinslice
 from command_line import smooth_volume
 from thinslice.archive.job import UpscaleJob, run_upscale
 from thinslice.errors import ResourceError
-from thinslice.evaluation import figures
+from thinslice.pictures import figures
 
 
 @pytest.fixture

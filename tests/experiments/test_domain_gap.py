@@ -158,7 +158,7 @@ def test_what_a_run_leaves_is_complete_and_says_what_it_is_made_from(finished: F
 def test_the_figure_shows_every_training_in_a_colour_of_its_own(finished: Finished) -> None:
     from matplotlib.image import imread
 
-    from thinslice.evaluation.plots import COLOURS
+    from thinslice.pictures.plots import COLOURS
 
     for name in ("domain-gap.png", "domain-gap-phantom-external.png"):
         picture = imread(finished.folder / "out" / "figures" / name)[..., :3]

@@ -82,11 +82,11 @@ def run_demo(
 
 def _phantom(folder: Path, model: str, say: Say | None, progress: Progress | None) -> list[str]:
     from thinslice.data.phantom import phantom_grid, render, thick_from, thorax
-    from thinslice.evaluation.figures import comparison, save_png
     from thinslice.evaluation.protocol import evaluate
     from thinslice.inference.upscale import upscale
     from thinslice.io.dicom_source import write_dicom_source
     from thinslice.io.files import read, write
+    from thinslice.pictures.figures import comparison, save_png
 
     if say is not None:
         say("painting a synthetic chest (a phantom made of formulas, no patient)")

@@ -91,7 +91,6 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
         ResourceError: memory or disk short.
         DeviceError: a device that is not there.
     """
-    from thinslice.evaluation.figures import Preview, save_png
     from thinslice.evaluation.report import SecondsReport
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.upscale import upscale_slabs
@@ -99,6 +98,7 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
     from thinslice.io.files import read
     from thinslice.io.slabs import open_writer
     from thinslice.io.write_behind import WriteBehind
+    from thinslice.pictures.figures import Preview, save_png
 
     say = say or _say_nothing
     begun = time.perf_counter()

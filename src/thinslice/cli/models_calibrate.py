@@ -66,12 +66,12 @@ def calibrate_model(
     from thinslice.about import __version__
     from thinslice.cli import cases
     from thinslice.errors import NotEligibleError, OutputError, OutputExistsError, UsageError
-    from thinslice.evaluation.figures import save_png
     from thinslice.experiments import calibration, calibration_outputs
     from thinslice.inference.deviation import Kind
     from thinslice.io.files import read
     from thinslice.models import catalog
     from thinslice.models.deviation import Calibration
+    from thinslice.pictures.figures import save_png
     from thinslice.system.atomic import atomic_file
     from thinslice.volume import Volume
 

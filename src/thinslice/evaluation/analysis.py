@@ -206,7 +206,7 @@ def figure(analysis: Analysis) -> bytes:
     Returns:
         PNG.
     """
-    from thinslice.evaluation.plots import Bar, paired_bars
+    from thinslice.pictures.plots import Bar, paired_bars
 
     rows = analysis.summaries()
     splits = dict.fromkeys(row.split for row in rows)

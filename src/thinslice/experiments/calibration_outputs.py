@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from thinslice.evaluation.reliability import TOLERANCE_POINTS, reliability
+from thinslice.pictures.reliability import TOLERANCE_POINTS, reliability
 
 HEADINGS = {
     "all": "all voxels",

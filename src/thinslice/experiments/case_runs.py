@@ -10,7 +10,6 @@ from thinslice.about import __version__
 from thinslice.data.manifest import Case, Pair
 from thinslice.errors import ResourceError, ThinsliceError
 from thinslice.evaluation.protocol import Scores, evaluate
-from thinslice.evaluation.region import Cuts, Region, choose_region, cuts_of, thick_cuts_of
 from thinslice.experiments import provenance
 from thinslice.experiments.cases import case_digest, read_case
 from thinslice.experiments.measure import Upscaled, upscale_measured, wake
@@ -18,6 +17,7 @@ from thinslice.experiments.methods import Ready, Say
 from thinslice.experiments.outcomes import Identity, Outcome, Store
 from thinslice.geometry import Geometry
 from thinslice.inference.backend import choose_device
+from thinslice.pictures.region import Cuts, Region, choose_region, cuts_of, thick_cuts_of
 from thinslice.recipes import Suite
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thinslice.evaluation.clinical_plots import Curve, bias_figure, curves_figure
 from thinslice.experiments.clinical_tables import TITLE, sections, to_markdown
 from thinslice.experiments.outputs import Picture, rendered, write_files
+from thinslice.pictures.clinical_plots import Curve, bias_figure, curves_figure
 
 
 def write_check(told: Mapping[str, Any], out: Path) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from thinslice.about import NOTICE, __version__
-from thinslice.evaluation import plots
 from thinslice.experiments import render
 from thinslice.experiments.benchmark import SuiteResult
 from thinslice.experiments.domain_gap import GapResult, GapRow, gap_caveats, gap_rows, gap_tests
@@ -33,6 +32,7 @@ from thinslice.experiments.outputs import (
     write_files,
 )
 from thinslice.experiments.table import METRICS, clinical_rows
+from thinslice.pictures import plots
 from thinslice.recipes import GapSuite, variants
 from thinslice.recipes.gap import PAIRED
 

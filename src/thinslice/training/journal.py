@@ -58,7 +58,7 @@ class Journal:
     def picture(self, step: int, png: bytes) -> None:
         """A picture of a validation case."""
         if self.writes:
-            from thinslice.evaluation.figures import save_png
+            from thinslice.pictures.figures import save_png
 
             folder = self.out / "pictures"
             folder.mkdir(exist_ok=True)

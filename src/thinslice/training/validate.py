@@ -11,11 +11,11 @@ import torch
 from lightning_fabric import Fabric
 
 from thinslice.data.cache import CachedPair
-from thinslice.evaluation.figures import comparison
 from thinslice.evaluation.protocol import evaluate
 from thinslice.geometry import Geometry
 from thinslice.inference.upscale import upscale
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.pictures.figures import comparison
 from thinslice.recipes import ValidationRecipe
 from thinslice.volume import Volume
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from thinslice.errors import UsageError
-from thinslice.evaluation.region import Region, choose_region, cuts_of, region_figure, thick_cuts_of
 from thinslice.geometry import Geometry
+from thinslice.pictures.region import Region, choose_region, cuts_of, region_figure, thick_cuts_of
 from thinslice.volume import Volume
 
 GRID = Geometry((21, 40, 48), (1.0, 0.8, 0.8))

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from thinslice.about import NOTICE
 from thinslice.errors import UsageError
-from thinslice.evaluation.planes import Body, Plane, find_body, planes_of, steps_mm
 from thinslice.geometry import Geometry
+from thinslice.pictures.planes import Body, Plane, find_body, planes_of, steps_mm
 from thinslice.volume import Volume, reorient
 
 if TYPE_CHECKING:

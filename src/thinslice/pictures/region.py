@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import UsageError
-from thinslice.evaluation.figures import ERROR_MAX_HU, WINDOWS_HU, as_png, draw_rows, window_label
-from thinslice.evaluation.planes import find_body, planes_of
 from thinslice.geometry import Geometry
+from thinslice.pictures.figures import ERROR_MAX_HU, WINDOWS_HU, as_png, draw_rows, window_label
+from thinslice.pictures.planes import find_body, planes_of
 from thinslice.volume import Volume
 
 Cuts = dict[str, npt.NDArray[Any]]
@@ -142,7 +142,7 @@ def region_figure(
         columns: title -> planes, in order: thick slices, methods.
         truth: planes of the thin truth, drawn last.
         grid: the thin grid that all planes are cut from.
-        rows: pairs of view and display window (`thinslice.evaluation.figures.WINDOWS_HU`).
+        rows: pairs of view and display window (`thinslice.pictures.figures.WINDOWS_HU`).
         caption: for the footer; nothing that identifies a patient.
 
     Returns:

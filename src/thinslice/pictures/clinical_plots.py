@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinslice.evaluation.plots import COLOURS, finished, new_figure
+from thinslice.pictures.plots import COLOURS, finished, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

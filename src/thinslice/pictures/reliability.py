@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from thinslice.errors import UsageError
-from thinslice.evaluation.plots import COLOURS, finished, new_figure
+from thinslice.pictures.plots import COLOURS, finished, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from thinslice.errors import UsageError
-from thinslice.evaluation import plots
-from thinslice.evaluation.plots import Bar, Circle, bars, case_scatter, paired_bars, score_over_time
+from thinslice.pictures import plots
+from thinslice.pictures.plots import Bar, Circle, bars, case_scatter, paired_bars, score_over_time
 
 
 def pixels(png: bytes) -> NDArray[np.float32]:

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from thinslice.errors import GeometryError, OutputExistsError, UsageError
-from thinslice.evaluation.figures import WINDOWS_HU, Preview, comparison
-from thinslice.evaluation.planes import find_body, planes_of
 from thinslice.geometry import Geometry
+from thinslice.pictures.figures import WINDOWS_HU, Preview, comparison
+from thinslice.pictures.planes import find_body, planes_of
 from thinslice.volume import Volume
 
 
@@ -179,7 +179,7 @@ def test_windows_are_the_usual_ones() -> None:
 def test_importing_loads_no_matplotlib_and_drawing_no_pyplot() -> None:
     script = (
         "import sys, numpy as np\n"
-        "from thinslice.evaluation.figures import Preview\n"
+        "from thinslice.pictures.figures import Preview\n"
         "from thinslice.geometry import Geometry\n"
         "from thinslice.volume import Volume\n"
         "assert 'matplotlib' not in sys.modules and 'torch' not in sys.modules\n"

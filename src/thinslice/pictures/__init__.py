@@ -1,0 +1,1 @@
+"""Pictures of volumes, and plots of what was measured."""
