@@ -31,10 +31,11 @@ TVSRN = "tvsrn-released"
 
 def tvsrn(weights: Path | None, factor: int = PLAIN_FACTOR) -> Any:
     """`tvsrn-released`, with the weights of a released checkpoint or some that make its output vary as much."""
-    from thinslice.models import catalog, released
+    from thinslice.models import catalog
+    from thinslice.models.released import tvsrn_checkpoint
 
     if weights is not None and factor == PLAIN_FACTOR:
-        return released.build_released(released.read_released(weights))
+        return tvsrn_checkpoint.build_released(tvsrn_checkpoint.read_released(weights))
     torch.manual_seed(0)
     model = catalog.build(TVSRN, factor=factor).eval()
     with torch.no_grad():
@@ -124,7 +125,7 @@ class Machine(Contestant):
 
     def facts(self, shape: Shape, factor: int) -> dict[str, Any]:
         """float32 products in GFLOP/s, by torch's `@` and by oneDNN; copies in GB/s, read and written; medians."""
-        from thinslice.models.dense import linear
+        from thinslice.models.blocks.onednn import linear
 
         size, copied = 2048, 64 << 20
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""A convolution of our own network with torch's own choice of kernel, and through oneDNN by name (`models/dense.py`).
+"""A convolution of our own network with torch's own choice of kernel, and through oneDNN by name.
 
     python speed/convolutions.py [--features 32] [--threads 2] [--runs 7]
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 
-from thinslice.models.dense import convolution
+from thinslice.models.blocks.onednn import convolution
 
 
 def fastest(run: Callable[[], torch.Tensor], runs: int) -> float:

@@ -10,8 +10,8 @@ from torch import nn
 
 from thinslice.errors import ShapeError
 from thinslice.models import catalog
+from thinslice.models.blocks.cube_attention import CubeAttention
 from thinslice.models.cthnet import CTHNet, CTHNetConfig, nearest_thick
-from thinslice.models.cube_attention import CubeAttention
 
 
 def build(**config: object) -> CTHNet:
@@ -94,7 +94,7 @@ def test_many_windows_attend_in_several_calls(monkeypatch: pytest.MonkeyPatch) -
     layer = CubeAttention(8, 2, 2, shifted=True)
     x = torch.randn(2, 4, 6, 6, 8)
     at_once = layer(x)
-    monkeypatch.setattr("thinslice.models.cube_attention.MOST_WINDOWS", 5)
+    monkeypatch.setattr("thinslice.models.blocks.cube_attention.MOST_WINDOWS", 5)
     torch.testing.assert_close(layer(x), at_once, atol=1e-6, rtol=1e-6)
 
 

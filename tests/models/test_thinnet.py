@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from thinslice.errors import ShapeError
-from thinslice.models import catalog, dense
+from thinslice.models import catalog
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.blocks import onednn
 from thinslice.profile import SliceProfile
 
 
@@ -82,7 +83,7 @@ def test_in_pieces_it_gives_what_it_gives_whole(
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     x = torch.rand(shape)
-    monkeypatch.setattr(dense, "PIECE_BYTES", 4 * 8 * 2 * 6 * 7)  # two slices
+    monkeypatch.setattr(onednn, "PIECE_BYTES", 4 * 8 * 2 * 6 * 7)  # two slices
     run = network.with_deviation if deviation else lambda x, factor: (network(x, factor=factor),)
     given = x.clone()
     with torch.inference_mode():

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from thinslice.errors import ShapeError
-from thinslice.models import catalog, released
-from thinslice.models.swin import StochasticDepth
+from thinslice.models import catalog
+from thinslice.models.blocks.swin import StochasticDepth
+from thinslice.models.released import tvsrn_checkpoint
 from thinslice.models.tvsrn import TVSRN, TVSRNConfig, position_code, reflect_to_multiple
 
 GOLDEN_TOLERANCE = 2e-4
@@ -32,7 +33,9 @@ def parameters(module: nn.Module) -> int:
 
 def golden_difference(shared: Path, size: int) -> float:
     golden = shared / "golden"
-    model = released.build_released(released.read_released(golden / "tvsrn_released_weights.safetensors"))
+    model = tvsrn_checkpoint.build_released(
+        tvsrn_checkpoint.read_released(golden / "tvsrn_released_weights.safetensors")
+    )
     vectors = np.load(golden / f"tvsrn_released_io_{size}.npz")
     with torch.inference_mode():
         thin = model(torch.from_numpy(vectors["input"]))

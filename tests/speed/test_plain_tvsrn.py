@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from thinslice.models import catalog, released
+from thinslice.models import catalog
+from thinslice.models.released import tvsrn_checkpoint
 
 AGREEMENT = 1e-3
 """Largest difference asked for between the plain reference and ours."""
@@ -30,7 +31,9 @@ def plain() -> ModuleType:
 
 def test_plain_reference_gives_the_golden_output(plain: ModuleType, shared: Path) -> None:
     golden = shared / "golden"
-    ours = released.build_released(released.read_released(golden / "tvsrn_released_weights.safetensors"))
+    ours = tvsrn_checkpoint.build_released(
+        tvsrn_checkpoint.read_released(golden / "tvsrn_released_weights.safetensors")
+    )
     vectors = np.load(golden / "tvsrn_released_io_64.npz")
     with torch.inference_mode():
         thin = plain.PlainTVSRN((64, 64), ours.state_dict())(torch.from_numpy(vectors["input"]))

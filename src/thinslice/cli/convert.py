@@ -30,7 +30,7 @@ def convert(
     thinslice convert tvsrn.pkl tvsrn.safetensors
     thinslice upscale thick.nii.gz thin.nii.gz --model tvsrn.safetensors
     """
-    from thinslice.inference.convert import convert as convert_weights
+    from thinslice.models.released.convert import convert as convert_weights
 
     hush_libraries()
     made = convert_weights(source, target, name=name, overwrite=overwrite)

@@ -28,8 +28,8 @@ from torch import nn
 
 from thinslice.errors import ShapeError
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.blocks.views import in_chunks
 from thinslice.models.tvsrn import reflect_to_multiple
-from thinslice.models.views import in_chunks
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 

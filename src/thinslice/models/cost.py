@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.dense import is_sound
+from thinslice.models.blocks.onednn import is_sound
 from thinslice.profile import SliceProfile
 
 
@@ -97,10 +97,10 @@ def _added_product(x: Any, first: Any, second: Any, *, out_shape: Any = None, **
 
 
 def _convolution(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
-    """oneDNN's convolution (`thinslice.models.dense`): weight (outputs, inputs, *kernel)."""
+    """oneDNN's convolution (`thinslice.models.blocks.onednn`): weight (outputs, inputs, *kernel)."""
     return int(2 * math.prod(out_shape) * math.prod(weight[1:]))
 
 
 def _linear(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
-    """oneDNN's linear layer (`thinslice.models.dense`): x (..., inputs), weight (outputs, inputs)."""
+    """oneDNN's linear layer (`thinslice.models.blocks.onednn`): x (..., inputs), weight (outputs, inputs)."""
     return int(2 * math.prod(x) * weight[0])

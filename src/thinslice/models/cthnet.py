@@ -30,8 +30,8 @@ from torch import nn
 
 from thinslice.errors import ShapeError
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.cube_attention import CubeBlock
-from thinslice.models.swin import INIT_STD, SwinBlock
+from thinslice.models.blocks.cube_attention import CubeBlock
+from thinslice.models.blocks.swin import INIT_STD, SwinBlock
 from thinslice.models.tvsrn import PLANE_WINDOW, VIEWS, position_code, reflect_to_multiple
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile

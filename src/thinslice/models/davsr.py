@@ -27,8 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.residual_dense import ResidualDenseNetwork
-from thinslice.models.views import (
+from thinslice.models.blocks.residual_dense import ResidualDenseNetwork
+from thinslice.models.blocks.views import (
     HALO,
     IN_PLANE_SPACING_MM,
     NEIGHBOURS,

@@ -24,9 +24,9 @@ from torch import nn
 
 from thinslice.errors import ModelError
 from thinslice.intensity import WINDOW_WIDTH_HU
-from thinslice.models import dense
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.subpixel import thin_slices
+from thinslice.models.blocks import onednn
+from thinslice.models.blocks.subpixel import thin_slices
 from thinslice.profile import SliceProfile
 
 LEVELS = (50, 68, 90, 95)
@@ -91,7 +91,7 @@ class DeviationHead(nn.Module):
         bias = einsum(basis, biases, "thin k, k pixel -> thin pixel") + offset[:, None] + math.log(START_HU)
 
         def gathered(features: torch.Tensor) -> torch.Tensor:
-            return dense.convolution(features, *gather, padding=(0, 0, 0), relu=True)
+            return onednn.convolution(features, *gather, padding=(0, 0, 0), relu=True)
 
         def in_unit(log_hu: torch.Tensor) -> torch.Tensor:
             # In float32 whatever the precision around it: an exponential has no patience with eight bits.
@@ -200,7 +200,7 @@ class Learned(WithDeviation):
     ) -> torch.Tensor:
         """(batch, 1, D, H, W) to (batch, 2, (D - 1) * factor + 1, H, W), unit intensity, float32."""
         thin, deviation = self.network.with_deviation(x, factor=factor, profile=profile)
-        scaled = deviation.float().mul_(self.scale) if dense.runs_in_pieces(x) else deviation.float() * self.scale
+        scaled = deviation.float().mul_(self.scale) if onednn.runs_in_pieces(x) else deviation.float() * self.scale
         return torch.cat([thin.float(), scaled], dim=1)
 
 

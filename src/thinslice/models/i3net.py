@@ -32,7 +32,7 @@ from torch import nn
 
 from thinslice.errors import ShapeError
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.swin import Perceptron
+from thinslice.models.blocks.swin import Perceptron
 from thinslice.models.tvsrn import reflect_to_multiple
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.subpixel import interleave, sub_slices
+from thinslice.models.blocks.subpixel import interleave, sub_slices
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 

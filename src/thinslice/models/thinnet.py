@@ -38,11 +38,11 @@ from einops import einsum, rearrange
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from thinslice.models import dense
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.blocks import onednn
+from thinslice.models.blocks.subpixel import thin_slices
 from thinslice.models.deviation import DeviationHead
 from thinslice.models.interpolate import z_matrix
-from thinslice.models.subpixel import thin_slices
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
@@ -129,16 +129,16 @@ class Block(nn.Module):
             condition: (condition,).
         """
         weight, bias = self.across.modulated(condition)
-        if not dense.runs_in_pieces(x):
-            inside = dense.convolution(x, weight, bias, padding=(1, 1, 1), relu=True)
-            return dense.pointwise(inside, self.mix).add_(x)
+        if not onednn.runs_in_pieces(x):
+            inside = onednn.convolution(x, weight, bias, padding=(1, 1, 1), relu=True)
+            return onednn.pointwise(inside, self.mix).add_(x)
 
         def changed(piece: torch.Tensor) -> torch.Tensor:
-            inside = dense.convolution(piece, weight, bias, padding=(0, 1, 1), relu=True)
-            return dense.pointwise(inside, self.mix).add_(piece[:, :, 1:-1])
+            inside = onednn.convolution(piece, weight, bias, padding=(0, 1, 1), relu=True)
+            return onednn.pointwise(inside, self.mix).add_(piece[:, :, 1:-1])
 
         # No second volume is needed so: memory that is touched for the first time costs more than a layer's sums.
-        return dense.replace_in_pieces(x, changed)
+        return onednn.replace_in_pieces(x, changed)
 
 
 def start_weights(layer: nn.Linear | nn.Conv3d, gain: float = 1.0) -> None:
@@ -262,7 +262,7 @@ class ThinNet(ThroughPlaneModel):
         seen = (x - self.middle) / self.spread
         padded = F.pad(seen, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
         bias: torch.Tensor = self.stem.bias  # type: ignore[assignment]  # Conv3d made one
-        features = dense.convolution(
+        features = onednn.convolution(
             rearrange(padded, "b 1 d (h p) (w q) -> b (p q) d h w", p=side, q=side).contiguous(
                 memory_format=torch.channels_last_3d
             ),
@@ -297,7 +297,7 @@ class ThinNet(ThroughPlaneModel):
                 base = np.concatenate([base, -profile.correction(depth)], axis=1)
             matrix = _tensor(base, thick).expand(len(thick), -1, -1)
             # Thin volumes are the largest tensors here: one product, that adds where it may to what is there.
-            in_place = dense.runs_in_pieces(residual)
+            in_place = onednn.runs_in_pieces(residual)
             thin = change.baddbmm_(matrix, seen) if in_place else torch.baddbmm(change, matrix, seen)
         return thin.reshape(residual.shape)
 

@@ -28,8 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.dense import runs_in_pieces
-from thinslice.models.swin import INIT_STD, SwinBackbone
+from thinslice.models.blocks.onednn import runs_in_pieces
+from thinslice.models.blocks.swin import INIT_STD, SwinBackbone
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 

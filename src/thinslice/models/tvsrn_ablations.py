@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.subpixel import interleave, sub_slices
-from thinslice.models.swin import INIT_STD, Perceptron, SwinBackbone
+from thinslice.models.blocks.subpixel import interleave, sub_slices
+from thinslice.models.blocks.swin import INIT_STD, Perceptron, SwinBackbone
 from thinslice.models.tvsrn import PLANE_WINDOW, VoxelEmbedding, reflect_to_multiple
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile

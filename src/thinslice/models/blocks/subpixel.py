@@ -17,7 +17,7 @@ import torch
 from einops import rearrange
 
 from thinslice.errors import ShapeError
-from thinslice.models import dense
+from thinslice.models.blocks import onednn
 
 
 def sub_slices(factor: int) -> int:
@@ -94,11 +94,11 @@ def thin_slices(
         channels = convolved[:, : factor * side**2]
         return after(rearrange(channels, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=factor, p=side, q=side))
 
-    if not dense.runs_in_pieces(x):
-        return shuffled(dense.convolution(before(x), weight, bias, padding=(1, 1, 1)))
+    if not onednn.runs_in_pieces(x):
+        return shuffled(onednn.convolution(before(x), weight, bias, padding=(1, 1, 1)))
     batch, _, depth, height, width = x.shape
     thin = x.new_empty((batch, depth * factor, height * side, width * side))
-    for at, piece in dense.depth_pieces(x, before):
-        convolved = dense.convolution(piece, weight, bias, padding=(0, 1, 1))
+    for at, piece in onednn.depth_pieces(x, before):
+        convolved = onednn.convolution(piece, weight, bias, padding=(0, 1, 1))
         thin[:, at.start * factor : at.stop * factor] = shuffled(convolved)
     return thin

@@ -17,7 +17,7 @@ from typing import IO, Self
 import torch
 
 from thinslice.errors import CheckpointError
-from thinslice.models.inert_pickle import MAX_BYTES, TensorView
+from thinslice.models.released.inert_pickle import MAX_BYTES, TensorView
 
 _FLOATS = {
     "FloatStorage": torch.float32,
@@ -90,7 +90,7 @@ class TorchArchive:
         self._zip.close()
 
     def pickle(self) -> bytes:
-        """The pickle that describes the saved object; for `thinslice.models.inert_pickle`, never for Python's own."""
+        """The pickle that describes the saved object, for `inert_pickle` and never for Python's own unpickler."""
         return self._read(self._root + "data.pkl", most=MAX_BYTES)
 
     def tensor(self, view: TensorView) -> torch.Tensor:

@@ -20,8 +20,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from thinslice.errors import CheckpointError, OutputExistsError, UsageError
-from thinslice.inference.convert import convert
-from thinslice.models import catalog, checkpoint, inert_pickle, released
+from thinslice.models import catalog, checkpoint
+from thinslice.models.released import inert_pickle, tvsrn_checkpoint
+from thinslice.models.released.convert import convert
 
 STAGES = {"encoder": "Encoder", "through_plane": "Decoder_T1", "in_plane": "Decoder_I1"}
 PARTS = {
@@ -95,7 +96,7 @@ def test_the_golden_checkpoint_becomes_one_file_that_gives_the_golden_output(sha
 
 
 def test_the_golden_pickle_holds_the_golden_tensors(shared: Path) -> None:
-    read = released.read_released(shared / "golden" / "released_checkpoint_64.pkl")
+    read = tvsrn_checkpoint.read_released(shared / "golden" / "released_checkpoint_64.pkl")
     expected = load_file(str(shared / "golden" / "tvsrn_released_weights.safetensors"))
     assert read.state.keys() == expected.keys()
     assert all(torch.equal(read.state[name], expected[name]) for name in expected)
@@ -104,7 +105,7 @@ def test_the_golden_pickle_holds_the_golden_tensors(shared: Path) -> None:
 def test_released_names_cover_our_parameters_one_to_one(shared: Path) -> None:
     state = load_file(str(shared / "golden" / "tvsrn_released_weights.safetensors"))
     assert state.keys() == released_state().keys()
-    renamed = released.from_released_names(state)
+    renamed = tvsrn_checkpoint.from_released_names(state)
     assert len(renamed) == len(state)
     assert renamed.keys() == catalog.build("tvsrn-released").state_dict().keys()
 
@@ -133,7 +134,7 @@ def test_depth_and_factor_follow_from_the_weights(tmp_path: Path, depth: int, fa
 def test_views_of_storages_are_read_with_their_strides(tmp_path: Path) -> None:
     base = torch.arange(24.0).reshape(4, 6)
     torch.save({"a": base.T[1:3], "b": base[1].clone()}, tmp_path / "views")
-    read = released.read_released(tmp_path / "views")
+    read = tvsrn_checkpoint.read_released(tmp_path / "views")
     assert torch.equal(read.state["a"], base.T[1:3]) and torch.equal(read.state["b"], base[1])
 
 
@@ -443,13 +444,13 @@ HOSTILE = {
 def test_hostile_pickles_are_refused(tmp_path: Path, attack: str) -> None:
     path = write_archive(tmp_path / "hostile.pkl", HOSTILE[attack], {"0": bytes(16)})
     with pytest.raises(CheckpointError, match=r"hostile\.pkl"):
-        released.read_released(path)
+        tvsrn_checkpoint.read_released(path)
 
 
 def test_the_frame_of_the_hostile_pickles_is_sound(tmp_path: Path) -> None:
     numbers = np.arange(4, dtype="<f4")
     path = write_archive(tmp_path / "fine.pkl", state_dict(tensor(storage())), {"0": numbers.tobytes()})
-    assert released.read_released(path).state["a"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert tvsrn_checkpoint.read_released(path).state["a"].tolist() == [0.0, 1.0, 2.0, 3.0]
     children = (
         b"}"
         + text("child")
@@ -463,13 +464,13 @@ def test_the_frame_of_the_hostile_pickles_is_sound(tmp_path: Path) -> None:
     )
     pickled = b"\x80\x02" + module(children.replace(b"sbs", b"ssbs")) + b"."
     path = write_archive(tmp_path / "fine.pkl", pickled, {"0": numbers.tobytes()})
-    assert released.read_released(path).state["child.a"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert tvsrn_checkpoint.read_released(path).state["child.a"].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_instructions_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inert_pickle, "MAX_INSTRUCTIONS", 100)
     with pytest.raises(CheckpointError, match="more than 100 instructions"):
-        released.read_released(write_archive(tmp_path / "long.pkl", b"\x80\x02](" + b"}" * 200 + b"e."))
+        tvsrn_checkpoint.read_released(write_archive(tmp_path / "long.pkl", b"\x80\x02](" + b"}" * 200 + b"e."))
 
 
 def test_compressed_archives_are_refused_before_they_are_inflated(tmp_path: Path) -> None:
@@ -477,7 +478,7 @@ def test_compressed_archives_are_refused_before_they_are_inflated(tmp_path: Path
         tmp_path / "bomb.pkl", b"\x80\x02}.", {"0": bytes(50_000_000)}, compression=zipfile.ZIP_DEFLATED
     )
     with pytest.raises(CheckpointError, match="compressed"):
-        released.read_released(path)
+        tvsrn_checkpoint.read_released(path)
 
 
 def test_records_that_overlap_or_repeat_are_refused(tmp_path: Path) -> None:
@@ -488,13 +489,13 @@ def test_records_that_overlap_or_repeat_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "claims.pkl"
     path.write_bytes(plain.replace(size, struct.pack("<II", 2**30, 2**30)))
     with pytest.raises(CheckpointError, match="more than the file"):
-        released.read_released(path)
+        tvsrn_checkpoint.read_released(path)
     with pytest.warns(UserWarning, match="Duplicate"):
         path = write_archive(tmp_path / "twice.pkl", pickled, {"../data.pkl": pickled, "0": bytes(16)})
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("weights/data/0", bytes(16))
     with pytest.raises(CheckpointError, match="two of one name"):
-        released.read_released(path)
+        tvsrn_checkpoint.read_released(path)
 
 
 def test_many_tensors_of_one_storage_do_not_multiply(tmp_path: Path) -> None:
@@ -502,7 +503,7 @@ def test_many_tensors_of_one_storage_do_not_multiply(tmp_path: Path) -> None:
     one = tensor(storage(count=b"M" + struct.pack("<H", 10_000)), size=b"M\x10\x27\x85")
     pickled = b"\x80\x02}(" + b"".join(text(f"t{number}") + one for number in range(200)) + b"u."
     with pytest.raises(CheckpointError, match="same numbers"):
-        released.read_released(write_archive(tmp_path / "many.pkl", pickled, {"0": bytes(large)}))
+        tvsrn_checkpoint.read_released(write_archive(tmp_path / "many.pkl", pickled, {"0": bytes(large)}))
 
 
 def test_damaged_archives(tmp_path: Path) -> None:
@@ -513,7 +514,7 @@ def test_damaged_archives(tmp_path: Path) -> None:
     for damaged in (whole[:-30], whole[:60], whole.replace(b"abcdefgh", b"abcdefgX"), b"PK\x03\x04", b"", bytes(1000)):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"damaged\.pkl"):
-            released.read_released(path)
+            tvsrn_checkpoint.read_released(path)
 
 
 @pytest.mark.parametrize("part", ["pickle", "archive"])
@@ -535,7 +536,7 @@ def test_any_damage_is_our_error_or_harmless(tmp_path: Path, part: str) -> None:
         else:
             path.write_bytes(changed)
         try:
-            released.read_released(path)
+            tvsrn_checkpoint.read_released(path)
             outcomes.add("read")
         except CheckpointError:
             outcomes.add("refused")
@@ -547,14 +548,14 @@ def test_archives_that_are_not_checkpoints(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(CheckpointError, match=r"no data\.pkl"):
-        released.read_released(path)
+        tvsrn_checkpoint.read_released(path)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        released.read_released(tmp_path / "absent.pkl")
+        tvsrn_checkpoint.read_released(tmp_path / "absent.pkl")
     legacy = io.BytesIO()
     torch.save({"a": torch.zeros(1)}, legacy, _use_new_zipfile_serialization=False)
     path.write_bytes(legacy.getvalue())
     with pytest.raises(CheckpointError, match="bare pickle"):
-        released.read_released(path)
+        tvsrn_checkpoint.read_released(path)
 
 
 def test_mask_tokens_other_than_zero_are_not_dropped_in_silence(tmp_path: Path) -> None:
@@ -564,6 +565,6 @@ def test_mask_tokens_other_than_zero_are_not_dropped_in_silence(tmp_path: Path) 
         return b"\x80\x02" + name("net.model_TransSR", "TVSRN") + b")\x81" + held + b"s" + mask + b"sb."
 
     zeros, ones = bytes(16), np.ones(4, dtype="<f4").tobytes()
-    released.read_released(write_archive(tmp_path / "m.pkl", pickled(), {"0": ones, "1": zeros}))
+    tvsrn_checkpoint.read_released(write_archive(tmp_path / "m.pkl", pickled(), {"0": ones, "1": zeros}))
     with pytest.raises(CheckpointError, match="mask tokens"):
-        released.read_released(write_archive(tmp_path / "m.pkl", pickled(), {"0": ones, "1": ones}))
+        tvsrn_checkpoint.read_released(write_archive(tmp_path / "m.pkl", pickled(), {"0": ones, "1": ones}))

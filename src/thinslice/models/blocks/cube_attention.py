@@ -1,7 +1,7 @@
 """Swin blocks on volumes: attention inside small cubes that shift by half from block to block.
 
-As in `thinslice.models.swin`, a shifted volume is cut where its windows end, so that those at the border are smaller;
-nothing is rolled around it and nothing has to be masked.
+As in `thinslice.models.blocks.swin`, a shifted volume is cut where its windows end, so that those at the border are
+smaller; nothing is rolled around it and nothing has to be masked.
 
 Source: Liu et al., "Video Swin Transformer", CVPR 2022, section 3.
 """
@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
 from torch import nn
 
-from thinslice.models.swin import INIT_STD, Perceptron, Run, cut
+from thinslice.models.blocks.swin import INIT_STD, Perceptron, Run, cut
 
 MOST_WINDOWS = 1 << 14
 """Windows of the 3D encoder that attend in one call: fewer than the 65535 that CUDA's fused kernels take, and few

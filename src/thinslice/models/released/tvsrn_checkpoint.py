@@ -1,8 +1,8 @@
 """The authors' TVSRN weights: read safely, renamed, and loaded into our network.
 
 The released training pickles a whole module object beside a config dict. Such a file is taken apart by
-`thinslice.models.inert_pickle`, which runs nothing and imports nothing; the tensors are read from the archive's
-records after their sizes have been checked. A safetensors file with the released names is taken as well.
+`thinslice.models.released.inert_pickle`, which runs nothing and imports nothing; the tensors are read from the
+archive's records after their sizes have been checked. A safetensors file with the released names is taken as well.
 
 Source: the names in the released code; what each of them is, in the docstring of `thinslice.models.tvsrn`.
 """
@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from thinslice.errors import CheckpointError
 from thinslice.models import checkpoint
 from thinslice.models.catalog import CATALOG
-from thinslice.models.inert_pickle import Record, TensorView, read_inert
-from thinslice.models.torch_archive import TorchArchive
+from thinslice.models.released.inert_pickle import Record, TensorView, read_inert
+from thinslice.models.released.torch_archive import TorchArchive
 from thinslice.models.tvsrn import PLANE_WINDOW, TVSRN, TVSRNConfig
 
 ARCHITECTURE = "tvsrn-released"

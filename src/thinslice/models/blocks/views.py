@@ -27,7 +27,7 @@ from einops import rearrange
 from torch import nn
 
 from thinslice.errors import ShapeError
-from thinslice.models.residual_dense import ResidualDenseNetwork
+from thinslice.models.blocks.residual_dense import ResidualDenseNetwork
 
 View = Literal["sagittal", "coronal"]
 

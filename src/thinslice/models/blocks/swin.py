@@ -26,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
 from torch import nn
 
-from thinslice.models.dense import linear, linear_gelu, runs_in_pieces
+from thinslice.models.blocks.onednn import linear, linear_gelu, runs_in_pieces
 
 INIT_STD = 0.02
 """Standard deviation of the truncated normal that linear weights and position biases start from."""

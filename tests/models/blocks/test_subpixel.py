@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from thinslice.errors import ShapeError
-from thinslice.models.subpixel import interleave, sub_slices
+from thinslice.models.blocks.subpixel import interleave, sub_slices
 
 FACTORS = range(2, 9)
 

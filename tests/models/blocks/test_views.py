@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 
 from thinslice.errors import ShapeError
-from thinslice.models import views
-from thinslice.models.residual_dense import ResidualDenseBlock, ResidualDenseNetwork
-from thinslice.models.views import Fusion, MetaUpsampler, SubSlices, View, from_planes, in_chunks, to_planes
+from thinslice.models.blocks import views
+from thinslice.models.blocks.residual_dense import ResidualDenseBlock, ResidualDenseNetwork
+from thinslice.models.blocks.views import Fusion, MetaUpsampler, SubSlices, View, from_planes, in_chunks, to_planes
 
 BOTH: tuple[View, View] = ("sagittal", "coronal")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from einops import rearrange
 
-from thinslice.models import swin
-from thinslice.models.swin import (
+from thinslice.models.blocks import swin
+from thinslice.models.blocks.swin import (
     CACHED_POSITIONS,
     Perceptron,
     Run,

@@ -7,8 +7,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import nn
 
-from thinslice.models import dense
-from thinslice.models.dense import convolution, depth_pieces, linear, linear_gelu, replace_in_pieces, runs_in_pieces
+from thinslice.models.blocks import onednn
+from thinslice.models.blocks.onednn import (
+    convolution,
+    depth_pieces,
+    linear,
+    linear_gelu,
+    replace_in_pieces,
+    runs_in_pieces,
+)
 
 
 @pytest.mark.parametrize("shape", [(1, 32), (7, 3, 32), (2, 5, 4, 32), (0, 32)])
@@ -97,7 +104,7 @@ def test_gradients_pass_a_convolution_and_a_trace_records_the_ordinary_one() -> 
 @pytest.mark.parametrize("slices", [1, 2, 3, 100])
 def test_pieces_convolve_to_the_whole(depth: int, slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = nn.Conv3d(6, 6, 3, padding=1), cube(depth=depth)
-    monkeypatch.setattr(dense, "PIECE_BYTES", 4 * slices * x[:, :, :1].numel())
+    monkeypatch.setattr(onednn, "PIECE_BYTES", 4 * slices * x[:, :, :1].numel())
     with torch.inference_mode():
         expected = layer(x)
         pieces = [(at, F.conv3d(piece, layer.weight, layer.bias, padding=(0, 1, 1))) for at, piece in depth_pieces(x)]
@@ -119,7 +126,7 @@ def test_an_operator_that_is_missing_or_wrong_is_not_used(
             raise AttributeError("no such operator")
         return torch.zeros(48, 32) if operator == "_linear_pointwise" else torch.zeros(1, 2, 3, 4, 5)
 
-    dense.is_sound.cache_clear()
+    onednn.is_sound.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(torch.ops.mkldnn, operator, broken, raising=False)
         layer, x = nn.Linear(4, 4), torch.ones(3, 4)
@@ -128,5 +135,5 @@ def test_an_operator_that_is_missing_or_wrong_is_not_used(
             weight, bias = torch.ones(2, 6, 1, 1, 1), torch.zeros(2)
             given = convolution(cube(), weight, bias, padding=(0, 0, 0))
             torch.testing.assert_close(given, F.conv3d(cube(), weight, bias), atol=1e-5, rtol=1e-5)
-        assert not dense.is_sound()
-    dense.is_sound.cache_clear()
+        assert not onednn.is_sound()
+    onednn.is_sound.cache_clear()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from thinslice.errors import UsageError
-from thinslice.models import checkpoint, released
+from thinslice.models import checkpoint
+from thinslice.models.released import tvsrn_checkpoint
 from thinslice.system.atomic import atomic_file
 
 SUFFIX = ".safetensors"
@@ -34,10 +35,10 @@ def convert(
         raise UsageError(f"{destination.name!r} must end in {SUFFIX}, the one format weights are written in.")
     if destination.exists() and source.exists() and destination.samefile(source):
         raise UsageError("The destination is the source itself; give another name for the converted weights.")
-    read = released.read_released(source)
-    model = released.build_released(read, source=source.name)
+    read = tvsrn_checkpoint.read_released(source)
+    model = tvsrn_checkpoint.build_released(read, source=source.name)
     card = {
-        "name": name or released.ARCHITECTURE,
+        "name": name or tvsrn_checkpoint.ARCHITECTURE,
         "origin": "converted from a released checkpoint",
         "source_sha256": checkpoint.sha256(source),
         "source_config": {key: read.config[key] for key in _KEPT if key in read.config},
@@ -46,7 +47,7 @@ def convert(
         "not say what it was trained on; a research result, not for diagnosis",
     }
     with atomic_file(destination, overwrite=overwrite) as partial:
-        checkpoint.save(model, partial, architecture=released.ARCHITECTURE, card=card)
+        checkpoint.save(model, partial, architecture=tvsrn_checkpoint.ARCHITECTURE, card=card)
     return checkpoint.inspect(destination)
 
 
