@@ -183,11 +183,11 @@ class Ours(Contestant):
         self._streams: dict[tuple[Shape, int], Any] = {}
 
     def _model(self, factor: int) -> Any:
-        from thinslice.models import catalog
+        from thinslice.models.load import load_model
 
         key = factor if self._name == TVSRN else 0
         if key not in self._models:
-            built = tvsrn(self._weights, factor) if self._name == TVSRN else catalog.load_model(self._name)
+            built = tvsrn(self._weights, factor) if self._name == TVSRN else load_model(self._name)
             self._models[key] = built
         return self._models[key]
 

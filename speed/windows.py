@@ -40,7 +40,7 @@ def run(shape: tuple[int, int, int], gib: float, model: str) -> tuple[float, int
 
 def cuts(shape: tuple[int, int, int], model: str) -> None:
     """Print how each backend's windows cut a volume at factor 5."""
-    from thinslice.models.catalog import load_model
+    from thinslice.models.load import load_model
     from thinslice.planning import plan_windows
     from thinslice.profile import SliceProfile
 

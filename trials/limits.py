@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 
 from thinslice import read
 from thinslice.experiments.scorecard import score_simulated
-from thinslice.models import catalog, cost
+from thinslice.models import cost
+from thinslice.models.load import load_model
 from thinslice.pictures.figures import save_png
 from thinslice.pictures.plots import finished
 
@@ -46,7 +47,7 @@ def main() -> None:
     for name, points in series.items():
         print(f"\n| {name} | parameters | dB over {BASELINE}, factor {options.factor} |\n|---:|---:|---:|")
         for x, file in points:
-            model = catalog.load_model(file)
+            model = load_model(file)
             if model.sha256 not in gains:
                 # The baselines come first, the network last.
                 *baselines, ours = score_simulated(file, thin, case="chest", factors=(options.factor,))

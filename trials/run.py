@@ -21,6 +21,7 @@ import torch
 from thinslice import read
 from thinslice.experiments.scorecard import score_simulated
 from thinslice.models import catalog, cost
+from thinslice.models.load import load_model
 from thinslice.recipes import TrainRecipe, overridden, read_train_recipe
 from thinslice.training.fit import fit
 from thinslice.volume import Volume
@@ -97,7 +98,7 @@ def main() -> None:
         start, busy = time.perf_counter(), time.process_time()
         weights = fit(recipe, folder, data_root=Path("/"), device="cpu")
         assert weights is not None
-        model = catalog.load_model(weights)
+        model = load_model(weights)
         gains = {}
         for factor in FACTORS:
             cubic, *_, ours = score_simulated(weights, truth, case=options.held_out, factors=(factor,))

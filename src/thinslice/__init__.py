@@ -23,7 +23,7 @@ _WHERE = {
     "write": "thinslice.io.files",
     "upscale": "thinslice.inference.upscale",
     "upscale_slabs": "thinslice.inference.upscale",
-    "load_model": "thinslice.models.catalog",
+    "load_model": "thinslice.models.load",
     "Volume": "thinslice.volume",
     "Provenance": "thinslice.volume",
     "Geometry": "thinslice.geometry",
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from thinslice.geometry import Geometry
     from thinslice.inference.upscale import upscale, upscale_slabs
     from thinslice.io.files import read, write
-    from thinslice.models.catalog import load_model
+    from thinslice.models.load import load_model
     from thinslice.profile import SliceProfile
     from thinslice.volume import Provenance, Volume
 

@@ -20,6 +20,7 @@ from thinslice.experiments.calibration_outputs import as_figure, as_markdown, wo
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.deviation import LEVELS, Calibration
+from thinslice.models.load import load_model
 
 RUN: dict[str, Any] = {"device": "cpu", "backend": "torch"}
 
@@ -141,7 +142,7 @@ def test_a_pair_is_measured_by_position(network: ThroughPlaneModel) -> None:
 
 
 def test_networks_without_a_head_are_measured_by_ensemble_alone() -> None:
-    cubic = catalog.load_model("cubic")
+    cubic = load_model("cubic")
     with pytest.raises(ModelError, match="how sure"):
         list(calibration.measure_simulated(cubic, waves(0), case="a", factors=(5,), **RUN))
     (row,) = calibration.measure_simulated(cubic, waves(0), case="a", factors=(5,), deviation="ensemble", **RUN)

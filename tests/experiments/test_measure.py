@@ -17,6 +17,7 @@ from thinslice.experiments.provenance import commit, weights_digest
 from thinslice.inference.upscale import upscale
 from thinslice.models import catalog
 from thinslice.models.cost import operations
+from thinslice.models.load import load_model
 
 SMALL_DAVSR = {"features": 4, "blocks": 1, "layers": 1, "growth": 2, "meta_hidden": (4,), "fusion_features": 4,
                "fusion_blocks": 1, "fusion_layers": 1, "fusion_growth": 2}  # fmt: skip
@@ -62,7 +63,7 @@ def test_weights_are_named_by_their_values() -> None:
         next(same.parameters())[0] += 1e-3
     assert weights_digest(one) != weights_digest(same)
     assert weights_digest(catalog.build("cubic")) is None
-    assert weights_digest(catalog.load_model("default")) == catalog.load_model("default").sha256
+    assert weights_digest(load_model("default")) == load_model("default").sha256
 
 
 def test_the_commit_is_that_of_the_packages_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

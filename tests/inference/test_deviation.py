@@ -15,6 +15,7 @@ from thinslice.inference.deviation import DeviationSummary
 from thinslice.inference.upscale import upscale, upscale_slabs
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
+from thinslice.models.load import load_model, with_deviation
 from thinslice.planning import ModelWindow, estimate_memory, plan_windows
 from thinslice.profile import SliceProfile
 from thinslice.volume import Provenance, Volume
@@ -127,16 +128,16 @@ def test_who_cannot_tell_says_who_can(
 
 
 def test_names_with_a_head_come_from_the_embedded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = catalog.with_deviation()
+    found = with_deviation()
     for name in found:
-        assert catalog.load_model(name).has_deviation
+        assert load_model(name).has_deviation
     torch.manual_seed(0)
     for deviation in (False, True):
         path = tmp_path / f"{deviation}.safetensors"
         model = catalog.build("thinnet", features=4, blocks=1, condition=8, deviation=deviation)
         checkpoint.save(model, path, architecture="thinnet", card={})
         monkeypatch.setattr(catalog, "weights_path", lambda name, path=path: path)
-        assert ("default" in catalog.with_deviation()) is deviation
+        assert ("default" in with_deviation()) is deviation
 
 
 def test_the_estimate_of_memory_counts_them() -> None:

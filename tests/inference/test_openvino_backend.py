@@ -18,7 +18,8 @@ from thinslice.inference import golden, openvino_backend
 from thinslice.inference.openvino_backend import MAX_COMPILED, OpenVINOBackend
 from thinslice.inference.torch_backend import TorchBackend
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.catalog import build, load_model
+from thinslice.models.catalog import build
+from thinslice.models.load import load_model
 from thinslice.profile import SliceProfile
 
 pytestmark = pytest.mark.skipif(not openvino_backend.is_installed(), reason="OpenVINO is not installed")
@@ -138,7 +139,7 @@ BROKEN = """
 import pytest
 from thinslice.errors import UsageError
 from thinslice.inference import backend
-from thinslice.models.catalog import load_model
+from thinslice.models.load import load_model
 
 assert backend.openvino_backend.is_installed()
 with pytest.raises(UsageError, match=r"cannot be loaded \\(ImportError\\); install it again"):

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from thinslice.errors import CheckpointError, DeviceError, UsageError
 from thinslice.models import catalog, checkpoint
+from thinslice.models.load import load_model
 
 CARD = {"name": "example", "licences": ["none"], "scores": {"psnr": 30.5}}
 
@@ -64,7 +65,7 @@ def test_a_file_says_what_it_is(weights: Path) -> None:
 
 
 def test_loading_gives_card_hash_and_eval_mode(weights: Path) -> None:
-    model = catalog.load_model(weights)
+    model = load_model(weights)
     assert model.card == CARD and model.sha256 == checkpoint.sha256(weights)
     assert not model.training
 
@@ -200,11 +201,11 @@ def test_weights_that_are_not_numbers(weights: Path, value: float) -> None:
 
 def test_names_that_lead_nowhere(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a model name"):
-        catalog.load_model(tmp_path / "absent.safetensors")
+        load_model(tmp_path / "absent.safetensors")
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(tmp_path / "absent.safetensors")
     with pytest.raises(CheckpointError, match="no weights in the package"):
-        catalog.load_model("tvsrn")
+        load_model("tvsrn")
 
 
 def test_a_device_that_is_not_there(weights: Path) -> None:

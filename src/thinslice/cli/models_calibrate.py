@@ -69,8 +69,8 @@ def calibrate_model(
     from thinslice.experiments import calibration, calibration_outputs
     from thinslice.inference.deviation import Kind
     from thinslice.io.files import read
-    from thinslice.models import catalog
     from thinslice.models.deviation import Calibration
+    from thinslice.models.load import load_model
     from thinslice.pictures.figures import save_png
     from thinslice.system.atomic import atomic_file
     from thinslice.volume import Volume
@@ -100,7 +100,7 @@ def calibrate_model(
             f"{', '.join(map(repr, both))}: measured here and in a file of --from, so intervals would be tested on "
             "what they were found on; leave it out of one of them."
         )
-    model = catalog.load_model(name)
+    model = load_model(name)
     run = {"device": device, "backend": backend, "threads": threads}
 
     def part(volume: Volume) -> Volume:

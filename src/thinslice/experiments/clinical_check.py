@@ -28,7 +28,7 @@ from thinslice.experiments.provenance import commit, device_name, now
 from thinslice.inference.backend import choose_device
 from thinslice.inference.upscale import upscale_slabs
 from thinslice.models import catalog
-from thinslice.models.catalog import load_model
+from thinslice.models.load import load_model
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume
 

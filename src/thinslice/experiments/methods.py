@@ -12,6 +12,7 @@ from thinslice.experiments.provenance import weights_digest
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.cost import parameters, weight_bytes
+from thinslice.models.load import load_model
 from thinslice.recipes import Method, Suite, TrainRecipe, overridden, read_train_recipe
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def make_ready(
     else:
         assert method.model is not None  # a method has either
         source = method.model if method.model in catalog.names() else _found(method.model, suite.folder, data_root)
-    model = catalog.load_model(source)
+    model = load_model(source)
     card = getattr(model, "card", None) or {}
     learned = parameters(model) > 0
     return Ready(

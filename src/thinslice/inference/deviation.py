@@ -53,8 +53,8 @@ def telling(model: ThroughPlaneModel, kind: str, *, name: str) -> tuple[WithDevi
     Raises:
         ModelError: for "learned" with a network that has no head for it; the message names those that have one.
     """
-    from thinslice.models.catalog import with_deviation
     from thinslice.models.deviation import Calibration, Ensemble, Learned
+    from thinslice.models.load import with_deviation
 
     if kind == "ensemble":
         return Ensemble(model), Calibration(1.0, {})

@@ -425,7 +425,7 @@ class SlabStream:
 
 def _loaded(model: str | Path | ThroughPlaneModel, device: str) -> ThroughPlaneModel:
     if isinstance(model, (str, Path)):
-        from thinslice.models.catalog import load_model
+        from thinslice.models.load import load_model
 
         return load_model(model, device=device)
     return model

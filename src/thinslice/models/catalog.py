@@ -152,35 +152,6 @@ def build(name: str, **config: Any) -> ThroughPlaneModel:
     return built
 
 
-def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlaneModel:
-    """A model ready for inference: eval mode, on `device`.
-
-    Args:
-        name_or_path: a name of the catalog that needs no training, or a safetensors file made by `thinslice train`
-            or `thinslice convert`.
-        device: "cpu", "cuda", "cuda:N" or "mps".
-
-    Raises:
-        UsageError: for an unknown name.
-        CheckpointError: for a network that has no weights yet, or a damaged file.
-        DeviceError: when the device is missing.
-    """
-    from thinslice.models import checkpoint
-
-    name = str(name_or_path)
-    if name not in names():
-        return checkpoint.load(weights_of(name_or_path), device=device)
-    entry = CATALOG.get(name)
-    if entry is not None and entry.learned:
-        if entry.weights is None:
-            raise CheckpointError(
-                f"{name!r} has no weights in the package: train it (thinslice train) or convert a checkpoint "
-                "(thinslice convert), then give the file."
-            )
-        return checkpoint.load(weights_path(name), device=device)
-    return checkpoint.place(build(name), device)
-
-
 def weights_of(name_or_path: str | Path) -> Path:
     """The weights file that a name of the catalog or a path stands for.
 
@@ -195,18 +166,6 @@ def weights_of(name_or_path: str | Path) -> Path:
     if not path.is_file():
         raise UsageError(f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists.")
     return path
-
-
-def with_deviation() -> list[str]:
-    """Names of networks with embedded weights that say how sure they are."""
-    from thinslice.models import checkpoint
-
-    able = []
-    for name, entry in CATALOG.items():
-        path = None if entry.weights is None else weights_path(name)
-        if path is not None and path.is_file() and checkpoint.inspect(path).config.get("deviation"):
-            able.append(name)
-    return able
 
 
 def weights_path(name: str) -> Path:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from thinslice.errors import CheckpointError, OutputExistsError, UsageError
 from thinslice.models import catalog, checkpoint
+from thinslice.models.load import load_model
 from thinslice.models.released import inert_pickle, tvsrn_checkpoint
 from thinslice.models.released.convert import convert
 
@@ -88,7 +89,7 @@ def test_the_golden_checkpoint_becomes_one_file_that_gives_the_golden_output(sha
     assert info.card["source_config"] == {"net_idx": "TVSRN", "c_x": 64, "c_y": 64, "c_z": 4, "ratio": 5}
     assert "unknown" in info.card["licences"] and "data" not in str(info.card["source_config"])
 
-    model = catalog.load_model(path)
+    model = load_model(path)
     vectors = np.load(golden / "tvsrn_released_io_64.npz")
     with torch.inference_mode():
         thin = model(torch.from_numpy(vectors["input"]))
@@ -124,7 +125,7 @@ def test_depth_and_factor_follow_from_the_weights(tmp_path: Path, depth: int, fa
     else:
         torch.save(state, source)
     convert(source, path)
-    model = catalog.load_model(path)
+    model = load_model(path)
     assert model.window.depth == depth and model.factors == (factor,)
     ours = model.state_dict()["in_plane.groups.1.blocks.2.attention.qkv.weight"]
     theirs = state["Decoder_I1.layers.1.residual_group.blocks.2.attn.qkv.weight"]

@@ -1,0 +1,46 @@
+"""Networks ready for inference, by name or from a weights file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from thinslice.errors import CheckpointError
+from thinslice.models import catalog, checkpoint
+from thinslice.models.base import ThroughPlaneModel
+
+
+def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlaneModel:
+    """A model ready for inference: eval mode, on `device`.
+
+    Args:
+        name_or_path: a name of the catalog that needs no training, or a safetensors file made by `thinslice train`
+            or `thinslice convert`.
+        device: "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises:
+        UsageError: for an unknown name.
+        CheckpointError: for a network that has no weights yet, or a damaged file.
+        DeviceError: when the device is missing.
+    """
+    name = str(name_or_path)
+    if name not in catalog.names():
+        return checkpoint.load(catalog.weights_of(name_or_path), device=device)
+    entry = catalog.CATALOG.get(name)
+    if entry is not None and entry.learned:
+        if entry.weights is None:
+            raise CheckpointError(
+                f"{name!r} has no weights in the package: train it (thinslice train) or convert a checkpoint "
+                "(thinslice convert), then give the file."
+            )
+        return checkpoint.load(catalog.weights_path(name), device=device)
+    return checkpoint.place(catalog.build(name), device)
+
+
+def with_deviation() -> list[str]:
+    """Names of networks with embedded weights that say how sure they are."""
+    able = []
+    for name, entry in catalog.CATALOG.items():
+        path = None if entry.weights is None else catalog.weights_path(name)
+        if path is not None and path.is_file() and checkpoint.inspect(path).config.get("deviation"):
+            able.append(name)
+    return able
