@@ -84,7 +84,7 @@ def _phantom(folder: Path, model: str, say: Say | None, progress: Progress | Non
     from thinslice.data.phantom import phantom_grid, render, thick_from, thorax
     from thinslice.evaluation.protocol import evaluate
     from thinslice.inference.upscale import upscale
-    from thinslice.io.dicom_source import write_dicom_source
+    from thinslice.io.dicom.synthetic import write_dicom_source
     from thinslice.io.files import read, write
     from thinslice.pictures.figures import comparison, save_png
 

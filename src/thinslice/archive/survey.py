@@ -10,7 +10,7 @@ from thinslice.errors import InputError, UnreadableError
 
 if TYPE_CHECKING:
     from thinslice.geometry import Geometry
-    from thinslice.io.dicom_read import SeriesReport
+    from thinslice.io.dicom.read import SeriesReport
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def survey(path: Path) -> list[SurveyedSeries]:
     if path.is_dir():
         return _in_folder(path)
     if sniff(path) in ("dicom", "zip"):
-        from thinslice.io.dicom_read import scan
+        from thinslice.io.dicom.read import scan
 
         return [_surveyed(report) for report in scan(path)]
     return [_surveyed_file(path)]
@@ -88,7 +88,7 @@ def survey(path: Path) -> list[SurveyedSeries]:
 
 def _in_folder(folder: Path) -> list[SurveyedSeries]:
     """The DICOM series of a folder, then the NIfTI files that lie in it."""
-    from thinslice.io.dicom_read import scan
+    from thinslice.io.dicom.read import scan
 
     files = sorted(entry for entry in folder.iterdir() if entry.name.lower().endswith((".nii", ".nii.gz")))
     try:

@@ -350,7 +350,7 @@ def _written(
 
 def _hu(uid: str, match: Match, read: dict[str, Volume]) -> Volume:
     """A series' voxels; what lies outside the reconstruction circle becomes air."""
-    from thinslice.io.dicom_read import read_stack
+    from thinslice.io.dicom.read import read_stack
 
     if uid not in read:
         stack = match.thick.stack if match.thick.stack.uid == uid else match.thin.stack

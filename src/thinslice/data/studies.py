@@ -11,10 +11,10 @@ from pathlib import Path
 from thinslice.data.deidentify import is_soft, kernel_family, kernel_name, maker, without_names
 from thinslice.errors import UnreadableError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_files import Skipped, Source, sources
-from thinslice.io.dicom_header import SliceHeader, integer, quiet_pydicom, read_header, text
-from thinslice.io.dicom_kinds import image_type
-from thinslice.io.dicom_series import Stack, stacks_of
+from thinslice.io.dicom.header import SliceHeader, integer, quiet_pydicom, read_header, text
+from thinslice.io.dicom.kinds import image_type
+from thinslice.io.dicom.series import Stack, stacks_of
+from thinslice.io.dicom.sources import Skipped, Source, sources
 
 MOST_FILES = 5_000_000
 """Files of one hospital folder: some thousand patients."""

@@ -215,7 +215,7 @@ def _is_voxel_half(path: Path) -> bool:
 
 
 def _read_dicom(paths: list[Path], series_uid: str | None) -> Volume:
-    from thinslice.io.dicom_read import read_dicom
+    from thinslice.io.dicom.read import read_dicom
 
     return read_dicom(paths, series_uid=series_uid)
 

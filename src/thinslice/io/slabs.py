@@ -89,7 +89,7 @@ def open_writer(
                 f"A DICOM series cannot be made from a source that is not DICOM ({provenance.format}): there is "
                 "no patient or study to derive it from; name an output that ends in .nii.gz."
             )
-        from thinslice.io.dicom_write import DicomSlabWriter
+        from thinslice.io.dicom.write import DicomSlabWriter
 
         return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
     if kind == "nifti":

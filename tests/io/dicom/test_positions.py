@@ -14,8 +14,8 @@ from pydicom.tag import Tag
 
 from derived_series import NOW, Source, derive, edited, provenance_of, read_source
 from dicom_factory import write_series
-from thinslice.io.dicom_attributes import source_decimals
-from thinslice.io.dicom_derive import DerivedSeries
+from thinslice.io.dicom.attributes import source_decimals
+from thinslice.io.dicom.derived_header import DerivedSeries
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from derived_series import NOW, WEIGHTS, Source, derive, edited, item, provenanc
 from dicom_factory import CANARY, write_series
 from thinslice.errors import OutputError, UsageError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_derive import OWN_KEYWORDS, DerivedSeries
-from thinslice.io.dicom_origin import derivation_time
+from thinslice.io.dicom.derivation import derivation_time
+from thinslice.io.dicom.derived_header import OWN_KEYWORDS, DerivedSeries
 from thinslice.volume import Derivation, Provenance
 
 COPIED: dict[str, object] = {

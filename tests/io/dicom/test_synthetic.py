@@ -12,8 +12,8 @@ import pytest
 
 from thinslice.errors import InputError, OutputExistsError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_read import read_dicom
-from thinslice.io.dicom_source import write_dicom_source
+from thinslice.io.dicom.read import read_dicom
+from thinslice.io.dicom.synthetic import write_dicom_source
 from thinslice.volume import Derivation, Provenance, Volume
 
 

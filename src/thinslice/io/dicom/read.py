@@ -17,10 +17,10 @@ import numpy.typing as npt
 from thinslice.errors import GeometryError, InputError, ResourceError, SeriesChoiceError, UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
-from thinslice.io.dicom_files import UNPACK_ERRORS, Skipped, printable, sources
-from thinslice.io.dicom_header import HeaderError, quiet_pydicom, read_header, text
-from thinslice.io.dicom_pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
-from thinslice.io.dicom_series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.header import HeaderError, quiet_pydicom, read_header, text
+from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
+from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.sources import UNPACK_ERRORS, Skipped, printable, sources
 from thinslice.volume import Provenance, Volume
 
 CT_MAX_HU = 3071.0
@@ -107,7 +107,7 @@ def read_dicom(paths: Paths, *, series_uid: str | None = None) -> Volume:
 
 
 def read_stack(found: Stack) -> Volume:
-    """Read the pixels of a stack whose headers were read before (`thinslice.io.dicom_series.stacks_of`).
+    """Read the pixels of a stack whose headers were read before (`thinslice.io.dicom.series.stacks_of`).
 
     Args:
         found: of kind "CT"; used up: what cannot be decoded is noted in it.

@@ -23,8 +23,8 @@ from pydicom.uid import (
 )
 
 from thinslice.errors import MissingExtraError
-from thinslice.io.dicom_codestream import codestream_size, sound_jpeg
-from thinslice.io.dicom_header import UNDEFINED_LENGTH, SliceHeader, integer, number, open_dataset
+from thinslice.io.dicom.codestream import codestream_size, sound_jpeg
+from thinslice.io.dicom.header import UNDEFINED_LENGTH, SliceHeader, integer, number, open_dataset
 
 MAX_ENCODED_BYTES = 64 * 2**20
 """Largest encapsulated slice that is read: twice a 4096 x 4096 slice of 16 bits."""

@@ -17,11 +17,8 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from thinslice.about import __version__
 from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_attributes import decimal_text, kept_attributes, safe_uid, source_decimals, value_of
-from thinslice.io.dicom_encoding import PixelEncoding
-from thinslice.io.dicom_header import quiet_pydicom
-from thinslice.io.dicom_line import SourceLine
-from thinslice.io.dicom_origin import (
+from thinslice.io.dicom.attributes import decimal_text, kept_attributes, safe_uid, source_decimals, value_of
+from thinslice.io.dicom.derivation import (
     derivation_time,
     derived_uid,
     describe_derivation,
@@ -29,6 +26,9 @@ from thinslice.io.dicom_origin import (
     lossy_compression,
     source_reference,
 )
+from thinslice.io.dicom.encoding import PixelEncoding
+from thinslice.io.dicom.header import quiet_pydicom
+from thinslice.io.dicom.positions import SourceLine
 from thinslice.volume import Derivation, Provenance
 
 COSINE_TOLERANCE = 1e-4

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from thinslice.io.dicom_files import Skipped
-from thinslice.io.dicom_geometry import SAME_POSITION_MM, Plane, Stacking, along_normal, sound_cosines, stack
-from thinslice.io.dicom_header import SliceHeader, integer, number, numbers, text
-from thinslice.io.dicom_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
-from thinslice.io.dicom_pixels import PixelError, PixelFormat, check_complete, pixel_format
+from thinslice.io.dicom.header import SliceHeader, integer, number, numbers, text
+from thinslice.io.dicom.kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
+from thinslice.io.dicom.pixels import PixelError, PixelFormat, check_complete, pixel_format
+from thinslice.io.dicom.sources import Skipped
+from thinslice.io.dicom.stacking import SAME_POSITION_MM, Plane, Stacking, along_normal, sound_cosines, stack
 
 PHASE_KEYWORDS = (
     "TemporalPositionIdentifier",

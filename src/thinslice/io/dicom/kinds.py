@@ -7,7 +7,7 @@ import re
 
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom_header import CT_IMAGE, text
+from thinslice.io.dicom.header import CT_IMAGE, text
 
 KINDS = {
     CT_IMAGE: "CT",

@@ -31,8 +31,8 @@ from derived_series import (
 from dicom_factory import CANARY, assert_no_canary, write_series
 from thinslice.errors import OutputError, OutputExistsError, ResourceError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_read import read_dicom
-from thinslice.io.dicom_write import DicomSlabWriter
+from thinslice.io.dicom.read import read_dicom
+from thinslice.io.dicom.write import DicomSlabWriter
 from thinslice.volume import Provenance
 
 EPOCH = "1700000000"

@@ -14,7 +14,7 @@ import pytest
 
 from dicom_factory import ORIENTATIONS, TRANSFER_SYNTAXES, assert_no_canary, write_series
 from thinslice.errors import GeometryError, MissingExtraError, SeriesChoiceError
-from thinslice.io.dicom_read import read_dicom, scan
+from thinslice.io.dicom.read import read_dicom, scan
 
 
 def assert_same_world(volume, made) -> None:
@@ -327,7 +327,7 @@ def test_input_files_are_untouched(tmp_path: Path) -> None:
 
 def test_importing_the_reader_loads_nothing_heavy() -> None:
     code = (
-        "import sys, thinslice.io.dicom_read;"
+        "import sys, thinslice.io.dicom.read;"
         "print([m for m in ('torch','highdicom','SimpleITK','nibabel','scipy','matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 from derived_series import Source, derive, edited, read_source
 from dicom_factory import write_series
 from thinslice.errors import OutputError
-from thinslice.io.dicom_encoding import choose_encoding
+from thinslice.io.dicom.encoding import choose_encoding
 
 
 @pytest.fixture(scope="module")

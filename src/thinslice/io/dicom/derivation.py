@@ -14,7 +14,7 @@ from pydicom.uid import UID, CTImageStorage, generate_uid
 from thinslice.about import NOTICE, __version__
 from thinslice.errors import UsageError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_attributes import decimal_text, safe_uid, value_of
+from thinslice.io.dicom.attributes import decimal_text, safe_uid, value_of
 from thinslice.volume import Derivation
 
 LOSSY_METHODS = {

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_attributes import decimal_text, source_decimals, value_of
+from thinslice.io.dicom.attributes import decimal_text, source_decimals, value_of
 
 LINE_TOLERANCE_MM = 0.1
 """A source position farther than this from the grid means that reading resampled the slices: the grid is used."""

@@ -23,7 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from thinslice.io.dicom_files import UNPACK_ERRORS, Skipped, Source
+from thinslice.io.dicom.sources import UNPACK_ERRORS, Skipped, Source
 
 MAX_HEADER_BYTES = 32 * 2**20
 """Bytes read for one header, pixels not counted; real ones stay below 1 MiB."""

@@ -13,10 +13,10 @@ from pydicom.tag import Tag
 from derived_series import NOW, Source, derive, edited, item, read_source
 from dicom_factory import write_series
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_attributes import decimal_text
-from thinslice.io.dicom_derive import DerivedSeries
-from thinslice.io.dicom_header import quiet_pydicom
-from thinslice.io.dicom_write import HeaderEncoder
+from thinslice.io.dicom.attributes import decimal_text
+from thinslice.io.dicom.derived_header import DerivedSeries
+from thinslice.io.dicom.header import quiet_pydicom
+from thinslice.io.dicom.write import HeaderEncoder
 from thinslice.volume import Derivation, Provenance
 
 

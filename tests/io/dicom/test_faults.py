@@ -9,7 +9,7 @@ import pytest
 
 from dicom_factory import CANARY, assert_no_canary, write_enhanced, write_series
 from thinslice.errors import GeometryError, InputError, SeriesChoiceError, ThinsliceError, UnreadableError
-from thinslice.io.dicom_read import read_dicom, scan
+from thinslice.io.dicom.read import read_dicom, scan
 
 # pydicom warns while the tests write files with values that no file should hold.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

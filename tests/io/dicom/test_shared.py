@@ -11,7 +11,7 @@ import pytest
 
 from dicom_factory import assert_no_canary
 from thinslice.errors import GeometryError, SeriesChoiceError, UnreadableError
-from thinslice.io.dicom_read import read_dicom, scan
+from thinslice.io.dicom.read import read_dicom, scan
 from thinslice.volume import Volume
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -23,9 +23,9 @@ from pydicom.filewriter import write_dataset, write_file_meta_info
 
 from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom_derive import OWN_KEYWORDS, DerivedSeries
-from thinslice.io.dicom_encoding import choose_encoding
-from thinslice.io.dicom_header import quiet_pydicom
+from thinslice.io.dicom.derived_header import OWN_KEYWORDS, DerivedSeries
+from thinslice.io.dicom.encoding import choose_encoding
+from thinslice.io.dicom.header import quiet_pydicom
 from thinslice.system.atomic import atomic_directory, output_errors
 from thinslice.system.resources import require_disk
 from thinslice.volume import Provenance

@@ -1,7 +1,7 @@
 """A CT series as a scanner would have written it, made from a volume that has no DICOM origin.
 
 For the demo and for tests: what they show starts from an ordinary source series, and no patient is needed. It is not
-for volumes that were upscaled; those are derived series (`thinslice.io.dicom_write`).
+for volumes that were upscaled; those are derived series (`thinslice.io.dicom.write`).
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def _header(geometry: Geometry, index: int, seed: int, kernel: str) -> Dataset:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-    from thinslice.io.dicom_attributes import decimal_text
-    from thinslice.io.dicom_origin import derivation_time, derived_uid
+    from thinslice.io.dicom.attributes import decimal_text
+    from thinslice.io.dicom.derivation import derivation_time, derived_uid
 
     what = ("source", seed, kernel, geometry.shape, geometry.spacing_mm, geometry.origin_mm, geometry.direction)
     now = derivation_time()
