@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.io.files import read
-from thinslice.io.slabs import open_writer
+from thinslice.io.files import open_writer, read
 from thinslice.profile import SliceProfile
 from thinslice.volume import Derivation, Volume
 

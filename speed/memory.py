@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from thinslice.geometry import Geometry
-from thinslice.io.slabs import open_writer
+from thinslice.io.files import open_writer
 from thinslice.volume import Provenance
 
 MOST = 1.25

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from thinslice.errors import OutputError, OutputExistsError, ResourceError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.io import gzip_stream, slabs
-from thinslice.io.files import read, write
+from thinslice.io.files import open_writer, read, write
 from thinslice.io.gzip_stream import GzipWriter
-from thinslice.io.slabs import open_writer
 from thinslice.system import resources
 from thinslice.volume import Provenance, Volume
 
@@ -228,7 +227,7 @@ def test_a_disk_that_fills_up_midway_leaves_nothing(suffix, tmp_path, monkeypatc
 KILLED = """
 import sys, numpy as np
 from thinslice.geometry import Geometry
-from thinslice.io.slabs import open_writer
+from thinslice.io.files import open_writer
 from thinslice.volume import Provenance
 geometry = Geometry((400, 64, 64), (1.0, 0.7, 0.7))
 with open_writer(sys.argv[1], geometry, Provenance(file_axes=eval(sys.argv[2])), hu_range=(0, 0)) as writer:

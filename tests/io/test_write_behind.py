@@ -10,8 +10,7 @@ import pytest
 
 from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
-from thinslice.io.files import read
-from thinslice.io.slabs import open_writer
+from thinslice.io.files import open_writer, read
 from thinslice.io.write_behind import WriteBehind
 from thinslice.volume import Provenance
 

@@ -95,8 +95,7 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.upscale import upscale_slabs
     from thinslice.intensity import WINDOW_WIDTH_HU
-    from thinslice.io.files import read
-    from thinslice.io.slabs import open_writer
+    from thinslice.io.files import open_writer, read
     from thinslice.io.write_behind import WriteBehind
     from thinslice.pictures.figures import Preview, save_png
 

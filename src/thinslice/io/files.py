@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import InputError, SeriesChoiceError, UnreadableError, UsageError
-from thinslice.volume import Volume
+from thinslice.volume import Provenance, Volume
 
 if TYPE_CHECKING:
+    from thinslice.geometry import Geometry
     from thinslice.io.slabs import SlabWriter
 
 OUTPUT_SUFFIXES = {
@@ -143,8 +144,6 @@ def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
         OutputError: it cannot be written there.
         ResourceError: the disk is full.
     """
-    from thinslice.io.slabs import open_writer
-
     writer = open_writer(
         path,
         volume.geometry,
@@ -154,6 +153,55 @@ def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
         overwrite=overwrite,
     )
     write_slabs(writer, volume.hu)
+
+
+def open_writer(
+    path: str | Path,
+    geometry: Geometry,
+    provenance: Provenance,
+    *,
+    dtype: npt.DTypeLike = np.int16,
+    hu_range: tuple[float, float],
+    overwrite: bool = False,
+    declared: str | None = None,
+) -> SlabWriter:
+    """A writer for this output, to be used in a `with` block.
+
+    Args:
+        path: .nii, .nii.gz, .nrrd, .mha or .mhd; a name without a suffix is a DICOM folder.
+        geometry: of the whole volume to come.
+        provenance: whose axis order (`file_axes`) the file keeps; DICOM also needs its headers and derivation.
+        dtype: int16 or float32, as the slabs will be. An int16 file that cannot hold `hu_range` becomes float32.
+        hu_range: the lowest and highest HU to come.
+        overwrite: replace what is there, once the new output is complete.
+        declared: the format asked for with --format, or None.
+
+    Raises:
+        UsageError: an unknown suffix, one that contradicts `declared`, or DICOM asked for from a source that is not
+            DICOM; choose another name.
+
+    On entering the `with` block: OutputExistsError, OutputError, ResourceError (disk short).
+    """
+    kind = output_format(path, declared)
+    place = Path(path)
+    if kind == "dicom":
+        if not provenance.headers:
+            raise UsageError(
+                f"A DICOM series cannot be made from a source that is not DICOM ({provenance.format}): there is "
+                "no patient or study to derive it from; name an output that ends in .nii.gz."
+            )
+        from thinslice.io.dicom.write import DicomSlabWriter
+
+        return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
+    if kind == "nifti":
+        from thinslice.io.nifti import NiftiSlabWriter
+
+        return NiftiSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
+    from thinslice.io.nrrd import MetaImageSlabWriter, NrrdSlabWriter
+
+    if kind == "nrrd":
+        return NrrdSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
+    return MetaImageSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
 
 
 def write_slabs(writer: SlabWriter, hu: npt.NDArray[Any]) -> None:

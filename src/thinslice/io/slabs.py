@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import OutputError, UsageError
+from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.file_grid import zyx_order
 from thinslice.io.gzip_stream import GzipWriter
@@ -50,57 +50,6 @@ class SlabWriter(Protocol):
     def write(self, hu: npt.NDArray[Any]) -> None:
         """Take the next slices: (n, height, width), int16 or float32 HU."""
         ...
-
-
-def open_writer(
-    path: str | Path,
-    geometry: Geometry,
-    provenance: Provenance,
-    *,
-    dtype: npt.DTypeLike = np.int16,
-    hu_range: tuple[float, float],
-    overwrite: bool = False,
-    declared: str | None = None,
-) -> SlabWriter:
-    """A writer for this output, to be used in a `with` block.
-
-    Args:
-        path: .nii, .nii.gz, .nrrd, .mha or .mhd; a name without a suffix is a DICOM folder.
-        geometry: of the whole volume to come.
-        provenance: whose axis order (`file_axes`) the file keeps; DICOM also needs its headers and derivation.
-        dtype: int16 or float32, as the slabs will be. An int16 file that cannot hold `hu_range` becomes float32.
-        hu_range: the lowest and highest HU to come.
-        overwrite: replace what is there, once the new output is complete.
-        declared: the format asked for with --format, or None.
-
-    Raises:
-        UsageError: an unknown suffix, one that contradicts `declared`, or DICOM asked for from a source that is not
-            DICOM; choose another name.
-
-    On entering the `with` block: OutputExistsError, OutputError, ResourceError (disk short).
-    """
-    from thinslice.io.files import output_format
-
-    kind = output_format(path, declared)
-    place = Path(path)
-    if kind == "dicom":
-        if not provenance.headers:
-            raise UsageError(
-                f"A DICOM series cannot be made from a source that is not DICOM ({provenance.format}): there is "
-                "no patient or study to derive it from; name an output that ends in .nii.gz."
-            )
-        from thinslice.io.dicom.write import DicomSlabWriter
-
-        return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
-    if kind == "nifti":
-        from thinslice.io.nifti import NiftiSlabWriter
-
-        return NiftiSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
-    from thinslice.io.nrrd import MetaImageSlabWriter, NrrdSlabWriter
-
-    if kind == "nrrd":
-        return NrrdSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
-    return MetaImageSlabWriter(place, geometry, provenance, dtype=dtype, hu_range=hu_range, overwrite=overwrite)
 
 
 class FileSlabWriter(ABC):
