@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import thinslice
-from thinslice.data.phantom import phantom_grid, render, thorax
+from thinslice.data.phantoms.painting import render
+from thinslice.data.phantoms.thorax import phantom_grid, thorax
 from thinslice.models import catalog
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,14 +12,14 @@ import thinslice
 from command_line import smooth_volume
 from dicom_factory import write_series
 from thinslice.archive import demo
-from thinslice.data import phantom
+from thinslice.data.phantoms import thorax
 from thinslice.errors import NotEligibleError, OutputError, OutputExistsError
 
 
 @pytest.fixture(autouse=True)
 def small_phantom(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = phantom.phantom_grid((41, 48, 48), (1.0, 7.5, 7.5))
-    monkeypatch.setattr(phantom, "phantom_grid", lambda: grid)
+    grid = thorax.phantom_grid((41, 48, 48), (1.0, 7.5, 7.5))
+    monkeypatch.setattr(thorax, "phantom_grid", lambda: grid)
 
 
 def test_the_phantom_goes_from_thick_dicom_to_scores(tmp_path: Path) -> None:

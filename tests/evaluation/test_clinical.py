@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from thinslice.data.degrade import simulate_thick
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import GeometryError
 from thinslice.evaluation.protocol import evaluate
 from thinslice.geometry import Geometry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thinslice.data.nodule_field import KINDS_HU, LUNG_HU, Planted
+from thinslice.data.phantoms.nodule_field import KINDS_HU, LUNG_HU, Planted
 from thinslice.evaluation.nodules import NoduleResult, measure_nodules, summary
 from thinslice.geometry import Geometry
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from thinslice.data.phantom import thick_from
-from thinslice.data.slanted_edge import distance_mm, slanted_edge
+from thinslice.data.phantoms.slanted_edge import distance_mm, slanted_edge
+from thinslice.data.phantoms.thorax import thick_from
 from thinslice.evaluation.z_edges import find_edges, measure_edges, rise_mm, spread_function, straight_between
 
 

@@ -286,7 +286,8 @@ def test_clinical_measures_and_both_protocols_from_one_pass(bench: Path, monkeyp
 
 
 def test_an_external_set_with_a_manifest_and_simulated_thick_slices(bench: Path) -> None:
-    from thinslice.data.phantom import phantom_grid, render, thorax
+    from thinslice.data.phantoms.painting import render
+    from thinslice.data.phantoms.thorax import phantom_grid, thorax
 
     volume = render(thorax(3), phantom_grid((25, 48, 48), (1.0, 4.0, 4.0)))
     (bench / "other").mkdir()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from thinslice import Geometry, SliceProfile, Volume
-from thinslice.data.degrade import simulate_thick
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import ModelError, UsageError
 from thinslice.evaluation.coverage import tally_of
 from thinslice.experiments import calibration

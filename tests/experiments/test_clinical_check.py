@@ -12,7 +12,7 @@ import torch
 
 import thinslice
 from thinslice import Geometry, SliceProfile, Volume
-from thinslice.data.degrade import simulate_thick
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, UsageError
 from thinslice.experiments import clinical_check, clinical_phantoms
 from thinslice.experiments.clinical_check import BASELINES, check

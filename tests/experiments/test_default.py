@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import thinslice
-from thinslice.data.phantom import phantom_grid, render, thorax
+from thinslice.data.phantoms.painting import render
+from thinslice.data.phantoms.thorax import phantom_grid, thorax
 from thinslice.experiments.scorecard import score_pair, score_simulated
 from thinslice.models import catalog, checkpoint
 from thinslice.recipes import read_train_recipe

@@ -10,7 +10,7 @@ import torch
 
 import thinslice
 from thinslice import Geometry, SliceProfile, Volume
-from thinslice.data.degrade import simulate_thick
+from thinslice.data.simulate import simulate_thick
 from thinslice.evaluation.protocol import evaluate
 from thinslice.experiments.scorecard import BASELINES, score_pair, score_simulated, table, write_into_card
 from thinslice.models import catalog, checkpoint

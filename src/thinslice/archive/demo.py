@@ -81,7 +81,8 @@ def run_demo(
 
 
 def _phantom(folder: Path, model: str, say: Say | None, progress: Progress | None) -> list[str]:
-    from thinslice.data.phantom import phantom_grid, render, thick_from, thorax
+    from thinslice.data.phantoms.painting import render
+    from thinslice.data.phantoms.thorax import phantom_grid, thick_from, thorax
     from thinslice.evaluation.protocol import evaluate
     from thinslice.inference.upscale import upscale
     from thinslice.io.dicom.synthetic import write_dicom_source

@@ -12,7 +12,7 @@ from thinslice.cli.console import Console, hush_libraries
 from thinslice.errors import InputError, PartlyDoneError, UsageError
 
 if TYPE_CHECKING:
-    from thinslice.data.build import BuildOutcome
+    from thinslice.data.hospital.build import BuildOutcome
 
 
 def build(
@@ -60,7 +60,7 @@ def build(
 
     Stopped or killed, the same command goes on. Exit code 8: some studies failed; run again to try them again.
     """
-    from thinslice.data.build import PairRules, build_dataset
+    from thinslice.data.hospital.build import PairRules, build_dataset
 
     hush_libraries()
     console = Console(quiet=quiet)

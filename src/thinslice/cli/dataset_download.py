@@ -40,9 +40,9 @@ def download(
     No network here? Fetch the zips in a browser (doi.org, 10.5281/zenodo.17239183), put them into OUT, and run the
     same command: it checks and unpacks them. Proxies: HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE.
     """
-    from thinslice.data.download import SPLITS
-    from thinslice.data.download import download as fetch_splits
-    from thinslice.data.record import DOI_RESOLVER, RPLHR_DOI
+    from thinslice.data.download.dataset import SPLITS
+    from thinslice.data.download.dataset import download as fetch_splits
+    from thinslice.data.download.record import DOI_RESOLVER, RPLHR_DOI
 
     hush_libraries()
     console = Console(quiet=quiet)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from thinslice.data.sowing import sow
+from thinslice.data.ellipsoids import sow
 from thinslice.errors import NotEligibleError
 from thinslice.intensity import WINDOW_MIN_HU, to_unit
 from thinslice.profile import SliceProfile

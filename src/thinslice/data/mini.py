@@ -20,8 +20,8 @@ import numpy as np
 
 from thinslice.about import __version__
 from thinslice.data import rplhr
-from thinslice.data.degrade import simulate_thick
 from thinslice.data.manifest import MANIFEST, content_mark
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import InputError, NotEligibleError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.profile import SliceProfile

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.data.nodule_field import Planted
+from thinslice.data.phantoms.nodule_field import Planted
 from thinslice.geometry import Geometry
 
 CORE = 0.5

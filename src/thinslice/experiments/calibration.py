@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from thinslice.data.degrade import simulate_thick
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, UsageError
 from thinslice.evaluation.align import overlap_by_position
 from thinslice.evaluation.clinical import PlacedThick, index_thick, place_thick

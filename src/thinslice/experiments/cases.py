@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from thinslice.data.degrade import simulate_thick
 from thinslice.data.manifest import ALL, Case, Dataset, Pair, content_mark, naming, open_dataset, read_pair
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import GeometryError, InputError
 from thinslice.io.files import read
 from thinslice.profile import SliceProfile

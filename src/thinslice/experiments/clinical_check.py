@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.about import NOTICE, __version__
-from thinslice.data.degrade import simulate_thick
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, ShapeError, UsageError
 from thinslice.evaluation import densitometry, texture, tissue_bias, z_edges
 from thinslice.experiments.clinical_phantoms import phantom_results

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.data.nodule_field import NoduleField, nodule_field
-from thinslice.data.phantom import thick_from
-from thinslice.data.slanted_edge import MATERIALS_HU, distance_mm, slanted_edge
+from thinslice.data.phantoms.nodule_field import NoduleField, nodule_field
+from thinslice.data.phantoms.slanted_edge import MATERIALS_HU, distance_mm, slanted_edge
+from thinslice.data.phantoms.thorax import thick_from
 from thinslice.evaluation import nodules, texture, z_edges
 from thinslice.volume import Volume
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from thinslice.data.degrade import simulate_thick
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError
 from thinslice.evaluation.protocol import evaluate
 from thinslice.inference.upscale import upscale_slabs

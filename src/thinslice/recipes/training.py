@@ -80,7 +80,7 @@ class SimulationRecipe(Checked):
         in_plane_share: share of crops in which an in-plane axis plays the through-plane one.
         blur_pixels: largest Gaussian in-plane blur (standard deviation, pixels), so that soft kernels are seen.
         blur_share: share of crops blurred.
-        sown_share: share of crops into which ellipsoids of any density are put (`thinslice.data.sowing`).
+        sown_share: share of crops into which ellipsoids of any density are put (`thinslice.data.ellipsoids`).
         depth: thick slices per crop.
         plane: in-plane extent of a crop, pixels.
         least_body: share of voxels above -950 HU that a crop must have (a few draws are tried).

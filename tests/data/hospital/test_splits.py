@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinslice.data.splitting import SPLITS, assign_splits, check_fractions
+from thinslice.data.hospital.splits import SPLITS, assign_splits, check_fractions
 from thinslice.errors import UsageError
 
 SHARES = {"train": 0.4, "val": 0.2, "test": 0.4}

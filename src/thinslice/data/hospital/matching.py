@@ -8,8 +8,8 @@ from itertools import permutations
 
 import numpy as np
 
+from thinslice.data.hospital.studies import LEAST_SLICES, Candidate
 from thinslice.data.pairing import pair_by_position
-from thinslice.data.studies import LEAST_SLICES, Candidate
 from thinslice.errors import GeometryError
 from thinslice.geometry import Geometry
 from thinslice.planning.eligibility import MAX_FACTOR, MIN_FACTOR

@@ -19,7 +19,7 @@ import pytest
 import thinslice
 from dicom_factory import assert_no_canary, write_series
 from hospital import anatomy, averages, write_scan
-from thinslice.data.build import BuildOutcome, PairRules, build_dataset
+from thinslice.data.hospital.build import BuildOutcome, PairRules, build_dataset
 from thinslice.data.manifest import open_dataset, read_pair
 from thinslice.errors import OutputBusyError, OutputExistsError, ResourceError, UnreadableError, UsageError
 from thinslice.system.atomic import sole_run
@@ -271,7 +271,7 @@ def test_padding_becomes_air(tmp_path: Path) -> None:
 
 
 def test_a_build_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import thinslice.data.build as module
+    import thinslice.data.hospital.build as module
 
     for seed in range(3):
         write_scan(tmp_path / "in" / str(seed), seed)
@@ -301,7 +301,7 @@ def test_a_build_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import thinslice.data.build as module
+import thinslice.data.hospital.build as module
 original, left = module.sha256, [int(sys.argv[4])]
 def sha256(path):
     left[0] -= 1
@@ -330,7 +330,9 @@ def test_a_killed_build_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 def test_a_build_is_continued_with_the_same_options_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scan(tmp_path / "in", 1)
     with monkeypatch.context() as patched:
-        patched.setattr("thinslice.data.build.BuildState.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(
+            "thinslice.data.hospital.build.BuildState.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             build_dataset(tmp_path / "in", tmp_path / "out")
     with pytest.raises(UsageError, match="other options"):
@@ -360,7 +362,7 @@ def test_one_bad_study_does_not_stop_the_rest_and_is_tried_again(tmp_path: Path)
 
 
 def test_a_fault_in_one_study_is_named_without_what_it_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import thinslice.data.build as module
+    import thinslice.data.hospital.build as module
 
     write_scan(tmp_path / "in" / "a", 1)
     write_scan(tmp_path / "in" / "b", 2)

@@ -1,8 +1,9 @@
 """Ellipsoids of any density sown into training crops, so that a faint thing is not taken for the slice of a dense one.
 
 Three chests hold vessels, bones and few lesions. Trained on them alone, a network takes a ball of ground glass for a
-denser and thinner one, because in them everything of that shape is dense. What is sown is even, adds to the texture
-that is there, and is neither anatomy nor the phantom that nodules are measured in (`thinslice.data.nodule_field`).
+denser and thinner one, because in them everything of that shape is dense. An inserted
+ellipsoid is homogeneous, keeps the texture below it, and is neither anatomy nor the phantom that nodules are measured
+in (`thinslice.data.phantoms.nodule_field`).
 """
 
 from __future__ import annotations

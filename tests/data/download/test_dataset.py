@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from record_server import DOI, SPLITS, Archive, serve, split_zip
-from thinslice.data.download import SplitOutcome, download
-from thinslice.data.web import Patience
+from thinslice.data.download.dataset import SplitOutcome, download
+from thinslice.data.download.http import Patience
 from thinslice.errors import (
     DownloadError,
     OutputBusyError,
@@ -141,7 +141,7 @@ def test_splits_and_connections_are_checked(archive: Archive, tmp_path: Path) ->
 def test_a_run_killed_before_its_folder_appeared_or_just_after(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import thinslice.data.download as module
+    import thinslice.data.download.dataset as module
 
     def dies(*arguments: Any, **options: Any) -> Any:
         after = options.pop("after")

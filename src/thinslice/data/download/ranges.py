@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinslice.data.record import RecordFile, matches
-from thinslice.data.web import PassingError, Patience, response_to, session
+from thinslice.data.download.http import PassingError, Patience, response_to, session
+from thinslice.data.download.record import RecordFile, matches
 from thinslice.errors import DownloadError
 from thinslice.system.atomic import output_errors
 

@@ -13,21 +13,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.data import anatomy
-from thinslice.data.degrade import simulate_thick
-from thinslice.data.grain import grain
-from thinslice.data.painting import Canvas
-from thinslice.data.vessel_tree import Floats, Tubes, grow, scatter
-from thinslice.errors import InputError, UsageError
+from thinslice.data.phantoms import anatomy
+from thinslice.data.phantoms.vessel_tree import Floats, Tubes, grow, scatter
+from thinslice.data.simulate import simulate_thick
+from thinslice.errors import UsageError
 from thinslice.geometry import AXIAL_DIRECTION, Geometry
 from thinslice.profile import SliceProfile
-from thinslice.volume import Provenance, Volume
+from thinslice.volume import Volume
 
 TIPS_PER_TREE = 950
 """Ends of the arteries, and of the veins, in each lung."""
-
-SLAB_SLICES = 8
-"""Thin slices painted at a time, for memory's sake."""
 
 Array = npt.NDArray[np.float32]
 
@@ -140,48 +135,6 @@ def phantom_grid(
     )
 
 
-def render(phantom: Phantom, geometry: Geometry, *, supersample: int = 2, noise: bool = True) -> Volume:
-    """Paint the phantom on a grid, as a scanner would see it.
-
-    Edges are soft over about a pixel in plane, slices are averages over `supersample` planes each; noise has the
-    grain of a reconstruction kernel and is drawn slice by slice.
-
-    Args:
-        phantom: what to paint.
-        geometry: an axial grid (depth up, height to the back, width to the left) of known spacing.
-        supersample: planes per slice.
-        noise: whether to add the phantom's noise.
-
-    Returns:
-        int16 HU within [-1024, 3071].
-
-    Raises:
-        InputError: a grid that is not axial or whose spacing is not known.
-        UsageError: `supersample` below 1.
-    """
-    if supersample < 1:
-        raise UsageError(f"supersample must be at least 1, not {supersample}.")
-    if None in geometry.spacing_mm or not np.allclose(geometry.direction, AXIAL_DIRECTION):
-        raise InputError("The phantom is painted on an axial grid of known spacing; see phantom_grid().")
-    from scipy.ndimage import gaussian_filter
-
-    depth, height, width = geometry.shape
-    hu = np.empty(geometry.shape, dtype=np.int16)
-    canvas = Canvas(phantom, geometry)
-    fine = (np.arange(supersample) - 0.5 * (supersample - 1)) / supersample * geometry.spacing_mm[0]
-    for start in range(0, depth, SLAB_SLICES):
-        stop = min(depth, start + SLAB_SLICES)
-        centres = geometry.origin_mm[2] + np.arange(start, stop) * geometry.spacing_mm[0]
-        painted = canvas.paint((centres[:, None] + fine).ravel())
-        slices = painted.reshape(stop - start, supersample, height, width).mean(axis=1)
-        for index, plane in zip(range(start, stop), slices, strict=True):
-            seen = gaussian_filter(plane, 0.45)
-            if noise and phantom.noise_hu > 0:
-                seen += _noise(phantom, geometry, index, seen)
-            hu[index] = np.clip(np.round(seen), -1024, 3071)
-    return Volume(hu, geometry, Provenance(details={"phantom": "thorax", "seed": phantom.seed}))
-
-
 def thick_from(thin: Volume, factor: int) -> tuple[Volume, Volume]:
     """Thick slices of a thin volume, contiguous and without gaps, in whole HU as a scanner writes them.
 
@@ -240,23 +193,7 @@ def _place_nodules(
     return tuple(placed)
 
 
-def _noise(phantom: Phantom, geometry: Geometry, index: int, hu: Array) -> Array:
-    """Grain of a reconstruction kernel.
-
-    Strength follows the material: most in the middle of the body, little in the air around it.
-    """
-    height, width = hu.shape
-    # By position rather than index, so that a part of a volume has the noise of the whole.
-    place = round((geometry.origin_mm[2] + index * geometry.spacing_mm[0]) * 1000) % 2**32
-    rng = np.random.default_rng([phantom.seed, 2, place])
-    y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
-    middle = 0.7 + 0.45 * np.exp(-2.0 * (x**2 + y**2))
-    local = np.where(hu < -950, 0.45, np.where(hu < -500, 0.8, 1.0))
-    return np.asarray(phantom.noise_hu * middle * local * grain((height, width), rng), dtype=np.float32)
-
-
 _ARTERY_ROOT, _VEIN_ROOT = (44.0, 2.0, 20.0), (38.0, 12.0, -2.0)
-
 _ARTERY_TRUNKS = (
     ([(20, -48, 12), (20, -40, 26), (14, -22, 34), (8, -8, 34)], [14, 13.5, 13, 11.5]),
     ([(8, -8, 34), (-12, -4, 30), (-30, 0, 25), (-44, 2, 20)], [11.5, 10, 9, 7.5]),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thinslice.data import sowing
+from thinslice.data import ellipsoids
 from thinslice.data.crops import CropSampler
-from thinslice.data.sowing import sow
+from thinslice.data.ellipsoids import sow
 from thinslice.geometry import Geometry
 from thinslice.recipes import SimulationRecipe
 from thinslice.volume import Volume
@@ -53,5 +53,5 @@ def test_crops_are_sown_as_the_recipe_says(share: float) -> None:
     volume = Volume(hu, Geometry(hu.shape, (1.0, 0.7, 0.7)))
     recipe = SimulationRecipe(plane=32, noise_share=0.0, sown_share=share, factors=(3,))
     batch = CropSampler([volume], recipe, seed=1).draw(0, range(4))
-    varied = [bool(np.ptp(crop) > sowing.CONTRAST_HU[0] / 8192) for crop in batch.thin]
+    varied = [bool(np.ptp(crop) > ellipsoids.CONTRAST_HU[0] / 8192) for crop in batch.thin]
     assert varied == [bool(share)] * 4

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from thinslice.data.web import Patience, small_answer
+from thinslice.data.download.http import Patience, small_answer
 from thinslice.errors import DownloadError, UsageError
 
 RPLHR_DOI = "10.5281/zenodo.17239183"

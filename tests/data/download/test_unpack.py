@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from record_server import split_zip
-from thinslice.data.unpack import unpack
+from thinslice.data.download.unpack import unpack
 from thinslice.errors import OutputExistsError, UnreadableError
 
 

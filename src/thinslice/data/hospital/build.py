@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from thinslice.data.build_state import BuildState, LinkTable, Rejection, Row, StudyRecord, sha256
-from thinslice.data.deidentify import without_names
+from thinslice.data.hospital.deidentify import without_names
+from thinslice.data.hospital.matching import RULES, Match, match_series
+from thinslice.data.hospital.splits import assign_splits, check_fractions
+from thinslice.data.hospital.state import BuildState, LinkTable, Rejection, Row, StudyRecord, sha256
+from thinslice.data.hospital.studies import LEAST_SLICES, Study, candidates, find_studies
 from thinslice.data.pairing import alignment, pair_by_position
-from thinslice.data.series_pairs import RULES, Match, match_series
-from thinslice.data.splitting import assign_splits, check_fractions
-from thinslice.data.studies import LEAST_SLICES, Study, candidates, find_studies
 from thinslice.errors import (
     GeometryError,
     InputError,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from thinslice.data.deidentify import is_soft, kernel_family, kernel_name, maker, without_names
+from thinslice.data.hospital.deidentify import is_soft, kernel_family, kernel_name, maker, without_names
 from thinslice.errors import UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.header import SliceHeader, integer, quiet_pydicom, read_header, text

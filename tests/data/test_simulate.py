@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thinslice import Geometry, SliceProfile, Volume
-from thinslice.data.degrade import simulate_thick
+from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError
 
 

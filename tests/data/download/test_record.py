@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from record_server import DOI, Archive, serve
-from thinslice.data.record import RecordFile, find_record, matches
-from thinslice.data.web import Patience
+from thinslice.data.download.http import Patience
+from thinslice.data.download.record import RecordFile, find_record, matches
 from thinslice.errors import DownloadError, UsageError
 
 HASTY = Patience(connect_s=1.0, silence_s=0.5, tries=2, first_wait_s=0.01, longest_wait_s=0.1)
@@ -89,7 +89,7 @@ def test_an_answer_that_is_no_record_is_refused(archive: Archive, body: bytes) -
 
 
 def test_a_page_without_end_is_refused(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thinslice.data.record.MAX_RECORD_BYTES", 5)
+    monkeypatch.setattr("thinslice.data.download.record.MAX_RECORD_BYTES", 5)
     with pytest.raises(DownloadError, match="too long"):
         find(archive)
 

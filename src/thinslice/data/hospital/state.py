@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from thinslice.data.deidentify import Pseudonyms, new_key
+from thinslice.data.hospital.deidentify import Pseudonyms, new_key
 from thinslice.data.manifest import MANIFEST
 from thinslice.errors import OutputError, OutputExistsError, UsageError
 from thinslice.system.atomic import atomic_file, output_errors

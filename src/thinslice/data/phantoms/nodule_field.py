@@ -18,8 +18,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.data.grain import grain
-from thinslice.data.vessel_tree import Tubes, grow, scatter
+from thinslice.data.phantoms.noise import grain
+from thinslice.data.phantoms.vessel_tree import Tubes, grow, scatter
 from thinslice.errors import UsageError
 from thinslice.geometry import AXIAL_DIRECTION, Geometry
 from thinslice.volume import Provenance, Volume

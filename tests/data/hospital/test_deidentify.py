@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from thinslice.data.deidentify import Pseudonyms, kernel_name, maker, new_key, without_names
+from thinslice.data.hospital.deidentify import Pseudonyms, kernel_name, maker, new_key, without_names
 from thinslice.errors import InputError, OutputError
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from thinslice.data import anatomy
-from thinslice.data.phantom import Nodule, Phantom, phantom_grid, render, thick_from, thorax
-from thinslice.data.vessel_tree import Tubes, grow
+from thinslice.data.phantoms import anatomy
+from thinslice.data.phantoms.painting import render
+from thinslice.data.phantoms.thorax import Nodule, Phantom, phantom_grid, thick_from, thorax
+from thinslice.data.phantoms.vessel_tree import Tubes, grow
 from thinslice.errors import InputError, NotEligibleError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.volume import Volume

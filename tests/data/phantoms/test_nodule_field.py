@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from thinslice.data.nodule_field import APART_MM, KINDS_HU, SETTINGS, NoduleField, nodule_field
+from thinslice.data.phantoms.nodule_field import APART_MM, KINDS_HU, SETTINGS, NoduleField, nodule_field
 from thinslice.errors import UsageError
 
 

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from record_server import DOI, Archive, serve
-from thinslice.data.ranges import Ledger, fetch, gaps, merged
-from thinslice.data.record import RecordFile, find_record
-from thinslice.data.web import Patience
+from thinslice.data.download.http import Patience
+from thinslice.data.download.ranges import Ledger, fetch, gaps, merged
+from thinslice.data.download.record import RecordFile, find_record
 from thinslice.errors import DownloadError, ResourceError
 
 NAME = "train.zip"
@@ -275,7 +275,7 @@ def test_a_full_disk_says_so_and_keeps_what_came(
     def full(sink: Any, position: int, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("thinslice.data.ranges._write_at", full)
+    monkeypatch.setattr("thinslice.data.download.ranges._write_at", full)
     with pytest.raises(ResourceError, match="disk is full"):
         get(archive, tmp_path)
 
@@ -306,8 +306,8 @@ def test_a_journal_that_does_not_fit_is_not_believed(archive: Archive, tmp_path:
 PROGRAM = """
 import sys
 from pathlib import Path
-from thinslice.data import ranges
-from thinslice.data.record import RecordFile
+from thinslice.data.download.dataset import ranges
+from thinslice.data.download.record import RecordFile
 ranges.SAVE_EVERY_S = 0.0
 ranges.fetch(RecordFile("train.zip", int(sys.argv[2]), sys.argv[3], sys.argv[4]), Path(sys.argv[1]), connections=4,
              most_piece=50_000, least_piece=20_000)

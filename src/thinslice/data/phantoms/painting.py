@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.data import anatomy
-from thinslice.data.vessel_tree import Floats, Tubes
-from thinslice.geometry import Geometry
-
-if TYPE_CHECKING:
-    from thinslice.data.phantom import Phantom
+from thinslice.data.phantoms import anatomy
+from thinslice.data.phantoms.noise import grain
+from thinslice.data.phantoms.thorax import Phantom
+from thinslice.data.phantoms.vessel_tree import Floats, Tubes
+from thinslice.errors import InputError, UsageError
+from thinslice.geometry import AXIAL_DIRECTION, Geometry
+from thinslice.volume import Provenance, Volume
 
 AIR_HU, FAT_HU, MUSCLE_HU, BLOOD_HU, CONTRAST_HU = -1000.0, -102.0, 52.0, 42.0, 230.0
 """HU of the materials most of the chest is made of; contrast: blood that holds contrast agent."""
@@ -29,6 +29,52 @@ AORTA = (
 
 VENA_CAVA = ([(-30, -6, 10), (-29, -8, 40), (-27, -8, 75), (-28, -14, 140)], [10, 9, 8.5, 8])
 """The same of the upper vena cava."""
+
+
+SLAB_SLICES = 8
+"""Thin slices painted at a time, for memory's sake."""
+
+
+def render(phantom: Phantom, geometry: Geometry, *, supersample: int = 2, noise: bool = True) -> Volume:
+    """Paint the phantom on a grid, as a scanner would see it.
+
+    Edges are soft over about a pixel in plane, slices are averages over `supersample` planes each; noise has the
+    grain of a reconstruction kernel and is drawn slice by slice.
+
+    Args:
+        phantom: what to paint.
+        geometry: an axial grid (depth up, height to the back, width to the left) of known spacing.
+        supersample: planes per slice.
+        noise: whether to add the phantom's noise.
+
+    Returns:
+        int16 HU within [-1024, 3071].
+
+    Raises:
+        InputError: a grid that is not axial or whose spacing is not known.
+        UsageError: `supersample` below 1.
+    """
+    if supersample < 1:
+        raise UsageError(f"supersample must be at least 1, not {supersample}.")
+    if None in geometry.spacing_mm or not np.allclose(geometry.direction, AXIAL_DIRECTION):
+        raise InputError("The phantom is painted on an axial grid of known spacing; see phantom_grid().")
+    from scipy.ndimage import gaussian_filter
+
+    depth, height, width = geometry.shape
+    hu = np.empty(geometry.shape, dtype=np.int16)
+    canvas = Canvas(phantom, geometry)
+    fine = (np.arange(supersample) - 0.5 * (supersample - 1)) / supersample * geometry.spacing_mm[0]
+    for start in range(0, depth, SLAB_SLICES):
+        stop = min(depth, start + SLAB_SLICES)
+        centres = geometry.origin_mm[2] + np.arange(start, stop) * geometry.spacing_mm[0]
+        painted = canvas.paint((centres[:, None] + fine).ravel())
+        slices = painted.reshape(stop - start, supersample, height, width).mean(axis=1)
+        for index, plane in zip(range(start, stop), slices, strict=True):
+            seen = gaussian_filter(plane, 0.45)
+            if noise and phantom.noise_hu > 0:
+                seen += _noise(phantom, geometry, index, seen)
+            hu[index] = np.clip(np.round(seen), -1024, 3071)
+    return Volume(hu, geometry, Provenance(details={"phantom": "thorax", "seed": phantom.seed}))
 
 
 class Canvas:
@@ -251,3 +297,18 @@ def _capsule(start: Floats, stop: Floats, r0: float, r1: float) -> Callable[[Arr
 
 def _ball(centre: Floats, radius: float) -> Callable[[Array, Array, Array], Array]:
     return _capsule(centre, centre, radius, radius)
+
+
+def _noise(phantom: Phantom, geometry: Geometry, index: int, hu: Array) -> Array:
+    """Grain of a reconstruction kernel.
+
+    Strength follows the material: most in the middle of the body, little in the air around it.
+    """
+    height, width = hu.shape
+    # By position rather than index, so that a part of a volume has the noise of the whole.
+    place = round((geometry.origin_mm[2] + index * geometry.spacing_mm[0]) * 1000) % 2**32
+    rng = np.random.default_rng([phantom.seed, 2, place])
+    y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
+    middle = 0.7 + 0.45 * np.exp(-2.0 * (x**2 + y**2))
+    local = np.where(hu < -950, 0.45, np.where(hu < -500, 0.8, 1.0))
+    return np.asarray(phantom.noise_hu * middle * local * grain((height, width), rng), dtype=np.float32)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.data.grain import grain
+from thinslice.data.phantoms.noise import grain
 from thinslice.geometry import AXIAL_DIRECTION, Geometry
 from thinslice.volume import Volume
 

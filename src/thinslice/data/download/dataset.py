@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from thinslice.data.ranges import DEFAULT_CONNECTIONS, fetch
-from thinslice.data.record import DOI_RESOLVER, RPLHR_DOI, Record, RecordFile, find_record, matches
-from thinslice.data.unpack import Unpacked, unpack
-from thinslice.data.web import Patience
+from thinslice.data.download.http import Patience
+from thinslice.data.download.ranges import DEFAULT_CONNECTIONS, fetch
+from thinslice.data.download.record import DOI_RESOLVER, RPLHR_DOI, Record, RecordFile, find_record, matches
+from thinslice.data.download.unpack import Unpacked, unpack
 from thinslice.errors import DownloadError, OutputExistsError, UnreadableError, UsageError
 from thinslice.system.atomic import atomic_file, output_errors, sole_run
 from thinslice.system.resources import require_disk

@@ -1,0 +1,1 @@
+"""Phantoms: volumes made of formulas and a seed, whose truth is known."""
