@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import norm
 
 from thinslice.errors import UsageError
-from thinslice.evaluation.clinical import index_thick
 from thinslice.evaluation.coverage import EDGE_HU_PER_MM, FLAT_HU_PER_MM, CoverageMeter, Tally, tally_of
+from thinslice.evaluation.placed import index_thick
 from thinslice.geometry import Geometry
 from thinslice.pictures.reliability import reliability
 from thinslice.volume import Volume

@@ -126,19 +126,19 @@ def analyse(
     """
     from thinslice.data.manifest import open_dataset
     from thinslice.errors import PartlyDoneError
-    from thinslice.evaluation import analysis
+    from thinslice.evaluation import match_near_far
 
     hush_libraries()
     console = Console(quiet=quiet)
     if out is not None:
-        analysis.refuse_existing(out, overwrite=overwrite)
+        match_near_far.refuse_existing(out, overwrite=overwrite)
     dataset = open_dataset(root)
     with console.progress("cases") as progress:
-        measured = analysis.analyse(dataset, splits=split, jobs=jobs, progress=progress)
-    print("\n".join(analysis.table(measured)))
+        measured = match_near_far.analyse(dataset, splits=split, jobs=jobs, progress=progress)
+    print("\n".join(match_near_far.table(measured)))
     if out is not None:
-        analysis.save(measured, out, overwrite=overwrite)
-        console.say(f"Wrote {', '.join(analysis.FILES)}.")
+        match_near_far.save(measured, out, overwrite=overwrite)
+        console.say(f"Wrote {', '.join(match_near_far.FILES)}.")
     for sentence in measured.left_out:
         console.warn(f"left out: {sentence}")
     if measured.left_out:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.evaluation.clinical import TISSUES_HU, PlacedThick
-from thinslice.evaluation.tissue_bias import tissue_class
+from thinslice.evaluation.clinical.tissue_bias import tissue_class
+from thinslice.evaluation.clinical.tissues import TISSUES_HU
+from thinslice.evaluation.placed import PlacedThick
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 
 Array = npt.NDArray[np.float32]

@@ -47,7 +47,7 @@ class Scores:
         align: how voxels were paired, "world" or "index".
         intensity: units the values were taken to have: "hu", "unit", or "mixed" for one of each.
         warnings: sentences on what was assumed or done on the way.
-        clinical: what `thinslice.evaluation.clinical` measured, for the protocol of that name.
+        clinical: what `thinslice.evaluation.clinical.measures` measured, for the protocol of that name.
     """
 
     protocol: str
@@ -100,7 +100,7 @@ def evaluate(
     the first and last 5 slices left out, PSNR over the whole remaining volume, SSIM the mean over its slices.
 
     `clinical`, what a radiologist or a pipeline downstream would feel: over the same slices but in HU and without
-    clamping, the measures of `thinslice.evaluation.clinical`, beside PSNR and SSIM as above.
+    clamping, the measures of `thinslice.evaluation.clinical.measures`, beside PSNR and SSIM as above.
 
     Args:
         estimate: thin volume under test.
@@ -193,14 +193,15 @@ def _clinical(
     estimate: Volume, reference: Volume, thick: Volume | None, units: tuple[str, str], align: str, intensity: str
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The measures of `clinical` on aligned volumes, and what to say about them."""
-    from thinslice.evaluation import clinical
+    from thinslice.evaluation.clinical.measures import measure
+    from thinslice.evaluation.placed import index_thick, place_thick
 
     grid = reference.geometry
     placed, notes = None, ["No thick volume was given, so classes come from the reference alone."]
     if thick is not None:
         (unit, _), notes = _units(thick, thick, intensity)[0], []
         thick = thick if unit == "hu" else Volume(to_hu(thick.hu), thick.geometry, thick.provenance)
-        placed = clinical.place_thick(thick, grid) if align == "world" else clinical.index_thick(thick, grid)
+        placed = place_thick(thick, grid) if align == "world" else index_thick(thick, grid)
 
     def read(index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         pair = [
@@ -210,7 +211,7 @@ def _clinical(
         return pair[0], pair[1]
 
     kept = range(EDGE_SLICES, grid.shape[0] - EDGE_SLICES)
-    return clinical.measure(read, kept, grid, placed), tuple(notes)
+    return measure(read, kept, grid, placed), tuple(notes)
 
 
 def _clamped_slices(

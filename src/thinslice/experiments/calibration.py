@@ -19,8 +19,8 @@ import numpy as np
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, UsageError
 from thinslice.evaluation.align import overlap_by_position
-from thinslice.evaluation.clinical import PlacedThick, index_thick, place_thick
 from thinslice.evaluation.coverage import BINS, GROUPS, KINDS, CoverageMeter, Tally
+from thinslice.evaluation.placed import PlacedThick, index_thick, place_thick
 from thinslice.inference.deviation import Kind
 from thinslice.inference.upscale import upscale
 from thinslice.models import checkpoint

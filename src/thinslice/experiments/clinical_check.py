@@ -22,7 +22,8 @@ import numpy.typing as npt
 from thinslice.about import NOTICE, __version__
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, ShapeError, UsageError
-from thinslice.evaluation import densitometry, texture, tissue_bias, z_edges
+from thinslice.evaluation.clinical import edges as clinical_edges
+from thinslice.evaluation.clinical import lung_density, noise, tissue_bias
 from thinslice.experiments.clinical_phantoms import phantom_results
 from thinslice.experiments.provenance import commit, device_name, now
 from thinslice.inference.backend import choose_device
@@ -168,7 +169,7 @@ def check(
     results: list[dict[str, Any]] = []
     for label, read in cases.items():
         thin = _prepared(read())
-        lung = densitometry.find_lung(thin.hu, _voxel_mm3(thin))
+        lung = lung_density.find_lung(thin.hu, _voxel_mm3(thin))
         digest = _digest(thin)
         if crop is not None:
             thin, lung = _cropped(thin, lung, crop)
@@ -236,7 +237,7 @@ def _case(
     methods: Methods,
     label: str,
     thin: Volume,
-    lung: densitometry.Mask,
+    lung: lung_density.Mask,
     factor: int,
     seed: int,
     say: Say,
@@ -253,7 +254,7 @@ def _case(
     held = lung[begin : begin + truth.geometry.shape[0]]
     step_mm = truth.geometry.spacing_mm[0]
     inner, half = tissue_bias.inner_thick(depth, factor), factor // 2
-    edges = z_edges.find_edges(
+    edges = clinical_edges.find_edges(
         truth.hu,
         step_mm,
         factor * step_mm,
@@ -277,12 +278,12 @@ def _case(
             for key, by in (("bias_by_thick", "thick"), ("bias_by_truth", "truth")):
                 found = tissue_bias.tissue_bias(made.hu, truth.hu, thick.hu, factor, by=by, seed=seed)
                 row[key] = {name: part.to_json() for name, part in found.items()}
-        measured = densitometry.densitometry(
+        measured = lung_density.densitometry(
             thick.hu if name == THICK else made.hu, held, factor, _voxel_mm3(truth), thick=name == THICK
         )
         row["lung"] = None if measured is None else measured.to_json()
-        row["edges"] = z_edges.measure_edges(made.hu, truth.hu, edges)
-        row["noise"] = texture.patch_noise(made.hu, truth.hu, thick.hu, factor)
+        row["edges"] = clinical_edges.measure_edges(made.hu, truth.hu, edges)
+        row["noise"] = noise.patch_noise(made.hu, truth.hu, thick.hu, factor)
         row["consistency_rms_hu"], row["seconds"] = made.consistency_rms_hu, made.seconds
         rows.append(row)
     return facts, rows
@@ -291,7 +292,7 @@ def _case(
 def _rows(methods: Methods, thick: Volume, truth: Volume, factor: int, say: Say) -> Iterator[tuple[str, Made]]:
     """Truth, thick slices and methods, one at a time so that only one result is held."""
     yield TRUTH, Made(truth.hu)
-    yield THICK, Made(z_edges.straight_between(thick.hu, factor))
+    yield THICK, Made(clinical_edges.straight_between(thick.hu, factor))
     for label in methods.able(factor):
         say(f"  {label}")
         try:
@@ -326,7 +327,7 @@ def _digest(volume: Volume) -> str:
     return digest.hexdigest()
 
 
-def _cropped(thin: Volume, lung: densitometry.Mask, size: int) -> tuple[Volume, densitometry.Mask]:
+def _cropped(thin: Volume, lung: lung_density.Mask, size: int) -> tuple[Volume, lung_density.Mask]:
     """The square of pixels in which lung and tissue are most evenly held, over all slices."""
     depth, height, width = thin.geometry.shape
     rows, columns = min(size, height), min(size, width)

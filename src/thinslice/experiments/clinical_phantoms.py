@@ -11,7 +11,9 @@ import numpy.typing as npt
 from thinslice.data.phantoms.nodule_field import NoduleField, nodule_field
 from thinslice.data.phantoms.slanted_edge import MATERIALS_HU, distance_mm, slanted_edge
 from thinslice.data.phantoms.thorax import thick_from
-from thinslice.evaluation import nodules, texture, z_edges
+from thinslice.evaluation.clinical import edges as clinical_edges
+from thinslice.evaluation.clinical import nodules
+from thinslice.evaluation.clinical import noise as clinical_noise
 from thinslice.volume import Volume
 
 NOISE_HU = 20.0
@@ -92,7 +94,7 @@ def _made(label: str, methods: Mapping[str, Run], thick: Volume, thin: Volume, f
     if label == "truth":
         return thin.hu
     if label == "thick":
-        return z_edges.straight_between(thick.hu, factor)
+        return clinical_edges.straight_between(thick.hu, factor)
     return methods[label](thick)
 
 
@@ -123,7 +125,7 @@ def _nodules(made: list[npt.NDArray[Any]], truth: Volume, field: NoduleField, fa
         "noise": {
             "lung_sd_hu": nodules.noise_sd(noise, lung),
             "soft_sd_hu": nodules.noise_sd(noise, wall),
-            "power": texture.noise_power(noise, lung, (steps[0], steps[1], steps[2])),
+            "power": clinical_noise.noise_power(noise, lung, (steps[0], steps[1], steps[2])),
         },
     }
 
@@ -133,9 +135,9 @@ def _edge(label: str, hu: npt.NDArray[Any], thick: Volume, thin: Volume, levels:
     volume = thick if label == "thick" else Volume(np.asarray(hu, dtype=np.float32), thin.geometry)
     away = distance_mm(volume.geometry)
     inner = (slice(None), slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
-    at, spread = z_edges.spread_function(volume.hu[inner], away[inner], reach_mm=EDGE_REACH_MM)
+    at, spread = clinical_edges.spread_function(volume.hu[inner], away[inner], reach_mm=EDGE_REACH_MM)
     return {
-        "rise_mm": z_edges.rise_mm(at, spread, low=levels[0], high=levels[1]),
+        "rise_mm": clinical_edges.rise_mm(at, spread, low=levels[0], high=levels[1]),
         "at_mm": at.tolist(),
         "hu": [round(float(value), 2) for value in spread],
         "levels_hu": list(levels),

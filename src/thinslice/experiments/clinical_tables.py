@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thinslice.about import NOTICE
-from thinslice.evaluation.clinical import TISSUES_HU
+from thinslice.evaluation.clinical.tissues import TISSUES_HU
 from thinslice.experiments.render import joined, markdown_table
 
 Cells = Sequence[str]

@@ -8,7 +8,7 @@ from scipy.special import erf
 
 from thinslice.data.phantoms.slanted_edge import distance_mm, slanted_edge
 from thinslice.data.phantoms.thorax import thick_from
-from thinslice.evaluation.z_edges import find_edges, measure_edges, rise_mm, spread_function, straight_between
+from thinslice.evaluation.clinical.edges import find_edges, measure_edges, rise_mm, spread_function, straight_between
 
 
 def step(sigma: float, *, place: float = 30.3, depth: int = 61, step_mm: float = 1.0) -> np.ndarray:

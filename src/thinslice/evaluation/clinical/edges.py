@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.evaluation.clinical import EDGE_REACH_MM, EDGE_STEP_HU
+from thinslice.evaluation.clinical.tissues import EDGE_REACH_MM, EDGE_STEP_HU
 
 LEVEL_SHARE = 0.2
 """How uneven, as a share of the step, the stretches before and behind an edge may be."""

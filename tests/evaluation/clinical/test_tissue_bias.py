@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thinslice.evaluation.clinical import TISSUES_HU
-from thinslice.evaluation.tissue_bias import MAX_BIAS_HU, inner_thick, tissue_bias
+from thinslice.evaluation.clinical.tissue_bias import MAX_BIAS_HU, inner_thick, tissue_bias
+from thinslice.evaluation.clinical.tissues import TISSUES_HU
 from thinslice.profile import SliceProfile
 
 LEVELS = {"air": -1000.0, "lung": -850.0, "between": -300.0, "fat": -90.0, "soft": 40.0, "bone": 500.0}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thinslice.data.phantoms.nodule_field import KINDS_HU, LUNG_HU, Planted
-from thinslice.evaluation.nodules import NoduleResult, measure_nodules, summary
+from thinslice.evaluation.clinical.nodules import NoduleResult, measure_nodules, summary
 from thinslice.geometry import Geometry
 
 GRID = Geometry((51, 90, 90), (1.0, 0.7, 0.7), thickness_mm=1.0)

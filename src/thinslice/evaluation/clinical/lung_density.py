@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.evaluation.clinical import EMPHYSEMA_HU, LUNG_BELOW_HU, LUNG_MIN_AREA
-from thinslice.evaluation.tissue_bias import FLOOR_HU, cell_weights, inner_thick
+from thinslice.evaluation.clinical.tissue_bias import FLOOR_HU, cell_weights, inner_thick
+from thinslice.evaluation.clinical.tissues import EMPHYSEMA_HU, LUNG_BELOW_HU, LUNG_MIN_AREA
 
 LUNG_MEAN_HU = (-960.0, -600.0)
 """A dark region is lung when its mean lies in here: gas in stomach and bowel lies below."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thinslice.evaluation.texture import noise_power, patch_noise
+from thinslice.evaluation.clinical.noise import noise_power, patch_noise
 
 
 def soft(factor: int = 5, noise_hu: float = 10.0) -> tuple[np.ndarray, np.ndarray]:

@@ -15,120 +15,27 @@ Source: our own definitions; each function says what it does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import GeometryError
-from thinslice.evaluation.align import POSITION_TOLERANCE_MM
+from thinslice.evaluation.clinical.tissues import (
+    EDGE_REACH_MM,
+    EDGE_STEP_HU,
+    EMPHYSEMA_HU,
+    LUNG_BELOW_HU,
+    LUNG_MIN_AREA,
+    MAX_UNEVENNESS_HU,
+    NOISE_PATCH,
+    TISSUES_HU,
+)
+from thinslice.evaluation.placed import PlacedThick
 from thinslice.geometry import Geometry
 from thinslice.planning import slice_profile
-from thinslice.volume import Volume, reorient
-
-TISSUES_HU: dict[str, tuple[float, float]] = {
-    "air": (-np.inf, -950.0),
-    "lung": (-950.0, -500.0),
-    "between": (-500.0, -150.0),
-    "fat": (-150.0, -30.0),
-    "soft": (-30.0, 200.0),
-    "bone": (200.0, np.inf),
-}
-"""HU ranges [from, to) of the classes; `between` are edges of the lung, `bone` takes in vessels with contrast."""
-
-EMPHYSEMA_HU = -950.0
-"""Lung below this counts for LAA-950."""
-
-LUNG_BELOW_HU = -500.0
-"""Voxels below this that do not reach the picture's border are lung (airways and bowel gas included)."""
-
-LUNG_MIN_AREA = 200
-"""Pixels a piece of lung needs in a slice."""
-
-EDGE_STEP_HU = 400.0
-"""Least height of a step across slices whose sharpness is measured."""
-
-EDGE_REACH_MM = 8.0
-"""How far to either side of a step its two levels are read."""
-
-NOISE_PATCH = 7
-"""Extent in pixels of the patches in which noise is measured."""
-
-MAX_UNEVENNESS_HU = 12.0
-"""Difference between the halves of a patch above which it holds an edge."""
 
 Slice = npt.NDArray[np.float32]
 Read = Callable[[int], tuple[Slice, Slice]]
-
-
-@dataclass(frozen=True)
-class PlacedThick:
-    """Thick slices on the columns of a thin grid.
-
-    Attributes:
-        hu: (thick slices, height, width) HU.
-        geometry: of the thick slices.
-        centres: thin index on which each is centred.
-        factor: thin slices per thick interval.
-    """
-
-    hu: npt.NDArray[Any]
-    geometry: Geometry
-    centres: tuple[int, ...]
-    factor: int
-
-    def nearest(self, index: int) -> tuple[int, int]:
-        """The thick slice nearest to a thin one, and how many thin slices lie between their centres."""
-        apart = [abs(centre - index) for centre in self.centres]
-        thick = int(np.argmin(apart))
-        return thick, apart[thick]
-
-
-def place_thick(thick: Volume, grid: Geometry) -> PlacedThick:
-    """Find the thick slices' places on a thin grid by position.
-
-    Raises:
-        GeometryError: they are not centred on thin slices, or do not cover the grid's plane.
-    """
-    moved = reorient(thick, grid)
-    factor = max(1, round(moved.geometry.spacing_mm[0] / grid.spacing_mm[0]))
-    depth = moved.geometry.shape[0]
-    first = np.array(grid.index_at(moved.geometry.origin_mm))
-    start = np.round(first).astype(int)
-    steps = [1.0 if step is None else step for step in grid.spacing_mm]
-    corner = (depth - 1.0, grid.shape[1] - 1.0, grid.shape[2] - 1.0)
-    last = np.array(grid.index_at(moved.geometry.position_mm(corner)))
-    expected = start + np.array([(depth - 1) * factor, grid.shape[1] - 1, grid.shape[2] - 1])
-    apart = max(float(np.abs((first - start) * steps).max()), float(np.abs((last - expected) * steps).max()))
-    if apart > POSITION_TOLERANCE_MM:
-        raise GeometryError(
-            f"The thick slices lie {apart:.2f} mm off the thin grid (tolerance {POSITION_TOLERANCE_MM} mm), so they "
-            "cannot be compared with it; give the thick series that the estimate was made from."
-        )
-    begin = -start[1:]
-    stop = begin + grid.shape[1:]
-    if begin.min() < 0 or np.any(stop > moved.geometry.shape[1:]):
-        raise GeometryError("The thick slices do not cover the plane of the thin volumes; give the whole thick series.")
-    centres = tuple(int(start[0] + k * factor) for k in range(depth))
-    window = moved.hu[:, begin[0] : stop[0], begin[1] : stop[1]]
-    return PlacedThick(window, moved.geometry, centres, factor)
-
-
-def index_thick(thick: Volume, grid: Geometry) -> PlacedThick:
-    """Take thick slice k to be centred on thin slice factor * k, whatever the headers say.
-
-    Raises:
-        GeometryError: the numbers of slices have no whole factor, or the planes differ in size.
-    """
-    depth = thick.geometry.shape[0]
-    factor, rest = divmod(grid.shape[0] - 1, max(1, depth - 1))
-    if rest or factor < 1 or depth < 2 or thick.geometry.shape[1:] != grid.shape[1:]:
-        raise GeometryError(
-            f"{thick.geometry.shape} thick voxels do not belong to {grid.shape} thin ones by index; align by world "
-            "position."
-        )
-    return PlacedThick(thick.hu, thick.geometry, tuple(k * factor for k in range(depth)), factor)
 
 
 def measure(read: Read, slices: range, grid: Geometry, thick: PlacedThick | None) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.evaluation.clinical import MAX_UNEVENNESS_HU, NOISE_PATCH, TISSUES_HU
-from thinslice.evaluation.tissue_bias import cell_weights, inner_thick
+from thinslice.evaluation.clinical.tissue_bias import cell_weights, inner_thick
+from thinslice.evaluation.clinical.tissues import MAX_UNEVENNESS_HU, NOISE_PATCH, TISSUES_HU
 
 Floats = npt.NDArray[np.float64]
 

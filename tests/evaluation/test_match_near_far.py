@@ -14,7 +14,7 @@ import thinslice
 from dataset_factory import pair_hu, released_set, save_unit
 from thinslice.data.manifest import Case, open_dataset, read_pair
 from thinslice.errors import InputError, OutputExistsError, UsageError
-from thinslice.evaluation.analysis import CATEGORIES, FILES, analyse, figure, save, similarities, table
+from thinslice.evaluation.match_near_far import CATEGORIES, FILES, analyse, figure, save, similarities, table
 from thinslice.evaluation.metrics import ssim
 from thinslice.intensity import to_unit
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.evaluation.clinical import TISSUES_HU
+from thinslice.evaluation.clinical.tissues import TISSUES_HU
 from thinslice.profile import SliceProfile
 
 JUDGED = tuple(TISSUES_HU)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thinslice.evaluation.densitometry import densitometry, find_lung
+from thinslice.evaluation.clinical.lung_density import densitometry, find_lung
 
 
 def chest() -> np.ndarray:
