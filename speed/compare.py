@@ -164,7 +164,7 @@ def said(line: str) -> None:
 
 
 def contestants() -> list[str]:
-    from thinslice.inference.backend import available_backends
+    from thinslice.inference.backends.choice import available_backends
     from thinslice.models import catalog
 
     models = [TVSRN, *(name for name in EMBEDDED if name in catalog.names())]

@@ -12,8 +12,8 @@ from thinslice.errors import UsageError
 from thinslice.models import catalog
 from thinslice.profile import SliceProfile
 from thinslice.recipes import TrainRecipe, overridden, read_train_recipe
-from thinslice.training.module import make_optimiser
 from thinslice.training.objective import ObjectiveModule, Told
+from thinslice.training.optimiser import make_optimiser
 
 SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 

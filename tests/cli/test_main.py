@@ -133,7 +133,7 @@ def test_sigterm_in_the_network_leaves_nothing(thick_nifti: Path, tmp_path: Path
     # The network is made to wait, so that the signal comes while the writer is open.
     program = (
         "import sys, time\n"
-        "from thinslice.inference import backend\n"
+        "from thinslice.inference.backends import choice\n"
         "def wait(*_, **__):\n"
         "    print('in the network', flush=True)\n"
         "    time.sleep(60)\n"

@@ -22,8 +22,8 @@ from thinslice.errors import (
     UsageError,
 )
 from thinslice.geometry import Geometry
-from thinslice.inference import backend
 from thinslice.inference import upscale as upscale_module
+from thinslice.inference.backends import choice
 from thinslice.inference.upscale import upscale, upscale_slabs
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
@@ -323,7 +323,7 @@ def test_a_batch_too_large_is_halved() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return thin
 
-    network = backend.TorchBackend(Network(spoil=spoil), "cpu", factor=5, profile=SliceProfile.mean(5), batch=8)
+    network = choice.TorchBackend(Network(spoil=spoil), "cpu", factor=5, profile=SliceProfile.mean(5), batch=8)
     windows = np.random.default_rng(0).random((7, 1, 3, 4, 4), np.float32)
     thin = network(windows)
     assert network.batch <= 2
@@ -348,7 +348,7 @@ def test_only_auto_falls_back_to_the_cpu() -> None:
 
     windows = np.zeros((1, 1, 3, 4, 4), np.float32)
     for may_fall_back in (True, False):
-        network = backend.TorchBackend(
+        network = choice.TorchBackend(
             Short(), "meta", factor=5, profile=SliceProfile.mean(5), may_fall_back=may_fall_back
         )
         if may_fall_back:
@@ -377,7 +377,7 @@ def test_other_faults_of_a_network_are_not_hidden() -> None:
 
 
 def test_glibc_is_told_to_keep_freed_memory() -> None:
-    assert backend.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
+    assert choice.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
     assert np.zeros(1 << 24)[-1] == 0  # memory still comes
 
 
@@ -407,9 +407,9 @@ def test_windows_and_memory_are_those_of_the_backend_that_runs(monkeypatch: pyte
     given = volume(noise((24, 96, 96)))
     settled: list[Any] = []
 
-    def settle(*arguments: Any, **told: Any) -> backend.Choice:
+    def settle(*arguments: Any, **told: Any) -> choice.Choice:
         settled.append(told["work_voxels"])
-        return backend.Choice("openvino", "cpu", version="0")
+        return choice.Choice("openvino", "cpu", version="0")
 
     in_pieces = upscale_slabs(given, model=model, backend="torch")
     monkeypatch.setattr(upscale_module, "settle", settle)

@@ -36,7 +36,7 @@ class UpscaleJob:
         spacing_mm: wanted distance of thin slices; 1 mm when neither is given.
         plan: window plan; None for the model's own.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        backend: one of `thinslice.inference.backend.BACKENDS`.
+        backend: one of `thinslice.inference.backends.choice.BACKENDS`.
         output_format: what --format says; None for what the name of `output` says.
         series_uid: which series, where `source` holds several.
         axis: the file's through-plane axis, where its spacings do not tell.

@@ -22,7 +22,7 @@ from thinslice.experiments.cases import cases_digest, open_cases
 from thinslice.experiments.methods import Ready, Say, make_ready
 from thinslice.experiments.outcomes import Outcome, Store
 from thinslice.experiments.published import published
-from thinslice.inference.backend import choose_device
+from thinslice.inference.backends.choice import choose_device
 from thinslice.recipes import Suite
 
 Progress = Callable[[int, int], None]

@@ -16,7 +16,7 @@ from thinslice.experiments.measure import Upscaled, upscale_measured, wake
 from thinslice.experiments.methods import Ready, Say
 from thinslice.experiments.outcomes import Identity, Outcome, Store
 from thinslice.geometry import Geometry
-from thinslice.inference.backend import choose_device
+from thinslice.inference.backends.choice import choose_device
 from thinslice.pictures.region import Cuts, Region, choose_region, cuts_of, thick_cuts_of
 from thinslice.recipes import Suite
 
@@ -262,7 +262,7 @@ def kind_of(device: str) -> str:
     """Kind of the device that a name means: "cpu", "cuda" or "mps".
 
     Raises:
-        UsageError, DeviceError: as `thinslice.inference.backend.choose_device`.
+        UsageError, DeviceError: as `thinslice.inference.backends.choice.choose_device`.
 
     >>> kind_of("cpu")
     'cpu'

@@ -26,7 +26,7 @@ from thinslice.evaluation.clinical import edges as clinical_edges
 from thinslice.evaluation.clinical import lung_density, noise, tissue_bias
 from thinslice.experiments.clinical_phantoms import phantom_results
 from thinslice.experiments.provenance import commit, device_name, now
-from thinslice.inference.backend import choose_device
+from thinslice.inference.backends.choice import choose_device
 from thinslice.inference.upscale import upscale_slabs
 from thinslice.models import catalog
 from thinslice.models.load import load_model

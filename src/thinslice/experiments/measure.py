@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thinslice.inference.adapt import adapt
-from thinslice.inference.backend import choose_device
+from thinslice.inference.backends.choice import choose_device
 from thinslice.inference.upscale import SlabStream, upscale_slabs
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import place

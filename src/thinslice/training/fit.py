@@ -16,10 +16,10 @@ from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.recipes import TrainRecipe
 from thinslice.training import loop
+from thinslice.training.export import export
 from thinslice.training.loop import Progress
-from thinslice.training.module import Judge, RunningAverage, make_optimiser
+from thinslice.training.optimiser import Judge, RunningAverage, make_optimiser
 from thinslice.training.state import Run
-from thinslice.training.weights import export
 
 __all__ = ["Progress", "export_state", "fit"]
 

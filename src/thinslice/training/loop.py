@@ -23,18 +23,18 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from thinslice.data.crops import Batch, Sampler
 from thinslice.errors import DeviceError, ModelError, UsageError
-from thinslice.inference.backend import keep_freed_memory
+from thinslice.inference.backends.choice import keep_freed_memory
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
+from thinslice.training.export import BEST, LAST, copy_weights, export
 from thinslice.training.journal import Journal
-from thinslice.training.module import Judge, RunningAverage, learning_rate, make_optimiser
 from thinslice.training.objective import ObjectiveModule, Told
+from thinslice.training.optimiser import Judge, RunningAverage, learning_rate, make_optimiser
 from thinslice.training.sources import open_sources
 from thinslice.training.state import Run
 from thinslice.training.validate import validate
-from thinslice.training.weights import BEST, LAST, copy_weights, export
 
 
 @dataclass(frozen=True)

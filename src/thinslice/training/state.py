@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 
 from thinslice.errors import UnreadableError, UsageError
 from thinslice.system.atomic import atomic_file
-from thinslice.training.module import Judge, RunningAverage
+from thinslice.training.optimiser import Judge, RunningAverage
 
 STATE_FILE = "state.pt"
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import ResourceError
-from thinslice.inference.output import checked_output
-from thinslice.inference.transfer import Overlapped, Plain
+from thinslice.inference.backends.output import checked_output
+from thinslice.inference.backends.transfer import Overlapped, Plain
 from thinslice.planning.spans import pass_bytes
 from thinslice.system.allocator import expect, keep_freed_memory, return_freed_memory
 
@@ -39,7 +39,7 @@ def batch_size(device: str, window_bytes: float) -> int:
     """Windows per pass.
 
     Args:
-        device: from `thinslice.inference.backend.choose_device`.
+        device: from `thinslice.inference.backends.choice.choose_device`.
         window_bytes: working memory of one window, its output included.
 
     >>> batch_size("cpu", 1e6)
@@ -67,7 +67,7 @@ class TorchBackend:
 
     Args:
         model: the network; it is moved to the device and set to eval mode.
-        device: from `thinslice.inference.backend.choose_device`.
+        device: from `thinslice.inference.backends.choice.choose_device`.
         factor: thin slices per thick interval.
         profile: how thick slices weigh thin ones.
         batch: windows per pass at first.
@@ -75,7 +75,7 @@ class TorchBackend:
         name: of the model, for messages.
         channels: what the network gives: the estimate, and where there are two, its standard deviation.
         precision: "float32", or "bfloat16" or "float16" for products and convolutions (autocast). Only what agreed with
-            float32 on the golden case should be asked for (`thinslice.inference.backend.settle`).
+            float32 on the golden case should be asked for (`thinslice.inference.backends.choice.settle`).
         compiled: whether torch.compile makes kernels for this network; the first window of each shape takes a minute.
 
     Attributes:

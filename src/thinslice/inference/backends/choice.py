@@ -5,7 +5,7 @@
     make                               that, ready to run
 
 Every backend is called with windows and gives thin slices (`TorchBackend.__call__`). What is not torch's float32 on the
-CPU has to agree with it on the golden case first (`thinslice.inference.golden`).
+CPU has to agree with it on the golden case first (`thinslice.inference.backends.golden`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import DeviceError, ModelError, UsageError
-from thinslice.inference import openvino_backend
-from thinslice.inference.golden import TOLERANCE_HU, Verdict, examine, voxels
-from thinslice.inference.openvino_backend import OpenVINOBackend
-from thinslice.inference.torch_backend import MAX_BATCH, TorchBackend, batch_size
+from thinslice.inference.backends import openvino_backend
+from thinslice.inference.backends.golden import TOLERANCE_HU, Verdict, examine, voxels
+from thinslice.inference.backends.openvino_backend import OpenVINOBackend
+from thinslice.inference.backends.torch_backend import MAX_BATCH, TorchBackend, batch_size
 from thinslice.system.allocator import keep_freed_memory, return_freed_memory
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from thinslice.errors import ModelError, ResourceError, UsageError
-from thinslice.inference import golden, openvino_backend
-from thinslice.inference.openvino_backend import MAX_COMPILED, OpenVINOBackend
-from thinslice.inference.torch_backend import TorchBackend
+from thinslice.inference.backends import golden, openvino_backend
+from thinslice.inference.backends.openvino_backend import MAX_COMPILED, OpenVINOBackend
+from thinslice.inference.backends.torch_backend import TorchBackend
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
 from thinslice.models.load import load_model
@@ -138,7 +138,7 @@ def test_short_memory_is_not_taken_for_a_fault_of_the_network(monkeypatch: pytes
 BROKEN = """
 import pytest
 from thinslice.errors import UsageError
-from thinslice.inference import backend
+from thinslice.inference.backends import choice
 from thinslice.models.load import load_model
 
 assert backend.openvino_backend.is_installed()
@@ -224,7 +224,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 BEFORE
 import numpy as np
-from thinslice.inference.openvino_backend import OpenVINOBackend, load_openvino
+from thinslice.inference.backends.openvino_backend import OpenVINOBackend, load_openvino
 from thinslice.models.catalog import build
 from thinslice.profile import SliceProfile
 

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import ModelError, ResourceError, UsageError
-from thinslice.inference.output import checked_output
-from thinslice.inference.torch_backend import TorchBackend, is_out_of_memory
+from thinslice.inference.backends.output import checked_output
+from thinslice.inference.backends.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.system.allocator import return_freed_memory
 
 if TYPE_CHECKING:

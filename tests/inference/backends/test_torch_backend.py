@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from thinslice.inference import torch_backend
-from thinslice.inference.torch_backend import MAX_BATCH, TorchBackend, batch_size
-from thinslice.inference.transfer import Overlapped
+from thinslice.inference.backends import torch_backend
+from thinslice.inference.backends.torch_backend import MAX_BATCH, TorchBackend, batch_size
+from thinslice.inference.backends.transfer import Overlapped
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
 from thinslice.profile import SliceProfile

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from thinslice.about import __version__
 from thinslice.errors import ResourceError, ThinsliceError
-from thinslice.inference.torch_backend import TorchBackend, is_out_of_memory
+from thinslice.inference.backends.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.intensity import WINDOW_WIDTH_HU, to_unit
 from thinslice.planning import MAX_FACTOR, MIN_FACTOR
 from thinslice.profile import SliceProfile

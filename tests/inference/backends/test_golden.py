@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from thinslice.errors import ModelError, ResourceError
-from thinslice.inference import golden
-from thinslice.inference.torch_backend import TorchBackend
+from thinslice.inference.backends import golden
+from thinslice.inference.backends.torch_backend import TorchBackend
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
 from thinslice.models.deviation import Ensemble, Learned
