@@ -119,7 +119,8 @@ def upscale(
         spacing_mm: wanted distance of thin slices; the factor is the thick distance over it, rounded half up.
         plan: window plan; None for the one the network is meant to run under.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Only "auto" may fall back to the CPU.
-        backend: one of `thinslice.inference.backends.choice.BACKENDS`; "auto" takes what is fastest and agrees with torch.
+        backend: one of `thinslice.inference.backends.choice.BACKENDS`; "auto" takes the fastest one that agrees with
+            torch.
         threads: CPU threads; None for the cores this process may use, and no more than torch was given before.
         progress: called with the windows done and their total.
         deviation: whether standard deviations of the errors are wanted too: True or "learned" from the network's own

@@ -11,8 +11,7 @@ import torch
 
 from thinslice.errors import ModelError, UsageError
 from thinslice.geometry import Geometry
-from thinslice.inference.backends import choice as backends_choice
-from thinslice.inference.backends import golden, openvino_backend
+from thinslice.inference.backends import choice, golden, openvino_backend
 from thinslice.inference.backends.choice import Choice, settle
 from thinslice.inference.backends.golden import Verdict
 from thinslice.inference.upscale import upscale_slabs
@@ -40,7 +39,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Verdict]:
     def examine(model: ThroughPlaneModel, prepare: Any, *, backend: str, **rest: Any) -> Verdict:
         return told[backend]
 
-    monkeypatch.setattr(backend, "examine", examine)
+    monkeypatch.setattr(choice, "examine", examine)
     return told
 
 
@@ -70,7 +69,7 @@ def test_auto_does_not_check_for_little_work(network: ThroughPlaneModel, verdict
 def test_auto_without_openvino_is_torch(network: ThroughPlaneModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_backend, "is_installed", lambda: False)
     assert settle(network, "cpu") == Choice("torch", "cpu")
-    assert "openvino" not in backends_choice.available_backends()
+    assert "openvino" not in choice.available_backends()
     with pytest.raises(UsageError, match=r"pip install .thinslice\[openvino\]"):
         openvino_backend.load_openvino.__wrapped__()
 
@@ -109,12 +108,12 @@ def test_a_run_says_what_was_taken_and_why(verdicts: dict[str, Verdict]) -> None
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert backends_choice.choose_backend("auto") == "auto"
-    assert backends_choice.choose_backend("torch") == "torch"
+    assert choice.choose_backend("auto") == "auto"
+    assert choice.choose_backend("torch") == "torch"
     with pytest.raises(UsageError, match="choose one of"):
-        backends_choice.choose_backend("tensorrt")
+        choice.choose_backend("tensorrt")
     with pytest.raises(UsageError, match="needs a CUDA device and Triton"):
-        backends_choice.choose_backend("torch-compile")
+        choice.choose_backend("torch-compile")
 
 
 # On an accelerator; a stand-in, as verdicts are given
@@ -165,5 +164,5 @@ def test_backends_that_do_not_suit_the_device(network: ThroughPlaneModel, verdic
 def test_cuda_needs_triton_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for there in (True, False):
-        monkeypatch.setattr(backends_choice.importlib.util, "find_spec", lambda name, there=there: there or None)
-        assert ("torch-compile" in backends_choice.available_backends()) == there
+        monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name, there=there: there or None)
+        assert ("torch-compile" in choice.available_backends()) == there
