@@ -21,10 +21,11 @@ from thinslice.data.manifest import open_dataset, read_pair
 from thinslice.errors import CheckpointError, InputError, UsageError
 from thinslice.evaluation.protocol import evaluate
 from thinslice.experiments import benchmark
-from thinslice.experiments.benchmark import SuiteResult, measure_suite, run_suite
+from thinslice.experiments.benchmark import measure_suite, run_suite
 from thinslice.experiments.leaderboard import CURRENT, add_to_leaderboard, standing
 from thinslice.experiments.outputs import pictures, to_html
 from thinslice.experiments.render import to_json, to_markdown
+from thinslice.experiments.suite_result import SuiteResult
 from thinslice.experiments.table import caveats, comparisons_of, rows_of
 from thinslice.recipes import read_suite
 from tiny_suite import Finished, write_network

@@ -15,7 +15,8 @@ from scipy.stats import wilcoxon
 
 import thinslice
 from thinslice.errors import NotEligibleError, UnreadableError, UsageError
-from thinslice.experiments.domain_gap import GapResult, gap_rows, gap_tests, measure_gap, run_gap
+from thinslice.experiments.domain_gap import measure_gap, run_gap
+from thinslice.experiments.gap_table import GapResult, gap_rows, gap_tests
 from thinslice.experiments.methods import trained
 from thinslice.models import checkpoint
 from thinslice.recipes import overridden, read_gap_suite, read_train_recipe

@@ -57,7 +57,8 @@ def benchmark(
 
     from thinslice.experiments import gap_outputs, render
     from thinslice.experiments.benchmark import run_suite
-    from thinslice.experiments.domain_gap import gap_caveats, gap_rows, run_gap
+    from thinslice.experiments.domain_gap import run_gap
+    from thinslice.experiments.gap_table import gap_caveats, gap_rows
     from thinslice.experiments.leaderboard import add_to_leaderboard
     from thinslice.experiments.table import caveats, rows_of
     from thinslice.recipes import GapSuite, read_any_suite

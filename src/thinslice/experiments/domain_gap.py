@@ -12,56 +12,16 @@ pairs, one-sided Wilcoxon signed-rank test. The degradations are named ones, the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from thinslice.errors import ThinsliceError, UsageError
-from thinslice.experiments.benchmark import Progress, SuiteResult, measure_suite
-from thinslice.experiments.case_runs import Failure, failure
+from thinslice.experiments.benchmark import Progress, measure_suite
+from thinslice.experiments.case_runs import failure
 from thinslice.experiments.cases import dataset_root
+from thinslice.experiments.gap_table import GapResult
 from thinslice.experiments.methods import Say
-from thinslice.experiments.table import Row, Tested, caveats, rows_of, tests_of
 from thinslice.models import catalog
-from thinslice.recipes import GapSuite, Variant, expanded, variants
-from thinslice.recipes.gap import PAIRED
-
-FAMILY = "paired against simulated"
-"""Name of the family of tests: all networks and degradations on one metric."""
-
-
-@dataclass(frozen=True)
-class GapRow:
-    """A network trained one way, or a baseline, on one set of pairs.
-
-    Attributes:
-        network: its label; for a baseline its name.
-        training: label of the degradation, `PAIRED`, or empty for a baseline.
-        row: means over cases, and weights.
-        psnr, ssim: is training on pairs better than this? None for training on pairs itself, for baselines, and where
-            training on pairs failed.
-    """
-
-    network: str
-    training: str
-    row: Row
-    psnr: Tested | None = None
-    ssim: Tested | None = None
-
-
-@dataclass(frozen=True)
-class GapResult:
-    """Everything an experiment has measured.
-
-    Attributes:
-        gap: the experiment.
-        sets: one result for each set of pairs that could be scored, the experiment's own first.
-        failures: what could not be done, on any set.
-    """
-
-    gap: GapSuite
-    sets: tuple[SuiteResult, ...]
-    failures: tuple[Failure, ...]
+from thinslice.recipes import GapSuite, expanded
 
 
 def run_gap(
@@ -139,58 +99,3 @@ def measure_gap(
         sets.append(result)
         failures += result.failures
     return GapResult(gap, tuple(sets), tuple(failures))
-
-
-def gap_tests(gap: GapSuite, result: SuiteResult) -> tuple[Tested, ...]:
-    """Is training on pairs better? For each network and degradation, by PSNR and SSIM.
-
-    One-sided Wilcoxon signed-rank tests of paired against simulated, corrected by Holm over all networks and
-    degradations on one metric; differences are paired minus simulated, with a seeded bootstrap interval.
-
-    Args:
-        gap: the experiment.
-        result: of one of its sets.
-    """
-    scored = {method.label for method in result.methods if result.of(method.label)}
-    pairs = [
-        (Variant(variant.network, PAIRED).label, variant.label)
-        for variant in variants(gap)
-        if variant.training != PAIRED and {variant.label, Variant(variant.network, PAIRED).label} <= scored
-    ]
-    return tests_of(result, FAMILY, pairs)
-
-
-def gap_rows(gap: GapSuite, result: SuiteResult) -> tuple[GapRow, ...]:
-    """Rows of a set's table: baselines, then networks, each trained on pairs first; what failed is left out.
-
-    Args:
-        gap: the experiment.
-        result: of one of its sets.
-    """
-    rows = {row.label: row for row in rows_of(result)}
-    tests = {(test.against, test.metric): test for test in gap_tests(gap, result)}
-    baselines = [GapRow(name, "", rows[name]) for name in gap.baselines if name in rows]
-    trained = [
-        GapRow(
-            network=variant.network,
-            training=variant.training,
-            row=rows[variant.label],
-            psnr=tests.get((variant.label, "psnr")),
-            ssim=tests.get((variant.label, "ssim")),
-        )
-        for variant in variants(gap)
-        if variant.label in rows
-    ]
-    return (*baselines, *trained)
-
-
-def gap_caveats(gap: GapSuite, result: SuiteResult) -> tuple[str, ...]:
-    """Sentences that a reader of a set's table must know."""
-    scored = {row.network for row in gap_rows(gap, result) if row.training == PAIRED}
-    lacking = [network.label for network in gap.networks if network.label not in scored]
-    without = [f"{', '.join(lacking)} trained on pairs could not be scored, so nothing is compared."] if lacking else []
-    once = (
-        "Each network is trained once each way. Tests and intervals tell whether the difference holds over cases, not "
-        "whether it holds over trainings: another seed may move every row."
-    )
-    return tuple(chain(caveats(result), without, [once]))

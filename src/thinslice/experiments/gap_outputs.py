@@ -21,8 +21,7 @@ from typing import Any
 
 from thinslice.about import NOTICE, __version__
 from thinslice.experiments import render
-from thinslice.experiments.benchmark import SuiteResult
-from thinslice.experiments.domain_gap import GapResult, GapRow, gap_caveats, gap_rows, gap_tests
+from thinslice.experiments.gap_table import GapResult, GapRow, gap_caveats, gap_rows, gap_tests
 from thinslice.experiments.outputs import (
     Picture,
     failure_cells,
@@ -31,6 +30,7 @@ from thinslice.experiments.outputs import (
     rendered,
     write_files,
 )
+from thinslice.experiments.suite_result import SuiteResult
 from thinslice.experiments.table import METRICS, clinical_rows
 from thinslice.pictures import plots
 from thinslice.recipes import GapSuite, variants

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from thinslice.about import NOTICE, __version__
 from thinslice.data.manifest import open_dataset
 from thinslice.errors import ThinsliceError, UnreadableError, UsageError
-from thinslice.experiments.benchmark import SuiteResult
 from thinslice.experiments.cases import cases_digest, chosen_cases, dataset_root
 from thinslice.experiments.methods import Ready
 from thinslice.experiments.render import count_text, markdown_table, mean_text
+from thinslice.experiments.suite_result import SuiteResult
 from thinslice.experiments.table import Row, rows_of
 from thinslice.models import catalog, checkpoint
 from thinslice.recipes import SuiteDataset, overridden, read_train_recipe

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from thinslice.about import NOTICE, __version__
-from thinslice.experiments.benchmark import SuiteResult
 from thinslice.experiments.published import PUBLISHED, Published
+from thinslice.experiments.suite_result import SuiteResult
 from thinslice.experiments.table import Row, Tested, caveats, clinical_rows, comparisons_of, rows_of
 
 SCHEMA = "thinslice-benchmark/1"

@@ -1,0 +1,66 @@
+"""Everything that a suite has measured, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from thinslice.experiments.case_runs import Failure, Shown
+from thinslice.experiments.methods import Ready
+from thinslice.experiments.outcomes import Outcome
+from thinslice.recipes import Suite
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """Everything a suite has measured; `thinslice.experiments.outputs` writes it down.
+
+    Attributes:
+        suite: that ran.
+        dataset: name of the data set.
+        dataset_sha256: of all of it.
+        data_sha256: of the cases scored.
+        cases: their names, in order.
+        patients: how many people they are of.
+        methods: those that could be loaded, in table order.
+        outcomes: (label, case, protocol) -> result.
+        failures: what could not be done.
+        shown: for Fig. 4; None where its case could not be read.
+        device: kind of device asked for: "cpu", "cuda" or "mps".
+        device_name: its make.
+        threads: CPU threads asked for.
+        commit: of the code; None for an installed package.
+        made: when, UTC.
+    """
+
+    suite: Suite
+    dataset: str
+    dataset_sha256: str
+    data_sha256: str
+    cases: tuple[str, ...]
+    patients: int
+    methods: tuple[Ready, ...]
+    outcomes: Mapping[tuple[str, str, str], Outcome]
+    failures: tuple[Failure, ...]
+    shown: Shown | None
+    device: str
+    device_name: str
+    threads: int | None
+    commit: str | None
+    made: str
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that rules tables and figures: the suite's first."""
+        return self.suite.protocols[0]
+
+    def of(self, label: str, protocol: str | None = None) -> dict[str, Outcome]:
+        """Finished results of a method by case, in the order of cases."""
+        wanted = protocol or self.protocol
+        found = ((case, self.outcomes.get((label, case, wanted))) for case in self.cases)
+        return {case: outcome for case, outcome in found if outcome is not None}
+
+    def scores(self, label: str, metric: str) -> dict[str, float]:
+        """Scores of a method by case; metric "psnr" (dB, infinite for identical volumes) or "ssim"."""
+        results = self.of(label)
+        return {case: o.psnr_db if metric == "psnr" else o.ssim for case, o in results.items()}
