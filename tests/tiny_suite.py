@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from pair_factory import write_pair
-from thinslice.experiments.suite_result import SuiteResult
+from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.models import catalog, checkpoint
 
 SUITE = """

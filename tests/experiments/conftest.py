@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from thinslice.experiments.benchmark import run_suite
+from thinslice.experiments.benchmark.run import run_suite
 from thinslice.recipes import read_suite
 from tiny_suite import Finished, copied, write_data
 

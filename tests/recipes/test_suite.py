@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from thinslice.errors import UsageError
-from thinslice.experiments.published import PUBLISHED, published
+from thinslice.experiments.benchmark.published import PUBLISHED, published
 from thinslice.recipes import Suite, overridden, read_suite, read_train_recipe
 
 PROJECT = Path(__file__).parents[2]

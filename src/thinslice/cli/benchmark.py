@@ -11,7 +11,7 @@ import typer
 from thinslice.cli.console import Console, hush_libraries
 
 if TYPE_CHECKING:
-    from thinslice.experiments.case_runs import Failure
+    from thinslice.experiments.benchmark.case_runner import Failure
 
 
 def benchmark(
@@ -55,12 +55,13 @@ def benchmark(
     """
     import sys
 
-    from thinslice.experiments import gap_outputs, render
-    from thinslice.experiments.benchmark import run_suite
-    from thinslice.experiments.domain_gap import run_gap
-    from thinslice.experiments.gap_table import gap_caveats, gap_rows
-    from thinslice.experiments.leaderboard import add_to_leaderboard
-    from thinslice.experiments.table import caveats, rows_of
+    from thinslice.experiments.benchmark import text
+    from thinslice.experiments.benchmark.leaderboard import add_to_leaderboard
+    from thinslice.experiments.benchmark.run import run_suite
+    from thinslice.experiments.benchmark.table import caveats, rows_of
+    from thinslice.experiments.domain_gap import report
+    from thinslice.experiments.domain_gap.run import run_gap
+    from thinslice.experiments.domain_gap.table import gap_caveats, gap_rows
     from thinslice.recipes import GapSuite, read_any_suite
 
     hush_libraries()
@@ -84,10 +85,10 @@ def benchmark(
         if leaderboard is not None:
             add_to_leaderboard(leaderboard, one, data_root=data)
         if isinstance(chosen, GapSuite):
-            lines = [gap_outputs.HEADS, *map(gap_outputs.cells, gap_rows(chosen, one))]
+            lines = [report.HEADS, *map(report.cells, gap_rows(chosen, one))]
             sentences = gap_caveats(chosen, one)
         else:
-            lines = [render.HEADS, *map(render.cells, rows_of(one))]
+            lines = [text.HEADS, *map(text.cells, rows_of(one))]
             sentences = caveats(one)
         if len(results) > 1:
             print(f"{one.dataset}, {one.suite.dataset.split or 'all'}")
@@ -131,7 +132,7 @@ def leaderboard(
     """
     import json
 
-    from thinslice.experiments.leaderboard import read_leaderboard, standing, to_markdown
+    from thinslice.experiments.benchmark.leaderboard import read_leaderboard, standing, to_markdown
 
     board, folder = read_leaderboard(file), file.resolve().parent
     if as_json:

@@ -66,7 +66,8 @@ def calibrate_model(
     from thinslice.about import __version__
     from thinslice.cli import cases
     from thinslice.errors import NotEligibleError, OutputError, OutputExistsError, UsageError
-    from thinslice.experiments import calibration, calibration_outputs
+    from thinslice.experiments.calibration import report
+    from thinslice.experiments.calibration import run as calibration_run
     from thinslice.inference.deviation import Kind
     from thinslice.io.files import read
     from thinslice.models.deviation import Calibration
@@ -93,7 +94,7 @@ def calibrate_model(
     if figure is not None and not singles and not doubles:
         raise UsageError("Nothing to draw: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
     weights = cases.own_weights(name) if write_card else None
-    earlier = [row for file in found_on or [] for row in calibration.read_findings(file, deviation=kind)]
+    earlier = [row for file in found_on or [] for row in calibration_run.read_findings(file, deviation=kind)]
     both = sorted({row.case for row in earlier} & {*singles, *doubles})
     if both:
         raise UsageError(
@@ -111,22 +112,22 @@ def calibrate_model(
         stop = [min(extent, at + crop) for extent, at in zip(plane, start, strict=True)]
         return volume.crop((0, start[0], start[1]), (depth, stop[0], stop[1]))
 
-    measured: list[calibration.Measured] = []
+    measured: list[calibration_run.Measured] = []
     for label, path in singles.items():
         volume = part(read(path))
-        for row in calibration.measure_simulated(model, volume, case=label, factors=wanted, deviation=kind, **run):
+        for row in calibration_run.measure_simulated(model, volume, case=label, factors=wanted, deviation=kind, **run):
             measured.append(row)
             console.say(f"{label}, factor {row.factor}: measured")
     for label, (thick_path, thin_path) in doubles.items():
         thick, truth = part(read(thick_path)), part(read(thin_path))
-        measured.append(calibration.measure_pair(model, thick, truth, case=label, deviation=kind, **run))
+        measured.append(calibration_run.measure_pair(model, thick, truth, case=label, deviation=kind, **run))
         console.say(f"{label}: measured")
     if not measured and not earlier:
         raise NotEligibleError(
             "No factor leaves three thick slices of any volume; give --factors 2, or deeper volumes."
         )
     card = getattr(model, "card", None) or {}
-    told = calibration.findings(
+    told = calibration_run.findings(
         measured,
         model={
             "name": str(card.get("name") or Path(name).stem),
@@ -138,12 +139,12 @@ def calibrate_model(
         fit_on=earlier,
         keep=write_card,
     )
-    print(calibration_outputs.as_markdown(told), end="")
+    print(report.as_markdown(told), end="")
     if json_file is not None:
         with atomic_file(json_file, overwrite=overwrite) as unfinished:
             unfinished.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if figure is not None:
-        save_png(calibration_outputs.as_figure(told), figure, overwrite=overwrite)
+        save_png(report.as_figure(told), figure, overwrite=overwrite)
     if weights is not None:
-        calibration.write_into_card(weights, told)
+        calibration_run.write_into_card(weights, told)
         console.say(f"{weights.name}: its card holds the calibration")

@@ -43,9 +43,9 @@ def check_models(
     """
     from thinslice.cli import cases
     from thinslice.errors import UsageError
-    from thinslice.experiments.clinical_check import check
-    from thinslice.experiments.clinical_outputs import write_check
-    from thinslice.experiments.clinical_tables import to_markdown
+    from thinslice.experiments.clinical_check.report import write_check
+    from thinslice.experiments.clinical_check.run import check
+    from thinslice.experiments.clinical_check.table import to_markdown
     from thinslice.io.files import read
 
     hush_libraries()

@@ -54,7 +54,7 @@ class Method(Checked):
         override: values of that recipe to change, by dotted name ("optimiser.steps"); change `name` with them.
         plan: window plan; None for the suite's, and where that is None for the network's own.
         adapt_steps: steps of test-time adaptation to each volume, for networks that can (davsr); 0 for none.
-        published: key of the published numbers printed beside it (`thinslice.experiments.published`).
+        published: key of the published numbers printed beside it (`thinslice.experiments.benchmark.published`).
     """
 
     label: str = Field(min_length=1, max_length=60)

@@ -11,7 +11,7 @@ import pytest
 
 from pair_factory import write_pair
 from thinslice.errors import UnreadableError, UsageError
-from thinslice.experiments.leaderboard import (
+from thinslice.experiments.benchmark.leaderboard import (
     CURRENT,
     STALE,
     UNCHECKED,

@@ -1,4 +1,4 @@
-"""A calibration as text and as a figure, made from what `thinslice.experiments.calibration.findings` told."""
+"""A calibration as text and as a figure, made from what `thinslice.experiments.calibration.run.findings` told."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_markdown(told: Mapping[str, Any]) -> str:
     """Tables of coverage over all patients, and the verdict.
 
     Args:
-        told: from `thinslice.experiments.calibration.findings`.
+        told: from `thinslice.experiments.calibration.run.findings`.
     """
     tested, model = told["tested"], told["model"]
     origin = {"card": "its card", "others": "other patients", "these patients": "these same patients"}[tested["from"]]

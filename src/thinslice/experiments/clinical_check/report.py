@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thinslice.experiments.clinical_tables import TITLE, sections, to_markdown
-from thinslice.experiments.outputs import Picture, rendered, write_files
+from thinslice.experiments.benchmark.report import Picture, rendered, write_files
+from thinslice.experiments.clinical_check.table import TITLE, sections, to_markdown
 from thinslice.pictures.clinical_plots import Curve, bias_figure, curves_figure
 
 
@@ -22,7 +22,7 @@ def write_check(told: Mapping[str, Any], out: Path) -> None:
     """Write tables, figures and the page; what is there from an earlier check is replaced.
 
     Args:
-        told: of `thinslice.experiments.clinical_check.check`.
+        told: of `thinslice.experiments.clinical_check.run.check`.
         out: folder, made when missing.
 
     Raises:

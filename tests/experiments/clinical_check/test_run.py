@@ -14,11 +14,11 @@ import thinslice
 from thinslice import Geometry, SliceProfile, Volume
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, UsageError
-from thinslice.experiments import clinical_check, clinical_phantoms
-from thinslice.experiments.clinical_check import BASELINES, check
-from thinslice.experiments.clinical_outputs import write_check
-from thinslice.experiments.clinical_phantoms import phantom_results
-from thinslice.experiments.clinical_tables import rule_lines, to_markdown
+from thinslice.experiments.clinical_check import run
+from thinslice.experiments.clinical_check.phantoms import phantom_results
+from thinslice.experiments.clinical_check.report import write_check
+from thinslice.experiments.clinical_check.run import BASELINES, check
+from thinslice.experiments.clinical_check.table import rule_lines, to_markdown
 from thinslice.models import catalog, checkpoint
 
 
@@ -101,17 +101,17 @@ def test_the_rule_is_told_for_the_worst_of_all(told: dict[str, Any]) -> None:
 
 
 def test_a_model_that_shifts_lung_fails_in_lung(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = clinical_check.Methods.run
+    real = run.Methods.run
 
     def shifted(self: Any, label: str, thick: Volume, factor: int) -> Any:
         made = real(self, label, thick, factor)
         if label == "cubic-consistent":
             hu = made.hu.astype(np.float32)
             hu[(hu > -950) & (hu < -500)] += 18.0
-            made = clinical_check.Made(hu)
+            made = run.Made(hu)
         return made
 
-    monkeypatch.setattr(clinical_check.Methods, "run", shifted)
+    monkeypatch.setattr(run.Methods, "run", shifted)
     told = check(["cubic-consistent"], {"box": chest}, phantom=False)
     by = {(e["method"], e["class"]): e for e in told["verdicts"]}
     assert by["cubic-consistent", "lung"]["verdict"] == "FAIL"
@@ -163,7 +163,7 @@ def test_nothing_to_do_is_refused() -> None:
 def test_phantoms_tell_a_perfect_method_from_a_blurred_one(
     tmp_path: Path, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clinical_phantoms, "CROPPED_POSITIONS", 1)
+    monkeypatch.setattr(phantoms, "CROPPED_POSITIONS", 1)
 
     def cubic(thick: Volume) -> np.ndarray:
         return thinslice.upscale(thick, model="cubic", factor=5).hu

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from thinslice.about import NOTICE, __version__
-from thinslice.experiments.published import PUBLISHED, Published
-from thinslice.experiments.suite_result import SuiteResult
-from thinslice.experiments.table import Row, Tested, caveats, clinical_rows, comparisons_of, rows_of
+from thinslice.experiments.benchmark.published import PUBLISHED, Published
+from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.benchmark.table import Row, Tested, caveats, clinical_rows, comparisons_of, rows_of
 
 SCHEMA = "thinslice-benchmark/1"
 """Value of `schema` in results.json; the number rises when a key changes its meaning."""

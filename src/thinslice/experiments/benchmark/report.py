@@ -21,11 +21,11 @@ from typing import Any
 from thinslice.about import NOTICE, __version__
 from thinslice.errors import OutputError
 from thinslice.evaluation.statistics import stars
-from thinslice.experiments import render
-from thinslice.experiments.case_runs import Failure
-from thinslice.experiments.methods import Ready
-from thinslice.experiments.suite_result import SuiteResult
-from thinslice.experiments.table import caveats, clinical_rows, comparisons_of, rows_of
+from thinslice.experiments.benchmark import render
+from thinslice.experiments.benchmark.case_runner import Failure
+from thinslice.experiments.benchmark.methods import Ready
+from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.benchmark.table import caveats, clinical_rows, comparisons_of, rows_of
 from thinslice.pictures import plots, region
 from thinslice.system.atomic import atomic_file
 

@@ -12,7 +12,7 @@ import torch
 from command_line import smooth_volume
 from thinslice.errors import ModelError
 from thinslice.experiments import provenance
-from thinslice.experiments.measure import upscale_measured
+from thinslice.experiments.benchmark.cost import upscale_measured
 from thinslice.experiments.provenance import commit, weights_digest
 from thinslice.inference.upscale import upscale
 from thinslice.models import catalog

@@ -19,8 +19,8 @@ from thinslice.evaluation.statistics import (
     signed_rank_greater,
     stars,
 )
-from thinslice.experiments.published import Published, published
-from thinslice.experiments.suite_result import SuiteResult
+from thinslice.experiments.benchmark.published import Published, published
+from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.recipes import Comparison
 
 METRICS = ("psnr", "ssim")

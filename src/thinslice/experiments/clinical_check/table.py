@@ -8,7 +8,7 @@ from typing import Any
 
 from thinslice.about import NOTICE
 from thinslice.evaluation.clinical.tissues import TISSUES_HU
-from thinslice.experiments.render import joined, markdown_table
+from thinslice.experiments.benchmark.render import joined, markdown_table
 
 Cells = Sequence[str]
 
@@ -34,7 +34,7 @@ def sections(told: Mapping[str, Any]) -> list[Section]:
     """Everything that was measured, in the order of the report.
 
     Args:
-        told: of `thinslice.experiments.clinical_check.check`.
+        told: of `thinslice.experiments.clinical_check.run.check`.
     """
     parts = []
     if told["results"]:

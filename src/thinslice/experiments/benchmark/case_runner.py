@@ -11,10 +11,10 @@ from thinslice.data.manifest import Case, Pair
 from thinslice.errors import ResourceError, ThinsliceError
 from thinslice.evaluation.protocol import Scores, evaluate
 from thinslice.experiments import provenance
-from thinslice.experiments.cases import case_digest, read_case
-from thinslice.experiments.measure import Upscaled, upscale_measured, wake
-from thinslice.experiments.methods import Ready, Say
-from thinslice.experiments.outcomes import Identity, Outcome, Store
+from thinslice.experiments.benchmark.cases import case_digest, read_case
+from thinslice.experiments.benchmark.cost import Upscaled, upscale_measured, wake
+from thinslice.experiments.benchmark.methods import Ready, Say
+from thinslice.experiments.benchmark.store import Identity, Outcome, Store
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import choose_device
 from thinslice.pictures.region import Cuts, Region, choose_region, cuts_of, thick_cuts_of

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from thinslice.about import NOTICE, __version__
 from thinslice.data.manifest import open_dataset
 from thinslice.errors import ThinsliceError, UnreadableError, UsageError
-from thinslice.experiments.cases import cases_digest, chosen_cases, dataset_root
-from thinslice.experiments.methods import Ready
-from thinslice.experiments.render import count_text, markdown_table, mean_text
-from thinslice.experiments.suite_result import SuiteResult
-from thinslice.experiments.table import Row, rows_of
+from thinslice.experiments.benchmark.cases import cases_digest, chosen_cases, dataset_root
+from thinslice.experiments.benchmark.methods import Ready
+from thinslice.experiments.benchmark.render import count_text, markdown_table, mean_text
+from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.benchmark.table import Row, rows_of
 from thinslice.models import catalog, checkpoint
 from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
 from thinslice.system.atomic import atomic_file
@@ -176,7 +176,7 @@ def add_to_leaderboard(path: Path, result: SuiteResult, *, data_root: Path | Non
 
     Args:
         path: ends in .json.
-        result: of `thinslice.experiments.benchmark.run_suite`.
+        result: of `thinslice.experiments.benchmark.run.run_suite`.
         data_root: as given there.
 
     Raises:

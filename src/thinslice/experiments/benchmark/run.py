@@ -16,12 +16,12 @@ import torch
 
 from thinslice.errors import UsageError
 from thinslice.experiments import provenance
-from thinslice.experiments.case_runs import CaseRunner, Failure, Shown, failure, kind_of
-from thinslice.experiments.cases import cases_digest, open_cases
-from thinslice.experiments.methods import Ready, Say, make_ready
-from thinslice.experiments.outcomes import Store
-from thinslice.experiments.published import published
-from thinslice.experiments.suite_result import SuiteResult
+from thinslice.experiments.benchmark.case_runner import CaseRunner, Failure, Shown, failure, kind_of
+from thinslice.experiments.benchmark.cases import cases_digest, open_cases
+from thinslice.experiments.benchmark.methods import Ready, Say, make_ready
+from thinslice.experiments.benchmark.published import published
+from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.benchmark.store import Store
 from thinslice.inference.backends.choice import choose_device
 from thinslice.recipes import Suite
 
@@ -60,7 +60,7 @@ def run_suite(
         OutputError, ResourceError: results cannot be written.
         ThinsliceError: that of the first failure, where nothing succeeded.
     """
-    from thinslice.experiments.outputs import write_outputs
+    from thinslice.experiments.benchmark.report import write_outputs
 
     result = measure_suite(suite, out, data_root=data_root, device=device, threads=threads, progress=progress, say=say)
     write_outputs(result, out)

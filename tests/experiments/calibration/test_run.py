@@ -14,9 +14,9 @@ from thinslice import Geometry, SliceProfile, Volume
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import ModelError, UsageError
 from thinslice.evaluation.coverage import tally_of
-from thinslice.experiments import calibration
-from thinslice.experiments.calibration import Measured, findings, fitted, left_one_out
-from thinslice.experiments.calibration_outputs import as_figure, as_markdown, worst
+from thinslice.experiments.calibration import run
+from thinslice.experiments.calibration.report import as_figure, as_markdown, worst
+from thinslice.experiments.calibration.run import Measured, findings, fitted, left_one_out
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.deviation import LEVELS, Calibration
@@ -121,7 +121,7 @@ def test_a_volume_is_measured_through_the_whole_line(network: ThroughPlaneModel)
     import thinslice
 
     thin = waves(0)
-    (row,) = calibration.measure_simulated(network, thin, case="waves", factors=(5,), **RUN)
+    (row,) = run.measure_simulated(network, thin, case="waves", factors=(5,), **RUN)
     thick, truth = simulate_thick(thin, SliceProfile.mean(5), whole_hu=True)
     estimate, deviation = thinslice.upscale(thick, model=network, factor=5, deviation=True, **RUN)
     error = estimate.hu.astype(float) - truth.hu
@@ -136,16 +136,16 @@ def test_a_volume_is_measured_through_the_whole_line(network: ThroughPlaneModel)
 def test_a_pair_is_measured_by_position(network: ThroughPlaneModel) -> None:
     thin = waves(1)
     thick, _ = simulate_thick(thin, SliceProfile.mean(4), whole_hu=True)
-    row = calibration.measure_pair(network, thick, thin, case="pair", **RUN)
-    (again,) = calibration.measure_simulated(network, thin, case="pair", factors=(4,), **RUN)
+    row = run.measure_pair(network, thick, thin, case="pair", **RUN)
+    (again,) = run.measure_simulated(network, thin, case="pair", factors=(4,), **RUN)
     assert row.factor == 4 and row.whole.rms == pytest.approx(again.whole.rms)
 
 
 def test_networks_without_a_head_are_measured_by_ensemble_alone() -> None:
     cubic = load_model("cubic")
     with pytest.raises(ModelError, match="how sure"):
-        list(calibration.measure_simulated(cubic, waves(0), case="a", factors=(5,), **RUN))
-    (row,) = calibration.measure_simulated(cubic, waves(0), case="a", factors=(5,), deviation="ensemble", **RUN)
+        list(run.measure_simulated(cubic, waves(0), case="a", factors=(5,), **RUN))
+    (row,) = run.measure_simulated(cubic, waves(0), case="a", factors=(5,), deviation="ensemble", **RUN)
     assert row.whole.rms > 10, "interpolation treats mirrored inputs alike, and is far from sure to be right"
 
 
@@ -156,12 +156,12 @@ def test_found_written_read_and_applied(network: ThroughPlaneModel, tmp_path: Pa
     rows = [
         row
         for seed in (0, 1)
-        for row in calibration.measure_simulated(before, waves(seed), case=f"case {seed}", factors=(5, 3), **RUN)
+        for row in run.measure_simulated(before, waves(seed), case=f"case {seed}", factors=(5, 3), **RUN)
     ]
     told = findings(
         rows, model={"name": "small", "version": "9"}, deviation="learned", card=Calibration(1.0, {}), keep=True
     )
-    calibration.write_into_card(weights, told)
+    run.write_into_card(weights, told)
     card = checkpoint.inspect(weights).card
     assert card["name"] == "small" and card["deviation"]["steps"] == 7
     assert card["deviation"]["calibration"]["cases"] == ["case 0", "case 1"]
@@ -170,7 +170,7 @@ def test_found_written_read_and_applied(network: ThroughPlaneModel, tmp_path: Pa
     for name, tensor in before.state_dict().items():
         assert torch.equal(tensor, after.state_dict()[name])
     # A third patient of the same kind, with the card's calibration.
-    unseen = list(calibration.measure_simulated(after, waves(2), case="unseen", factors=(5, 3), **RUN))
+    unseen = list(run.measure_simulated(after, waves(2), case="unseen", factors=(5, 3), **RUN))
     tested = findings(
         unseen, model={"name": "small", "version": "9"}, deviation="learned", card=Calibration.from_card(card)
     )
@@ -185,7 +185,7 @@ def test_found_written_read_and_applied(network: ThroughPlaneModel, tmp_path: Pa
     # Kept as JSON, and joined to another run's.
     path = tmp_path / "earlier.json"
     path.write_text(json.dumps(told))
-    earlier = calibration.read_findings(path)
+    earlier = run.read_findings(path)
     again = findings(earlier, model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}))
     for row in (row for row in again["rows"] if row["kind"] == "all"):
         (first,) = [r for r in told["rows"] if all(r[k] == row[k] for k in ("case", "factor", "kind"))]
@@ -200,6 +200,6 @@ def test_a_file_that_is_no_earlier_calibration_is_refused(content: str, tmp_path
     path = tmp_path / "x.json"
     path.write_text(content)
     with pytest.raises(UsageError, match="calibrat"):
-        calibration.read_findings(path)
+        run.read_findings(path)
     with pytest.raises(UsageError, match="no file"):
-        calibration.read_findings(tmp_path / "absent.json")
+        run.read_findings(tmp_path / "absent.json")

@@ -15,9 +15,9 @@ from scipy.stats import wilcoxon
 
 import thinslice
 from thinslice.errors import NotEligibleError, UnreadableError, UsageError
-from thinslice.experiments.domain_gap import measure_gap, run_gap
-from thinslice.experiments.gap_table import GapResult, gap_rows, gap_tests
-from thinslice.experiments.methods import trained
+from thinslice.experiments.benchmark.methods import trained
+from thinslice.experiments.domain_gap.run import measure_gap, run_gap
+from thinslice.experiments.domain_gap.table import GapResult, gap_rows, gap_tests
 from thinslice.models import checkpoint
 from thinslice.recipes import overridden, read_gap_suite, read_train_recipe
 from tiny_gap import CASES, TRAININGS, edited, write_gap
@@ -196,7 +196,7 @@ def test_a_second_run_computes_nothing_again(finished: Finished, monkeypatch: py
     def never(*arguments: object, **named: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("thinslice.experiments.case_runs.upscale_measured", never)
+    monkeypatch.setattr("thinslice.experiments.benchmark.case_runner.upscale_measured", never)
     monkeypatch.setattr("thinslice.training.fit.fit", never)
     assert scores(measured_in(finished.folder)) == scores(finished.result)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thinslice.experiments.case_runs import Failure, Shown
-from thinslice.experiments.methods import Ready
-from thinslice.experiments.outcomes import Outcome
+from thinslice.experiments.benchmark.case_runner import Failure, Shown
+from thinslice.experiments.benchmark.methods import Ready
+from thinslice.experiments.benchmark.store import Outcome
 from thinslice.recipes import Suite
 
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """Everything a suite has measured; `thinslice.experiments.outputs` writes it down.
+    """Everything a suite has measured; `thinslice.experiments.benchmark.report` writes it down.
 
     Attributes:
         suite: that ran.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 
-from thinslice.experiments.case_runs import Failure
-from thinslice.experiments.suite_result import SuiteResult
-from thinslice.experiments.table import Row, Tested, caveats, rows_of, tests_of
+from thinslice.experiments.benchmark.case_runner import Failure
+from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.benchmark.table import Row, Tested, caveats, rows_of, tests_of
 from thinslice.recipes import GapSuite, Variant, variants
 from thinslice.recipes.gap import PAIRED
 

@@ -20,13 +20,13 @@ from pair_factory import write_pair
 from thinslice.data.manifest import open_dataset, read_pair
 from thinslice.errors import CheckpointError, InputError, UsageError
 from thinslice.evaluation.protocol import evaluate
-from thinslice.experiments import benchmark
-from thinslice.experiments.benchmark import measure_suite, run_suite
-from thinslice.experiments.leaderboard import CURRENT, add_to_leaderboard, standing
-from thinslice.experiments.outputs import pictures, to_html
-from thinslice.experiments.render import to_json, to_markdown
-from thinslice.experiments.suite_result import SuiteResult
-from thinslice.experiments.table import caveats, comparisons_of, rows_of
+from thinslice.experiments.benchmark import run as benchmark_run
+from thinslice.experiments.benchmark.leaderboard import CURRENT, add_to_leaderboard, standing
+from thinslice.experiments.benchmark.render import to_json, to_markdown
+from thinslice.experiments.benchmark.report import pictures, to_html
+from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.benchmark.run import measure_suite, run_suite
+from thinslice.experiments.benchmark.table import caveats, comparisons_of, rows_of
 from thinslice.recipes import read_suite
 from tiny_suite import Finished, write_network
 
@@ -139,7 +139,7 @@ def test_a_second_run_computes_nothing_again(bench: Path, monkeypatch: pytest.Mo
     def never(*arguments: object, **named: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("thinslice.experiments.case_runs.upscale_measured", never)
+    monkeypatch.setattr("thinslice.experiments.benchmark.case_runner.upscale_measured", never)
     second = run(bench)
     assert dict(second.outcomes) == dict(first.outcomes)
     assert second.shown.methods.keys() == first.shown.methods.keys()
@@ -157,9 +157,9 @@ def test_a_killed_run_goes_on_and_equals_one_that_was_not(bench: Path, kills: tu
     kept = len(list((bench / "killed" / "results").glob("*.json")))
     assert kept >= kills[-1]
     calls = []
-    original = benchmark.CaseRunner._scored
+    original = benchmark_run.CaseRunner._scored
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark.CaseRunner, "_scored", lambda *a: calls.append(a) or original(*a))
+        patch.setattr(benchmark_run.CaseRunner, "_scored", lambda *a: calls.append(a) or original(*a))
         resumed = run(bench, "killed", threads=1)
     # What was finished is not done again, but for planes of Fig. 4 that the kill may have cost.
     assert len(calls) <= 12 - kept + 1

@@ -3,8 +3,8 @@
     gap suite ── every network x {paired, each degradation} ── train ──┐
          └── sets of real pairs ───────────────────────────────────────┴─> score ─> paired against simulated
 
-Each set of pairs is an ordinary suite (`thinslice.experiments.benchmark`), so a run that was stopped goes on, and what
-fails is named while the rest goes on.
+Each set of pairs is an ordinary suite (`thinslice.experiments.benchmark.run`), so a run that was stopped goes on, and
+what fails is named while the rest goes on.
 
 Source: paper, section 3.2 and Fig. 3(c): the same networks and settings, other training data, the same real test
 pairs, one-sided Wilcoxon signed-rank test. The degradations are named ones, the paper's being in its supplement alone.
@@ -15,11 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from thinslice.errors import ThinsliceError, UsageError
-from thinslice.experiments.benchmark import Progress, measure_suite
-from thinslice.experiments.case_runs import failure
-from thinslice.experiments.cases import dataset_root
-from thinslice.experiments.gap_table import GapResult
-from thinslice.experiments.methods import Say
+from thinslice.experiments.benchmark.case_runner import failure
+from thinslice.experiments.benchmark.cases import dataset_root
+from thinslice.experiments.benchmark.methods import Say
+from thinslice.experiments.benchmark.run import Progress, measure_suite
+from thinslice.experiments.domain_gap.table import GapResult
 from thinslice.models import catalog
 from thinslice.recipes import GapSuite, expanded
 
@@ -34,7 +34,7 @@ def run_gap(
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> GapResult:
-    """Run an experiment and write its tables, figures and report; see `thinslice.experiments.gap_outputs`.
+    """Run an experiment and write its tables, figures and report; see `thinslice.experiments.domain_gap.report`.
 
     Args:
         gap: what to do.
@@ -55,7 +55,7 @@ def run_gap(
         OutputError, ResourceError: results cannot be written.
         ThinsliceError: that of the first failure, where nothing succeeded on the experiment's own set.
     """
-    from thinslice.experiments.gap_outputs import write_gap
+    from thinslice.experiments.domain_gap.report import write_gap
 
     result = measure_gap(gap, out, data_root=data_root, device=device, threads=threads, progress=progress, say=say)
     write_gap(result, out)

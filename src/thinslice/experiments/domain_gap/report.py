@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from thinslice.about import NOTICE, __version__
-from thinslice.experiments import render
-from thinslice.experiments.gap_table import GapResult, GapRow, gap_caveats, gap_rows, gap_tests
-from thinslice.experiments.outputs import (
+from thinslice.experiments.benchmark import render
+from thinslice.experiments.benchmark.report import (
     Picture,
     failure_cells,
     method_cells,
@@ -30,8 +29,9 @@ from thinslice.experiments.outputs import (
     rendered,
     write_files,
 )
-from thinslice.experiments.suite_result import SuiteResult
-from thinslice.experiments.table import METRICS, clinical_rows
+from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.benchmark.table import METRICS, clinical_rows
+from thinslice.experiments.domain_gap.table import GapResult, GapRow, gap_caveats, gap_rows, gap_tests
 from thinslice.pictures import plots
 from thinslice.recipes import GapSuite, variants
 from thinslice.recipes.gap import PAIRED
@@ -62,7 +62,7 @@ def write_gap(result: GapResult, out: Path) -> None:
     """Write tables, figures and the report; what is there from an earlier run is replaced.
 
     Args:
-        result: of `thinslice.experiments.domain_gap.measure_gap`.
+        result: of `thinslice.experiments.domain_gap.run.measure_gap`.
         out: folder, made when missing.
 
     Raises:
@@ -112,7 +112,10 @@ def to_markdown(result: GapResult) -> str:
     gap = result.gap
     parts = [f"# {gap.title or gap.name}", f"> {NOTICE}", _lead(gap)]
     for one in result.sets:
-        parts += [f"## {_heading(one)}", render.markdown_table(HEADS, [cells(row) for row in gap_rows(gap, one)])]
+        parts += [
+            f"## {_heading(one)}",
+            render.markdown_table(HEADS, [cells(row) for row in gap_rows(gap, one)]),
+        ]
         parts += [_READ_SO, *(f"- {sentence}" for sentence in gap_caveats(gap, one))]
         tests = gap_tests(gap, one)
         if tests:

@@ -24,7 +24,7 @@ from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, ShapeError, UsageError
 from thinslice.evaluation.clinical import edges as clinical_edges
 from thinslice.evaluation.clinical import lung_density, noise, tissue_bias
-from thinslice.experiments.clinical_phantoms import phantom_results
+from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.provenance import commit, device_name, now
 from thinslice.inference.backends.choice import choose_device
 from thinslice.inference.upscale import upscale_slabs

@@ -71,7 +71,7 @@ class Outcome(BaseModel):
         clinical: measures of that protocol, for it alone.
         plan: that ran.
         factor: thin slices per thick interval.
-        cost: as `thinslice.experiments.measure.Cost`.
+        cost: as `thinslice.experiments.benchmark.cost.Cost`.
         consistency_rms_hu: thick slices made again against the real ones.
         device: that ran.
         device_name: its make.

@@ -1,0 +1,1 @@
+"""Whether the intervals of an uncertainty map hold, and the calibration that makes them hold."""

@@ -1,0 +1,1 @@
+"""What training on simulated thick slices costs on real ones."""
