@@ -55,7 +55,7 @@ def benchmark(
     """
     import sys
 
-    from thinslice.experiments.benchmark import text
+    from thinslice.experiments.benchmark import render
     from thinslice.experiments.benchmark.leaderboard import add_to_leaderboard
     from thinslice.experiments.benchmark.run import run_suite
     from thinslice.experiments.benchmark.table import caveats, rows_of
@@ -88,7 +88,7 @@ def benchmark(
             lines = [report.HEADS, *map(report.cells, gap_rows(chosen, one))]
             sentences = gap_caveats(chosen, one)
         else:
-            lines = [text.HEADS, *map(text.cells, rows_of(one))]
+            lines = [render.HEADS, *map(render.cells, rows_of(one))]
             sentences = caveats(one)
         if len(results) > 1:
             print(f"{one.dataset}, {one.suite.dataset.split or 'all'}")

@@ -14,7 +14,7 @@ import thinslice
 from thinslice import Geometry, SliceProfile, Volume
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, UsageError
-from thinslice.experiments.clinical_check import run
+from thinslice.experiments.clinical_check import phantoms, run
 from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.clinical_check.report import write_check
 from thinslice.experiments.clinical_check.run import BASELINES, check
