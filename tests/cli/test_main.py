@@ -61,7 +61,7 @@ def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def survey(path: Path) -> None:
         raise error
 
-    monkeypatch.setattr("thinslice.archive.survey.survey", survey)
+    monkeypatch.setattr("thinslice.commands.inspect.survey", survey)
 
 
 def test_every_error_has_an_exit_code_here() -> None:

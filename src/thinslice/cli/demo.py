@@ -28,7 +28,7 @@ def demo(
     thinslice demo
     thinslice demo chest_5mm/ --out look
     """
-    from thinslice.archive.demo import run_demo
+    from thinslice.commands.demo import run_demo
 
     hush_libraries()
     console = Console()

@@ -30,7 +30,7 @@ def inspect(
     """
     import json
 
-    from thinslice.archive.survey import survey
+    from thinslice.commands.inspect import survey
 
     hush_libraries()
     found = survey(path)

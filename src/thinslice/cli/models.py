@@ -68,17 +68,21 @@ def score_model(
     thinslice models score default --thin mine=/data/thin.nii.gz
     thinslice models score runs/mine/mine.safetensors --thin a=a.nii.gz --thin b=b.nii.gz --write-card
     """
-    from thinslice.cli import cases
+    from thinslice.cli import labelled_paths
     from thinslice.cli.console import Console, hush_libraries
     from thinslice.errors import NotEligibleError, UsageError
     from thinslice.experiments import scorecard
     from thinslice.io.files import read
 
     hush_libraries()
-    wanted, singles, doubles = cases.factors(factors), cases.thin_cases(thin), cases.pair_cases(pair)
+    wanted, singles, doubles = (
+        labelled_paths.factors(factors),
+        labelled_paths.thin_cases(thin),
+        labelled_paths.pair_cases(pair),
+    )
     if not singles and not doubles:
         raise UsageError("Nothing to score: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
-    weights = cases.own_weights(name) if write_card else None
+    weights = labelled_paths.own_weights(name) if write_card else None
     rows: list[scorecard.Score] = []
     for label, path in singles.items():
         rows += scorecard.score_simulated(name, read(path), case=label, factors=wanted)

@@ -64,7 +64,7 @@ def calibrate_model(
     import json
 
     from thinslice.about import __version__
-    from thinslice.cli import cases
+    from thinslice.cli import labelled_paths
     from thinslice.errors import NotEligibleError, OutputError, OutputExistsError, UsageError
     from thinslice.experiments.calibration import report
     from thinslice.experiments.calibration import run as calibration_run
@@ -88,12 +88,16 @@ def calibrate_model(
             raise OutputExistsError(f"{output.name!r} exists; choose another output, or pass --overwrite.")
         if output is not None and not output.absolute().parent.is_dir():
             raise OutputError(f"The folder for {output.name!r} does not exist; make it first.")
-    wanted, singles, doubles = cases.factors(factors), cases.thin_cases(thin), cases.pair_cases(pair)
+    wanted, singles, doubles = (
+        labelled_paths.factors(factors),
+        labelled_paths.thin_cases(thin),
+        labelled_paths.pair_cases(pair),
+    )
     if not singles and not doubles and not (found_on and write_card):
         raise UsageError("Nothing to measure: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
     if figure is not None and not singles and not doubles:
         raise UsageError("Nothing to draw: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
-    weights = cases.own_weights(name) if write_card else None
+    weights = labelled_paths.own_weights(name) if write_card else None
     earlier = [row for file in found_on or [] for row in calibration_run.read_findings(file, deviation=kind)]
     both = sorted({row.case for row in earlier} & {*singles, *doubles})
     if both:

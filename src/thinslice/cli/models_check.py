@@ -41,7 +41,7 @@ def check_models(
     thinslice models check default tvsrn.safetensors --thin chest=/data/thin.nii.gz --crop 192
     thinslice models check default --factors 3,5,8            phantoms alone
     """
-    from thinslice.cli import cases
+    from thinslice.cli import labelled_paths
     from thinslice.errors import UsageError
     from thinslice.experiments.clinical_check.report import write_check
     from thinslice.experiments.clinical_check.run import check
@@ -49,7 +49,7 @@ def check_models(
     from thinslice.io.files import read
 
     hush_libraries()
-    wanted, paths = cases.factors(factors), cases.thin_cases(thin)
+    wanted, paths = labelled_paths.factors(factors), labelled_paths.thin_cases(thin)
     if out is not None and out.is_file():
         raise UsageError(f"--out names a folder, and {out.name!r} is a file.")
     told = check(

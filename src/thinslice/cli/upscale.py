@@ -11,7 +11,7 @@ import typer
 from thinslice.cli.console import Console, hush_libraries
 
 if TYPE_CHECKING:
-    from thinslice.evaluation.report import RunReport
+    from thinslice.commands.run_report import RunReport
 
 
 class Backend(StrEnum):
@@ -120,7 +120,7 @@ def upscale(
     thinslice upscale thick.nii.gz thin.nii.gz --factor 5
     thinslice upscale disk.zip thin.nii.gz --series-uid 1.2.840.1 --report report.html
     """
-    from thinslice.archive.job import UpscaleJob, run_upscale
+    from thinslice.commands.upscale import UpscaleJob, run_upscale
 
     hush_libraries()
     console = Console(quiet=quiet)

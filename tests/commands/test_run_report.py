@@ -12,14 +12,14 @@ import pytest
 from pydantic import ValidationError
 
 from thinslice import NOTICE
-from thinslice.errors import OutputExistsError, UsageError
-from thinslice.evaluation.report import (
+from thinslice.commands.run_report import (
     FileReport,
     MachineReport,
     ModelReport,
     RunReport,
     SecondsReport,
 )
+from thinslice.errors import OutputExistsError, UsageError
 
 KEYS = {
     "schema", "input", "output", "model", "factor", "spacing_mm_in", "spacing_mm_out", "plan", "device", "backend",

@@ -162,7 +162,7 @@ class RunReport(_Frozen):
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
         environment = Environment(
-            loader=PackageLoader("thinslice.evaluation"),
+            loader=PackageLoader("thinslice.commands"),
             # The template's name ends in .j2, which would turn the usual choice by suffix off.
             autoescape=True,
             undefined=StrictUndefined,

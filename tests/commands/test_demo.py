@@ -11,7 +11,7 @@ import pytest
 import thinslice
 from command_line import smooth_volume
 from dicom_factory import write_series
-from thinslice.archive import demo
+from thinslice.commands import demo
 from thinslice.data.phantoms import thorax
 from thinslice.errors import NotEligibleError, OutputError, OutputExistsError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from thinslice.errors import OutputExistsError, UsageError
 
 if TYPE_CHECKING:
-    from thinslice.evaluation.report import DeviationReport, RunReport, SecondsReport
+    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.upscale import SlabStream
     from thinslice.volume import Volume
@@ -91,7 +91,7 @@ def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress |
         ResourceError: memory or disk short.
         DeviceError: a device that is not there.
     """
-    from thinslice.evaluation.report import SecondsReport
+    from thinslice.commands.run_report import SecondsReport
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.upscale import upscale_slabs
     from thinslice.intensity import WINDOW_WIDTH_HU
@@ -228,7 +228,7 @@ def _caption(stream: SlabStream) -> str:
 
 
 def _deviation_report(job: UpscaleJob, stream: SlabStream, doubt: DeviationSummary) -> DeviationReport | None:
-    from thinslice.evaluation.report import DeviationReport
+    from thinslice.commands.run_report import DeviationReport
     from thinslice.io.files import output_format
 
     if job.deviation is None or stream.deviation is None or stream.calibration is None:
@@ -246,7 +246,7 @@ def _deviation_report(job: UpscaleJob, stream: SlabStream, doubt: DeviationSumma
 def _report(
     job: UpscaleJob, volume: Volume, stream: SlabStream, seconds: SecondsReport, doubt: DeviationSummary
 ) -> RunReport:
-    from thinslice.evaluation.report import (
+    from thinslice.commands.run_report import (
         FileReport,
         MachineReport,
         ModelReport,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from thinslice.archive.job import Progress, Say, UpscaleJob, run_upscale
+from thinslice.commands.upscale import Progress, Say, UpscaleJob, run_upscale
 from thinslice.errors import OutputError
 from thinslice.evaluation.protocol import Scores
 from thinslice.volume import Volume
@@ -65,7 +65,7 @@ def run_demo(
     Raises:
         OutputExistsError: the folder exists and `overwrite` is false.
         OutputError: the folder holds anything else than a demo, or cannot be written.
-        ThinsliceError: as `thinslice.archive.job.run_upscale`.
+        ThinsliceError: as `thinslice.commands.upscale.run_upscale`.
     """
     from thinslice.system.atomic import atomic_directory
 

@@ -8,7 +8,7 @@ import pytest
 
 import thinslice
 from command_line import smooth_volume
-from thinslice.archive.job import UpscaleJob, run_upscale
+from thinslice.commands.upscale import UpscaleJob, run_upscale
 from thinslice.errors import ResourceError
 from thinslice.pictures import figures
 

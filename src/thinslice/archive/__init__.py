@@ -1,1 +1,0 @@
-"""Whole studies: one from end to end, what a folder holds, and many in a row."""
