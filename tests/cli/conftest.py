@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import thinslice
-from command_line import Outcome, Run, smooth_volume
+from support.command_line import Outcome, Run, smooth_volume
 from thinslice.cli import main
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from command_line import Run
-from tiny_suite import copied, write_data
+from support.command_line import Run
+from support.tiny_suite import copied, write_data
 
 
 @pytest.fixture

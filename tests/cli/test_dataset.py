@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import thinslice
-from command_line import Run
-from dataset_factory import pair_hu, released_set, save_unit, thin_hu
+from support.command_line import Run
+from support.dataset_factory import pair_hu, released_set, save_unit, thin_hu
 from thinslice.geometry import Geometry
 from thinslice.volume import Volume
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from command_line import Run
-from dicom_factory import assert_no_canary
-from hospital import write_scan
+from support.command_line import Run
+from support.dicom_factory import assert_no_canary
+from support.hospital import write_scan
 from thinslice.data.manifest import open_dataset
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
-from record_server import DOI, Archive, serve, split_zip
+from support.command_line import Run
+from support.record_server import DOI, Archive, serve, split_zip
 
 
 @pytest.fixture

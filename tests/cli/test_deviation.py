@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import thinslice
-from command_line import Run
+from support.command_line import Run
 from thinslice import Geometry, Volume
 from thinslice.models import catalog, checkpoint
 

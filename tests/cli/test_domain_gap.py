@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from command_line import Run
-from tiny_gap import edited, write_gap
+from support.command_line import Run
+from support.tiny_gap import edited, write_gap
 
 pytest.importorskip("lightning_fabric")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from command_line import Run, smooth_volume
+from support.command_line import Run, smooth_volume
 from thinslice.volume import Volume
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import thinslice
-from command_line import Run, smooth_volume
-from dicom_factory import assert_no_canary, write_series
+from support.command_line import Run, smooth_volume
+from support.dicom_factory import assert_no_canary, write_series
 
 KEYS = {"series_uid", "kind", "slices", "spacing_mm", "thickness_mm", "eligible", "reasons", "factor"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import thinslice
-from command_line import Run
+from support.command_line import Run
 from thinslice import errors
 
 EXIT_CODES = {

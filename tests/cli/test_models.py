@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
+from support.command_line import Run
 from thinslice.models import catalog, checkpoint
 
 

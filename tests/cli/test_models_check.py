@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from command_line import Run
+from support.command_line import Run
 from thinslice import Geometry, Volume
 
 

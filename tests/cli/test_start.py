@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_factory import write_series
+from support.dicom_factory import write_series
 
 HEAVY = ("torch", "highdicom", "numpy", "matplotlib", "scipy", "nibabel", "pydicom", "jinja2", "rich")
 """Not pydantic: typer itself parses arguments with it."""

@@ -10,8 +10,8 @@ import pydicom
 import pytest
 
 import thinslice
-from command_line import Run
-from dicom_factory import assert_no_canary, write_series
+from support.command_line import Run
+from support.dicom_factory import assert_no_canary, write_series
 
 
 def test_a_nifti_becomes_a_thin_nifti(thick_nifti: Path, tmp_path: Path, run: Run) -> None:

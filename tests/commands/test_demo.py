@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import thinslice
-from command_line import smooth_volume
-from dicom_factory import write_series
+from support.command_line import smooth_volume
+from support.dicom_factory import write_series
 from thinslice.commands import demo
 from thinslice.data.phantoms import thorax
 from thinslice.errors import NotEligibleError, OutputError, OutputExistsError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import thinslice
-from command_line import smooth_volume
+from support.command_line import smooth_volume
 from thinslice.commands.upscale import UpscaleJob, run_upscale
 from thinslice.errors import ResourceError
 from thinslice.pictures import figures

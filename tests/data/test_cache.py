@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from dataset_factory import pair_hu, released_set, save_unit, true_volumes
+from support.dataset_factory import pair_hu, released_set, save_unit, true_volumes
 from thinslice.data import cache, manifest
 from thinslice.data.cache import CachedPair, cache_path, cached_pairs
 from thinslice.data.manifest import Case, open_dataset

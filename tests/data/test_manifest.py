@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from dataset_factory import pair_hu, released_set, save_raw, save_unit, true_volumes
+from support.dataset_factory import pair_hu, released_set, save_raw, save_unit, true_volumes
 from thinslice.data.manifest import Case, open_dataset, read_pair, read_thin
 from thinslice.errors import GeometryError, InputError, UnreadableError, UsageError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from dataset_factory import thin_hu
+from support.dataset_factory import thin_hu
 from thinslice.data.manifest import open_dataset, read_pair
 from thinslice.data.mini import MiniRecipe, make_mini
 from thinslice.errors import InputError, NotEligibleError, OutputExistsError, UsageError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from dataset_factory import pair_hu, thin_hu, true_volumes
+from support.dataset_factory import pair_hu, thin_hu, true_volumes
 from thinslice.data.pairing import alignment, pair_by_position
 from thinslice.errors import GeometryError
 from thinslice.geometry import Geometry

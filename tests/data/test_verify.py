@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from dataset_factory import pair_hu, released_set, save_raw, save_unit, true_volumes
+from support.dataset_factory import pair_hu, released_set, save_raw, save_unit, true_volumes
 from thinslice.data.manifest import open_dataset
 from thinslice.data.rplhr import SPLITS, case_name
 from thinslice.data.verify import verify

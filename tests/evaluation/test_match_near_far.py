@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from dataset_factory import pair_hu, released_set, save_unit
+from support.dataset_factory import pair_hu, released_set, save_unit
 from thinslice.data.manifest import Case, open_dataset, read_pair
 from thinslice.errors import InputError, OutputExistsError, UsageError
 from thinslice.evaluation.match_near_far import CATEGORIES, FILES, analyse, figure, save, similarities, table

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import thinslice
-from pair_factory import smooth_hu, write_pair
+from support.pair_factory import smooth_hu, write_pair
 from thinslice import Geometry, Volume
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "thinslice-plugin"

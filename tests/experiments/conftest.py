@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from support.tiny_suite import Finished, copied, write_data
 from thinslice.experiments.benchmark.run import run_suite
 from thinslice.recipes import read_suite
-from tiny_suite import Finished, copied, write_data
 
 
 @pytest.fixture(autouse=True)

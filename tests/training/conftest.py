@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import thinslice
-from pair_factory import smooth_hu, write_pair
+from support.pair_factory import smooth_hu, write_pair
 from thinslice import Geometry, Volume
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import thinslice
-from pair_factory import smooth_hu
+from support.pair_factory import smooth_hu
 from thinslice import Geometry, Volume
 from thinslice.errors import CheckpointError, UsageError
 from thinslice.models import catalog, checkpoint

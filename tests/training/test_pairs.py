@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pair_factory import write_pair
+from support.pair_factory import write_pair
 from thinslice.data.cache import CachedPair, cached_pairs
 from thinslice.data.crops import PairSampler
 from thinslice.data.manifest import open_dataset

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from record_server import DOI, SPLITS, Archive, serve, split_zip
+from support.record_server import DOI, SPLITS, Archive, serve, split_zip
 from thinslice.data.download.dataset import SplitOutcome, download
 from thinslice.data.download.http import Patience
 from thinslice.errors import (

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from record_server import DOI, Archive, serve
+from support.record_server import DOI, Archive, serve
 from thinslice.data.download.http import Patience
 from thinslice.data.download.ranges import Ledger, fetch, gaps, merged
 from thinslice.data.download.record import RecordFile, find_record

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from record_server import DOI, Archive, serve
+from support.record_server import DOI, Archive, serve
 from thinslice.data.download.http import Patience
 from thinslice.data.download.record import RecordFile, find_record, matches
 from thinslice.errors import DownloadError, UsageError

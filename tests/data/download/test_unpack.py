@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from record_server import split_zip
+from support.record_server import split_zip
 from thinslice.data.download.unpack import unpack
 from thinslice.errors import OutputExistsError, UnreadableError
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import thinslice
-from dicom_factory import assert_no_canary, write_series
-from hospital import anatomy, averages, write_scan
+from support.dicom_factory import assert_no_canary, write_series
+from support.hospital import anatomy, averages, write_scan
 from thinslice.data.hospital.build import BuildOutcome, PairRules, build_dataset
 from thinslice.data.manifest import open_dataset, read_pair
 from thinslice.errors import OutputBusyError, OutputExistsError, ResourceError, UnreadableError, UsageError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from command_line import smooth_volume
+from support.command_line import smooth_volume
 from thinslice.errors import ModelError
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.cost import upscale_measured

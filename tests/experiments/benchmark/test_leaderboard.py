@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pair_factory import write_pair
+from support.pair_factory import write_pair
+from support.tiny_suite import Finished, write_network
 from thinslice.errors import UnreadableError, UsageError
 from thinslice.experiments.benchmark.leaderboard import (
     CURRENT,
@@ -21,7 +22,6 @@ from thinslice.experiments.benchmark.leaderboard import (
     standing,
     to_markdown,
 )
-from tiny_suite import Finished, write_network
 
 
 @pytest.fixture

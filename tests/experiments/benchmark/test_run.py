@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import thinslice
-from pair_factory import write_pair
+from support.pair_factory import write_pair
+from support.tiny_suite import Finished, write_network
 from thinslice.data.manifest import open_dataset, read_pair
 from thinslice.errors import CheckpointError, InputError, UsageError
 from thinslice.evaluation.protocol import evaluate
@@ -28,7 +29,6 @@ from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.run import measure_suite, run_suite
 from thinslice.experiments.benchmark.table import caveats, comparisons_of, rows_of
 from thinslice.recipes import read_suite
-from tiny_suite import Finished, write_network
 
 CASES = [f"CT{number:08d}" for number in range(150, 154)]
 

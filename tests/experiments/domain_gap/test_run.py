@@ -14,13 +14,13 @@ import pytest
 from scipy.stats import wilcoxon
 
 import thinslice
+from support.tiny_gap import CASES, TRAININGS, edited, write_gap
 from thinslice.errors import NotEligibleError, UnreadableError, UsageError
 from thinslice.experiments.benchmark.methods import trained
 from thinslice.experiments.domain_gap.run import measure_gap, run_gap
 from thinslice.experiments.domain_gap.table import GapResult, gap_rows, gap_tests
 from thinslice.models import checkpoint
 from thinslice.recipes import overridden, read_gap_suite, read_train_recipe
-from tiny_gap import CASES, TRAININGS, edited, write_gap
 
 pytest.importorskip("lightning_fabric")
 

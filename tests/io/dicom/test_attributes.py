@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from derived_series import NOW, Source, derive, edited, item, read_source
-from dicom_factory import write_series
+from support.derived_series import NOW, Source, derive, edited, item, read_source
+from support.dicom_factory import write_series
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.attributes import decimal_text
 from thinslice.io.dicom.derived_header import DerivedSeries

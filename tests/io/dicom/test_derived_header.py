@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.tag import Tag
 from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit
 
-from derived_series import NOW, WEIGHTS, Source, derive, edited, item, provenance_of, read_source
-from dicom_factory import CANARY, write_series
+from support.derived_series import NOW, WEIGHTS, Source, derive, edited, item, provenance_of, read_source
+from support.dicom_factory import CANARY, write_series
 from thinslice.errors import OutputError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.derivation import derivation_time

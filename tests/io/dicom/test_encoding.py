@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from derived_series import Source, derive, edited, read_source
-from dicom_factory import write_series
+from support.derived_series import Source, derive, edited, read_source
+from support.dicom_factory import write_series
 from thinslice.errors import OutputError
 from thinslice.io.dicom.encoding import choose_encoding
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_factory import CANARY, assert_no_canary, write_enhanced, write_series
+from support.dicom_factory import CANARY, assert_no_canary, write_enhanced, write_series
 from thinslice.errors import GeometryError, InputError, SeriesChoiceError, ThinsliceError, UnreadableError
 from thinslice.io.dicom.read import read_dicom, scan
 

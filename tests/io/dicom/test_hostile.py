@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_factory import CANARY, assert_no_canary, save, write_series
+from support.dicom_factory import CANARY, assert_no_canary, save, write_series
 from thinslice.errors import InputError, UnreadableError
 from thinslice.io.dicom import sources
 from thinslice.io.dicom.codestream import codestream_size, sound_jpeg

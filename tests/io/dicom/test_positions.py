@@ -12,8 +12,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from derived_series import NOW, Source, derive, edited, provenance_of, read_source
-from dicom_factory import write_series
+from support.derived_series import NOW, Source, derive, edited, provenance_of, read_source
+from support.dicom_factory import write_series
 from thinslice.io.dicom.attributes import source_decimals
 from thinslice.io.dicom.derived_header import DerivedSeries
 

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_factory import ORIENTATIONS, TRANSFER_SYNTAXES, assert_no_canary, write_series
+from support.dicom_factory import ORIENTATIONS, TRANSFER_SYNTAXES, assert_no_canary, write_series
 from thinslice.errors import GeometryError, MissingExtraError, SeriesChoiceError
 from thinslice.io.dicom.read import read_dicom, scan
 

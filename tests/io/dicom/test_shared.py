@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_factory import assert_no_canary
+from support.dicom_factory import assert_no_canary
 from thinslice.errors import GeometryError, SeriesChoiceError, UnreadableError
 from thinslice.io.dicom.read import read_dicom, scan
 from thinslice.volume import Volume

@@ -18,7 +18,7 @@ import pydicom
 import pytest
 from pydicom import dcmwrite
 
-from derived_series import (
+from support.derived_series import (
     DERIVATION,
     Source,
     interpolate,
@@ -28,7 +28,7 @@ from derived_series import (
     read_source,
     write_derived,
 )
-from dicom_factory import CANARY, assert_no_canary, write_series
+from support.dicom_factory import CANARY, assert_no_canary, write_series
 from thinslice.errors import OutputError, OutputExistsError, ResourceError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.read import read_dicom

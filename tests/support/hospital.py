@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dicom_factory import write_series
+from support.dicom_factory import write_series
 
 PLANE = (24, 24)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pair_factory import write_pair
+from support.pair_factory import write_pair
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.models import catalog, checkpoint
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import thinslice
-from dataset_factory import true_volumes
-from pair_factory import write_pair
+from support.dataset_factory import true_volumes
+from support.pair_factory import write_pair
 
 CASES = [f"CT{number:08d}" for number in range(150, 161)]
 """Of the test split: as many as a test needs, and one more."""

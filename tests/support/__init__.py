@@ -1,0 +1,1 @@
+"""Builders of inputs, and peers, that several tests share."""
