@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Progress = Callable[[int, int], None]
-"""Called with (windows done, windows in all)."""
+from thinslice.typing import Progress
 
 Transfer = Callable[[str, int, int], None]
 """Called with what is being done, and bytes done and in all."""

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from thinslice.commands.upscale import Progress, Say, UpscaleJob, run_upscale
+from thinslice.commands.upscale import UpscaleJob, run_upscale
 from thinslice.errors import OutputError
 from thinslice.evaluation.protocol import Scores
+from thinslice.typing import Notify, Progress
 from thinslice.volume import Volume
 
 SEED = 7
@@ -42,7 +43,7 @@ def run_demo(
     *,
     model: str = "default",
     overwrite: bool = False,
-    say: Say | None = None,
+    say: Notify | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
     """Make a folder that shows what thinslice does.
@@ -80,7 +81,7 @@ def run_demo(
     return [*lines, f"Everything is in {out.name}/; open report.html first."]
 
 
-def _phantom(folder: Path, model: str, say: Say | None, progress: Progress | None) -> list[str]:
+def _phantom(folder: Path, model: str, say: Notify | None, progress: Progress | None) -> list[str]:
     from thinslice.data.phantoms.painting import render
     from thinslice.data.phantoms.thorax import phantom_grid, thick_from, thorax
     from thinslice.evaluation.protocol import evaluate
@@ -116,7 +117,7 @@ def _phantom(folder: Path, model: str, say: Say | None, progress: Progress | Non
     ]
 
 
-def _own_scan(source: Path, folder: Path, model: str, say: Say | None, progress: Progress | None) -> list[str]:
+def _own_scan(source: Path, folder: Path, model: str, say: Notify | None, progress: Progress | None) -> list[str]:
     from thinslice.io.files import sniff
 
     dicom = source.is_dir() or (source.is_file() and sniff(source) in ("dicom", "zip"))
@@ -130,7 +131,7 @@ def _own_scan(source: Path, folder: Path, model: str, say: Say | None, progress:
 
 
 def _upscaled(
-    source: Path, folder: Path, model: str, say: Say | None, progress: Progress | None, *, dicom: bool
+    source: Path, folder: Path, model: str, say: Notify | None, progress: Progress | None, *, dicom: bool
 ) -> Volume:
     """Upscale as the command line does, with preview and report; the thin volume comes back from its file."""
     from thinslice.io.files import read, write

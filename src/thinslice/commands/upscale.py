@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinslice.errors import OutputExistsError, UsageError
+from thinslice.typing import Notify, Progress
 
 if TYPE_CHECKING:
     from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.upscale import SlabStream
     from thinslice.volume import Volume
-
-Say = Callable[[str], None]
-"""Called with a plain line about what is going on."""
-
-Progress = Callable[[int, int], None]
-"""Called with (windows done, windows in all)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class UpscaleJob:
     force: bool = False
 
 
-def run_upscale(job: UpscaleJob, *, say: Say | None = None, progress: Progress | None = None) -> RunReport:
+def run_upscale(job: UpscaleJob, *, say: Notify | None = None, progress: Progress | None = None) -> RunReport:
     """Carry out a job.
 
     Whatever can be refused is refused before the network starts. Slabs go to the writer as they come, so memory does

@@ -23,8 +23,7 @@ from thinslice.evaluation.clinical.tissue_bias import tissue_class
 from thinslice.evaluation.clinical.tissues import TISSUES_HU
 from thinslice.evaluation.placed import PlacedThick
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
-
-Array = npt.NDArray[np.float32]
+from thinslice.typing import Floats
 
 LEAST, MOST, PER_OCTAVE = 2.0**-7, 2.0**7, 64
 """Standardised errors are told apart between these, so many to the doubling (1.1 % each)."""
@@ -159,7 +158,7 @@ class CoverageMeter:
         self.groups: dict[str, dict[str, Tally]] = {kind: {} for kind in KINDS}
         self.voxels = self.left_out = 0
 
-    def add(self, index: int, estimates: Sequence[Array], truth: Array, deviation: Array) -> None:
+    def add(self, index: int, estimates: Sequence[Floats], truth: Floats, deviation: Floats) -> None:
         """Take a thin slice.
 
         Args:
@@ -189,7 +188,7 @@ class CoverageMeter:
             if tally.voxels:
                 self.groups[kind].setdefault(name, Tally.empty()).add(tally)
 
-    def _steepness(self, estimates: Sequence[Array]) -> npt.NDArray[np.intp]:
+    def _steepness(self, estimates: Sequence[Floats]) -> npt.NDArray[np.intp]:
         """0, 1 or 2 by `_STEEPNESS`."""
         before, here, after = estimates
         slope = np.square((after - before) / (self._step_mm * max(1, (after is not here) + (before is not here))))

@@ -10,9 +10,7 @@ from scipy.sparse import csr_array
 
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.profile import SliceProfile
-
-Floats = npt.NDArray[np.float32]
-
+from thinslice.typing import Floats
 
 _ROUNDS = 6
 _SETTLED = 1e-5

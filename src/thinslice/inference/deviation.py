@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from thinslice.errors import ModelError, UsageError
 from thinslice.inference.stitch import DEVIATION_STEP_HU
+from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
     from thinslice.models.deviation import Calibration, WithDeviation
 
-Floats = npt.NDArray[np.float32]
 
 Kind = Literal["learned", "ensemble"]
 

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_unit
 from thinslice.system.pages import own_pages
-
-Floats = npt.NDArray[np.float32]
+from thinslice.typing import Floats
 
 
 def network_input(hu: npt.NDArray[np.generic], padding_hu: float | None) -> Floats:

@@ -21,8 +21,7 @@ from thinslice.planning import Window, WindowPlan
 from thinslice.planning.memory import SLAB_BYTES
 from thinslice.profile import SliceProfile
 from thinslice.system.pages import own_pages
-
-Floats = npt.NDArray[np.float32]
+from thinslice.typing import Floats
 
 AIR_HU = -900.0
 """A window that holds nothing denser holds no patient: it is interpolated, which spares the network's time."""

@@ -8,7 +8,7 @@ Everything that can be refused is refused when the stream is made, before the fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -39,14 +39,12 @@ from thinslice.planning import (
 )
 from thinslice.profile import SliceProfile
 from thinslice.system.resources import available_memory_bytes
+from thinslice.typing import Progress
 from thinslice.volume import Derivation, Provenance, Volume
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
     from thinslice.models.deviation import Calibration
-
-Progress = Callable[[int, int], None]
-"""Called with the windows done and their total."""
 
 
 @dataclass(frozen=True)

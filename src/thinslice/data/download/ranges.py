@@ -19,6 +19,7 @@ from thinslice.data.download.http import PassingError, Patience, response_to, se
 from thinslice.data.download.record import RecordFile, matches
 from thinslice.errors import DownloadError
 from thinslice.system.atomic import output_errors
+from thinslice.typing import Progress
 
 if TYPE_CHECKING:
     import requests
@@ -43,7 +44,6 @@ TICK_S = 0.1
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 Interval = tuple[int, int]
-Progress = Callable[[int, int], None]
 
 
 def merged(intervals: Iterable[Interval]) -> list[Interval]:

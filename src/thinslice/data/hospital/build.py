@@ -30,12 +30,12 @@ from thinslice.errors import (
 )
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.system.atomic import output_errors, sole_run
+from thinslice.typing import Progress
 from thinslice.volume import Provenance, Volume
 
 PAPER_FRACTIONS = (0.4, 0.2, 0.4)
 """Train, val and test of RPLHR-CT: 100, 50 and 100 patients."""
 
-Progress = Callable[[int, int], None]
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
 """Called with what begins; a context manager of something to call as it goes on, or of None."""
 

@@ -10,9 +10,8 @@ Sizes are those of an adult; the shapes are the project's own and come from no p
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from thinslice.typing import Floats
 
 RIB_PITCH_MM = 25.0
 """Vertical distance of neighbouring ribs."""
@@ -24,7 +23,7 @@ SPINE = (0.0, 74.0)
 """Axis of the vertebral bodies, (x, y)."""
 
 
-def superellipse(x: Array, y: Array, a: float, b: float, power: float = 2.3) -> Array:
+def superellipse(x: Floats, y: Floats, a: float, b: float, power: float = 2.3) -> Floats:
     """Distance along the ray from the centre to a superellipse of half axes a, b.
 
     >>> superellipse(np.float32([20, 5]), np.float32([0, 0]), 10.0, 8.0).round(3).tolist()
@@ -34,7 +33,7 @@ def superellipse(x: Array, y: Array, a: float, b: float, power: float = 2.3) -> 
     return np.asarray(np.hypot(x, y) * (1.0 - 1.0 / np.maximum(scale, 1e-3)), dtype=np.float32)
 
 
-def ellipsoid(x: Array, y: Array, z: Array | float, radii: tuple[float, float, float]) -> Array:
+def ellipsoid(x: Floats, y: Floats, z: Floats | float, radii: tuple[float, float, float]) -> Floats:
     """Distance to an ellipsoid about the origin, to first order.
 
     >>> ellipsoid(np.float32([12.0]), np.float32([0.0]), 0.0, (10.0, 5.0, 5.0)).round(3).tolist()
@@ -46,20 +45,20 @@ def ellipsoid(x: Array, y: Array, z: Array | float, radii: tuple[float, float, f
     return np.asarray(k0 * (k0 - 1.0) / np.maximum(k1, 1e-6), dtype=np.float32)
 
 
-def box(x: Array, y: Array, half_x: float, half_y: float, rounding: float) -> Array:
+def box(x: Floats, y: Floats, half_x: float, half_y: float, rounding: float) -> Floats:
     """Distance to a rounded rectangle about the origin."""
     dx, dy = np.abs(x) - (half_x - rounding), np.abs(y) - (half_y - rounding)
     outside = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))
     return np.asarray(outside + np.minimum(np.maximum(dx, dy), 0) - rounding, dtype=np.float32)
 
 
-def blend(a: Array, b: Array, reach: float) -> Array:
+def blend(a: Floats, b: Floats, reach: float) -> Floats:
     """Union of two shapes whose seam is rounded over `reach` mm."""
     h = np.clip(0.5 + 0.5 * (b - a) / reach, 0.0, 1.0)
     return np.asarray(b * (1.0 - h) + a * h - reach * h * (1.0 - h), dtype=np.float32)
 
 
-def body(x: Array, y: Array, z: Array | float) -> Array:
+def body(x: Floats, y: Floats, z: Floats | float) -> Floats:
     """The skin."""
     height = np.asarray(z, dtype=np.float32)
     shoulders = np.asarray(1.0 + 0.05 * np.clip((height - 30.0) / 80.0, 0.0, 1.0), dtype=np.float32)
@@ -71,33 +70,33 @@ def body(x: Array, y: Array, z: Array | float) -> Array:
     return np.asarray(outline - bumps + furrow, dtype=np.float32)
 
 
-def table(x: Array, y: Array) -> Array:
+def table(x: Floats, y: Floats) -> Floats:
     """The scanner's table: a thin curved shell under the back."""
     sheet = np.abs(y - 149.0 + (x / 68.0) ** 2 * 4.0) - 1.1
     lower = np.abs(y - 171.0 + (x / 68.0) ** 2 * 7.5) - 1.1
     return np.asarray(np.minimum(sheet, lower), dtype=np.float32)
 
 
-def fat_thickness(x: Array, y: Array) -> Array:
+def fat_thickness(x: Floats, y: Floats) -> Floats:
     """Fat under the skin: thicker at the flanks and in front than over the shoulder blades."""
     angle = np.arctan2(x, -y)
     return np.asarray(11.0 + 4.0 * np.cos(2.0 * angle + np.pi) + 3.0 * np.cos(angle), dtype=np.float32)
 
 
-def cage(x: Array, y: Array, z: Array | float) -> Array:
+def cage(x: Floats, y: Floats, z: Floats | float) -> Floats:
     """The inside of the ribs; narrows towards the neck."""
     height = np.asarray(z, dtype=np.float32)
     narrow = 1.0 - 0.45 * np.clip((height - 30.0) / 130.0, 0.0, 1.0) ** 2
     return superellipse(x / narrow, (y + 2.0) / narrow, 137.0, 91.0, 2.35) * np.asarray(narrow, dtype=np.float32)
 
 
-def heart(x: Array, y: Array, z: Array | float) -> Array:
+def heart(x: Floats, y: Floats, z: Floats | float) -> Floats:
     """The outside of the heart: an ellipsoid whose long axis points left, forward and down."""
     along, across, up = heart_axes(x, y, z)
     return ellipsoid(along, across, up, (64.0, 45.0, 47.0))
 
 
-def heart_axes(x: Array, y: Array, z: Array | float) -> tuple[Array, Array, Array]:
+def heart_axes(x: Floats, y: Floats, z: Floats | float) -> tuple[Floats, Floats, Floats]:
     """Coordinates along the heart's own axes about its middle, base to apex first."""
     dx, dy, dz = x - 20.0, y + 24.0, np.asarray(z + 12.0, dtype=np.float32)
     along = 0.78 * dx - 0.45 * dy - 0.435 * dz
@@ -106,7 +105,7 @@ def heart_axes(x: Array, y: Array, z: Array | float) -> tuple[Array, Array, Arra
     return np.asarray(along), np.asarray(across), np.asarray(up)
 
 
-def mediastinum(x: Array, y: Array, z: Array | float) -> Array:
+def mediastinum(x: Floats, y: Floats, z: Floats | float) -> Floats:
     """What lies between the lungs: a column from breastbone to spine, the heart, the aorta's bed, the spine."""
     height = np.asarray(z, dtype=np.float32)
     behind = 1.0 / (1.0 + np.exp(-(y + 42.0) / 9.0))
@@ -128,7 +127,7 @@ def mediastinum(x: Array, y: Array, z: Array | float) -> Array:
     return blend(shape, np.asarray(hila, dtype=np.float32), 10.0)
 
 
-def dome(x: Array, y: Array) -> Array:
+def dome(x: Floats, y: Floats) -> Floats:
     """Height z of the diaphragm, higher on the right; it sinks under the heart and towards the ribs."""
     right = -22.0 - 0.0050 * (x + 62.0) ** 2 - 0.0062 * (y + 6.0) ** 2
     left = -36.0 - 0.0055 * (x - 66.0) ** 2 - 0.0062 * (y + 4.0) ** 2
@@ -137,13 +136,13 @@ def dome(x: Array, y: Array) -> Array:
     return np.asarray(higher - bed, dtype=np.float32)
 
 
-def lung(x: Array, y: Array, z: Array | float) -> Array:
+def lung(x: Floats, y: Floats, z: Floats | float) -> Floats:
     """Both lungs."""
     below = 0.8 * (dome(x, y) - np.asarray(z, dtype=np.float32))
     return np.asarray(np.maximum(np.maximum(cage(x, y, z) + 1.5, -mediastinum(x, y, z)), below), dtype=np.float32)
 
 
-def fissures(x: Array, y: Array, z: Array | float) -> Array:
+def fissures(x: Floats, y: Floats, z: Floats | float) -> Floats:
     """Distance to the sheets between the lobes: oblique in both lungs, horizontal in the right one."""
     height = np.asarray(z, dtype=np.float32)
     swing = 5.0 * np.sin(x / 31.0) + 4.0 * np.sin(y / 23.0 + 1.0)
@@ -153,7 +152,7 @@ def fissures(x: Array, y: Array, z: Array | float) -> Array:
     return np.asarray(np.where((x < 0) & front, np.minimum(oblique, level), oblique), dtype=np.float32)
 
 
-def rib(x: Array, y: Array, z: float, distance_to_cage: Array) -> tuple[Array, Array]:
+def rib(x: Floats, y: Floats, z: float, distance_to_cage: Floats) -> tuple[Floats, Floats]:
     """Ribs and the cartilage that carries on from them to the breastbone.
 
     Returns:
@@ -177,7 +176,7 @@ def rib(x: Array, y: Array, z: float, distance_to_cage: Array) -> tuple[Array, A
     return np.asarray(bone, dtype=np.float32), np.asarray(cartilage, dtype=np.float32)
 
 
-def shoulder_blade(x: Array, y: Array, z: float, distance_to_cage: Array) -> Array:
+def shoulder_blade(x: Floats, y: Floats, z: float, distance_to_cage: Floats) -> Floats:
     """Thin curved plates behind the upper ribs."""
     angle = np.degrees(np.arctan2(np.abs(x), y + 2.0))
     plate = np.abs(distance_to_cage - 20.0 - 0.08 * (angle - 45.0)) - 2.0 - 2.0 * np.exp(-(((angle - 62.0) / 6.0) ** 2))
@@ -187,7 +186,7 @@ def shoulder_blade(x: Array, y: Array, z: float, distance_to_cage: Array) -> Arr
     return np.asarray(np.maximum(np.maximum(plate, 0.7 * lower), np.maximum(inner, outer)), dtype=np.float32)
 
 
-def breastbone(x: Array, y: Array, z: float) -> Array:
+def breastbone(x: Floats, y: Floats, z: float) -> Floats:
     """The sternum: a flat bar in front, wider at its upper end."""
     half = 14.0 + 9.0 * float(np.clip((z - 70.0) / 30.0, 0.0, 1.0)) + 2.0 * float(np.sin(z / 8.0))
     half -= 9.0 * float(np.clip((-12.0 - z) / 26.0, 0.0, 1.0)) ** 2
@@ -195,7 +194,7 @@ def breastbone(x: Array, y: Array, z: float) -> Array:
     return np.asarray(np.maximum(box(x, y - front, half, 5.2, 4.0), -38.0 - z), dtype=np.float32)
 
 
-def vertebra(x: Array, y: Array, z: float) -> tuple[Array, Array, Array]:
+def vertebra(x: Floats, y: Floats, z: float) -> tuple[Floats, Floats, Floats]:
     """The spine at one height.
 
     Returns:
@@ -225,6 +224,6 @@ def vertebra(x: Array, y: Array, z: float) -> tuple[Array, Array, Array]:
     )
 
 
-def spinal_canal(x: Array, y: Array) -> Array:
+def spinal_canal(x: Floats, y: Floats) -> Floats:
     """The canal behind the vertebral bodies."""
     return np.asarray(np.hypot((x - SPINE[0]) / 1.1, y - SPINE[1] - 21.0) - 8.4, dtype=np.float32)

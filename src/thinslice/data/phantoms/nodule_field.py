@@ -22,6 +22,7 @@ from thinslice.data.phantoms.noise import grain
 from thinslice.data.phantoms.vessel_tree import Tubes, grow, scatter
 from thinslice.errors import UsageError
 from thinslice.geometry import AXIAL_DIRECTION, Geometry
+from thinslice.typing import Doubles, Floats
 from thinslice.volume import Provenance, Volume
 
 DIAMETERS_MM = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
@@ -58,9 +59,6 @@ _WIDTHS_MM = (0.0, 0.6, 1.0, 1.5, 2.2, 3.3, 5.0, 8.0, np.inf)
 _TRIED, _FAR_MM = 150, 9.0
 _FINE = 5
 _PLANES = 4
-
-Array = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,8 @@ class NoduleField:
 
     seed: int
     grid: Geometry
-    empty: Array
-    full: Array
+    empty: Floats
+    full: Floats
     nodules: tuple[Planted, ...]
     lung: npt.NDArray[np.bool_]
     missing: int
@@ -227,17 +225,17 @@ class _Site:
                 points = (start + along * (stop - start)).reshape(-1, 3)
                 self._axes.append((cKDTree(points), np.tile(widest[held], len(along))))
 
-    def walls(self, x: Floats | Array, z: Floats | Array) -> tuple[Floats, Floats]:
+    def walls(self, x: Doubles | Floats, z: Doubles | Floats) -> tuple[Doubles, Doubles]:
         """y of the front and the back wall's surface."""
         swing = 3.0 * np.sin(x / 19.0) + 4.0 * np.sin(z / 23.0 + 1.0)
         return _WALL_MM + swing, self.side_mm - _WALL_MM + 0.8 * swing
 
-    def inside(self, points: Floats) -> Floats:
+    def inside(self, points: Doubles) -> Doubles:
         """Distance of points (n, 3) to the nearer wall, positive in the lung; along y, so a little too large."""
         front, back = self.walls(points[:, 0], points[:, 2])
         return np.asarray(np.minimum(points[:, 1] - front, back - points[:, 1]), dtype=np.float64)
 
-    def clear_of_vessels(self, points: Floats) -> Floats:
+    def clear_of_vessels(self, points: Doubles) -> Doubles:
         """Distance of points (n, 3) to the nearest vessel's surface; infinite where none is near."""
         found = np.full(len(points), np.inf)
         for tree, radius in self._axes:
@@ -246,7 +244,7 @@ class _Site:
             found[near] = np.minimum(found[near], apart[near] - radius[index[near]])
         return found
 
-    def candidates(self, setting: str, radius: float, rng: np.random.Generator) -> Floats:
+    def candidates(self, setting: str, radius: float, rng: np.random.Generator) -> Doubles:
         """Centres (n, 3) at which a nodule may lie, other vessels not asked."""
         low = np.array([_SIDE_MM, 0.0, END_MM])
         high = np.array([self.side_mm - _SIDE_MM, self.side_mm, self.depth_mm - END_MM])
@@ -279,7 +277,7 @@ def _clearance_mm(setting: str, radius: float) -> float:
     return {"free": radius + _CLEAR_MM, "pleura": radius + 0.5 * _CLEAR_MM, "vessel": radius - 0.4}[setting]
 
 
-def _paint(site: _Site, grid: Geometry, seed: int) -> tuple[Array, npt.NDArray[np.bool_]]:
+def _paint(site: _Site, grid: Geometry, seed: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """HU without nodules and without blur, and where there is nothing but lung."""
     from scipy.ndimage import gaussian_filter, zoom
 
@@ -311,7 +309,7 @@ def _paint(site: _Site, grid: Geometry, seed: int) -> tuple[Array, npt.NDArray[n
 _STEPS = (THIN_MM, PIXEL_MM, PIXEL_MM)
 
 
-def _paint_tubes(share: Array, tubes: Tubes, fine: Array) -> None:
+def _paint_tubes(share: Floats, tubes: Tubes, fine: Floats) -> None:
     """Share of each voxel that tubes fill, the larger where two overlap."""
     steps = np.array(_STEPS[::-1])
     for start, stop, r0, r1 in zip(tubes.start, tubes.stop, tubes.start_radius, tubes.stop_radius, strict=True):
@@ -335,7 +333,7 @@ def _paint_tubes(share: Array, tubes: Tubes, fine: Array) -> None:
         np.maximum(target, mean, out=target)
 
 
-def _ball_share(nodule: Planted, grid: Geometry) -> tuple[tuple[slice, slice, slice], Array]:
+def _ball_share(nodule: Planted, grid: Geometry) -> tuple[tuple[slice, slice, slice], Floats]:
     """The voxels about a ball and which share of each it fills."""
     radius = 0.5 * nodule.diameter_mm
     windows, axes = [], []
@@ -354,7 +352,7 @@ def _ball_share(nodule: Planted, grid: Geometry) -> tuple[tuple[slice, slice, sl
     return (windows[0], windows[1], windows[2]), shaped.mean(axis=(1, 3, 5)).astype(np.float32)
 
 
-def _blurred(hu: Array) -> Array:
+def _blurred(hu: Floats) -> Floats:
     """With the blur of the scanner in plane."""
     from scipy.ndimage import gaussian_filter
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.data.phantoms import anatomy
 from thinslice.data.phantoms.noise import grain
 from thinslice.data.phantoms.thorax import Phantom
-from thinslice.data.phantoms.vessel_tree import Floats, Tubes
+from thinslice.data.phantoms.vessel_tree import Tubes
 from thinslice.errors import InputError, UsageError
 from thinslice.geometry import AXIAL_DIRECTION, Geometry
+from thinslice.typing import Doubles, Floats
 from thinslice.volume import Provenance, Volume
 
 AIR_HU, FAT_HU, MUSCLE_HU, BLOOD_HU, CONTRAST_HU = -1000.0, -102.0, 52.0, 42.0, 230.0
 """HU of the materials most of the chest is made of; contrast: blood that holds contrast agent."""
 
-Array = npt.NDArray[np.float32]
 
 AORTA = (
     [(6, -22, 4), (-8, -26, 24), (-14, -24, 45), (-10, -14, 60), (2, 4, 70), (14, 24, 71), (23, 42, 62), (26, 52, 44),
@@ -104,7 +103,7 @@ class Canvas:
         rng = np.random.default_rng([phantom.seed, 1])
         self.lattice = rng.standard_normal((48, 48, 48)).astype(np.float32)
 
-    def paint(self, heights_mm: Floats) -> Array:
+    def paint(self, heights_mm: Doubles) -> Floats:
         """HU at several heights z, (planes, height, width); tubes and nodules are painted over all of them at once."""
         planes = np.stack([self._plane(float(z)) for z in heights_mm])
         z = heights_mm.astype(np.float32)
@@ -118,7 +117,7 @@ class Canvas:
             self._patch(planes, z, centre - radius, centre + radius, _ball(centre, radius), nodule.hu, 1.0)
         return planes
 
-    def _plane(self, z: float) -> Array:
+    def _plane(self, z: float) -> Floats:
         x, y, blood = self.x, self.y, self.blood
         hu = np.full((y.size, x.size), AIR_HU, dtype=np.float32)
         skin, cage = anatomy.body(x, y, z), anatomy.cage(x, y, z)
@@ -143,7 +142,7 @@ class Canvas:
         self._bones(hu, cage, z)
         return hu
 
-    def _abdomen(self, hu: Array, cage: Array, z: float) -> None:
+    def _abdomen(self, hu: Floats, cage: Floats, z: float) -> None:
         """Diaphragm and, under it, liver, spleen and stomach in fat."""
         x, y = self.x, self.y
         under = np.maximum(0.85 * (np.float32(z) - self.dome), cage + 1.5)
@@ -159,7 +158,7 @@ class Canvas:
         # Lying on the back, gas gathers in front, above a level.
         self._fill(hu, np.maximum(stomach + 4.0, y + 12.0), AIR_HU)
 
-    def _heart(self, plane: Array, z: float, blood: float) -> None:
+    def _heart(self, plane: Floats, z: float, blood: float) -> None:
         if not -75.0 < z < 50.0:
             return
         rows, columns = self.heart_box
@@ -183,7 +182,7 @@ class Canvas:
         septum = np.float32(0.9) - np.abs(x + 13.0 + 0.55 * (y - 2.0) + 3.0 * np.sin(y / 9.0))
         self._fill(hu, np.maximum(atria + 2.2, septum), blood)
 
-    def _great_vessels(self, hu: Array, z: float, blood: float) -> None:
+    def _great_vessels(self, hu: Floats, z: float, blood: float) -> None:
         for points, radii in (AORTA, VENA_CAVA):
             self._tubes(hu[None], np.array([z], np.float32), Tubes.along(points, np.add(radii, 1.2)), MUSCLE_HU)
         for points, radii in (AORTA, VENA_CAVA):
@@ -193,7 +192,7 @@ class Canvas:
         self._fill(hu[rows, columns], gullet, 38.0)
         self._fill(hu[rows, columns], gullet + 4.6, -350.0)
 
-    def _bones(self, plane: Array, cage: Array, z: float) -> None:
+    def _bones(self, plane: Floats, cage: Floats, z: float) -> None:
         everywhere = (slice(None), slice(None))
         marrow = np.asarray(170.0 + 55.0 * self._texture(z, 1.7), dtype=np.float32)
         bone, cartilage = anatomy.rib(self.x, self.y, z, cage)
@@ -223,12 +222,12 @@ class Canvas:
         rows = np.searchsorted(self.y[:, 0], (y_from, y_to))
         return slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))
 
-    def _fill(self, hu: Array, distance: Array, value: Array | float) -> None:
+    def _fill(self, hu: Floats, distance: Floats, value: Floats | float) -> None:
         """Paint where the distance is negative, with an edge as soft as a pixel is wide."""
         covered = np.clip(np.float32(0.5) - distance / np.float32(self.step), 0.0, 1.0)
         hu += covered * (value - hu)
 
-    def _texture(self, z: float, grain_mm: float) -> Array:
+    def _texture(self, z: float, grain_mm: float) -> Floats:
         """Smooth random values of about unit spread, the same at a place whatever the grid; period 48 grains."""
         size = self.lattice.shape[0]
         at_x, at_y, at_z = self.x[0] / grain_mm, self.y[:, 0] / grain_mm, z / grain_mm + grain_mm * 7.3
@@ -238,7 +237,7 @@ class Canvas:
         rows = (1 - fy) * level[y0 % size] + fy * level[(y0 + 1) % size]
         return np.asarray((1 - fx) * rows[:, x0 % size] + fx * rows[:, (x0 + 1) % size], dtype=np.float32) * 1.6
 
-    def _tubes(self, planes: Array, z: Array, tubes: Tubes, value: float) -> None:
+    def _tubes(self, planes: Floats, z: Floats, tubes: Tubes, value: float) -> None:
         if not len(tubes):
             return
         for i in tubes.near(float(z[0]) - self.step, float(z[-1]) + self.step):
@@ -252,11 +251,11 @@ class Canvas:
 
     def _patch(
         self,
-        planes: Array,
-        z: Array,
-        low: Floats,
-        high: Floats,
-        distance: Callable[[Array, Array, Array], Array],
+        planes: Floats,
+        z: Floats,
+        low: Doubles,
+        high: Doubles,
+        distance: Callable[[Floats, Floats, Floats], Floats],
         value: float,
         strength: float,
     ) -> None:
@@ -281,12 +280,12 @@ def _walls(tubes: Tubes, scale: float, extra_mm: float) -> Tubes:
     return Tubes(tubes.start, tubes.stop, tubes.start_radius * scale + extra_mm, tubes.stop_radius * scale + extra_mm)
 
 
-def _capsule(start: Floats, stop: Floats, r0: float, r1: float) -> Callable[[Array, Array, Array], Array]:
+def _capsule(start: Doubles, stop: Doubles, r0: float, r1: float) -> Callable[[Floats, Floats, Floats], Floats]:
     axis = (stop - start).astype(np.float32)
     squared = float(axis @ axis) + 1e-9
     (a, b, c), (u, v, w) = start.astype(np.float32), axis
 
-    def distance(x: Array, y: Array, z: Array) -> Array:
+    def distance(x: Floats, y: Floats, z: Floats) -> Floats:
         dx, dy, dz = x - a, y - b, z - c
         t = np.clip((dx * u + dy * v + dz * w) / squared, 0.0, 1.0)
         away = np.sqrt((dx - t * u) ** 2 + (dy - t * v) ** 2 + (dz - t * w) ** 2)
@@ -295,11 +294,11 @@ def _capsule(start: Floats, stop: Floats, r0: float, r1: float) -> Callable[[Arr
     return distance
 
 
-def _ball(centre: Floats, radius: float) -> Callable[[Array, Array, Array], Array]:
+def _ball(centre: Doubles, radius: float) -> Callable[[Floats, Floats, Floats], Floats]:
     return _capsule(centre, centre, radius, radius)
 
 
-def _noise(phantom: Phantom, geometry: Geometry, index: int, hu: Array) -> Array:
+def _noise(phantom: Phantom, geometry: Geometry, index: int, hu: Floats) -> Floats:
     """Grain of a reconstruction kernel.
 
     Strength follows the material: most in the middle of the body, little in the air around it.

@@ -11,20 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.data.phantoms import anatomy
-from thinslice.data.phantoms.vessel_tree import Floats, Tubes, grow, scatter
+from thinslice.data.phantoms.vessel_tree import Tubes, grow, scatter
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import UsageError
 from thinslice.geometry import AXIAL_DIRECTION, Geometry
 from thinslice.profile import SliceProfile
+from thinslice.typing import Doubles
 from thinslice.volume import Volume
 
 TIPS_PER_TREE = 950
 """Ends of the arteries, and of the veins, in each lung."""
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -151,10 +149,10 @@ def thick_from(thin: Volume, factor: int) -> tuple[Volume, Volume]:
     return Volume(np.round(thick.hu).astype(np.int16), grid, thick.provenance), truth
 
 
-def _lung_at(margin_mm: float) -> Callable[[Floats], Floats]:
+def _lung_at(margin_mm: float) -> Callable[[Doubles], Doubles]:
     """Distance of points (n, 3) to the lungs' surface, as if it lay `margin_mm` further inside."""
 
-    def distance(points: Floats) -> Floats:
+    def distance(points: Doubles) -> Doubles:
         x, y, z = points.astype(np.float32).T
         return np.asarray(anatomy.lung(x, y, z) + margin_mm, dtype=np.float64)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from thinslice.typing import Doubles
 
 BRANCH_EXPONENT = 2.7
 """Murray's law: the radius of a parent to this power is the sum of its children's."""
@@ -26,10 +26,10 @@ class Tubes:
         start_radius, stop_radius: (n,) mm.
     """
 
-    start: Floats
-    stop: Floats
-    start_radius: Floats
-    stop_radius: Floats
+    start: Doubles
+    stop: Doubles
+    start_radius: Doubles
+    stop_radius: Doubles
 
     def __len__(self) -> int:
         return len(self.start)
@@ -80,7 +80,7 @@ class Tubes:
 def grow(
     root_mm: tuple[float, float, float],
     heading: tuple[float, float, float],
-    targets_mm: Floats,
+    targets_mm: Doubles,
     *,
     tip_radius_mm: float,
     rng: np.random.Generator,
@@ -140,14 +140,14 @@ def grow(
 
 
 def scatter(
-    inside: Callable[[Floats], Floats],
+    inside: Callable[[Doubles], Doubles],
     low_mm: tuple[float, float, float],
     high_mm: tuple[float, float, float],
     count: int,
     rng: np.random.Generator,
-) -> Floats:
+) -> Doubles:
     """Points (count, 3) spread evenly at random where `inside` (distance of points (n, 3)) is negative."""
-    found: list[Floats] = []
+    found: list[Doubles] = []
     have = 0
     while have < count:
         points = rng.uniform(low_mm, high_mm, (8 * count, 3))

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.evaluation.clinical.tissues import EDGE_REACH_MM, EDGE_STEP_HU
+from thinslice.typing import Doubles
 
 LEVEL_SHARE = 0.2
 """How uneven, as a share of the step, the stretches before and behind an edge may be."""
@@ -29,8 +30,6 @@ STRIDE = 2
 
 FINE_MM = 0.25
 """Distance of the points of a mean profile."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Edges:
     def __len__(self) -> int:
         return len(self.slices)
 
-    def columns_of(self, hu: npt.NDArray[Any]) -> Floats:
+    def columns_of(self, hu: npt.NDArray[Any]) -> Doubles:
         """(2 * reach + 2, n) HU about the edges, of a volume on the thin grid."""
         offsets = np.arange(-self.reach, self.reach + 2)[:, None]
         return np.asarray(hu[self.slices + offsets, self.rows, self.columns], dtype=np.float64)
@@ -135,7 +134,7 @@ def measure_edges(hu: npt.NDArray[Any], truth: npt.NDArray[Any], edges: Edges) -
 
 def spread_function(
     hu: npt.NDArray[Any], distance_mm: npt.NDArray[Any], *, reach_mm: float, fine_mm: float = FINE_MM
-) -> tuple[Floats, Floats]:
+) -> tuple[Doubles, Doubles]:
     """Edge spread function: mean HU of voxels by their distance from a known edge.
 
     Args:
@@ -157,7 +156,7 @@ def spread_function(
     return at[held], total[held] / count[held]
 
 
-def rise_mm(at_mm: Floats, profile: Floats, *, low: float | None = None, high: float | None = None) -> float | None:
+def rise_mm(at_mm: Doubles, profile: Doubles, *, low: float | None = None, high: float | None = None) -> float | None:
     """10-90 % rise of a profile about its place of half height, straight between points.
 
     Args:
@@ -197,7 +196,7 @@ def straight_between(thick: npt.NDArray[Any], factor: int) -> npt.NDArray[np.flo
     return thin
 
 
-def _shares(columns: Floats, reach: int) -> Floats:
+def _shares(columns: Doubles, reach: int) -> Doubles:
     """Columns between their own levels as 0 to 1; NaN where both levels are alike."""
     flat = max(1, reach // 2)
     low, high = columns[:flat].mean(axis=0), columns[-flat:].mean(axis=0)
@@ -205,7 +204,7 @@ def _shares(columns: Floats, reach: int) -> Floats:
     return np.asarray((columns - low) / np.where(np.abs(jump) < 1.0, np.nan, jump))
 
 
-def _crossings(shares: Floats, level: float) -> Floats:
+def _crossings(shares: Doubles, level: float) -> Doubles:
     """Where each column (points, n) passes a level, in points, next to its place of half height; NaN if nowhere.
 
     Of the levels below a half the last crossing before that place counts, of those above it the first behind it.
@@ -236,7 +235,7 @@ def _crossings(shares: Floats, level: float) -> Floats:
     return np.where(known, place, np.nan)
 
 
-def _mean_profile(shares: Floats, middle: Floats, edges: Edges) -> tuple[Floats, Floats]:
+def _mean_profile(shares: Doubles, middle: Doubles, edges: Edges) -> tuple[Doubles, Doubles]:
     """Columns laid over each other so that the truth's half height is at 0, and their mean."""
     usable = np.isfinite(middle) & np.all(np.isfinite(shares), axis=0)
     extent = (edges.reach - 1) * edges.step_mm

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from thinslice.data.phantoms.nodule_field import Planted
 from thinslice.geometry import Geometry
+from thinslice.typing import Doubles
 
 CORE = 0.5
 """Share of the radius within which contrast is averaged."""
@@ -27,8 +28,6 @@ FINE_MM = 0.25
 
 NOISE_SHIFTS = 48
 """Places at which the matched filter is laid over noise, for each nodule."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def measure_nodules(
     return results
 
 
-def volume_above(hu: npt.NDArray[Any], axes: Sequence[Floats], threshold: float, radius_mm: float) -> float:
+def volume_above(hu: npt.NDArray[Any], axes: Sequence[Doubles], threshold: float, radius_mm: float) -> float:
     """Volume in mm3 of the piece about the origin in which values reach a threshold, partial volume told apart.
 
     Args:
@@ -189,11 +188,11 @@ def _mean_sd(values: list[float | None]) -> dict[str, float | None]:
 
 def _box(
     nodule: Planted, grid: Geometry, beyond_mm: float
-) -> tuple[tuple[slice, slice, slice], tuple[Floats, Floats, Floats]] | None:
+) -> tuple[tuple[slice, slice, slice], tuple[Doubles, Doubles, Doubles]] | None:
     """The voxels about a nodule and their places from its centre; None where the grid ends before."""
     radius = 0.5 * nodule.diameter_mm
     windows: list[slice] = []
-    axes: list[Floats] = []
+    axes: list[Doubles] = []
     for middle, step, size, reach in zip(
         grid.index_at(nodule.centre_mm),
         (step or 1.0 for step in grid.spacing_mm),
@@ -209,7 +208,7 @@ def _box(
     return (windows[0], windows[1], windows[2]), (axes[0], axes[1], axes[2])
 
 
-def _core_mean(hu: Floats, axes: Sequence[Floats], radius: float) -> float:
+def _core_mean(hu: Doubles, axes: Sequence[Doubles], radius: float) -> float:
     """Mean within half the radius, from values between voxels, so that a small ball has a core too."""
     from scipy.ndimage import map_coordinates
 
@@ -221,7 +220,7 @@ def _core_mean(hu: Floats, axes: Sequence[Floats], radius: float) -> float:
     return float(map_coordinates(hu, places, order=1, mode="nearest").mean())
 
 
-def _straight(values: Floats, places: Floats, axis: int) -> Floats:
+def _straight(values: Doubles, places: Doubles, axis: int) -> Doubles:
     """Values between the points of one axis, taken as straight."""
     low = np.clip(np.floor(places).astype(np.intp), 0, values.shape[axis] - 2)
     part = np.clip(places - low, 0.0, 1.0)
@@ -232,8 +231,8 @@ def _straight(values: Floats, places: Floats, axis: int) -> Floats:
 
 
 def _detectability(
-    seen: Floats,
-    known: Floats,
+    seen: Doubles,
+    known: Doubles,
     window: tuple[slice, slice, slice],
     noise: npt.NDArray[Any],
     lung: npt.NDArray[np.bool_],

@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from thinslice.evaluation.clinical.tissue_bias import cell_weights, inner_thick
 from thinslice.evaluation.clinical.tissues import MAX_UNEVENNESS_HU, NOISE_PATCH, TISSUES_HU
-
-Floats = npt.NDArray[np.float64]
+from thinslice.typing import Doubles
 
 BLOCK = 32
 """Pixels of the blocks whose power is averaged."""
@@ -75,7 +74,7 @@ def noise_power(noise: npt.NDArray[Any], lung: npt.NDArray[np.bool_], steps_mm: 
     """
     depth, height, width = noise.shape
     across_mm, pixel_mm = steps_mm[0], steps_mm[2]
-    spectra: list[Floats] = []
+    spectra: list[Doubles] = []
     window = np.outer(np.hanning(BLOCK), np.hanning(BLOCK))
     gain = float(np.mean(window**2))
     for index in range(depth):
@@ -109,7 +108,7 @@ def noise_power(noise: npt.NDArray[Any], lung: npt.NDArray[np.bool_], steps_mm: 
     return {"in_plane": in_plane, "across": across}
 
 
-def _tiles(plane: npt.NDArray[Any]) -> Floats:
+def _tiles(plane: npt.NDArray[Any]) -> Doubles:
     """(patches, pixels) of a slice, what is left over at its end cut off."""
     height, width = (n // NOISE_PATCH for n in plane.shape)
     cut = plane[: height * NOISE_PATCH, : width * NOISE_PATCH].astype(np.float64)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from thinslice.evaluation.clinical.tissues import TISSUES_HU
 from thinslice.profile import SliceProfile
+from thinslice.typing import Doubles
 
 JUDGED = tuple(TISSUES_HU)
 """Classes that the rule is asked of: all of them, the lungs' edges (`between`) too."""
@@ -34,7 +35,6 @@ FLOOR_HU = -1024.0
 
 RESAMPLES = 2000
 
-Floats = npt.NDArray[np.float64]
 
 _NAMES = list(TISSUES_HU)
 _LIMITS = np.array([low for low, _ in TISSUES_HU.values()][1:])
@@ -86,7 +86,7 @@ class ClassBias:
         }
 
 
-def cell_weights(factor: int) -> Floats:
+def cell_weights(factor: int) -> Doubles:
     """How much the thin slices about a thick one count to it: 1, or a half where two thick slices are equally near.
 
     >>> cell_weights(3).tolist(), cell_weights(4).tolist()
@@ -159,7 +159,7 @@ def tissue_bias(
     return {name: _of(per_slice[:, i], per_offset[:, i], seed) for i, name in enumerate(_NAMES)}
 
 
-def _of(per_slice: Floats, per_offset: Floats, seed: int) -> ClassBias:
+def _of(per_slice: Doubles, per_offset: Doubles, seed: int) -> ClassBias:
     voxels, total, squares = per_slice.sum(axis=0)
     if voxels == 0:
         return ClassBias(0.0, None, None, None, None)
@@ -174,7 +174,7 @@ def _of(per_slice: Floats, per_offset: Floats, seed: int) -> ClassBias:
     )
 
 
-def _interval(voxels: Floats, total: Floats, seed: int) -> tuple[float | None, float | None]:
+def _interval(voxels: Doubles, total: Doubles, seed: int) -> tuple[float | None, float | None]:
     """Percentile bootstrap of sum over count, slices being drawn with replacement."""
     held = voxels > 0
     if held.sum() < 2:

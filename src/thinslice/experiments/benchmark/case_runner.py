@@ -13,12 +13,13 @@ from thinslice.evaluation.protocol import Scores, evaluate
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.cases import case_digest, read_case
 from thinslice.experiments.benchmark.cost import Upscaled, upscale_measured, wake
-from thinslice.experiments.benchmark.methods import Ready, Say
+from thinslice.experiments.benchmark.methods import Ready
 from thinslice.experiments.benchmark.store import Identity, Outcome, Store
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import choose_device
 from thinslice.pictures.region import Cuts, Region, choose_region, cuts_of, thick_cuts_of
 from thinslice.recipes import Suite
+from thinslice.typing import Notify
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class CaseRunner:
         *,
         device: str = "auto",
         threads: int | None = None,
-        say: Say | None = None,
+        say: Notify | None = None,
     ) -> None:
         self.suite, self.store, self.ready = suite, store, ready
         self.device, self.threads, self.say = device, threads, say
@@ -233,7 +234,7 @@ def _cuts_name(identity: Identity, region: Region) -> str:
     return f"cuts-{replace(identity, protocol='').key}-{box}"
 
 
-def failure(label: str, case_id: str, error: Exception, say: Say | None = None) -> Failure:
+def failure(label: str, case_id: str, error: Exception, say: Notify | None = None) -> Failure:
     """Name what failed and go on; with THINSLICE_DEBUG=1 a fault of ours is raised instead.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,10 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.cost import parameters, weight_bytes
 from thinslice.models.load import load_model
 from thinslice.recipes import Method, Suite, TrainRecipe, overridden, read_train_recipe
+from thinslice.typing import Notify
 
 if TYPE_CHECKING:
     from thinslice.training import fit
-
-Say = Callable[[str], None]
-"""Called with a line about what is going on."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def make_ready(
     data_root: Path,
     device: str = "auto",
     threads: int | None = None,
-    say: Say | None = None,
+    say: Notify | None = None,
 ) -> Ready:
     """Load a method's network, training it first where its weights are missing.
 
@@ -123,7 +120,7 @@ def trained(
     *,
     device: str = "auto",
     threads: int | None = None,
-    say: Say | None = None,
+    say: Notify | None = None,
 ) -> Path:
     """The weights that a recipe gives: of a finished run in `folder`, or of one that is begun or gone on with now.
 

@@ -9,7 +9,6 @@ stopped. A method or case that fails is named, and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,15 +17,13 @@ from thinslice.errors import UsageError
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.case_runner import CaseRunner, Failure, Shown, failure, kind_of
 from thinslice.experiments.benchmark.cases import cases_digest, open_cases
-from thinslice.experiments.benchmark.methods import Ready, Say, make_ready
+from thinslice.experiments.benchmark.methods import Ready, make_ready
 from thinslice.experiments.benchmark.published import published
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.store import Store
 from thinslice.inference.backends.choice import choose_device
 from thinslice.recipes import Suite
-
-Progress = Callable[[int, int], None]
-"""Called with results done and in all."""
+from thinslice.typing import Notify, Progress
 
 
 def run_suite(
@@ -37,7 +34,7 @@ def run_suite(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-    say: Say | None = None,
+    say: Notify | None = None,
 ) -> SuiteResult:
     """Run a suite and write its tables, figures and report.
 
@@ -75,7 +72,7 @@ def measure_suite(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-    say: Say | None = None,
+    say: Notify | None = None,
 ) -> SuiteResult:
     """The same without writing anything but the store; arguments and errors as for `run_suite`."""
     for method in suite.methods:
@@ -130,7 +127,7 @@ def _all_ready(
     data_root: Path | None,
     device: str,
     threads: int | None,
-    say: Say | None,
+    say: Notify | None,
 ) -> tuple[list[Ready], list[Failure]]:
     runs = out / "runs" if suite.runs is None else suite.folder / suite.runs
     ready: list[Ready] = []

@@ -14,6 +14,7 @@ from thinslice.data.phantoms.thorax import thick_from
 from thinslice.evaluation.clinical import edges as clinical_edges
 from thinslice.evaluation.clinical import nodules
 from thinslice.evaluation.clinical import noise as clinical_noise
+from thinslice.typing import Notify
 from thinslice.volume import Volume
 
 NOISE_HU = 20.0
@@ -29,11 +30,10 @@ _MARGIN = 12
 """Pixels at a slanted edge's border that are left out."""
 
 Run = Callable[[Volume], npt.NDArray[Any]]
-Say = Callable[[str], None]
 
 
 def phantom_results(
-    methods: Mapping[str, Run], factor: int, *, seed: int = 0, pixels: int | None = None, say: Say | None = None
+    methods: Mapping[str, Run], factor: int, *, seed: int = 0, pixels: int | None = None, say: Notify | None = None
 ) -> list[dict[str, Any]]:
     """Nodules, edges and noise of truth, thick slices and methods.
 

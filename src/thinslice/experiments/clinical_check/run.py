@@ -31,6 +31,7 @@ from thinslice.inference.upscale import upscale_slabs
 from thinslice.models import catalog
 from thinslice.models.load import load_model
 from thinslice.profile import SliceProfile
+from thinslice.typing import Notify
 from thinslice.volume import Volume
 
 SCHEMA = "thinslice-clinical-check/1"
@@ -41,8 +42,6 @@ BASELINES = ("cubic", "cubic-consistent")
 
 TRUTH, THICK = "truth", "thick"
 """Rows of the thin truth, and of the thick slices as a viewer shows them: straight between slices."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def check(
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
-    say: Say | None = None,
+    say: Notify | None = None,
 ) -> dict[str, Any]:
     """Measure models beside interpolation.
 
@@ -240,7 +239,7 @@ def _case(
     lung: lung_density.Mask,
     factor: int,
     seed: int,
-    say: Say,
+    say: Notify,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """One thin volume at one factor: facts of the case, and a row for truth, thick slices and every method."""
     profile = SliceProfile.mean(factor)
@@ -289,7 +288,7 @@ def _case(
     return facts, rows
 
 
-def _rows(methods: Methods, thick: Volume, truth: Volume, factor: int, say: Say) -> Iterator[tuple[str, Made]]:
+def _rows(methods: Methods, thick: Volume, truth: Volume, factor: int, say: Notify) -> Iterator[tuple[str, Made]]:
     """Truth, thick slices and methods, one at a time so that only one result is held."""
     yield TRUTH, Made(truth.hu)
     yield THICK, Made(clinical_edges.straight_between(thick.hu, factor))

@@ -17,11 +17,11 @@ from pathlib import Path
 from thinslice.errors import ThinsliceError, UsageError
 from thinslice.experiments.benchmark.case_runner import failure
 from thinslice.experiments.benchmark.cases import dataset_root
-from thinslice.experiments.benchmark.methods import Say
-from thinslice.experiments.benchmark.run import Progress, measure_suite
+from thinslice.experiments.benchmark.run import measure_suite
 from thinslice.experiments.domain_gap.table import GapResult
 from thinslice.models import catalog
 from thinslice.recipes import GapSuite, expanded
+from thinslice.typing import Notify, Progress
 
 
 def run_gap(
@@ -32,7 +32,7 @@ def run_gap(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-    say: Say | None = None,
+    say: Notify | None = None,
 ) -> GapResult:
     """Run an experiment and write its tables, figures and report; see `thinslice.experiments.domain_gap.report`.
 
@@ -70,7 +70,7 @@ def measure_gap(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-    say: Say | None = None,
+    say: Notify | None = None,
 ) -> GapResult:
     """The same without writing anything but trained weights and the store; arguments and errors as for `run_gap`."""
     unknown = [name for name in gap.baselines if name not in catalog.names()]

@@ -14,15 +14,13 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from thinslice.errors import DeviceError, ModelError, UsageError
 from thinslice.inference.backends import openvino_backend
 from thinslice.inference.backends.golden import TOLERANCE_HU, Verdict, examine, voxels
 from thinslice.inference.backends.openvino_backend import OpenVINOBackend
 from thinslice.inference.backends.torch_backend import MAX_BATCH, TorchBackend, batch_size
 from thinslice.system.allocator import keep_freed_memory, return_freed_memory
+from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +45,6 @@ __all__ = [
     "settle",
 ]
 
-Floats = npt.NDArray[np.float32]
 
 BACKENDS = ("auto", "torch", "torch-compile", "openvino")
 

@@ -17,7 +17,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.about import __version__
 from thinslice.errors import ResourceError, ThinsliceError
@@ -27,11 +26,11 @@ from thinslice.planning import MAX_FACTOR, MIN_FACTOR
 from thinslice.profile import SliceProfile
 from thinslice.system import user_cache
 from thinslice.system.cores import processor
+from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
 
-Floats = npt.NDArray[np.float32]
 
 Backend = Callable[[Floats], Floats]
 """A network that runs: (batch, 1, D, H, W) unit intensity to thin slices."""

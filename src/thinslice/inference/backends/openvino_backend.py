@@ -20,19 +20,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.errors import ModelError, ResourceError, UsageError
 from thinslice.inference.backends.output import checked_output
 from thinslice.inference.backends.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.system.allocator import return_freed_memory
+from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     from torch import nn
 
     from thinslice.profile import SliceProfile
 
-Floats = npt.NDArray[np.float32]
 
 TELEMETRY = "openvino_telemetry"
 """The package that sends; OpenVINO works without it."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.errors import ModelError
-
-Floats = npt.NDArray[np.float32]
+from thinslice.typing import Floats
 
 
 def checked_output(thin: Floats, windows: Floats, factor: int, *, channels: int, name: str) -> Floats:

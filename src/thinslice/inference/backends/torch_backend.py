@@ -10,20 +10,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.errors import ResourceError
 from thinslice.inference.backends.output import checked_output
 from thinslice.inference.backends.transfer import Overlapped, Plain
 from thinslice.planning.spans import pass_bytes
 from thinslice.system.allocator import expect, keep_freed_memory, return_freed_memory
+from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     from torch import nn
 
     from thinslice.profile import SliceProfile
 
-Floats = npt.NDArray[np.float32]
 
 MAX_BATCH = 8
 """Windows per pass on an accelerator at most; more gain nothing measurable."""

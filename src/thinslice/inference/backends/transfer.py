@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
+
+from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     import torch
 
-Floats = npt.NDArray[np.float32]
 
 Infer = Callable[[Any], Any]
 """A pass of the network on tensors on the device."""
