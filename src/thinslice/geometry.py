@@ -20,6 +20,10 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 POSITION_TOLERANCE_MM = 1e-3
 """World coordinates that differ by less are the same."""
 
+REGISTRATION_TOLERANCE_MM = 0.1
+"""Two volumes lie on one grid when their voxels are closer than this: below a fifth of the smallest usual spacing, above
+what two systems' rounding of positions gives."""
+
 DIRECTION_TOLERANCE = 1e-4
 """How far the direction columns may be from orthonormal (cosines written with six decimals stay well inside)."""
 
@@ -27,6 +31,23 @@ Direction = tuple[tuple[float, float, float], tuple[float, float, float], tuple[
 
 AXIAL_DIRECTION: Direction = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 """Depth to superior, height to posterior, width to the left: a plain axial scan."""
+
+
+def nearest_thick(thin_index: int, factor: int) -> int:
+    """The thick slice nearest to a thin one; halfway between two, the upper one, as interpolation by copying takes it.
+
+    Args:
+        thin_index: thin slice, from 0; an integer array gives an array.
+        factor: thin slices per thick interval.
+
+    Examples:
+        At factor 4, thin slices 0 and 1 belong to thick slice 0, and 2, halfway to thick slice 1 at thin slice 4,
+        to thick slice 1.
+
+    >>> [nearest_thick(t, 4) for t in range(7)]
+    [0, 0, 1, 1, 1, 1, 2]
+    """
+    return (2 * thin_index + factor) // (2 * factor)
 
 
 @dataclass(frozen=True)
