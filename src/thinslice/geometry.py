@@ -21,8 +21,8 @@ POSITION_TOLERANCE_MM = 1e-3
 """World coordinates that differ by less are the same."""
 
 REGISTRATION_TOLERANCE_MM = 0.1
-"""Two volumes lie on one grid when their voxels are closer than this: below a fifth of the smallest usual spacing, above
-what two systems' rounding of positions gives."""
+"""Two volumes lie on one grid when their voxels are closer than this: less than a fifth of the smallest usual spacing,
+more than two systems' rounding of positions."""
 
 DIRECTION_TOLERANCE = 1e-4
 """How far the direction columns may be from orthonormal (cosines written with six decimals stay well inside)."""
