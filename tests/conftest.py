@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,5 +44,20 @@ def shared_dicom(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
                 tar.extractall(folder, filter="data")
             unpacked[name] = folder
         return unpacked[name]
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def shared_volume(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Unpacks shared/ct/packed/NAME.zip once a session and returns the NIfTI of its voxels."""
+    folder = tmp_path_factory.mktemp("volumes")
+
+    def unpack(name: str) -> Path:
+        if not (shared / "ct" / "packed" / f"{name}.zip").is_file():
+            pytest.skip(f"shared data absent: ct/packed/{name}.zip")
+        if not list(folder.glob(f"*/{name}.nii.gz")):
+            subprocess.run([sys.executable, str(shared / "ct" / "unpack.py"), str(folder), name], check=True)
+        return next(folder.glob(f"*/{name}.nii.gz"))
 
     return unpack

@@ -137,7 +137,7 @@ def test_sigterm_in_the_network_leaves_nothing(thick_nifti: Path, tmp_path: Path
         "def wait(*_, **__):\n"
         "    print('in the network', flush=True)\n"
         "    time.sleep(60)\n"
-        "backend.TorchBackend.__call__ = wait\n"
+        "choice.TorchBackend.__call__ = wait\n"
         "from thinslice.cli import main\n"
         "main(sys.argv[1:])\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -193,10 +194,12 @@ def test_an_existing_set_is_kept_unless_it_may_be_replaced(source: Path, tmp_pat
     assert contents(tmp_path / "out") != before
 
 
-def test_real_thin_ct_makes_a_set_whose_pairs_are_sound(shared: Path, tmp_path: Path) -> None:
+def test_real_thin_ct_makes_a_set_whose_pairs_are_sound(
+    shared: Path, shared_volume: Callable[[str], Path], tmp_path: Path
+) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for path in (shared / "ct" / "train" / "lungfcp_01_0001_chest_1.0mm.nii.gz", *(shared / "ct" / "dev").iterdir()):
+    for path in (shared_volume("lungfcp_01_0001_chest_1.0mm"), *(shared / "ct" / "dev").iterdir()):
         (source / path.name).symlink_to(path)
     chosen = MiniRecipe(cases={"train": 3, "test": 1}, patterns={"test": ["rider*"]}, size=(64, 64), thick_depth=8)
     make_mini(source, tmp_path / "out", chosen)

@@ -13,7 +13,7 @@ from thinslice.errors import ModelError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.inference.deviation import DeviationSummary
 from thinslice.inference.upscale import upscale, upscale_slabs
-from thinslice.models import catalog, checkpoint
+from thinslice.models import catalog, checkpoint, load
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.load import load_model, with_deviation
 from thinslice.planning import ModelWindow, estimate_memory, plan_windows
@@ -111,10 +111,10 @@ def test_who_cannot_tell_says_who_can(
     network: ThroughPlaneModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thick = volume(noise((4, 16, 16)))
-    monkeypatch.setattr(catalog, "with_deviation", lambda: ["default"])
+    monkeypatch.setattr(load, "with_deviation", lambda: ["default"])
     with pytest.raises(ModelError, match="cubic was not trained to say how sure it is; use --model default"):
         upscale_slabs(thick, model="cubic", deviation=True)
-    monkeypatch.setattr(catalog, "with_deviation", list)
+    monkeypatch.setattr(load, "with_deviation", list)
     with pytest.raises(ModelError, match="default-deviation.toml"):
         upscale_slabs(thick, model="cubic", deviation="learned")
     with pytest.raises(UsageError, match="learned or ensemble"):

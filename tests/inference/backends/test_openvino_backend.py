@@ -141,11 +141,11 @@ from thinslice.errors import UsageError
 from thinslice.inference.backends import choice
 from thinslice.models.load import load_model
 
-assert backend.openvino_backend.is_installed()
+assert choice.openvino_backend.is_installed()
 with pytest.raises(UsageError, match=r"cannot be loaded \\(ImportError\\); install it again"):
-    backend.choose_backend("openvino")
-choice = backend.settle(load_model("fast"), "cpu", "auto")
-assert choice.backend == "torch" and "cannot be loaded" in choice.warnings[0]
+    choice.choose_backend("openvino")
+taken = choice.settle(load_model("fast"), "cpu", "auto")
+assert taken.backend == "torch" and "cannot be loaded" in taken.warnings[0]
 """
 
 

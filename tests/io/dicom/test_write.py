@@ -194,7 +194,7 @@ def test_another_process_gives_the_same_bytes(tmp_path: Path, plain: Source, mon
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     write_derived(plain, tmp_path / "a")
     code = (
-        "import sys; from pathlib import Path; from derived_series import read_source, write_derived\n"
+        "import sys; from pathlib import Path; from support.derived_series import read_source, write_derived\n"
         "write_derived(read_source([Path(p) for p in sys.argv[2:]]), Path(sys.argv[1]))"
     )
     path = os.pathsep.join(sys.path)
