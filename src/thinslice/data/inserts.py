@@ -15,8 +15,8 @@ import numpy.typing as npt
 NODULES = 6
 """Largest number of nodules in a crop; every number from 1 on is equally likely."""
 
-NODULE_MM = (3.0, 12.0)
-"""Range of the nodules' mean diameters, mm; logarithmically even."""
+SOLID_MM, GROUND_GLASS_MM = (3.0, 10.0), (4.0, 16.0)
+"""Ranges of the mean diameters of solid and of ground-glass nodules, mm; logarithmically even."""
 
 NODULE_AXES = (0.85, 1.15)
 """Range of an axis of a nodule over its mean diameter."""
@@ -24,7 +24,7 @@ NODULE_AXES = (0.85, 1.15)
 SOLID_HU, GROUND_GLASS_HU = (0.0, 80.0), (-750.0, -350.0)
 """Ranges of the densities of solid and of ground-glass nodules, HU."""
 
-SOLID_SHARE = 0.5
+SOLID_SHARE = 0.4
 """Share of nodules that are solid."""
 
 LUNG_HU = (-960.0, -700.0)
@@ -70,8 +70,11 @@ def insert_nodules(block: Block, spacing_mm: Spacing, rng: np.random.Generator) 
     lung = np.argwhere((block > LUNG_HU[0]) & (block < LUNG_HU[1]))
     for _ in range(int(rng.integers(1, NODULES + 1)) if len(lung) else 0):
         centre = lung[int(rng.integers(len(lung)))] + rng.uniform(-0.5, 0.5, 3)
-        radii_mm = 0.5 * _logarithmic(NODULE_MM, rng) * rng.uniform(*NODULE_AXES, 3)
-        density = float(rng.uniform(*(SOLID_HU if rng.random() < SOLID_SHARE else GROUND_GLASS_HU)))
+        diameters, densities = (
+            (SOLID_MM, SOLID_HU) if rng.random() < SOLID_SHARE else (GROUND_GLASS_MM, GROUND_GLASS_HU)
+        )
+        radii_mm = 0.5 * _logarithmic(diameters, rng) * rng.uniform(*NODULE_AXES, 3)
+        density = float(rng.uniform(*densities))
         for box, depth_mm in _ellipsoid(block.shape, centre, radii_mm, spacing_mm):
             part, before = inserted[box], block[box]
             aerated = before < LUNG_HU[1]
