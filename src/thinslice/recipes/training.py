@@ -169,9 +169,6 @@ class LossRecipe(Checked):
         gradient: weight of the L1 distance of differences to the 26 neighbours (ResVox).
         contrast: weight of the L1 distance after display windows of lung and soft tissue (MPU-Net's contrast-aware
             loss, in our reading).
-        logarithm: above 0, the logarithm of the loss plus this value is minimised, for each forward pass: a crop counts by
-            its relative error, as in a mean of PSNR over patients, and noisy crops and large factors do not outweigh the
-            others. The value, in units of the loss, limits the weight of crops that are nearly right. 0 for none.
         side: weight of each side output, for the objective "stages" (MPU-Net).
         deviation: for the objective "deviation" alone, which distribution of errors the standard deviation is the
             likeliest of: "gaussian", "laplace", or "student" with four degrees of freedom.
@@ -182,7 +179,6 @@ class LossRecipe(Checked):
     trim: int = Field(0, ge=0)
     gradient: float = Field(0.0, ge=0)
     contrast: float = Field(0.0, ge=0)
-    logarithm: float = Field(0.0, ge=0)
     side: float = Field(1.0, ge=0)
     deviation: Literal["gaussian", "laplace", "student"] = "student"
 
@@ -326,7 +322,6 @@ class TrainRecipe(Checked):
         unsaid = ["start"] if self.start is None else []
         unsaid += ["trains"] if self.trains == ("",) else []
         unsaid += [] if self.simulation.sown_share else ["simulation.sown_share"]
-        unsaid += [] if self.loss.logarithm else ["loss.logarithm"]
         plain = SimulationRecipe()
         unsaid += [f"simulation.{name}" for name in _LATER if getattr(self.simulation, name) == getattr(plain, name)]
         unsaid += ["loss.deviation"] if self.objective != "deviation" and not self._stages_of("deviation") else []

@@ -112,7 +112,7 @@ def loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, reci
             for window in CONTRAST_WINDOWS_HU
         ]
         total = total + recipe.contrast * torch.stack(seen).mean()
-    return torch.log(total + recipe.logarithm) if recipe.logarithm else total
+    return total
 
 
 def pixel_loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, recipe: LossRecipe) -> torch.Tensor:
