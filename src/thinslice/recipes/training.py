@@ -260,7 +260,8 @@ class TrainRecipe(Checked):
         name: of the run and of the weights.
         network: what is trained.
         data: thin volumes (NIfTI, NRRD, MetaImage or DICOM folders) whose thick slices are simulated; a relative path
-            is relative to --data, and a folder of NIfTI files stands for all of them.
+            is relative to --data, and a folder of NIfTI files stands for all of them. Name a file again, beside its
+            folder as well, to draw it more often.
         dataset: pairs instead of `data`.
         simulation: how crops are drawn from `data`.
         crops: how crops are drawn from `dataset`.
