@@ -11,7 +11,7 @@ import torch
 from thinslice.errors import UsageError
 from thinslice.models import catalog
 from thinslice.profile import SliceProfile
-from thinslice.recipes import TrainRecipe, overridden, read_train_recipe
+from thinslice.recipes import SimulationRecipe, TrainRecipe, overridden, read_train_recipe
 from thinslice.training.objective import ObjectiveModule, Told
 from thinslice.training.optimiser import make_optimiser
 
@@ -72,6 +72,17 @@ def test_the_digest_follows_what_changes_weights_and_nothing_else() -> None:
     recipe = TrainRecipe(name="x", network={"name": "thinnet"}, data=("a",))
     assert recipe.digest != recipe.model_copy(update={"seed": 1}).digest
     assert recipe.digest == recipe.model_copy(update={"card": {"licence": "?"}, "log_every": 7}).digest
+
+
+def test_every_value_of_the_simulation_changes_the_digest() -> None:
+    recipe = TrainRecipe(name="x", network={"name": "thinnet"}, data=("a",))
+    for name, field in SimulationRecipe.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        other: object = {"profiles": {"mean": 1.0}, "box_width_law": "logarithmic"}.get(name)
+        if other is None:
+            other = (3, 4) if isinstance(default, tuple) else (default or 0) + (1 if isinstance(default, int) else 0.5)
+        changed = recipe.model_copy(update={"simulation": recipe.simulation.model_copy(update={name: other})})
+        assert changed.digest != recipe.digest, name
 
 
 @pytest.mark.parametrize(

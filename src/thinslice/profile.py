@@ -17,7 +17,7 @@ from scipy.special import erf
 
 from thinslice.errors import UsageError
 
-SIMULATED = ("mean", "gaussian", "trapezoid", "subsample")
+SIMULATED = ("mean", "gaussian", "trapezoid", "heavy-tailed", "subsample")
 """Names of the profiles that thick slices can be simulated with (`SliceProfile.named`)."""
 
 MAX_CONDITION = 30.0
@@ -114,6 +114,35 @@ class SliceProfile:
         return cls._normalised("trapezoid", factor, 0.5 * (weights + weights[::-1]))
 
     @classmethod
+    def heavy_tailed(
+        cls, factor: int, *, width: float = 1.0, core: float = 0.8, tail: float = 0.15, decay: float = 0.4
+    ) -> SliceProfile:
+        """A core narrower than the slice thickness, and tails that reach past it.
+
+        The sum of a box and a two-sided exponential, cut at three decay lengths. With the defaults its standard
+        deviation is that of a box one thick spacing wide. A fit to real pairs (RPLHR-CT) gave 5.08 mm for
+        slices of 5 mm, with such a form.
+
+        Args:
+            factor: thin slices per thick interval.
+            width: slice thickness over slice distance; both parts scale with it.
+            core: width of the box over the slice thickness.
+            tail: share of the weight in the exponential, [0, 1].
+            decay: decay length of the exponential over the slice thickness.
+
+        >>> round(SliceProfile.heavy_tailed(5).width, 2), len(SliceProfile.heavy_tailed(5).weights)
+        (1.0, 13)
+        """
+        box = cls.mean(factor, width=core * width)
+        length = factor * width * decay
+        reach = max(box.reach, int(np.ceil(3.0 * length - 0.5)))
+        edges = np.arange(-reach, reach + 2) - 0.5
+        exponential = np.diff(np.sign(edges) * 0.5 * -np.expm1(-np.abs(edges) / length))
+        weights = tail * exponential / exponential.sum()
+        weights[reach - box.reach : reach + box.reach + 1] += (1.0 - tail) * np.asarray(box.weights)
+        return cls._normalised("heavy-tailed", factor, weights)
+
+    @classmethod
     def subsample(cls, factor: int) -> SliceProfile:
         """Thin slice factor * k alone, as SAINT simulates thick slices."""
         return cls("subsample", factor, (1.0,))
@@ -132,6 +161,8 @@ class SliceProfile:
                 return cls.gaussian(factor, fwhm=width)
             case "trapezoid":
                 return cls.trapezoid(factor, width=width)
+            case "heavy-tailed":
+                return cls.heavy_tailed(factor, width=width)
             case "subsample":
                 return cls.subsample(factor)
         raise UsageError(f"There is no slice profile named {name!r}; choose one of {', '.join(SIMULATED)}.")

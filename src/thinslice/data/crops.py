@@ -15,6 +15,9 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from thinslice.data.ellipsoids import sow
+from thinslice.data.inserts import insert_metal, insert_nodules, insert_shell
+from thinslice.data.phantoms.noise import grain_stack
+from thinslice.data.simulated_profiles import draw_profiles
 from thinslice.errors import NotEligibleError
 from thinslice.intensity import WINDOW_MIN_HU, to_unit
 from thinslice.profile import SliceProfile
@@ -26,18 +29,22 @@ if TYPE_CHECKING:
 
 _BODY_HU = -950.0
 _DRAWS = 8
+_SHARPEN_PIXELS = (0.6, 1.2)
+"""Range of the standard deviation of the blur in an unsharp mask, pixels."""
+_KERNEL_CUTOFFS = (0.15, 0.45)
+"""Range of the cut-off of simulated reconstruction kernels, soft to sharp, cycles per pixel."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops that share a factor and the profile the network is told.
+    """Crops that share a factor and the profile that the network gets.
 
     Attributes:
         thick: (batch, 1, D, P, P) float32, unit intensity.
         thin: (batch, 1, (D - 1) * factor + 1, P, P) float32, unit intensity.
         weight: same shape as `thin`; 0 where the truth is not to be trusted, else 1.
         factor: thin slices per thick interval.
-        profile: the box the network is told, as it would be at inference from the slice thickness.
+        profile: the slice profile that the network gets; at inference, the box of the header's slice thickness.
         cases: for each crop, the case it was cut from.
     """
 
@@ -71,6 +78,7 @@ class CropSampler:
     def __init__(self, volumes: Sequence[Volume], recipe: SimulationRecipe, *, seed: int) -> None:
         self.recipe, self.seed = recipe, seed
         self._voxels = [v.hu for v in volumes]
+        self._spacings = [_spacing_mm(v) for v in volumes]
         for voxels in self._voxels:
             if min(voxels.shape[1:]) < recipe.plane:
                 raise NotEligibleError(
@@ -86,36 +94,38 @@ class CropSampler:
         rng = np.random.default_rng((self.seed, step))
         recipe = self.recipe
         factor = int(rng.choice(recipe.factors))
-        width = 1.0
-        if rng.random() < recipe.box_width_share:
-            width = float(rng.uniform(*recipe.box_width))
-        names = list(recipe.profiles)
-        shares = np.array([recipe.profiles[n] for n in names], dtype=float)
-        simulated = SliceProfile.named(str(rng.choice(names, p=shares / shares.sum())), factor, width=width)
+        simulated, profile = draw_profiles(recipe, factor, rng)
         crops = [self._crop(np.random.default_rng((self.seed, step, item)), simulated) for item in items]
         depth = min(c[0].shape[0] for c in crops)
         thin_depth = (depth - 1) * factor + 1
         thick = np.stack([c[0][:depth] for c in crops])[:, None]
         thin = np.stack([c[1][:thin_depth] for c in crops])[:, None]
         weight = (thin > recipe.floor_hu).astype(np.float32)
-        cases = tuple(f"volume {c[2] + 1}" for c in crops)
+        weight *= np.stack([c[2][:thin_depth] for c in crops])[:, None]
+        cases = tuple(f"volume {c[3] + 1}" for c in crops)
         # Metal ends where a network's input ends.
         thick, thin = (to_unit(hu).clip(0.0, 1.0) for hu in (thick, thin))
-        return Batch(thick, thin, weight, factor, SliceProfile.mean(factor, width=width), cases)
+        return Batch(thick, thin, weight, factor, profile, cases)
 
     def _crop(
         self, rng: np.random.Generator, profile: SliceProfile
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]:
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_], int]:
+        """Thick slices, thin slices, whether the latter lie inside the field of view, and the volume's index."""
         recipe = self.recipe
         wanted = (recipe.depth - 1) * profile.factor + 1 + 2 * profile.reach
+        share, along_slices = self._eligible(profile)
         block: npt.NDArray[Any] = np.empty(0)
+        spacing = (1.0, 1.0, 1.0)
         chosen = 0
         for _ in range(_DRAWS):
-            chosen = int(rng.choice(len(self._voxels), p=self._share))
-            voxels = self._voxels[chosen]
-            if rng.random() < recipe.in_plane_share and voxels.shape[0] >= recipe.plane:
+            chosen = int(rng.choice(len(self._voxels), p=share))
+            voxels, spacing = self._voxels[chosen], self._spacings[chosen]
+            in_plane = rng.random() < recipe.in_plane_share and voxels.shape[0] >= recipe.plane
+            if in_plane or not along_slices[chosen]:
                 # An in-plane axis plays the through-plane one; the slice axis becomes one of the plane's.
-                voxels = np.moveaxis(voxels, int(rng.integers(1, 3)), 0)
+                axis = int(rng.integers(1, 3))
+                voxels = np.moveaxis(voxels, axis, 0)
+                spacing = (spacing[axis], spacing[0], spacing[3 - axis])
             extent = (min(wanted, voxels.shape[0]), recipe.plane, recipe.plane)
             start = [int(rng.integers(0, n - e + 1)) for n, e in zip(voxels.shape, extent, strict=True)]
             block = voxels[tuple(slice(s, s + e) for s, e in zip(start, extent, strict=True))]
@@ -128,16 +138,82 @@ class CropSampler:
                 thin = np.flip(thin, axis)
         if rng.random() < 0.5:
             thin = np.swapaxes(thin, 1, 2)
+            spacing = (spacing[0], spacing[2], spacing[1])
+        inside = np.ones(thin.shape, dtype=np.bool_) if recipe.outside_hu is None else thin > recipe.outside_hu
         if recipe.sown_share and rng.random() < recipe.sown_share:
             thin = sow(thin, rng)
+        for insert, part in (
+            (insert_nodules, recipe.nodule_share),
+            (insert_shell, recipe.shell_share),
+            (insert_metal, recipe.metal_share),
+        ):
+            if part and rng.random() < part:
+                thin = insert(thin, spacing, rng)
         if rng.random() < recipe.blur_share:
             sigma = float(rng.uniform(0.0, recipe.blur_pixels))
             thin = gaussian_filter(thin, (0.0, sigma, sigma))
+        elif recipe.sharpen_share and rng.random() < recipe.sharpen_share:
+            sigma = float(rng.uniform(*_SHARPEN_PIXELS))
+            thin = thin + float(rng.uniform(0.0, recipe.sharpen_gain)) * (
+                thin - gaussian_filter(thin, (0.0, sigma, sigma))
+            )
         thick = profile.apply(thin)
-        if rng.random() < recipe.noise_share:
-            thick += rng.normal(0.0, rng.uniform(0.0, recipe.noise_hu), thick.shape).astype(np.float32)
+        self._add_noise(thick, profile, rng)
         centres = profile.centres(thin.shape[0])
-        return thick, np.ascontiguousarray(thin[centres[0] : centres[-1] + 1]), chosen
+        kept = slice(centres[0], centres[-1] + 1)
+        return thick, np.ascontiguousarray(thin[kept]), inside[kept], chosen
+
+    def _eligible(self, profile: SliceProfile) -> tuple[npt.NDArray[np.float64], list[bool]]:
+        """How often each volume is drawn for crops of a profile, and whether its slice axis may play z in them.
+
+        Raises:
+            NotEligibleError: when no volume is deep enough for two thick slices.
+        """
+        least = profile.factor + 1 + 2 * profile.reach
+        coarse = self.recipe.coarse_mm
+        along_slices = [
+            voxels.shape[0] >= least and (coarse is None or spacing[0] <= coarse or profile.factor == 2)
+            for voxels, spacing in zip(self._voxels, self._spacings, strict=True)
+        ]
+        in_plane = [v.shape[0] >= self.recipe.plane and min(v.shape[1:]) >= least for v in self._voxels]
+        share = self._share * np.logical_or(along_slices, in_plane)
+        if not share.any():
+            raise NotEligibleError(
+                f"No training volume is deep enough for two thick slices of {len(profile.weights)} thin ones at factor "
+                f"{profile.factor}; lower simulation.factors or simulation.box_width in the recipe."
+            )
+        # Divided only where a volume is left out, so that other draws stay the same to the last bit.
+        return share if np.array_equal(share, self._share) else share / share.sum(), along_slices
+
+    def _add_noise(self, thick: npt.NDArray[np.float32], profile: SliceProfile, rng: np.random.Generator) -> None:
+        """Noise added to thick slices, (depth, height, width) in HU, in place."""
+        recipe = self.recipe
+        noisy = rng.random() < recipe.noise_share
+        low_dose = bool(recipe.low_dose_share) and rng.random() < recipe.low_dose_share
+        if low_dose:
+            strength = float(rng.uniform(*recipe.low_dose_hu))
+        elif noisy:
+            strength = float(rng.uniform(0.0, recipe.noise_hu))
+        else:
+            return
+        if not (recipe.grain_share and rng.random() < recipe.grain_share):
+            thick += rng.normal(0.0, strength, thick.shape).astype(np.float32)
+            return
+        cutoff = float(rng.uniform(*_KERNEL_CUTOFFS))
+        if len(profile.weights) <= profile.factor + 1:
+            noise = grain_stack((thick.shape[0], thick.shape[1], thick.shape[2]), rng, cutoff=cutoff)
+        else:
+            # Overlapping slices share measurements, so their noise is alike.
+            depth = (thick.shape[0] - 1) * profile.factor + len(profile.weights)
+            noise = profile.apply(grain_stack((depth, thick.shape[1], thick.shape[2]), rng, cutoff=cutoff))
+            noise /= noise.std()
+        thick += np.float32(strength) * noise
+
+
+def _spacing_mm(volume: Volume) -> tuple[float, float, float]:
+    """Distance of voxels along (depth, height, width), mm; where it is unknown in plane, that of the slices."""
+    z, y, x = volume.geometry.spacing_mm
+    return z, z if y is None else y, z if x is None else x
 
 
 class PairSampler:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from thinslice.errors import UsageError
 from thinslice.recipes.checked import Checked, read_toml
 
-ProfileName = Literal["mean", "gaussian", "trapezoid", "subsample"]
+ProfileName = Literal["mean", "gaussian", "trapezoid", "heavy-tailed", "subsample"]
 Axis = Literal["depth", "height", "width"]
 Objective = Literal["output", "views", "stages", "deviation"]
 
@@ -72,35 +72,91 @@ class SimulationRecipe(Checked):
 
     Attributes:
         factors: factors drawn; repeat one to draw it more often.
-        profiles: slice profiles drawn, by name, with weights.
+        profiles: slice profiles drawn, by name, with weights. Of "heavy-tailed" ones, core, tail and decay are drawn as
+            well (`thinslice.data.simulated_profiles`).
         box_width: a second range of slice thickness over slice distance, drawn with `box_width_share`; otherwise 1.
         box_width_share: share of crops with overlap or gap.
+        box_width_law: "even", or "logarithmic": as often by a factor narrower as by the same factor wider.
+        width_error: range of the simulated slice thickness over the nominal one, which the network gets: the slices of
+            scanners are a little thicker or thinner than in their headers.
+        width_error_share: share of steps in which the two differ.
+        known_profile_share: share of steps in which the network gets the simulated profile itself, as from a file, and
+            not the box of the nominal slice thickness.
         noise_hu: largest standard deviation of noise added to the thick slices; drawn from [0, noise_hu].
         noise_share: share of crops with such noise.
+        low_dose_hu: range of the standard deviation of the noise of low-dose crops.
+        low_dose_share: share of crops with noise of that strength in place of `noise_hu`.
+        grain_share: share of noisy crops whose noise has the in-plane spectrum of a reconstruction kernel, soft to
+            sharp; in the others it is white. Where `box_width_share` makes slices overlap, such noise is averaged
+            like the slices.
         in_plane_share: share of crops in which an in-plane axis plays the through-plane one.
+        coarse_mm: volumes whose slices lie further apart than this give crops along their slice axis at factor 2 alone,
+            and along an in-plane axis otherwise; None for no such rule.
         blur_pixels: largest Gaussian in-plane blur (standard deviation, pixels), so that soft kernels are seen.
         blur_share: share of crops blurred.
+        sharpen_gain: largest gain of an in-plane unsharp mask, so that sharp kernels are seen; drawn from
+            [0, sharpen_gain].
+        sharpen_share: share of crops sharpened.
         sown_share: share of crops into which ellipsoids of any density are put (`thinslice.data.ellipsoids`).
+        nodule_share: share of crops into which small nodules, solid and ground glass, are inserted where they hold lung
+            (`thinslice.data.inserts`).
+        shell_share: share of crops into which a curved plate of bone is inserted.
+        metal_share: share of crops into which metal with its streaks is inserted.
         depth: thick slices per crop.
         plane: in-plane extent of a crop, pixels.
         least_body: share of voxels above -950 HU that a crop must have (a few draws are tried).
         floor_hu: thin voxels at or below carry no loss: clipped values and what lies outside the field of view.
+        outside_hu: voxels of a volume at or below carry no loss either, whatever blur makes of them; None for no such
+            rule.
     """
 
     factors: tuple[int, ...] = (2, 3, 4, 5, 5, 6, 7, 8)
     profiles: dict[ProfileName, float] = Field(default={"mean": 0.8, "trapezoid": 0.2})
     box_width: tuple[float, float] = (0.5, 2.0)
     box_width_share: float = Field(0.15, ge=0, le=1)
+    box_width_law: Literal["even", "logarithmic"] = "even"
+    width_error: tuple[float, float] = (1.0, 1.0)
+    width_error_share: float = Field(0.0, ge=0, le=1)
+    known_profile_share: float = Field(0.0, ge=0, le=1)
     noise_hu: float = Field(12.0, ge=0)
     noise_share: float = Field(0.4, ge=0, le=1)
+    low_dose_hu: tuple[float, float] = (12.0, 40.0)
+    low_dose_share: float = Field(0.0, ge=0, le=1)
+    grain_share: float = Field(0.0, ge=0, le=1)
     in_plane_share: float = Field(0.35, ge=0, le=1)
+    coarse_mm: float | None = Field(None, gt=0)
     blur_pixels: float = Field(0.8, ge=0)
     blur_share: float = Field(0.2, ge=0, le=1)
+    sharpen_gain: float = Field(1.0, ge=0)
+    sharpen_share: float = Field(0.0, ge=0, le=1)
     sown_share: float = Field(0.0, ge=0, le=1)
+    nodule_share: float = Field(0.0, ge=0, le=1)
+    shell_share: float = Field(0.0, ge=0, le=1)
+    metal_share: float = Field(0.0, ge=0, le=1)
     depth: int = Field(8, ge=2)
     plane: int = Field(96, ge=8)
     least_body: float = Field(0.3, ge=0, le=1)
     floor_hu: float = -1024.0
+    outside_hu: float | None = None
+
+
+_LATER = (
+    "box_width_law",
+    "width_error",
+    "width_error_share",
+    "known_profile_share",
+    "low_dose_hu",
+    "low_dose_share",
+    "grain_share",
+    "coarse_mm",
+    "sharpen_gain",
+    "sharpen_share",
+    "nodule_share",
+    "shell_share",
+    "metal_share",
+    "outside_hu",
+)
+"""Values of `SimulationRecipe` that older recipes lack; a digest holds them where they differ from their defaults."""
 
 
 class LossRecipe(Checked):
@@ -204,7 +260,8 @@ class TrainRecipe(Checked):
         name: of the run and of the weights.
         network: what is trained.
         data: thin volumes (NIfTI, NRRD, MetaImage or DICOM folders) whose thick slices are simulated; a relative path
-            is relative to --data, and a folder of NIfTI files stands for all of them.
+            is relative to --data, and a folder of NIfTI files stands for all of them. Name a file again, beside its
+            folder as well, to draw it more often.
         dataset: pairs instead of `data`.
         simulation: how crops are drawn from `data`.
         crops: how crops are drawn from `dataset`.
@@ -266,6 +323,8 @@ class TrainRecipe(Checked):
         unsaid = ["start"] if self.start is None else []
         unsaid += ["trains"] if self.trains == ("",) else []
         unsaid += [] if self.simulation.sown_share else ["simulation.sown_share"]
+        plain = SimulationRecipe()
+        unsaid += [f"simulation.{name}" for name in _LATER if getattr(self.simulation, name) == getattr(plain, name)]
         unsaid += ["loss.deviation"] if self.objective != "deviation" and not self._stages_of("deviation") else []
         return self.digest_without(("card", "save_every_s", "log_every", *unsaid))
 

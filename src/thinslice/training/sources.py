@@ -61,6 +61,8 @@ def _check_apart(dataset: Dataset, split: str, validation: str) -> None:
 
 
 def _volumes(recipe: TrainRecipe, data_root: Path) -> Iterator[Volume]:
+    """The recipe's volumes in order; a file that it names several times is read once and drawn more often."""
+    known: dict[Path, Volume] = {}
     for entry in recipe.data:
         place = data_root / entry
         files: Sequence[Path] = [place]
@@ -70,4 +72,6 @@ def _volumes(recipe: TrainRecipe, data_root: Path) -> Iterator[Volume]:
         if not place.exists():
             raise UnreadableError(f"The recipe's data path {entry} does not exist below {data_root}.")
         for file in files:
-            yield read(file)
+            if file not in known:
+                known[file] = read(file)
+            yield known[file]
