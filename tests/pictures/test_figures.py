@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import thinslice
 from thinslice.errors import GeometryError, OutputExistsError, UsageError
-from thinslice.geometry import Geometry
+from thinslice.geometry import Geometry, nearest_thick
 from thinslice.pictures.figures import WINDOWS_HU, Preview, comparison
 from thinslice.pictures.planes import find_body, planes_of
 from thinslice.volume import Volume
@@ -34,7 +35,7 @@ def thick() -> Volume:
 
 def repeated(thick: Volume, factor: int) -> NDArray[np.int16]:
     depth = (thick.hu.shape[0] - 1) * factor + 1
-    return np.asarray(thick.hu[(np.arange(depth) + (factor - 1) // 2) // factor])
+    return np.asarray(thick.hu[[nearest_thick(index, factor) for index in range(depth)]])
 
 
 def preview(thick: Volume, factor: int, slabs: list[tuple[int, NDArray[np.int16]]]) -> bytes:
@@ -67,6 +68,23 @@ def test_thick_repeated_looks_like_thick(thick: Volume, factor: int) -> None:
         assert a.std() > 0.05
         # Sub-pixel offsets of the panels leave a little at edges, and the first panel has the scale bar.
         assert np.mean(np.abs(a - b)) < 0.02
+
+
+@pytest.mark.parametrize("factor", [2, 4, 5])
+def test_the_picture_before_is_the_baseline_nearest(thick: Volume, factor: int) -> None:
+    """At an even factor thin slices lie halfway between two thick ones; both take the upper."""
+    baseline = thinslice.upscale(thick, model="nearest", factor=factor)
+    picture = Preview(thick, baseline.geometry)
+    picture.add(0, baseline.hu)
+    for axis in range(3):
+        np.testing.assert_array_equal(picture._before[axis], picture._after[axis])
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_comparison_shows_thick_slices_as_the_baseline_nearest(thick: Volume, factor: int) -> None:
+    baseline = thinslice.upscale(thick, model="nearest", factor=factor)
+    rows = [("coronal", "error"), ("sagittal", "error")]
+    assert comparison({"a": thick}, baseline, rows=rows) == comparison({"a": baseline}, baseline, rows=rows)
 
 
 def test_missing_slices_and_slabs_that_do_not_fit_are_refused(thick: Volume) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import thinslice
 from thinslice.errors import UsageError
 from thinslice.geometry import Geometry
 from thinslice.pictures.region import Region, choose_region, cuts_of, region_figure, thick_cuts_of
@@ -64,6 +65,19 @@ def test_thick_slices_are_shown_where_they_lie(factor: int) -> None:
     assert cuts["coronal"].shape == (21, 48) and cuts["axial"].shape == (40, 48)
     assert abs(float(cuts["axial"][0, 0]) - 11 / factor) <= 0.5
     assert set(np.diff(cuts["sagittal"][:depth, 0])) <= {0, 1}
+
+
+@pytest.mark.parametrize("factor", [2, 4, 5])
+def test_thick_slices_are_shown_as_the_baseline_nearest(factor: int) -> None:
+    thick = thin().hu[::factor]
+    depth = (len(thick) - 1) * factor + 1
+    grid = Geometry((depth, 40, 48), (1.0, 0.8, 0.8))
+    spacing = Geometry(thick.shape, (float(factor), 0.8, 0.8))
+    baseline = thinslice.upscale(Volume(thick, spacing), model="nearest", factor=factor)
+    region = Region((0, 4, 8), (depth, 20, 40), (factor + factor // 2, 10, 30))
+    expected = cuts_of(baseline.hu, grid, region)
+    for view, cut in thick_cuts_of(thick, factor, grid, region).items():
+        np.testing.assert_array_equal(cut, expected[view])
 
 
 def test_an_estimate_like_the_truth_has_a_dark_error_map() -> None:

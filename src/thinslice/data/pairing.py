@@ -14,13 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import GeometryError
-from thinslice.geometry import Geometry
+from thinslice.geometry import REGISTRATION_TOLERANCE_MM, Geometry
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume, reorient
-
-POSITION_TOLERANCE_MM = 0.1
-"""Centres of a thick slice and of its thin slice that are this close count as the same place."""
 
 MIN_THICK = 2
 """A pair with fewer thick slices holds nothing between two of them."""
@@ -182,11 +179,11 @@ def _check_corners(thick: Geometry, thin: Geometry, factor: int) -> None:
     for d, h, w in product(*((0, n - 1) for n in thick.shape)):
         apart = np.subtract(thick.position_mm((d, h, w)), thin.position_mm((d * factor, h, w)))
         along = np.abs(np.asarray(thick.direction).T @ apart)
-        if along.max() > POSITION_TOLERANCE_MM:
+        if along.max() > REGISTRATION_TOLERANCE_MM:
             axis = ("through the planes", "along the rows' order", "along the columns' order")[int(along.argmax())]
             raise GeometryError(
                 f"A thick slice and its thin one lie {along.max():.2f} mm apart {axis} (tolerance "
-                f"{POSITION_TOLERANCE_MM} mm, factor {factor}); the pair has no common grid."
+                f"{REGISTRATION_TOLERANCE_MM} mm, factor {factor}); the pair has no common grid."
             )
 
 

@@ -10,11 +10,8 @@ from itertools import product
 import numpy as np
 
 from thinslice.errors import GeometryError
-from thinslice.geometry import Geometry
+from thinslice.geometry import REGISTRATION_TOLERANCE_MM, Geometry
 from thinslice.volume import Volume, reorient
-
-POSITION_TOLERANCE_MM = 0.1
-"""Voxels of estimate and reference whose centres are this close count as the same place."""
 
 _AXES = ("depth", "height", "width")
 
@@ -67,7 +64,7 @@ def overlap_by_position(estimate: Volume, reference: Volume) -> tuple[Volume, Vo
 def _check_spacing(estimate: Geometry, reference: Geometry) -> None:
     for axis, ours, theirs in zip(_AXES, estimate.spacing_mm, reference.spacing_mm, strict=True):
         a, b = 1.0 if ours is None else ours, 1.0 if theirs is None else theirs
-        if abs(a - b) > POSITION_TOLERANCE_MM / 10 and abs(a - b) > 1e-3 * b:
+        if abs(a - b) > REGISTRATION_TOLERANCE_MM / 10 and abs(a - b) > 1e-3 * b:
             unknown = " (unknown, counted as 1)" if ours is None or theirs is None else ""
             raise GeometryError(
                 f"Estimate and reference have unequal spacing along {axis}: {a:g} and {b:g} mm{unknown}; "
@@ -87,11 +84,11 @@ def _check_corners(
         theirs = np.array(reference.position_mm(_triple(np.array(corner))))
         ours = np.array(estimate.position_mm(_triple(np.array(corner) - whole)))
         apart = np.asarray(reference.direction).T @ (ours - theirs)
-        if np.abs(apart).max() > POSITION_TOLERANCE_MM:
+        if np.abs(apart).max() > REGISTRATION_TOLERANCE_MM:
             axis = int(np.abs(apart).argmax())
             raise GeometryError(
                 f"The grids of estimate and reference are {abs(apart[axis]):.3f} mm apart along "
-                f"{_AXES[axis]}, which is no whole number of voxels (tolerance {POSITION_TOLERANCE_MM} mm); "
+                f"{_AXES[axis]}, which is no whole number of voxels (tolerance {REGISTRATION_TOLERANCE_MM} mm); "
                 "they cannot be compared voxel for voxel. Resample one onto the other's grid, or align by "
                 "index if a header is wrong."
             )

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import GeometryError
-from thinslice.evaluation.align import POSITION_TOLERANCE_MM
-from thinslice.geometry import Geometry
+from thinslice.geometry import REGISTRATION_TOLERANCE_MM, Geometry, nearest_thick
 from thinslice.volume import Volume, reorient
 
 
@@ -31,10 +30,16 @@ class PlacedThick:
     factor: int
 
     def nearest(self, index: int) -> tuple[int, int]:
-        """The thick slice nearest to a thin one, and how many thin slices lie between their centres."""
-        apart = [abs(centre - index) for centre in self.centres]
-        thick = int(np.argmin(apart))
-        return thick, apart[thick]
+        """The thick slice nearest to a thin one (`thinslice.geometry.nearest_thick`), and the distance of their centres
+        in thin slices.
+
+        >>> thick = Volume(np.zeros((3, 1, 1), np.int16), Geometry((3, 1, 1), (4.0, 1.0, 1.0)))
+        >>> placed = index_thick(thick, Geometry((9, 1, 1), (1.0, 1.0, 1.0)))
+        >>> placed.nearest(1), placed.nearest(2), placed.nearest(8)
+        ((0, 1), (1, 2), (2, 0))
+        """
+        thick = min(max(nearest_thick(index - self.centres[0], self.factor), 0), len(self.centres) - 1)
+        return thick, abs(self.centres[thick] - index)
 
 
 def place_thick(thick: Volume, grid: Geometry) -> PlacedThick:
@@ -53,10 +58,10 @@ def place_thick(thick: Volume, grid: Geometry) -> PlacedThick:
     last = np.array(grid.index_at(moved.geometry.position_mm(corner)))
     expected = start + np.array([(depth - 1) * factor, grid.shape[1] - 1, grid.shape[2] - 1])
     apart = max(float(np.abs((first - start) * steps).max()), float(np.abs((last - expected) * steps).max()))
-    if apart > POSITION_TOLERANCE_MM:
+    if apart > REGISTRATION_TOLERANCE_MM:
         raise GeometryError(
-            f"The thick slices lie {apart:.2f} mm off the thin grid (tolerance {POSITION_TOLERANCE_MM} mm), so they "
-            "cannot be compared with it; give the thick series that the estimate was made from."
+            f"The thick slices lie {apart:.2f} mm off the thin grid (tolerance {REGISTRATION_TOLERANCE_MM} mm), so the "
+            "two cannot be compared; give the thick series that the estimate was made from."
         )
     begin = -start[1:]
     stop = begin + grid.shape[1:]

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from thinslice.about import NOTICE
 from thinslice.errors import UsageError
-from thinslice.geometry import Geometry
-from thinslice.pictures.planes import Body, Plane, find_body, planes_of, steps_mm
+from thinslice.geometry import Geometry, nearest_thick
+from thinslice.pictures.planes import Body, ViewPlane, find_body, planes_of, steps_mm
 from thinslice.volume import Volume, reorient
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ class Preview:
         self._thick, self._thin, self._caption = thick.geometry, thin_geometry, caption
         self._body = find_body(thick.hu, thick.geometry)
         self._cut = _cuts(thick.geometry.shape[0], self._factor, self._body)
-        # The thick slice nearest to each thin one; of two equally near, the lower.
-        nearest = np.minimum((np.arange(thin_geometry.shape[0]) + (self._factor - 1) // 2) // self._factor,
-                             thick.geometry.shape[0] - 1)  # fmt: skip
+        nearest = np.array([nearest_thick(index, self._factor) for index in range(thin_geometry.shape[0])])
         self._before = {axis: _take(thick.hu, axis, self._cut[axis], nearest) for axis in range(3)}
         self._after = {axis: np.zeros(cut.shape, np.float32) for axis, cut in self._before.items()}
         self._doubt = {axis: np.zeros_like(cut) for axis, cut in self._after.items()} if deviation else None
@@ -206,7 +204,7 @@ def save_png(png: bytes, path: Path, *, overwrite: bool = False) -> None:
 
 
 Pictures = list[tuple[npt.NDArray[Any] | None, str]]
-Row = tuple[str, Plane, Pictures]
+Row = tuple[str, ViewPlane, Pictures]
 
 
 def draw_rows(rows: Sequence[Row], columns: Sequence[tuple[str, str]], grid: Geometry, caption: str) -> Figure:
@@ -353,7 +351,7 @@ def _take(hu: npt.NDArray[Any], axis: int, thin_index: int, nearest: npt.NDArray
 
 
 def _sample(volume: Volume, grid: Geometry, axis: int, index: int) -> npt.NDArray[np.float32]:
-    """The plane of `grid` across `axis` at `index`, each voxel from the nearest of a volume with parallel axes."""
+    """The plane of `grid` across `axis` at `index`, each voxel from the nearest one of a volume with parallel axes."""
     here = []
     for a in range(3):
         first: list[float] = [0.0, 0.0, 0.0]
@@ -362,7 +360,8 @@ def _sample(volume: Volume, grid: Geometry, axis: int, index: int) -> npt.NDArra
         at0 = volume.geometry.index_at(grid.position_mm((first[0], first[1], first[2])))[a]
         at1 = volume.geometry.index_at(grid.position_mm((last[0], last[1], last[2])))[a]
         wanted = np.array([index]) if a == axis else np.arange(grid.shape[a])
-        nearest = np.ceil(at0 + (at1 - at0) * wanted - 0.5 - 1e-6).astype(int)
+        # Halfway between two voxels the upper one, as `thinslice.geometry.nearest_thick`; rounding errors included.
+        nearest = np.floor(at0 + (at1 - at0) * wanted + 0.5 + 1e-6).astype(int)
         here.append(np.clip(nearest, 0, volume.hu.shape[a] - 1))
     return np.asarray(volume.hu[np.ix_(*here)].squeeze(axis), dtype=np.float32)
 
@@ -373,7 +372,7 @@ def _crop(cut: npt.NDArray[Any], axis: int, body: Body) -> npt.NDArray[Any]:
     return {0: cut[h0:h1, w0:w1], 1: cut[:, w0:w1], 2: cut[:, h0:h1]}[axis]
 
 
-def _where(plane: Plane, cut: tuple[int, int, int], factor: int) -> str:
+def _where(plane: ViewPlane, cut: tuple[int, int, int], factor: int) -> str:
     if plane.normal != 0:
         return "through the body's\nmiddle"
     thick = cut[0] // factor

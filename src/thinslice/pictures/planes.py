@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from thinslice.geometry import Geometry
 
-BODY_HU = -300.0
-"""Above this a voxel is taken for body (fat, muscle, bone) when looking for its centre."""
+DENSER_THAN_LUNG_HU = -300.0
+"""Voxels above this (fat, muscle, bone) place the body; lung and air lie below."""
 
 BODY_MARGIN_MM = 12.0
 """Air kept around the body where a picture is cropped to it."""
@@ -26,7 +26,7 @@ _ACROSS = {
 
 
 @dataclass(frozen=True)
-class Plane:
+class ViewPlane:
     """How one plane of an array is cut and shown.
 
     Attributes:
@@ -51,7 +51,7 @@ class Plane:
         return picture[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
 
-def planes_of(geometry: Geometry) -> dict[str, Plane]:
+def planes_of(geometry: Geometry) -> dict[str, ViewPlane]:
     """The planes across each array axis, by anatomical name; axial first, then coronal, then sagittal.
 
     An oblique volume's planes are named after the anatomical plane nearest to them.
@@ -62,11 +62,11 @@ def planes_of(geometry: Geometry) -> dict[str, Plane]:
     """
     world = _world_axes(geometry)
     direction = np.asarray(geometry.direction)
-    found: dict[str, Plane] = {}
+    found: dict[str, ViewPlane] = {}
     for across in (2, 1, 0):
         name, (right, right_sign), (down, down_sign) = _ACROSS[across]
         columns, rows = world.index(right), world.index(down)
-        found[name] = Plane(
+        found[name] = ViewPlane(
             name=name,
             normal=world.index(across),
             rows=rows,
@@ -116,7 +116,7 @@ def find_body(hu: npt.NDArray[Any], geometry: Geometry) -> Body:
     step = max(1, hu.shape[0] // 24)
     count = np.zeros(hu.shape[1:], dtype=np.int64)
     for plane in hu[::step]:
-        count += plane > BODY_HU
+        count += plane > DENSER_THAN_LUNG_HU
     centre, start, stop = [], [], []
     for axis, extent in enumerate(hu.shape[1:]):
         profile = count.sum(axis=1 - axis)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import UsageError
-from thinslice.geometry import Geometry
+from thinslice.geometry import Geometry, nearest_thick
 from thinslice.pictures.figures import ERROR_MAX_HU, WINDOWS_HU, as_png, draw_rows, window_label
 from thinslice.pictures.planes import find_body, planes_of
 from thinslice.volume import Volume
@@ -107,7 +107,7 @@ def cuts_of(hu: npt.NDArray[Any], grid: Geometry, region: Region) -> Cuts:
 
 
 def thick_cuts_of(thick: npt.NDArray[Any], factor: int, grid: Geometry, region: Region) -> Cuts:
-    """The same of the thick slices, each repeated over the thin slices nearest to it (of two, the lower one).
+    """The same planes of the thick slices, each repeated over the thin slices nearest to it (`nearest_thick`).
 
     Args:
         thick: (D, height, width) HU; slice k on thin slice factor * k.
@@ -115,7 +115,7 @@ def thick_cuts_of(thick: npt.NDArray[Any], factor: int, grid: Geometry, region: 
         grid: the thin grid.
         region: which planes.
     """
-    nearest = np.minimum((np.arange(grid.shape[0]) + (factor - 1) // 2) // factor, thick.shape[0] - 1)
+    nearest = [min(nearest_thick(index, factor), thick.shape[0] - 1) for index in range(grid.shape[0])]
     found: Cuts = {}
     for view, plane in planes_of(grid).items():
         if plane.normal == 0:
