@@ -1,4 +1,4 @@
-"""Scoring protocols: which voxels are compared, and in which units, so that numbers can be compared."""
+"""Scoring protocols: the voxels that are compared and their units, so that scores compare."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from thinslice.intensity import to_hu, to_unit
 from thinslice.volume import Volume
 
 PROTOCOLS = ("rplhr", "clinical")
-"""Names that `evaluate` takes."""
+"""Names of the protocols."""
 
 ALIGNMENTS = ("world", "index")
-"""How voxels of estimate and reference are paired: by position in the patient, or by array index."""
+"""Ways to pair voxels of estimate and reference: by position in the patient, or by array index."""
 
 INTENSITIES = ("auto", "hu", "unit")
 """Units of the volumes' values: Hounsfield units, or [0, 1] as the RPLHR-CT files hold."""
@@ -31,12 +31,12 @@ DATA_RANGE = 1.0
 """Extent of the unit window."""
 
 UNIT_SLACK = 0.1
-"""How far floats may lie outside [0, 1] and still be taken for unit values: networks overshoot a little."""
+"""Distance of floats outside [0, 1] that still counts as unit values: networks overshoot a little."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a protocol measured of one case.
+    """Scores of one case under a protocol.
 
     Attributes:
         protocol: its name.
@@ -44,10 +44,10 @@ class Scores:
         ssim: mean of `ssim_per_slice`.
         ssim_per_slice: one value per scored slice, in depth order.
         slices_scored: their number.
-        align: how voxels were paired, "world" or "index".
-        intensity: units the values were taken to have: "hu", "unit", or "mixed" for one of each.
-        warnings: sentences on what was assumed or done on the way.
-        clinical: what `thinslice.evaluation.clinical.measures` measured, for the protocol of that name.
+        align: way in which voxels were paired, "world" or "index".
+        intensity: units assumed of the values: "hu", "unit", or "mixed" for one of each.
+        warnings: sentences on assumptions and steps.
+        clinical: measures of `thinslice.evaluation.clinical.measures`, for the protocol of that name.
     """
 
     protocol: str
@@ -71,7 +71,7 @@ class Scores:
         >>> Scores("rplhr", float("inf"), 1.0, (1.0,), 1).to_json()["psnr"] is None
         True
         """
-        told = {
+        values = {
             "protocol": self.protocol,
             "psnr": None if self.identical else self.psnr,
             "identical": self.identical,
@@ -82,7 +82,7 @@ class Scores:
             "intensity": self.intensity,
             "warnings": list(self.warnings),
         }
-        return told if self.clinical is None else {**told, "clinical": self.clinical}
+        return values if self.clinical is None else {**values, "clinical": self.clinical}
 
 
 def evaluate(
@@ -99,21 +99,23 @@ def evaluate(
     `rplhr`, which the published numbers use: values clamped to the unit window ([-1024, 2048] HU), range 1,
     the first and last 5 slices left out, PSNR over the whole remaining volume, SSIM the mean over its slices.
 
-    `clinical`, what a radiologist or a pipeline downstream would feel: over the same slices but in HU and without
-    clamping, the measures of `thinslice.evaluation.clinical.measures`, beside PSNR and SSIM as above.
+    `clinical`: the measures of `thinslice.evaluation.clinical.measures`, in HU and without clamping, beside PSNR and
+    SSIM as above. With thick slices they cover the cells of all thick slices but the first and the last, as in
+    `thinslice models check`; without, the slices that PSNR counts. The lung is found in the whole reference.
 
     Args:
         estimate: thin volume under test.
-        reference: thin truth; its depth axis says which planes are slices.
+        reference: thin truth; slices are the planes across its depth axis.
         protocol: one of `PROTOCOLS`.
         align: "world" crops both to their overlap by position (tolerance 0.1 mm); "index" ignores geometry
             and needs equal shapes.
         intensity: "hu" or "unit" for both volumes, or "auto": floats within [0, 1] are unit values, each
-            volume judged for itself, and a warning says so.
+            volume judged for itself, with a warning.
+        thick: thick slices that the estimate was made from, for the protocol `clinical`.
 
     Raises:
         UsageError: an unknown protocol, alignment or intensity.
-        GeometryError: the volumes cannot be aligned as asked; the message says why.
+        GeometryError: the volumes cannot be aligned; the message names the axis and the distance.
         InputError: unequal shapes under "index", fewer than 11 slices, or values that are not finite.
 
     Source: paper, section 3 (Evaluation Metrics); the released code for clamping and for the slices left out.
@@ -122,6 +124,7 @@ def evaluate(
     _known("alignment", align, ALIGNMENTS)
     _known("intensity", intensity, INTENSITIES)
     units, warnings = _units(estimate, reference, intensity)
+    whole = reference
     if align == "world":
         estimate, reference, notes = overlap_by_position(estimate, reference)
         warnings = (*warnings, *notes)
@@ -138,7 +141,7 @@ def evaluate(
         )
     clinical = None
     if protocol == "clinical":
-        clinical, notes = _clinical(estimate, reference, thick, units, align, intensity)
+        clinical, notes = _clinical(estimate, reference, whole, thick, units, align, intensity)
         warnings = (*warnings, *notes)
     errors: list[float] = []
     similarities: list[float] = []
@@ -174,7 +177,7 @@ def looks_like_unit(values: npt.NDArray[Any]) -> bool:
 
 
 def _units(estimate: Volume, reference: Volume, intensity: str) -> tuple[tuple[str, str], tuple[str, ...]]:
-    """Units of estimate and reference, and what to say about them."""
+    """Units of estimate and reference, and warnings about them."""
     if intensity != "auto":
         return (intensity, intensity), ()
     found = tuple("unit" if looks_like_unit(v.hu) else "hu" for v in (estimate, reference))
@@ -182,36 +185,54 @@ def _units(estimate: Volume, reference: Volume, intensity: str) -> tuple[tuple[s
     if units == ("hu", "hu"):
         return units, ()
     if units == ("unit", "unit"):
-        said = "Both volumes hold floats in [0, 1], taken as unit intensities (HU = 3072 v - 1024)."
+        warning = "Both volumes hold floats in [0, 1], taken as unit intensities (HU = 3072 v - 1024)."
     else:
         which = "estimate" if units[0] == "unit" else "reference"
-        said = f"The {which} alone holds floats in [0, 1], taken as unit intensities (HU = 3072 v - 1024)."
-    return units, (said,)
+        warning = f"The {which} alone holds floats in [0, 1], taken as unit intensities (HU = 3072 v - 1024)."
+    return units, (warning,)
 
 
 def _clinical(
-    estimate: Volume, reference: Volume, thick: Volume | None, units: tuple[str, str], align: str, intensity: str
+    estimate: Volume,
+    reference: Volume,
+    whole: Volume,
+    thick: Volume | None,
+    units: tuple[str, str],
+    align: str,
+    intensity: str,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The measures of `clinical` on aligned volumes, and what to say about them."""
+    """The measures of `clinical` on aligned volumes, and warnings; the lung is found in the `whole` reference."""
+    from thinslice.evaluation.clinical.lung_density import find_lung, voxel_mm3
     from thinslice.evaluation.clinical.measures import measure
     from thinslice.evaluation.placed import index_thick, place_thick
 
     grid = reference.geometry
-    placed, notes = None, ["No thick volume was given, so classes come from the reference alone."]
-    if thick is not None:
-        (unit, _), notes = _units(thick, thick, intensity)[0], []
-        thick = thick if unit == "hu" else Volume(to_hu(thick.hu), thick.geometry, thick.provenance)
+    for index in range(grid.shape[0]):
+        _finite_pair(estimate.hu, reference.hu, index)
+    warnings: list[str] = []
+    placed = None
+    if thick is None:
+        warnings.append(
+            "No thick volume was given: tissue classes and even patches come from the reference, slice by slice, and "
+            f"{EDGE_SLICES} slices at each end are left out."
+        )
+    else:
+        (unit, _), _ = _units(thick, thick, intensity)
+        thick = Volume(_in_hu(thick.hu, unit), thick.geometry, thick.provenance)
         placed = place_thick(thick, grid) if align == "world" else index_thick(thick, grid)
+        if sum(0 <= centre < grid.shape[0] for centre in placed.centres) < 3:
+            warnings.append("Fewer than 3 thick slices lie on the thin grid, so most clinical measures are empty.")
+    lung = find_lung(_in_hu(whole.hu, units[1]), voxel_mm3(whole.geometry))
+    if whole is not reference:
+        start = [round(at) for at in whole.geometry.index_at(grid.origin_mm)]
+        lung = lung[tuple(slice(first, first + size) for first, size in zip(start, grid.shape, strict=True))]
+    scored = range(EDGE_SLICES, grid.shape[0] - EDGE_SLICES)
+    ours, theirs = _in_hu(estimate.hu, units[0]), _in_hu(reference.hu, units[1])
+    return measure(ours, theirs, lung, grid, placed, scored), tuple(warnings)
 
-    def read(index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        pair = [
-            to_hu(plane) if unit == "unit" else plane.astype(np.float32)
-            for plane, unit in zip(_finite_pair(estimate.hu, reference.hu, index), units, strict=True)
-        ]
-        return pair[0], pair[1]
 
-    kept = range(EDGE_SLICES, grid.shape[0] - EDGE_SLICES)
-    return measure(read, kept, grid, placed), tuple(notes)
+def _in_hu(values: npt.NDArray[Any], unit: str) -> npt.NDArray[Any]:
+    return to_hu(values) if unit == "unit" else values
 
 
 def _clamped_slices(
@@ -229,7 +250,7 @@ def _clamped_slices(
 def _finite_pair(
     estimate: npt.NDArray[Any], reference: npt.NDArray[Any], index: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """A slice of both; clamping would turn an infinity into a plausible value, so it is looked for before."""
+    """A slice of both volumes, checked: clamping would turn an infinite value into a plausible one."""
     for name, values in (("estimate", estimate), ("reference", reference)):
         wrong = int(np.sum(~np.isfinite(values[index])))
         if wrong:
@@ -239,6 +260,6 @@ def _finite_pair(
     return estimate[index], reference[index]
 
 
-def _known(what: str, name: str, names: tuple[str, ...]) -> None:
+def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
     if name not in names:
-        raise UsageError(f"There is no {what} named {name!r}; choose one of {', '.join(names)}.")
+        raise UsageError(f"There is no {kind} named {name!r}; choose one of {', '.join(names)}.")

@@ -38,14 +38,14 @@ def test_a_shift_of_lung_is_found_in_lung_alone(factor: int) -> None:
     for name in set(LEVELS) - {"lung"}:
         assert found[name].bias_hu == 0.0 and found[name].verdict == "pass"
     # Every thin slice of an inner thick one counts once, those between two a half to each.
-    assert found["lung"].voxels == len(inner_thick(8, factor)) * factor * 30 * 20
+    assert found["lung"].voxels == len(inner_thick(8)) * factor * 30 * 20
 
 
 @pytest.mark.parametrize("factor", [3, 4])
 def test_what_averages_back_to_the_thick_slices_has_no_bias(factor: int) -> None:
     """Nothing is known of the noise between thick slices, and the classes of the thick slices do not mind."""
     truth, thick = volumes(factor, noise_hu=40.0)
-    inner = inner_thick(8, factor)
+    inner = inner_thick(8)
     flat = np.repeat(thick, factor, axis=0)[factor // 2 : factor // 2 + len(truth)].copy()
     if factor % 2 == 0:
         # Midway between two thick slices a thin one belongs to both: their mean keeps each in balance on average.

@@ -14,6 +14,7 @@ import thinslice
 from thinslice import Geometry, SliceProfile, Volume
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, UsageError
+from thinslice.evaluation.protocol import evaluate
 from thinslice.experiments.clinical_check import phantoms, run
 from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.clinical_check.report import write_check
@@ -74,6 +75,34 @@ def test_numbers_are_those_of_the_whole_line(told: dict[str, Any]) -> None:
     found = row(told, "cubic")["bias_by_thick"]["lung"]
     assert found["voxels"] == error.size and found["bias_hu"] == pytest.approx(error.mean())
     assert found["rmse_hu"] == pytest.approx(np.sqrt(np.mean(error**2)))
+
+
+@pytest.mark.parametrize("factor", [4, 5])
+@pytest.mark.parametrize("method", ["cubic", "small"])
+def test_evaluate_measures_the_same(method: str, factor: int, weights: Path) -> None:
+    """The protocol `clinical` and `models check` have one definition of each measure they share."""
+    checked = check([weights], {"box": chest}, factors=(factor,), phantom=False)
+    thick, truth = simulate_thick(chest(), SliceProfile.mean(factor), whole_hu=True)
+    model = weights if method == "small" else method
+    estimate = thinslice.upscale(thick, model=model, factor=factor)
+    measured = evaluate(estimate, chest(), protocol="clinical", thick=thick).clinical
+    assert measured is not None
+    of_method, of_truth = row(checked, method, factor), row(checked, "truth", factor)
+    for by, key in (("by_tissue_of_thick", "bias_by_thick"), ("by_tissue_of_reference", "bias_by_truth")):
+        for name, tissue in measured[by].items():
+            assert tissue == {measure: of_method[key][name][measure] for measure in tissue}
+    assert measured["laa950_percent"]["estimate"] == of_method["lung"]["laa950_percent"]
+    assert measured["laa950_percent"]["reference"] == of_truth["lung"]["laa950_percent"]
+    assert measured["edge_rise_mm"] == {
+        "estimate": of_method["edges"]["rise_mm"],
+        "reference": of_truth["edges"]["rise_mm"],
+        "edges": of_truth["edges"]["edges"],
+    }
+    assert measured["noise_hu"] == {
+        "estimate": of_method["noise"]["sd_hu"],
+        "reference": of_truth["noise"]["sd_hu"],
+        "patches": of_truth["noise"]["patches"],
+    }
 
 
 def test_truth_is_the_best_there_is(told: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""What a radiologist, or a pipeline downstream, would notice: bias, lung density, edges, nodules, noise."""
+"""Measures of what is read from a scan: bias by tissue, lung density, edges, nodules, noise."""

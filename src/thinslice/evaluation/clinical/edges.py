@@ -1,9 +1,9 @@
 """Sharpness across slices: the distance over which an edge rises from 10 to 90 %.
 
-Two ways. In scans: steps that single columns of voxels take in the thin truth, each measured in the truth, in the thick
-slices and in every method (`find_edges`, `measure_edges`). In an object whose edge is known: all voxels by their
-distance from it, which is the slanted-edge method of resolution measurements, free of noise and of the choice of
-columns (`spread_function`, `rise_mm`).
+In scans: steps of single columns of voxels, found in the thin truth and measured in the truth, in the thick slices and
+in every method (`find_edges`, `measure_edges`). In an object whose edge is known: all voxels by their distance from it,
+the slanted-edge method of resolution measurements, which depends neither on noise nor on a choice of columns
+(`spread_function`, `rise_mm`).
 
 Source: ISO 12233 for slanted edges; for CT Richard et al., Med Phys 39 (2012), "task transfer function".
 """
@@ -20,13 +20,13 @@ from thinslice.evaluation.clinical.tissues import EDGE_REACH_MM, EDGE_STEP_HU
 from thinslice.typing import Doubles
 
 LEVEL_SHARE = 0.2
-"""How uneven, as a share of the step, the stretches before and behind an edge may be."""
+"""Largest range of values, as a share of the step, of the stretches before and behind an edge."""
 
 STEEP_SHARE = 0.6
-"""Share of the step that the truth must take within three slices: edges that run across slices, not along them."""
+"""Least share of the step within three slices: edges run across slices, not along them."""
 
 STRIDE = 2
-"""Every other row and column is looked at: neighbours show the same edge."""
+"""Every other row and column is searched: neighbours show the same edge."""
 
 FINE_MM = 0.25
 """Distance of the points of a mean profile."""
@@ -39,7 +39,7 @@ class Edges:
     Attributes:
         slices: (n,) thin index below the place where the step reaches half its height.
         rows, columns: (n,) in plane.
-        reach: thin slices to either side that are looked at.
+        reach: thin slices of a column to either side.
         step_mm: distance of thin slices.
     """
 
@@ -66,9 +66,9 @@ def find_edges(
     Args:
         truth: (depth, height, width) HU.
         step_mm: distance of thin slices.
-        thick_mm: distance of thick slices; both sides are looked at over one and a half of it, and over
+        thick_mm: distance of thick slices; a column reaches one and a half of it to either side, and
             `EDGE_REACH_MM` at least.
-        first, last: thin slices to stay within, half-open.
+        first, last: range of thin slices that columns stay in, half-open.
 
     >>> hu = np.full((40, 8, 8), -850.0); hu[21:] = 50.0
     >>> edges = find_edges(hu, 1.0, 5.0)
@@ -98,13 +98,13 @@ def find_edges(
 def measure_edges(hu: npt.NDArray[Any], truth: npt.NDArray[Any], edges: Edges) -> dict[str, Any]:
     """Rises and places of the edges in a volume on the thin grid.
 
-    Each column is measured between its own levels. Between slices it is taken as straight.
+    Each column is measured between its own levels, and is linear between slices.
 
     Returns:
-        `edges`: how many; `rise_mm`: median 10-90 % rise of single columns, with quartiles; `unresolved_percent`:
-        columns that do not rise by themselves; `displaced_mm`: root mean square distance, along z, of the place of half
+        `edges`: their number; `rise_mm`: median 10-90 % rise of single columns, with quartiles; `unresolved_percent`:
+        columns without a rise of their own; `displaced_mm`: root mean square distance, along z, of the place of half
         height from that in the truth; `profile`: mean of the columns laid over each other at the truth's place, with
-        its own rise, which takes in displacement.
+        its rise, which includes displacement.
     """
     count = len(edges)
     if not count:
@@ -140,7 +140,7 @@ def spread_function(
     Args:
         hu: any shape.
         distance_mm: of each voxel's centre from the edge along z, same shape.
-        reach_mm: how far to either side.
+        reach_mm: distance to either side.
         fine_mm: width of a bin; bins must be narrow beside the rise.
 
     Returns:
@@ -157,7 +157,7 @@ def spread_function(
 
 
 def rise_mm(at_mm: Doubles, profile: Doubles, *, low: float | None = None, high: float | None = None) -> float | None:
-    """10-90 % rise of a profile about its place of half height, straight between points.
+    """10-90 % rise of a profile about its place of half height, in mm, linear between points; None where it has none.
 
     Args:
         at_mm: (n,) ascending.
@@ -182,7 +182,7 @@ def rise_mm(at_mm: Doubles, profile: Doubles, *, low: float | None = None, high:
 
 
 def straight_between(thick: npt.NDArray[Any], factor: int) -> npt.NDArray[np.float32]:
-    """Thick slices as a viewer shows them across slices: straight lines between their centres.
+    """Thick slices interpolated linearly between their centres, as a viewer shows them across slices.
 
     >>> straight_between(np.array([0.0, 4.0]).reshape(2, 1, 1), 2).ravel().tolist()
     [0.0, 2.0, 4.0]
@@ -197,7 +197,7 @@ def straight_between(thick: npt.NDArray[Any], factor: int) -> npt.NDArray[np.flo
 
 
 def _shares(columns: Doubles, reach: int) -> Doubles:
-    """Columns between their own levels as 0 to 1; NaN where both levels are alike."""
+    """Columns scaled so that their own levels are 0 and 1; NaN where both levels are alike."""
     flat = max(1, reach // 2)
     low, high = columns[:flat].mean(axis=0), columns[-flat:].mean(axis=0)
     jump = high - low
@@ -205,7 +205,7 @@ def _shares(columns: Doubles, reach: int) -> Doubles:
 
 
 def _crossings(shares: Doubles, level: float) -> Doubles:
-    """Where each column (points, n) passes a level, in points, next to its place of half height; NaN if nowhere.
+    """Points at which each column (points, n) passes a level next to its place of half height; NaN where it does not.
 
     Of the levels below a half the last crossing before that place counts, of those above it the first behind it.
     """

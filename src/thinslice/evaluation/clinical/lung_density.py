@@ -1,8 +1,8 @@
-"""What the field measures in lung: the emphysema index LAA-950, the 15th percentile, the mean density.
+"""Lung densitometry: the emphysema index LAA-950, the 15th percentile, the mean density.
 
-The lung is found once, in the thin truth, and used for every method and for the thick slices, so that differences are
-those of HU and not of segmentations. Airways inside the lungs are counted with them; gas elsewhere is left out by its
-mean density.
+The lung is found once, in the thin truth and in 3D, and used for every method and for the thick slices, so that
+differences are those of HU and not of segmentations. Airways inside the lungs count as lung; gas elsewhere is left out
+by its mean density.
 
 Source: LAA-950: Gevenois et al., Am J Respir Crit Care Med 154 (1996). Perc15: Parr et al., Thorax 61 (2006); it is
 often given in g/L, which is HU + 1000.
@@ -18,20 +18,23 @@ import numpy.typing as npt
 
 from thinslice.evaluation.clinical.tissue_bias import FLOOR_HU, cell_weights, inner_thick
 from thinslice.evaluation.clinical.tissues import EMPHYSEMA_HU, LUNG_BELOW_HU, LUNG_MIN_AREA
+from thinslice.geometry import Geometry
 
 LUNG_MEAN_HU = (-960.0, -600.0)
-"""A dark region is lung when its mean lies in here: gas in stomach and bowel lies below."""
+"""A dark region is lung when its mean lies in this range: gas in stomach and bowel lies below."""
 
 LUNG_MIN_ML = 20.0
 """Smallest volume of a piece of lung."""
 
 MAX_AIR_SHARE = 0.1
-"""Share below `LUNG_MEAN_HU` past which a dark region at the picture's border is air around the patient, not lung that
-the field of view cuts."""
+"""Share of voxels below `LUNG_MEAN_HU` above which a dark region at the picture's border is air around the patient, not
+lung that the field of view cuts."""
 
 _LOWEST, _HIGHEST = -1100, 400
+"""Ends of the histogram in HU."""
 
 Mask = npt.NDArray[np.bool_]
+"""True where a voxel belongs to the lung; (depth, height, width) or one slice of it."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,24 @@ class Densitometry:
         return asdict(self)
 
 
+def voxel_mm3(geometry: Geometry) -> float:
+    """Volume of a voxel in mm3; an unknown spacing counts as 1 mm.
+
+    >>> voxel_mm3(Geometry((4, 8, 8), (2.0, None, 0.5)))
+    1.0
+    """
+    return float(np.prod([1.0 if step is None else step for step in geometry.spacing_mm]))
+
+
 def find_lung(hu: npt.NDArray[Any], voxel_mm3: float) -> Mask:
-    """Lung in a thin volume: what is dark in its slices and not the air around, in pieces as dense as lung.
+    """Lung of a thin volume: dark regions of its slices without the air around the patient, in pieces as dense as lung.
 
     Args:
-        hu: (depth, height, width), the whole field of view: a crop may cut outside air into pieces.
+        hu: (depth, height, width) HU, the whole field of view: a crop may cut outside air into pieces.
         voxel_mm3: volume of a voxel.
+
+    Returns:
+        (depth, height, width), True in the lung.
 
     >>> hu = np.full((40, 60, 60), 40, np.int16); hu[5:35, 10:50, 10:50] = -850; hu[:, :5] = -1000
     >>> int(find_lung(hu, 1.0).sum())
@@ -83,11 +98,11 @@ def find_lung(hu: npt.NDArray[Any], voxel_mm3: float) -> Mask:
 def densitometry(
     hu: npt.NDArray[Any], lung: Mask, factor: int, voxel_mm3: float, *, thick: bool = False
 ) -> Densitometry | None:
-    """Measure the lung, over the thin slices of all thick slices but the first and the last.
+    """Densities of the lung, over the thin slices of all thick slices but the first and the last.
 
     Args:
         hu: thin slices ((depth - 1) * factor + 1, height, width), or the thick ones (depth, height, width).
-        lung: where it lies on the thin grid.
+        lung: the lung on the thin grid.
         factor: thin slices per thick interval.
         voxel_mm3: volume of a thin voxel.
         thick: whether `hu` are thick slices; a thick voxel is lung when half of its thin ones are.
@@ -104,7 +119,7 @@ def densitometry(
     half = len(weights) // 2
     histogram = np.zeros(_HIGHEST - _LOWEST + 1)
     total = below = voxels = 0.0
-    for k in inner_thick((lung.shape[0] - 1) // factor + 1, factor):
+    for k in inner_thick((lung.shape[0] - 1) // factor + 1):
         at = range(k * factor - half, k * factor + half + 1)
         if thick:
             share = np.einsum("n,nhw->hw", weights, lung[at.start : at.stop].astype(np.float64)) / weights.sum()
@@ -127,8 +142,8 @@ def densitometry(
 def _dark(plane: npt.NDArray[Any]) -> Mask:
     """Dark regions of a slice without the air around the patient.
 
-    Where the field of view cuts through the ribs, lung reaches the picture's border and meets what was not
-    reconstructed. So the latter is no part of a region, and of regions at the border those that hold air are left out.
+    Where the field of view cuts through the ribs, lung reaches the picture's border and meets voxels that were not
+    reconstructed. These belong to no region, and regions at the border that hold air are left out.
     """
     from scipy.ndimage import binary_fill_holes, label
 
@@ -141,5 +156,5 @@ def _dark(plane: npt.NDArray[Any]) -> Mask:
     for border in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
         touched = np.unique(border)
         kept[touched[airy[touched] > MAX_AIR_SHARE * size[touched]]] = False
-    # Voxels of lung at the floor itself, by noise, come back.
+    # Noise can take voxels of lung to the floor itself: they are filled in.
     return np.asarray(binary_fill_holes(kept[regions]) & low)

@@ -1,7 +1,8 @@
-"""How much noise and grain a method keeps: a picture smoother than a thin reconstruction looks better than it is.
+"""Noise that a method keeps: in scans the standard deviation of soft tissue, in phantoms power spectra.
 
-In scans: standard deviation within small patches of even soft tissue. In a phantom of which two scans differ by noise
-alone: the noise itself, everywhere, and its power by frequency, in plane and across slices.
+A volume smoother than a thin reconstruction looks better than it is. In scans, noise is the standard deviation within
+small patches of even soft tissue. In a phantom, of which two scans differ by noise alone, it is their difference: at
+every voxel, and by frequency, in plane and across slices.
 
 Source: noise power spectra: ICRU report 87 (2012), two realisations subtracted.
 """
@@ -18,7 +19,7 @@ from thinslice.evaluation.clinical.tissues import MAX_UNEVENNESS_HU, NOISE_PATCH
 from thinslice.typing import Doubles
 
 BLOCK = 32
-"""Pixels of the blocks whose power is averaged."""
+"""Height and width in pixels of the blocks whose power is averaged."""
 
 
 def patch_noise(
@@ -26,11 +27,12 @@ def patch_noise(
 ) -> dict[str, Any]:
     """Standard deviation in patches of even soft tissue, chosen by the thick slices and the truth alone.
 
-    A patch counts where the thick slice and both its neighbours are even soft tissue.
+    A patch counts where the thick slice and both its neighbours are even soft tissue, so it is the same for every
+    method.
 
     Args:
         thin: ((depth - 1) * factor + 1, height, width) HU.
-        truth: the same of the truth: patches with bone or fat hidden in it are left out, for every method alike.
+        truth: thin truth of the same shape; patches in which it holds bone or fat are left out.
         thick: (depth, height, width) HU.
         factor: thin slices per thick interval.
 
@@ -41,7 +43,7 @@ def patch_noise(
     half = len(cell_weights(factor)) // 2
     squares, counts = np.zeros(half + 1), np.zeros(half + 1)
     weights = cell_weights(factor)
-    for k in inner_thick(thick.shape[0], factor):
+    for k in inner_thick(thick.shape[0]):
         even = _even(thick[k - 1]) & _even(thick[k]) & _even(thick[k + 1])
         if not even.any():
             continue
@@ -66,11 +68,12 @@ def noise_power(noise: npt.NDArray[Any], lung: npt.NDArray[np.bool_], steps_mm: 
 
     Args:
         noise: (depth, height, width) HU, mean 0.
-        lung: where it counts; blocks and columns that leave it are left out.
+        lung: same shape; blocks and columns that leave it are left out.
         steps_mm: spacing along depth, height and width; pixels are taken as square.
 
     Returns:
-        `in_plane` and `across`: frequencies (1/mm) and power (HU2 mm2, HU2 mm); null where there is no room.
+        `in_plane` and `across`: frequencies (1/mm) and power (HU2 mm2, HU2 mm); null where no
+        block or too few columns fit.
     """
     depth, height, width = noise.shape
     across_mm, pixel_mm = steps_mm[0], steps_mm[2]
@@ -81,7 +84,7 @@ def noise_power(noise: npt.NDArray[Any], lung: npt.NDArray[np.bool_], steps_mm: 
         for y in range(0, height - BLOCK + 1, BLOCK):
             for x in range(0, width - BLOCK + 1, BLOCK):
                 place = (index, slice(y, y + BLOCK), slice(x, x + BLOCK))
-                # A few vessels in a block change its noise but little.
+                # A few vessels change the noise of a block little.
                 if np.mean(lung[place]) > 0.97:
                     spectra.append(np.abs(np.fft.fft2(noise[place] * window)) ** 2)
     in_plane = None
@@ -109,7 +112,7 @@ def noise_power(noise: npt.NDArray[Any], lung: npt.NDArray[np.bool_], steps_mm: 
 
 
 def _tiles(plane: npt.NDArray[Any]) -> Doubles:
-    """(patches, pixels) of a slice, what is left over at its end cut off."""
+    """(patches, pixels) of a slice; rows and columns left over at its end are cut off."""
     height, width = (n // NOISE_PATCH for n in plane.shape)
     cut = plane[: height * NOISE_PATCH, : width * NOISE_PATCH].astype(np.float64)
     tiles = cut.reshape(height, NOISE_PATCH, width, NOISE_PATCH).transpose(0, 2, 1, 3)
@@ -129,7 +132,7 @@ def _even(plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _within(plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Patches of the truth without anything that is neither soft tissue nor its noise."""
+    """Patches of the truth that hold soft tissue and its noise alone."""
     tiles = _tiles(plane)
     low, high = TISSUES_HU["soft"]
     return np.asarray((tiles > low - 100.0).all(axis=1) & (tiles < high + 100.0).all(axis=1))

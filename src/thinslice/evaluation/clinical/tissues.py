@@ -1,4 +1,4 @@
-"""What counts as which tissue, and where edges and noise are measured: the thresholds of the clinical measures."""
+"""Thresholds of the clinical measures: tissue classes, lung, edges, patches of noise."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TISSUES_HU: dict[str, tuple[float, float]] = {
     "soft": (-30.0, 200.0),
     "bone": (200.0, np.inf),
 }
-"""HU ranges [from, to) of the classes; `between` are edges of the lung, `bone` takes in vessels with contrast."""
+"""HU ranges [from, to) of the classes; `between` are edges of the lung, `bone` includes vessels with contrast."""
 
 EMPHYSEMA_HU = -950.0
 """Lung below this counts for LAA-950."""
 
 LUNG_BELOW_HU = -500.0
-"""Voxels below this that do not reach the picture's border are lung (airways and bowel gas included)."""
+"""Voxels below this may be lung; `thinslice.evaluation.clinical.lung_density.find_lung` decides by region."""
 
 LUNG_MIN_AREA = 200
 """Pixels a piece of lung needs in a slice."""

@@ -168,7 +168,7 @@ def check(
     results: list[dict[str, Any]] = []
     for label, read in cases.items():
         thin = _prepared(read())
-        lung = lung_density.find_lung(thin.hu, _voxel_mm3(thin))
+        lung = lung_density.find_lung(thin.hu, lung_density.voxel_mm3(thin.geometry))
         digest = _digest(thin)
         if crop is not None:
             thin, lung = _cropped(thin, lung, crop)
@@ -252,14 +252,8 @@ def _case(
     begin = profile.centres(thin.geometry.shape[0])[0]
     held = lung[begin : begin + truth.geometry.shape[0]]
     step_mm = truth.geometry.spacing_mm[0]
-    inner, half = tissue_bias.inner_thick(depth, factor), factor // 2
-    edges = clinical_edges.find_edges(
-        truth.hu,
-        step_mm,
-        factor * step_mm,
-        first=inner.start * factor - half,
-        last=(inner.stop - 1) * factor + half + 1,
-    )
+    inner = tissue_bias.inner_thin(depth, factor)
+    edges = clinical_edges.find_edges(truth.hu, step_mm, factor * step_mm, first=inner.start, last=inner.stop)
     facts = {
         "label": label,
         "factor": factor,
@@ -268,7 +262,7 @@ def _case(
         "thick_mm": factor * step_mm,
         "profile": profile.name,
         "thick_slices": depth,
-        "thick_slices_measured": len(inner),
+        "thick_slices_measured": len(tissue_bias.inner_thick(depth)),
     }
     rows = []
     for name, made in _rows(methods, thick, truth, factor, say):
@@ -278,7 +272,11 @@ def _case(
                 found = tissue_bias.tissue_bias(made.hu, truth.hu, thick.hu, factor, by=by, seed=seed)
                 row[key] = {name: part.to_json() for name, part in found.items()}
         measured = lung_density.densitometry(
-            thick.hu if name == THICK else made.hu, held, factor, _voxel_mm3(truth), thick=name == THICK
+            thick.hu if name == THICK else made.hu,
+            held,
+            factor,
+            lung_density.voxel_mm3(truth.geometry),
+            thick=name == THICK,
         )
         row["lung"] = None if measured is None else measured.to_json()
         row["edges"] = clinical_edges.measure_edges(made.hu, truth.hu, edges)
@@ -310,10 +308,6 @@ def _prepared(thin: Volume) -> Volume:
     """Padding and what lies below the networks' window become -1024 HU, as every method sees them."""
     hu = np.maximum(thin.hu, thin.hu.dtype.type(tissue_bias.FLOOR_HU))
     return Volume(hu, thin.geometry, replace(thin.provenance, padding_hu=None))
-
-
-def _voxel_mm3(volume: Volume) -> float:
-    return float(np.prod([1.0 if step is None else step for step in volume.geometry.spacing_mm]))
 
 
 def _digest(volume: Volume) -> str:
