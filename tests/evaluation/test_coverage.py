@@ -81,7 +81,7 @@ def test_voxels_fall_into_their_groups() -> None:
     assert meter.voxels == 9 * 24 and meter.left_out == 9 * 2
     assert groups["all"] == {"all": 9 * 22}
     assert groups["tissue"] == {"lung": 9 * 10, "soft": 9 * 12}
-    assert groups["told_hu"] == {"4 to 8": 9 * 10, "64 to 128": 9 * 12}
+    assert groups["deviation_hu"] == {"4 to 8": 9 * 10, "64 to 128": 9 * 12}
     # Thin slices 0, 4 and 8 are thick ones; 2 and 6 lie midway.
     assert groups["distance_mm"] == {"0": 3 * 22, "1.25": 4 * 22, "2.5": 2 * 22}
     assert meter.groups["all"]["all"].bias_hu == pytest.approx(1.0)

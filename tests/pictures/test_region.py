@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import thinslice
 from thinslice.errors import UsageError
 from thinslice.geometry import Geometry
-from thinslice.pictures.region import Region, choose_region, cuts_of, region_figure, thick_cuts_of
+from thinslice.pictures.region import FigureRegion, choose_region, cuts_of, region_figure, thick_cuts_of
 from thinslice.volume import Volume
 
 GRID = Geometry((21, 40, 48), (1.0, 0.8, 0.8))
@@ -45,7 +45,7 @@ def test_a_region_outside_is_refused(wrong: dict[str, tuple[int, int]]) -> None:
 
 
 def test_cuts_are_the_volume_at_those_places() -> None:
-    volume, region = thin(), Region((2, 4, 8), (18, 20, 40), (12, 10, 30))
+    volume, region = thin(), FigureRegion((2, 4, 8), (18, 20, 40), (12, 10, 30))
     cuts = cuts_of(volume.hu, GRID, region)
     np.testing.assert_array_equal(cuts["axial"], volume.hu[12, 4:20, 8:40])
     np.testing.assert_array_equal(cuts["coronal"], volume.hu[2:18, 10, 8:40])
@@ -57,7 +57,7 @@ def test_cuts_are_the_volume_at_those_places() -> None:
 @pytest.mark.parametrize("factor", [2, 4, 5])
 def test_thick_slices_are_shown_where_they_lie(factor: int) -> None:
     thick = np.arange(20 // factor + 1)[:, None, None] * np.ones((1, 40, 48), np.int16)
-    region = Region((0, 0, 0), GRID.shape, (11, 20, 20))
+    region = FigureRegion((0, 0, 0), GRID.shape, (11, 20, 20))
     cuts = thick_cuts_of(thick, factor, GRID, region)
     depth = (thick.shape[0] - 1) * factor + 1
     for k in range(thick.shape[0]):
@@ -74,7 +74,7 @@ def test_thick_slices_are_shown_as_the_baseline_nearest(factor: int) -> None:
     grid = Geometry((depth, 40, 48), (1.0, 0.8, 0.8))
     spacing = Geometry(thick.shape, (float(factor), 0.8, 0.8))
     baseline = thinslice.upscale(Volume(thick, spacing), model="nearest", factor=factor)
-    region = Region((0, 4, 8), (depth, 20, 40), (factor + factor // 2, 10, 30))
+    region = FigureRegion((0, 4, 8), (depth, 20, 40), (factor + factor // 2, 10, 30))
     expected = cuts_of(baseline.hu, grid, region)
     for view, cut in thick_cuts_of(thick, factor, grid, region).items():
         np.testing.assert_array_equal(cut, expected[view])

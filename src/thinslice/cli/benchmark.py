@@ -73,12 +73,12 @@ def benchmark(
     with console.progress(chosen.name) as progress:
         if isinstance(chosen, GapSuite):
             gap = run_gap(
-                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, say=console.say
+                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, notify=console.say
             )
             results, failures = gap.sets, gap.failures
         else:
             result = run_suite(
-                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, say=console.say
+                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, notify=console.say
             )
             results, failures = (result,), result.failures
     for one in results:

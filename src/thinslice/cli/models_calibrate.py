@@ -116,7 +116,7 @@ def calibrate_model(
         stop = [min(extent, at + crop) for extent, at in zip(plane, start, strict=True)]
         return volume.crop((0, start[0], start[1]), (depth, stop[0], stop[1]))
 
-    measured: list[calibration_run.Measured] = []
+    measured: list[calibration_run.PatientErrors] = []
     for label, path in singles.items():
         volume = part(read(path))
         for row in calibration_run.measure_simulated(model, volume, case=label, factors=wanted, deviation=kind, **run):

@@ -61,7 +61,7 @@ def check_models(
         device=device,
         threads=threads,
         seed=seed,
-        say=Console(quiet=quiet).say,
+        notify=Console(quiet=quiet).say,
     )
     print(to_markdown(told), end="")
     if out is not None:

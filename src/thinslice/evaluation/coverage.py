@@ -36,18 +36,20 @@ BINS = len(EDGES) + 1
 FLAT_HU_PER_MM, EDGE_HU_PER_MM = 30.0, 100.0
 """Gradient of the estimate below which a voxel lies in something flat, and from which at an edge."""
 
-TOLD_HU = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+DEVIATION_HU = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 """Borders between standard deviations that are looked at separately."""
 
-KINDS = ("all", "tissue", "edge", "distance_mm", "told_hu")
+KINDS = ("all", "tissue", "edge", "distance_mm", "deviation_hu")
 """What voxels are grouped by: not at all; class of the nearest thick slice's voxel; gradient of the estimate; distance
 from the nearest thick slice; the standard deviation given."""
 
 _TISSUES = tuple(TISSUES_HU)
 _STEEPNESS = ("flat", "between", "edge")
-_TOLD = tuple(f"{low:g} to {high:g}" for low, high in zip((0.0, *TOLD_HU), (*TOLD_HU, math.inf), strict=True))
+_DEVIATIONS = tuple(
+    f"{low:g} to {high:g}" for low, high in zip((0.0, *DEVIATION_HU), (*DEVIATION_HU, math.inf), strict=True)
+)
 
-GROUPS = {"all": ("all",), "tissue": _TISSUES, "edge": _STEEPNESS, "told_hu": _TOLD}
+GROUPS = {"all": ("all",), "tissue": _TISSUES, "edge": _STEEPNESS, "deviation_hu": _DEVIATIONS}
 """Names of the groups of each kind in order; distances depend on the volume."""
 
 
@@ -174,7 +176,7 @@ class CoverageMeter:
         codes = {
             "tissue": (_TISSUES, tissue_class(self._thick.hu[nearest][inside])),
             "edge": (_STEEPNESS, self._steepness(estimates)[inside]),
-            "told_hu": (_TOLD, np.searchsorted(TOLD_HU, deviation[inside], side="right")),
+            "deviation_hu": (_DEVIATIONS, np.searchsorted(DEVIATION_HU, deviation[inside], side="right")),
         }
         error, told = (estimates[1] - truth)[inside], deviation[inside]
         for kind, (names, code) in codes.items():

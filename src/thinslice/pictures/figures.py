@@ -112,7 +112,7 @@ class Preview:
         columns = [(f"{window_label(name)} HU", title) for name in WINDOWS_HU for title in titles]
         if self._doubt is not None:
             columns.append(("standard deviation", f"thin, {self._thin.spacing_mm[0]:.3g} mm"))
-        rows: list[Row] = []
+        rows: list[PictureRow] = []
         for plane in planes_of(self._thin).values():
             where = _where(plane, self._cut, self._factor)
             sides = [_crop(cut[plane.normal], plane.normal, self._body) for cut in (self._before, self._after)]
@@ -172,7 +172,7 @@ def comparison(
     cut = (_between_slices(thickest.geometry, grid), *body.centre)
     if reference is not None:
         shown["truth"] = reference
-    drawn: list[Row] = []
+    drawn: list[PictureRow] = []
     for plane_name, window in rows:
         plane = planes_of(grid)[plane_name]
         if window == "error" and reference is None:
@@ -204,10 +204,10 @@ def save_png(png: bytes, path: Path, *, overwrite: bool = False) -> None:
 
 
 Pictures = list[tuple[npt.NDArray[Any] | None, str]]
-Row = tuple[str, ViewPlane, Pictures]
+PictureRow = tuple[str, ViewPlane, Pictures]
 
 
-def draw_rows(rows: Sequence[Row], columns: Sequence[tuple[str, str]], grid: Geometry, caption: str) -> Figure:
+def draw_rows(rows: Sequence[PictureRow], columns: Sequence[tuple[str, str]], grid: Geometry, caption: str) -> Figure:
     """Rows of pictures at one physical scale, headings above, labels at the left, caption and notice below.
 
     Each column has a group and a title; columns of one group stand close together under its name.

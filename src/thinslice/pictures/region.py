@@ -30,14 +30,14 @@ TRUTH, THICK = "truth", "thick"
 
 
 @dataclass(frozen=True)
-class Region:
+class FigureRegion:
     """A box of thin voxels and the three planes shown of it.
 
     Attributes:
         start, stop: (depth, height, width), half-open.
         cut: thin depth, height and width of the planes.
 
-    >>> region = Region((0, 10, 10), (21, 30, 40), (12, 20, 25))
+    >>> region = FigureRegion((0, 10, 10), (21, 30, 40), (12, 20, 25))
     >>> region.of(np.zeros((21, 64, 64)), 0).shape, region.of(np.zeros((21, 64, 64)), 2).shape
     ((20, 30), (21, 20))
     """
@@ -59,7 +59,7 @@ def choose_region(
     depth: tuple[int, int] | None = None,
     height: tuple[int, int] | None = None,
     width: tuple[int, int] | None = None,
-) -> Region:
+) -> FigureRegion:
     """The region to show.
 
     Planes go through its middle; the axial one is moved to midway between two thick slices, where all is made up.
@@ -92,10 +92,10 @@ def choose_region(
     between = middle[0] // factor * factor + factor // 2
     cut = between if between < box[0][1] else middle[0]
     starts, stops = zip(*box, strict=True)
-    return Region(starts, stops, (max(cut, box[0][0]), middle[1], middle[2]))
+    return FigureRegion(starts, stops, (max(cut, box[0][0]), middle[1], middle[2]))
 
 
-def cuts_of(hu: npt.NDArray[Any], grid: Geometry, region: Region) -> Cuts:
+def cuts_of(hu: npt.NDArray[Any], grid: Geometry, region: FigureRegion) -> Cuts:
     """The three planes of a thin volume, by view; copies.
 
     Args:
@@ -106,7 +106,7 @@ def cuts_of(hu: npt.NDArray[Any], grid: Geometry, region: Region) -> Cuts:
     return {view: region.of(hu, plane.normal).copy() for view, plane in planes_of(grid).items()}
 
 
-def thick_cuts_of(thick: npt.NDArray[Any], factor: int, grid: Geometry, region: Region) -> Cuts:
+def thick_cuts_of(thick: npt.NDArray[Any], factor: int, grid: Geometry, region: FigureRegion) -> Cuts:
     """The same planes of the thick slices, each repeated over the thin slices nearest to it (`nearest_thick`).
 
     Args:
@@ -123,7 +123,7 @@ def thick_cuts_of(thick: npt.NDArray[Any], factor: int, grid: Geometry, region: 
                 region.start[1] : region.stop[1], region.start[2] : region.stop[2]
             ]
         else:
-            inside = Region((0, *region.start[1:]), (thick.shape[0], *region.stop[1:]), (0, *region.cut[1:]))
+            inside = FigureRegion((0, *region.start[1:]), (thick.shape[0], *region.stop[1:]), (0, *region.cut[1:]))
             found[view] = inside.of(thick, plane.normal)[nearest[region.start[0] : region.stop[0]]]
     return {view: cut.copy() for view, cut in found.items()}
 

@@ -197,7 +197,7 @@ def test_a_failing_method_and_a_failing_case_are_named_and_the_rest_goes_on(benc
     damaged.unlink()
     damaged.write_bytes(content[: len(content) // 2])
     said: list[str] = []
-    result = run(bench, say=said.append)
+    result = run(bench, notify=said.append)
     assert [(failed.label, failed.case_id) for failed in result.failures] == [("broken", ""), ("", "CT00000151")]
     assert set(result.of("small")) == set(CASES) - {"CT00000151"}
     assert any("broken" in line for line in said) and any("CT00000151" in line for line in said)
@@ -341,7 +341,7 @@ def test_a_recipe_is_trained_when_its_weights_are_missing_and_only_then(bench: P
     edited(bench, 'model = "small.safetensors"', 'recipe = "recipe.toml", override = {"optimiser.steps" = 3}')
     edited(bench, "factor = 5", 'factor = 5\nlimit = 1\ntraining = {"crops.depth" = 3}')
     said: list[str] = []
-    result = run(bench, say=said.append)
+    result = run(bench, notify=said.append)
     weights = bench / "out" / "runs" / "trained" / "trained.safetensors"
     assert weights.is_file() and not result.failures and any("training trained" in line for line in said)
     method = result.methods[2]

@@ -16,7 +16,7 @@ from thinslice.errors import ModelError, UsageError
 from thinslice.evaluation.coverage import tally_of
 from thinslice.experiments.calibration import run
 from thinslice.experiments.calibration.report import as_figure, as_markdown, worst
-from thinslice.experiments.calibration.run import Measured, findings, fitted, left_one_out
+from thinslice.experiments.calibration.run import PatientErrors, findings, fitted, left_one_out
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.deviation import LEVELS, Calibration
@@ -40,13 +40,16 @@ def waves(seed: int, *, plane: int = 40) -> Volume:
     return Volume(hu.astype(np.int16), Geometry(hu.shape, (1.0, 0.8, 0.8)))
 
 
-def drawn(case: str, spread: float, *, scale: float = 1.0, count: int = 100_000, factor: int = 5) -> Measured:
+def drawn(case: str, spread: float, *, scale: float = 1.0, count: int = 100_000, factor: int = 5) -> PatientErrors:
     """Errors `spread` times too large for the bare standard deviations, which were made with a scale."""
     numbers = np.random.default_rng(len(case))
     bare = numbers.uniform(5.0, 40.0, count)
     tally = tally_of(spread * bare * numbers.laplace(scale=np.sqrt(0.5), size=count), scale * bare)
-    return Measured(
-        case, factor, scale, {"all": {"all": tally}, **{k: {} for k in ("tissue", "edge", "distance_mm", "told_hu")}}
+    return PatientErrors(
+        case,
+        factor,
+        scale,
+        {"all": {"all": tally}, **{k: {} for k in ("tissue", "edge", "distance_mm", "deviation_hu")}},
     )
 
 
@@ -66,7 +69,7 @@ def test_the_scale_that_was_in_force_does_not_matter() -> None:
 
 def test_every_patient_counts_the_same() -> None:
     small, large = drawn("small", 0.5, count=5_000), drawn("large", 2.0, count=200_000)
-    both = fitted([small, large, Measured("large", 2, 1.0, large.groups)])
+    both = fitted([small, large, PatientErrors("large", 2, 1.0, large.groups)])
     assert both.scale == pytest.approx(np.sqrt((0.25 + 4.0) / 2), rel=0.03)
     covered = [row.whole.coverage(both.multipliers[90] * both.scale) for row in (small, large)]
     assert 100 * np.mean(covered) == pytest.approx(90, abs=0.3)

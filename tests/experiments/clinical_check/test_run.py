@@ -49,7 +49,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(weights: Path) -> dict[str, Any]:
     said: list[str] = []
-    found = check([weights, "cubic"], {"box": chest}, factors=(5, 3), phantom=False, say=said.append)
+    found = check([weights, "cubic"], {"box": chest}, factors=(5, 3), phantom=False, notify=said.append)
     assert "box, factor 5" in said
     return json.loads(json.dumps(found, allow_nan=False))
 
@@ -82,7 +82,7 @@ def test_numbers_are_those_of_the_whole_line(told: dict[str, Any]) -> None:
 def test_evaluate_measures_the_same(method: str, factor: int, weights: Path) -> None:
     """The protocol `clinical` and `models check` have one definition of each measure they share."""
     checked = check([weights], {"box": chest}, factors=(factor,), phantom=False)
-    thick, truth = simulate_thick(chest(), SliceProfile.mean(factor), whole_hu=True)
+    thick, _ = simulate_thick(chest(), SliceProfile.mean(factor), whole_hu=True)
     model = weights if method == "small" else method
     estimate = thinslice.upscale(thick, model=model, factor=factor)
     measured = evaluate(estimate, chest(), protocol="clinical", thick=thick).clinical
@@ -137,7 +137,7 @@ def test_a_model_that_shifts_lung_fails_in_lung(monkeypatch: pytest.MonkeyPatch)
         if label == "cubic-consistent":
             hu = made.hu.astype(np.float32)
             hu[(hu > -950) & (hu < -500)] += 18.0
-            made = run.Made(hu)
+            made = run.MethodOutput(hu)
         return made
 
     monkeypatch.setattr(run.Methods, "run", shifted)

@@ -183,7 +183,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_scores(finished: F
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measured_in(work, say=stop_training)
+        measured_in(work, notify=stop_training)
     assert (work / "out" / "runs" / "b-mean" / "b-mean.safetensors").is_file()
     with pytest.raises(KeyboardInterrupt):
         measured_in(work, progress=stop_scoring)
@@ -238,14 +238,14 @@ def test_an_external_set_that_is_missing_costs_the_others_nothing(finished: Fini
     for file in (work / "phantom").glob("*.nii.gz"):
         file.unlink()
     said: list[str] = []
-    result = run_in(work, say=said.append)
+    result = run_in(work, notify=said.append)
     assert [failed.case_id for failed in result.failures] == ["all of phantom"]
     assert "manifest.csv" in result.failures[0].reason and any("all of phantom" in line for line in said)
     assert scores(result) == scores(finished.result)[:1]
     assert "all of phantom" in (work / "out" / "report.html").read_text()
     (work / "phantom").rmdir()
     edited(work, ('split = "external"', 'split = "external", optional = true'))
-    assert measured_in(work, say=said.append).failures == () and "optional" in said[-1]
+    assert measured_in(work, notify=said.append).failures == () and "optional" in said[-1]
 
 
 def test_what_does_not_fit_is_refused_before_any_training(work: Path) -> None:

@@ -12,12 +12,12 @@ from thinslice.errors import ResourceError, ThinsliceError
 from thinslice.evaluation.protocol import Scores, evaluate
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.cases import case_digest, read_case
-from thinslice.experiments.benchmark.cost import Upscaled, upscale_measured, wake
-from thinslice.experiments.benchmark.methods import Ready
+from thinslice.experiments.benchmark.cost import UpscaledCase, upscale_measured, wake
+from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.store import Identity, Outcome, Store
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import choose_device
-from thinslice.pictures.region import Cuts, Region, choose_region, cuts_of, thick_cuts_of
+from thinslice.pictures.region import Cuts, FigureRegion, choose_region, cuts_of, thick_cuts_of
 from thinslice.recipes import Suite
 from thinslice.typing import Notify
 
@@ -40,7 +40,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Shown:
+class FigureCase:
     """What Fig. 4 is drawn from.
 
     Attributes:
@@ -52,7 +52,7 @@ class Shown:
     """
 
     case_id: str
-    region: Region
+    region: FigureRegion
     grid: Geometry
     truth: Cuts
     thick: Cuts
@@ -68,7 +68,7 @@ class CaseRunner:
         device: as for `thinslice.upscale`.
         threads: CPU threads; None leaves them.
         ready: the methods.
-        say: called with lines about what is going on.
+        notify: called with lines about what is going on.
 
     Attributes:
         outcomes: (label, case, protocol) -> finished result, of the cases run so far.
@@ -79,20 +79,22 @@ class CaseRunner:
         self,
         suite: Suite,
         store: Store,
-        ready: Sequence[Ready],
+        ready: Sequence[LoadedMethod],
         *,
         device: str = "auto",
         threads: int | None = None,
-        say: Notify | None = None,
+        notify: Notify | None = None,
     ) -> None:
         self.suite, self.store, self.ready = suite, store, ready
-        self.device, self.threads, self.say = device, threads, say
+        self.device, self.threads, self.notify = device, threads, notify
         self.failures: list[Failure] = []
         self.outcomes: dict[tuple[str, str, str], Outcome] = {}
         self._counted: dict[str, dict[tuple[int, int, int, int], int]] = {}
         self._awake: set[str] = set()
 
-    def run(self, case: Case, *, shows: bool = False, advance: Callable[[int], None] | None = None) -> Shown | None:
+    def run(
+        self, case: Case, *, shows: bool = False, advance: Callable[[int], None] | None = None
+    ) -> FigureCase | None:
         """Score all methods on a case.
 
         Args:
@@ -151,11 +153,13 @@ class CaseRunner:
             return None
         grid = pair.thin.geometry
         truth = cuts_of(pair.thin.hu, grid, region)
-        return Shown(case.case_id, region, grid, truth, thick_cuts_of(pair.thick.hu, pair.factor, grid, region), cuts)
+        return FigureCase(
+            case.case_id, region, grid, truth, thick_cuts_of(pair.thick.hu, pair.factor, grid, region), cuts
+        )
 
     def _scored(
-        self, method: Ready, case: Case, pair: Pair, identities: Mapping[tuple[str, str], Identity]
-    ) -> Upscaled | None:
+        self, method: LoadedMethod, case: Case, pair: Pair, identities: Mapping[tuple[str, str], Identity]
+    ) -> UpscaledCase | None:
         """Upscale, score under every protocol and keep the results; None where that failed."""
         try:
             self._wake(method)
@@ -180,7 +184,7 @@ class CaseRunner:
             self.outcomes[method.label, case.case_id, protocol] = outcome
         return upscaled
 
-    def _wake(self, method: Ready) -> None:
+    def _wake(self, method: LoadedMethod) -> None:
         if method.label not in self._awake:
             self._awake.add(method.label)
             try:
@@ -188,17 +192,17 @@ class CaseRunner:
             except (RuntimeError, ThinsliceError):
                 return  # the volume itself will tell what is wrong, if anything is
 
-    def _region(self, pair: Pair) -> Region:
+    def _region(self, pair: Pair) -> FigureRegion:
         told = self.suite.figures.region
         if told is None:
             return choose_region(pair.thin, pair.factor)
         return choose_region(pair.thin, pair.factor, depth=told.depth, height=told.height, width=told.width)
 
     def _fail(self, label: str, case_id: str, error: Exception) -> None:
-        self.failures.append(failure(label, case_id, error, self.say))
+        self.failures.append(failure(label, case_id, error, self.notify))
 
 
-def _scores(upscaled: Upscaled, pair: Pair, protocols: tuple[str, ...]) -> dict[str, Scores]:
+def _scores(upscaled: UpscaledCase, pair: Pair, protocols: tuple[str, ...]) -> dict[str, Scores]:
     """Scores by protocol; `clinical` measures PSNR and SSIM just as `rplhr` does, so one pass serves both."""
     ruling = "clinical" if "clinical" in protocols else "rplhr"
     thick = pair.thick if ruling == "clinical" else None
@@ -207,7 +211,7 @@ def _scores(upscaled: Upscaled, pair: Pair, protocols: tuple[str, ...]) -> dict[
     return {protocol: by_protocol[protocol] for protocol in protocols}
 
 
-def _outcome(identity: Identity, scores: Scores, upscaled: Upscaled, factor: int, threads: int | None) -> Outcome:
+def _outcome(identity: Identity, scores: Scores, upscaled: UpscaledCase, factor: int, threads: int | None) -> Outcome:
     return Outcome(
         identity=asdict(identity),
         psnr=None if scores.identical else scores.psnr,
@@ -228,20 +232,20 @@ def _outcome(identity: Identity, scores: Scores, upscaled: Upscaled, factor: int
     )
 
 
-def _cuts_name(identity: Identity, region: Region) -> str:
+def _cuts_name(identity: Identity, region: FigureRegion) -> str:
     """Name under which planes are kept: they depend on no protocol, but on the region."""
     box = "-".join(str(n) for n in (*region.start, *region.stop, *region.cut))
     return f"cuts-{replace(identity, protocol='').key}-{box}"
 
 
-def failure(label: str, case_id: str, error: Exception, say: Notify | None = None) -> Failure:
+def failure(label: str, case_id: str, error: Exception, notify: Notify | None = None) -> Failure:
     """Name what failed and go on; with THINSLICE_DEBUG=1 a fault of ours is raised instead.
 
     Args:
         label: of the method, or empty.
         case_id: of the case, or empty.
         error: what was raised.
-        say: told about it.
+        notify: told about it.
     """
     if isinstance(error, ThinsliceError):
         reason = str(error)
@@ -253,9 +257,9 @@ def failure(label: str, case_id: str, error: Exception, say: Notify | None = Non
     else:
         # Other packages' messages may quote what they read.
         reason = f"A fault of ours or of the network's ({type(error).__name__}); THINSLICE_DEBUG=1 shows where."
-    if say:
+    if notify:
         at = " on ".join(part for part in (label, f"case {case_id}" if case_id else "") if part)
-        say(f"failed: {at}: {reason}")
+        notify(f"failed: {at}: {reason}")
     return Failure(label, case_id, reason, error)
 
 

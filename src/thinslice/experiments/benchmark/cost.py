@@ -48,7 +48,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Upscaled:
+class UpscaledCase:
     """A thin volume, its cost, and how it was made.
 
     Attributes:
@@ -88,7 +88,7 @@ def upscale_measured(
     adapt_steps: int = 0,
     counted: dict[tuple[int, int, int, int], int] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Upscaled:
+) -> UpscaledCase:
     """Upscale one volume through the whole line and measure what it takes.
 
     Args:
@@ -126,7 +126,7 @@ def upscale_measured(
             thin[slab.start : slab.start + len(slab.hu)] = slab.hu
         seconds = time.perf_counter() - start
     warnings = (*thick.provenance.warnings, *stream.warnings)
-    return Upscaled(
+    return UpscaledCase(
         thin=Volume(thin, stream.geometry, replace(stream.provenance, warnings=warnings)),
         cost=Cost(
             seconds=seconds,

@@ -20,10 +20,10 @@ from thinslice.about import NOTICE, __version__
 from thinslice.data.manifest import open_dataset
 from thinslice.errors import ThinsliceError, UnreadableError, UsageError
 from thinslice.experiments.benchmark.cases import cases_digest, chosen_cases, dataset_root
-from thinslice.experiments.benchmark.methods import Ready
+from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.render import count_text, markdown_table, mean_text
 from thinslice.experiments.benchmark.result import SuiteResult
-from thinslice.experiments.benchmark.table import Row, rows_of
+from thinslice.experiments.benchmark.table import MethodRow, rows_of
 from thinslice.models import catalog, checkpoint
 from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
 from thinslice.system.atomic import atomic_file
@@ -61,7 +61,7 @@ class Place(_Frozen):
     limit: int | None
 
 
-class Entry(_Frozen):
+class LeaderboardRow(_Frozen):
     """One row.
 
     Attributes:
@@ -127,11 +127,11 @@ class Leaderboard(_Frozen):
 
     schema_name: Literal["thinslice-leaderboard/1"] = Field(default=SCHEMA, alias="schema")
     notice: str = NOTICE
-    rows: tuple[Entry, ...] = ()
+    rows: tuple[LeaderboardRow, ...] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
-    def with_rows(self, new: Sequence[Entry]) -> Leaderboard:
+    def with_rows(self, new: Sequence[LeaderboardRow]) -> Leaderboard:
         """The board with rows added, those of the same identity replaced in their place."""
         later = {entry.identity: entry for entry in new}
         rows = [later.pop(entry.identity, entry) for entry in self.rows]
@@ -187,7 +187,7 @@ def add_to_leaderboard(path: Path, result: SuiteResult, *, data_root: Path | Non
     if path.suffix != ".json":
         raise UsageError(f"A leaderboard ends in .json, not {path.suffix!r}; name it so.")
     ready = {method.label: method for method in result.methods}
-    new = [_entry(row, ready[row.label], result, path.resolve().parent, data_root) for row in rows_of(result)]
+    new = [_leaderboard_row(row, ready[row.label], result, path.resolve().parent, data_root) for row in rows_of(result)]
     # Read under the file's lock, so that of two runs that end together neither loses its rows.
     with atomic_file(path, overwrite=True) as part:
         board = (read_leaderboard(path) if path.exists() else Leaderboard()).with_rows(new)
@@ -197,7 +197,7 @@ def add_to_leaderboard(path: Path, result: SuiteResult, *, data_root: Path | Non
     return board
 
 
-def standing(entry: Entry, folder: Path) -> Standing:
+def standing(entry: LeaderboardRow, folder: Path) -> Standing:
     """Compare a row's inputs with what lies on disk now.
 
     Args:
@@ -238,7 +238,7 @@ def to_markdown(board: Leaderboard, folder: Path) -> str:
     heads = ("method", "PSNR (dB)", "SSIM", "parameters", "operations", "s / volume", "plan", "device", "weights",
              "recipe", "commit", "date", "state")  # fmt: skip
 
-    def group(entry: Entry) -> tuple[str, ...]:
+    def group(entry: LeaderboardRow) -> tuple[str, ...]:
         return (
             entry.dataset,
             entry.split or "all",
@@ -256,7 +256,7 @@ def to_markdown(board: Leaderboard, folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(entry: Entry, now: Standing) -> list[str]:
+def _cells(entry: LeaderboardRow, now: Standing) -> list[str]:
     state = now.status if not now.why else f"{now.status.upper()}: {'; '.join(now.why)}"
     psnr = "infinite" if entry.psnr is None else mean_text(entry.psnr, entry.psnr_sd, 3)
     return [
@@ -280,10 +280,12 @@ def _short(digest: str | None) -> str:
     return "-" if digest is None else digest[:8]
 
 
-def _entry(row: Row, method: Ready, result: SuiteResult, folder: Path, data_root: Path | None) -> Entry:
+def _leaderboard_row(
+    row: MethodRow, method: LoadedMethod, result: SuiteResult, folder: Path, data_root: Path | None
+) -> LeaderboardRow:
     suite = result.suite
     finite = row.psnr != float("inf")
-    return Entry(
+    return LeaderboardRow(
         suite=suite.name,
         suite_sha256=suite.digest,
         label=row.label,

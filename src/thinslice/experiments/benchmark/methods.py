@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ready:
+class LoadedMethod:
     """A method that can run.
 
     Attributes:
@@ -56,7 +56,7 @@ class Ready:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-def make_ready(
+def load_method(
     method: Method,
     suite: Suite,
     *,
@@ -64,8 +64,8 @@ def make_ready(
     data_root: Path,
     device: str = "auto",
     threads: int | None = None,
-    say: Notify | None = None,
-) -> Ready:
+    notify: Notify | None = None,
+) -> LoadedMethod:
     """Load a method's network, training it first where its weights are missing.
 
     Args:
@@ -75,7 +75,7 @@ def make_ready(
         data_root: folder that the recipe's data paths start from.
         device: to train on.
         threads: CPU threads; None leaves them.
-        say: called with lines about training.
+        notify: called with lines about training.
 
     Raises:
         UsageError: an unknown model, no such file, or a training run of another recipe.
@@ -88,14 +88,16 @@ def make_ready(
     if method.recipe is not None:
         recipe_path = suite.folder / method.recipe
         recipe = overridden(read_train_recipe(recipe_path), changes)
-        source: str | Path = trained(recipe, runs / recipe.name, data_root, device=device, threads=threads, say=say)
+        source: str | Path = trained(
+            recipe, runs / recipe.name, data_root, device=device, threads=threads, notify=notify
+        )
     else:
         assert method.model is not None  # a method has either
         source = method.model if method.model in catalog.names() else _found(method.model, suite.folder, data_root)
     model = load_model(source)
     card = getattr(model, "card", None) or {}
     learned = parameters(model) > 0
-    return Ready(
+    return LoadedMethod(
         label=method.label,
         model=model,
         name=str(card.get("name") or (source.stem if isinstance(source, Path) else source)),
@@ -120,7 +122,7 @@ def trained(
     *,
     device: str = "auto",
     threads: int | None = None,
-    say: Notify | None = None,
+    notify: Notify | None = None,
 ) -> Path:
     """The weights that a recipe gives: of a finished run in `folder`, or of one that is begun or gone on with now.
 
@@ -142,8 +144,8 @@ def trained(
         from thinslice.training import fit
     except ModuleNotFoundError as error:
         raise MissingExtraError('Training needs more packages: pip install "thinslice[train]".') from error
-    if say:
-        say(f"training {recipe.name}")
+    if notify:
+        notify(f"training {recipe.name}")
     folder.mkdir(parents=True, exist_ok=True)
     done = fit.fit(
         recipe,
@@ -151,7 +153,7 @@ def trained(
         data_root=data_root,
         device=device,
         threads=threads,
-        report=None if say is None else lambda line: say(_told(recipe.name, line)),
+        report=None if notify is None else lambda line: notify(_told(recipe.name, line)),
     )
     assert done is not None  # without a time limit it goes on to the end
     return done

@@ -15,7 +15,7 @@ from thinslice.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Source:
+class Publication:
     """Where numbers come from.
 
     Attributes:
@@ -44,7 +44,7 @@ class Published:
     """
 
     label: str
-    source: Source
+    source: Publication
     psnr: float
     ssim: float
     psnr_sd: float | None = None
@@ -52,14 +52,14 @@ class Published:
     parameters: int | None = None
 
 
-PAPER = Source(
+PAPER = Publication(
     "paper, Table 1",
     "Yu et al., RPLHR-CT Dataset and Transformer Baseline for Volumetric Super-Resolution from CT Scans, MICCAI 2022, "
     "Table 1: RPLHR-CT test split, 100 cases.",
     100,
 )
 
-RETRAINED = Source(
+RETRAINED = Publication(
     "retrained elsewhere",
     "Another team's training on RPLHR-CT, scored on the validation split under another intensity window: not "
     "comparable with the paper's numbers, nor with a row under protocol rplhr.",

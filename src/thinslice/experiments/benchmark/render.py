@@ -12,7 +12,7 @@ from typing import Any
 from thinslice.about import NOTICE, __version__
 from thinslice.experiments.benchmark.published import PUBLISHED, Published
 from thinslice.experiments.benchmark.result import SuiteResult
-from thinslice.experiments.benchmark.table import Row, Tested, caveats, clinical_rows, comparisons_of, rows_of
+from thinslice.experiments.benchmark.table import MethodRow, PairedTest, caveats, clinical_rows, comparisons_of, rows_of
 
 SCHEMA = "thinslice-benchmark/1"
 """Value of `schema` in results.json; the number rises when a key changes its meaning."""
@@ -58,7 +58,7 @@ def count_text(count: float | None) -> str:
     return f"{count:.3g}"
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: MethodRow) -> list[str]:
     """A row of ours as text, under `HEADS`."""
     return [
         row.label,
@@ -88,7 +88,7 @@ def published_cells(row: Published) -> list[str]:
     ]
 
 
-def comparison_cells(test: Tested) -> list[str]:
+def comparison_cells(test: PairedTest) -> list[str]:
     """A test as text, under `TEST_HEADS`."""
     digits = 3 if test.metric == "psnr" else 5
     return [
@@ -104,7 +104,7 @@ def comparison_cells(test: Tested) -> list[str]:
     ]
 
 
-def published_of(rows: Sequence[Row]) -> tuple[Published, ...]:
+def published_of(rows: Sequence[MethodRow]) -> tuple[Published, ...]:
     """The published rows that ours name, each once, in the order of the sources' tables."""
     named = {id(row.published): row.published for row in rows if row.published is not None}
     order = list(PUBLISHED.values())
@@ -112,7 +112,7 @@ def published_of(rows: Sequence[Row]) -> tuple[Published, ...]:
 
 
 def provenance_of(result: SuiteResult) -> list[tuple[str, str]]:
-    """What every table must say of itself: name and text."""
+    """What every table must notify of itself: name and text."""
     suite = result.suite
     plan = "each method's own" if suite.plan is None else f"{suite.plan} for networks"
     return [
@@ -268,7 +268,7 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _memory(row: Row) -> str:
+def _memory(row: MethodRow) -> str:
     own = "-" if row.memory_mib is None else f"{row.memory_mib:.0f}"
     return own if row.device_memory_mib is None else f"{own} + {row.device_memory_mib:.0f} on the device"
 

@@ -23,7 +23,7 @@ from thinslice.errors import OutputError
 from thinslice.evaluation.statistics import stars
 from thinslice.experiments.benchmark import render
 from thinslice.experiments.benchmark.case_runner import Failure
-from thinslice.experiments.benchmark.methods import Ready
+from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.table import caveats, clinical_rows, comparisons_of, rows_of
 from thinslice.pictures import plots, region
@@ -160,7 +160,7 @@ def failure_cells(failures: Sequence[Failure]) -> list[tuple[str, str, str]]:
     return [(f.label or "all methods", f.case_id or "all cases", f.reason) for f in failures]
 
 
-def method_cells(method: Ready) -> list[str]:
+def method_cells(method: LoadedMethod) -> list[str]:
     """A method's row, network, weights and recipe by digest, and the weights' size."""
     adapted = f", adapted to each volume in {method.adapt_steps} steps" if method.adapt_steps else ""
     return [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thinslice.experiments.benchmark.case_runner import Failure, Shown
-from thinslice.experiments.benchmark.methods import Ready
+from thinslice.experiments.benchmark.case_runner import Failure, FigureCase
+from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.store import Outcome
 from thinslice.recipes import Suite
 
@@ -39,10 +39,10 @@ class SuiteResult:
     data_sha256: str
     cases: tuple[str, ...]
     patients: int
-    methods: tuple[Ready, ...]
+    methods: tuple[LoadedMethod, ...]
     outcomes: Mapping[tuple[str, str, str], Outcome]
     failures: tuple[Failure, ...]
-    shown: Shown | None
+    shown: FigureCase | None
     device: str
     device_name: str
     threads: int | None

@@ -15,9 +15,9 @@ import torch
 
 from thinslice.errors import UsageError
 from thinslice.experiments import provenance
-from thinslice.experiments.benchmark.case_runner import CaseRunner, Failure, Shown, failure, kind_of
+from thinslice.experiments.benchmark.case_runner import CaseRunner, Failure, FigureCase, failure, kind_of
 from thinslice.experiments.benchmark.cases import cases_digest, open_cases
-from thinslice.experiments.benchmark.methods import Ready, make_ready
+from thinslice.experiments.benchmark.methods import LoadedMethod, load_method
 from thinslice.experiments.benchmark.published import published
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.store import Store
@@ -34,7 +34,7 @@ def run_suite(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-    say: Notify | None = None,
+    notify: Notify | None = None,
 ) -> SuiteResult:
     """Run a suite and write its tables, figures and report.
 
@@ -45,7 +45,7 @@ def run_suite(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: CPU threads; None leaves them.
         progress: called with results done and in all.
-        say: called with lines about what is going on.
+        notify: called with lines about what is going on.
 
     Returns:
         What was measured; its `failures` name what was not.
@@ -59,7 +59,9 @@ def run_suite(
     """
     from thinslice.experiments.benchmark.report import write_outputs
 
-    result = measure_suite(suite, out, data_root=data_root, device=device, threads=threads, progress=progress, say=say)
+    result = measure_suite(
+        suite, out, data_root=data_root, device=device, threads=threads, progress=progress, notify=notify
+    )
     write_outputs(result, out)
     return result
 
@@ -72,7 +74,7 @@ def measure_suite(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-    say: Notify | None = None,
+    notify: Notify | None = None,
 ) -> SuiteResult:
     """The same without writing anything but the store; arguments and errors as for `run_suite`."""
     for method in suite.methods:
@@ -86,9 +88,9 @@ def measure_suite(
     wanted_case = suite.figures.case or names[0]
     if wanted_case not in names:
         raise UsageError(f"The suite's figures show case {wanted_case!r}, which is not among those it scores.")
-    ready, failures = _all_ready(suite, out, data_root, device, threads, say)
-    runner = CaseRunner(suite, Store(out / "results"), ready, device=device, threads=threads, say=say)
-    shown: Shown | None = None
+    ready, failures = _all_ready(suite, out, data_root, device, threads, notify)
+    runner = CaseRunner(suite, Store(out / "results"), ready, device=device, threads=threads, notify=notify)
+    shown: FigureCase | None = None
     total = len(cases) * len(ready)
     for before, case in enumerate(cases):
 
@@ -127,24 +129,24 @@ def _all_ready(
     data_root: Path | None,
     device: str,
     threads: int | None,
-    say: Notify | None,
-) -> tuple[list[Ready], list[Failure]]:
+    notify: Notify | None,
+) -> tuple[list[LoadedMethod], list[Failure]]:
     runs = out / "runs" if suite.runs is None else suite.folder / suite.runs
-    ready: list[Ready] = []
+    ready: list[LoadedMethod] = []
     failures: list[Failure] = []
     for method in suite.methods:
         try:
             ready.append(
-                make_ready(
+                load_method(
                     method,
                     suite,
                     runs=runs,
                     data_root=suite.folder if data_root is None else data_root,
                     device=device,
                     threads=threads,
-                    say=say,
+                    notify=notify,
                 )
             )
         except Exception as error:  # one method must not cost the others their results
-            failures.append(failure(method.label, "", error, say))
+            failures.append(failure(method.label, "", error, notify))
     return ready, failures

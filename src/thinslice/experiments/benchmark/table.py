@@ -27,7 +27,7 @@ METRICS = ("psnr", "ssim")
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """A method's line.
 
     Attributes:
@@ -66,7 +66,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Tested:
+class PairedTest:
     """One test of a family: is `tested` better than `against`, case by case?
 
     Attributes:
@@ -95,7 +95,7 @@ class Tested:
     reason: str = ""
 
 
-def rows_of(result: SuiteResult) -> tuple[Row, ...]:
+def rows_of(result: SuiteResult) -> tuple[MethodRow, ...]:
     """The table's rows in the suite's order; methods without a finished case are left out."""
     starred = {
         (test.tested, test.metric): test.star for test in comparisons_of(result) if test.family == "above" and test.star
@@ -113,7 +113,7 @@ def rows_of(result: SuiteResult) -> tuple[Row, ...]:
             return [float(value) for value in told if value is not None]
 
         rows.append(
-            Row(
+            MethodRow(
                 label=method.label,
                 cases=len(outcomes),
                 psnr=psnr,
@@ -136,14 +136,14 @@ def rows_of(result: SuiteResult) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def comparisons_of(result: SuiteResult) -> tuple[Tested, ...]:
+def comparisons_of(result: SuiteResult) -> tuple[PairedTest, ...]:
     """All tests of the suite's comparisons, corrected by Holm within each comparison and metric."""
     labels = [method.label for method in result.methods]
     families = [(comparison.kind, _pairs(comparison, labels)) for comparison in result.suite.comparisons]
     return tuple(test for kind, pairs in families for test in tests_of(result, kind, pairs))
 
 
-def tests_of(result: SuiteResult, family: str, pairs: Sequence[tuple[str, str]]) -> tuple[Tested, ...]:
+def tests_of(result: SuiteResult, family: str, pairs: Sequence[tuple[str, str]]) -> tuple[PairedTest, ...]:
     """A family of tests on each metric, corrected by Holm within family and metric.
 
     Args:
@@ -151,7 +151,7 @@ def tests_of(result: SuiteResult, family: str, pairs: Sequence[tuple[str, str]])
         family: its name.
         pairs: labels, tested first: is it better than the other?
     """
-    tests: list[Tested] = []
+    tests: list[PairedTest] = []
     for metric in METRICS:
         made = [_tested(result, family, metric, ours, theirs) for ours, theirs in pairs]
         corrected = holm([test.p for test in made])
@@ -227,14 +227,14 @@ def _pairs(comparison: Comparison, labels: Sequence[str]) -> list[tuple[str, str
     return [(tested, label) for label in taken if label != tested]
 
 
-def _tested(result: SuiteResult, family: str, metric: str, tested: str, against: str) -> Tested:
+def _tested(result: SuiteResult, family: str, metric: str, tested: str, against: str) -> PairedTest:
     ours, theirs = result.scores(tested, metric), result.scores(against, metric)
     common = [case for case in ours if case in theirs]
     a, b = [ours[case] for case in common], [theirs[case] for case in common]
     differences = paired_differences(a, b)
     test = signed_rank_greater(a, b)
     finite = len(common) > 0 and bool(np.isfinite(differences).all())
-    return Tested(
+    return PairedTest(
         family=family,
         metric=metric,
         tested=tested,

@@ -13,14 +13,14 @@ HEADINGS = {
     "tissue": "by tissue of the thick slice",
     "edge": "by gradient of the estimate",
     "distance_mm": "by distance from the nearest thick slice (mm)",
-    "told_hu": "by standard deviation given (HU)",
+    "deviation_hu": "by standard deviation given (HU)",
 }
 """What each kind of group is called."""
 
 LEAST_SHARE = 0.01
 """Share of all voxels below which a group does not count in the verdict."""
 
-Row = Mapping[str, Any]
+CoverageRow = Mapping[str, Any]
 
 
 def as_markdown(told: Mapping[str, Any]) -> str:
@@ -65,13 +65,13 @@ def as_figure(told: Mapping[str, Any]) -> bytes:
     panels = {}
     for kind in ("tissue", "edge", "distance_mm"):
         panels[HEADINGS[kind]] = everything | {row["group"]: _coverage(row) for row in shown if row["kind"] == kind}
-    expected = [(row["mean_deviation_hu"], row["rmse_hu"]) for row in shown if row["kind"] == "told_hu"]
+    expected = [(row["mean_deviation_hu"], row["rmse_hu"]) for row in shown if row["kind"] == "deviation_hu"]
     model = told["model"]
     patients = ", ".join(dict.fromkeys(patient["case"] for patient in told["patients"]))
     return reliability(panels, expected, note=f"{model['name']} {model['version']} on {patients}. {told['note']}")
 
 
-def worst(rows: Sequence[Row], level: str = "90") -> tuple[str, float] | None:
+def worst(rows: Sequence[CoverageRow], level: str = "90") -> tuple[str, float] | None:
     """The group of all patients farthest from a nominal level, and by how many points; small ones do not count."""
     shown = [row for row in rows if row["case"] == "all"]
     total = max((row["voxels"] for row in shown), default=0)
@@ -83,7 +83,7 @@ def worst(rows: Sequence[Row], level: str = "90") -> tuple[str, float] | None:
     return name, row["coverage_percent"][level] - float(level)
 
 
-def _table(rows: Sequence[Row], levels: Sequence[int]) -> list[str]:
+def _table(rows: Sequence[CoverageRow], levels: Sequence[int]) -> list[str]:
     heads = [f"{level} %" for level in levels]
     lines = [
         f"| voxels | share | {' | '.join(heads)} | RMS error over SD | mean SD, HU | RMSE, HU |",
@@ -105,8 +105,8 @@ def _table(rows: Sequence[Row], levels: Sequence[int]) -> list[str]:
     return lines
 
 
-def _by_patient(rows: Sequence[Row], levels: Sequence[int]) -> list[str]:
-    cases: dict[str, list[Row]] = {}
+def _by_patient(rows: Sequence[CoverageRow], levels: Sequence[int]) -> list[str]:
+    cases: dict[str, list[CoverageRow]] = {}
     for row in rows:
         if row["kind"] == "all" and row["case"] != "all":
             cases.setdefault(row["case"], []).append(row)
@@ -118,7 +118,7 @@ def _by_patient(rows: Sequence[Row], levels: Sequence[int]) -> list[str]:
     return lines
 
 
-def _verdict(rows: Sequence[Row]) -> list[str]:
+def _verdict(rows: Sequence[CoverageRow]) -> list[str]:
     found = worst(rows)
     if found is None:
         return []
@@ -132,5 +132,5 @@ def _verdict(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _coverage(row: Row) -> dict[int, float]:
+def _coverage(row: CoverageRow) -> dict[int, float]:
     return {int(level): value for level, value in row["coverage_percent"].items()}

@@ -42,7 +42,7 @@ _RAW = 2.0 ** np.linspace(-9.0, 9.0, 2305)
 
 
 @dataclass(frozen=True)
-class Measured:
+class PatientErrors:
     """Standardised errors of one patient at one factor.
 
     Attributes:
@@ -75,7 +75,7 @@ def measure_simulated(
     factors: Sequence[int],
     deviation: Kind = "learned",
     **run: Any,
-) -> Iterator[Measured]:
+) -> Iterator[PatientErrors]:
     """Measure on thick slices simulated from a thin volume as means, a row for each factor.
 
     Args:
@@ -95,22 +95,22 @@ def measure_simulated(
             continue
         estimate, told = upscale(thick, model=model, factor=factor, deviation=deviation, **run)
         placed = index_thick(thick, truth.geometry)
-        yield _measured(estimate, told, truth, placed, Measured(case, factor, _scale(model, deviation), {}))
+        yield _measured(estimate, told, truth, placed, PatientErrors(case, factor, _scale(model, deviation), {}))
 
 
 def measure_pair(
     model: ThroughPlaneModel, thick: Volume, thin: Volume, *, case: str, deviation: Kind = "learned", **run: Any
-) -> Measured:
+) -> PatientErrors:
     """Measure on a real pair, aligned by position; arguments as for `measure_simulated`."""
     factor = round(thick.geometry.spacing_mm[0] / thin.geometry.spacing_mm[0])
     estimate, told = upscale(thick, model=model, factor=factor, deviation=deviation, **run)
     ours, truth, _ = overlap_by_position(estimate, thin)
     told, _, _ = overlap_by_position(told, thin)
     placed = place_thick(thick, truth.geometry)
-    return _measured(ours, told, truth, placed, Measured(case, factor, _scale(model, deviation), {}))
+    return _measured(ours, told, truth, placed, PatientErrors(case, factor, _scale(model, deviation), {}))
 
 
-def fitted(measured: Sequence[Measured]) -> Calibration:
+def fitted(measured: Sequence[PatientErrors]) -> Calibration:
     """Scale and multipliers with which intervals hold what they should, each patient counting the same.
 
     Args:
@@ -128,7 +128,7 @@ def fitted(measured: Sequence[Measured]) -> Calibration:
     return Calibration(scale, multipliers, tuple(patients))
 
 
-def left_one_out(measured: Sequence[Measured], also: Sequence[Measured] = ()) -> dict[str, Calibration]:
+def left_one_out(measured: Sequence[PatientErrors], also: Sequence[PatientErrors] = ()) -> dict[str, Calibration]:
     """For each patient of `measured`, what all the others, those of `also` too, give; empty where there is no other."""
     everyone = [*measured, *also]
     return {
@@ -136,7 +136,7 @@ def left_one_out(measured: Sequence[Measured], also: Sequence[Measured] = ()) ->
     }
 
 
-def table(measured: Sequence[Measured], tested: Mapping[str, Calibration]) -> list[dict[str, Any]]:
+def table(measured: Sequence[PatientErrors], tested: Mapping[str, Calibration]) -> list[dict[str, Any]]:
     """Coverage by patient and factor and over all of them (case "all"), by kind and group, as JSON values.
 
     Args:
@@ -158,12 +158,12 @@ def table(measured: Sequence[Measured], tested: Mapping[str, Calibration]) -> li
 
 
 def findings(
-    measured: Sequence[Measured],
+    measured: Sequence[PatientErrors],
     *,
     model: Mapping[str, Any],
     deviation: str,
     card: Calibration,
-    fit_on: Sequence[Measured] = (),
+    fit_on: Sequence[PatientErrors] = (),
     keep: bool = False,
 ) -> dict[str, Any]:
     """Everything that was measured, as JSON values.
@@ -209,7 +209,7 @@ def findings(
     }
 
 
-def read_findings(path: Path, *, deviation: Kind = "learned") -> list[Measured]:
+def read_findings(path: Path, *, deviation: Kind = "learned") -> list[PatientErrors]:
     """The patients of a JSON that `findings` made, with all voxels taken together.
 
     Args:
@@ -256,7 +256,9 @@ def write_into_card(weights: Path, told: Mapping[str, Any]) -> None:
         checkpoint.save(model, part, architecture=info.architecture, card=card)
 
 
-def _measured(estimate: Volume, deviation: Volume, truth: Volume, thick: PlacedThick, row: Measured) -> Measured:
+def _measured(
+    estimate: Volume, deviation: Volume, truth: Volume, thick: PlacedThick, row: PatientErrors
+) -> PatientErrors:
     meter = CoverageMeter(thick, truth.geometry.spacing_mm)
     last = len(estimate.hu) - 1
     for index, plane in enumerate(truth.hu):
@@ -268,15 +270,15 @@ def _measured(estimate: Volume, deviation: Volume, truth: Volume, thick: PlacedT
         meter.add(index, around, plane.astype(np.float32), deviation.hu[index])
     if not meter.groups["all"]:
         raise NotEligibleError(f"The truth of {row.case!r} lies at the ends of the networks' window everywhere.")
-    return Measured(row.case, row.factor, row.scale, meter.groups, meter.voxels, meter.left_out)
+    return PatientErrors(row.case, row.factor, row.scale, meter.groups, meter.voxels, meter.left_out)
 
 
 def _scale(model: ThroughPlaneModel, deviation: str) -> float:
     return Calibration.from_card(getattr(model, "card", None)).scale if deviation == "learned" else 1.0
 
 
-def _by_case(measured: Iterable[Measured]) -> dict[str, list[Measured]]:
-    cases: dict[str, list[Measured]] = {}
+def _by_case(measured: Iterable[PatientErrors]) -> dict[str, list[PatientErrors]]:
+    cases: dict[str, list[PatientErrors]] = {}
     for row in measured:
         cases.setdefault(row.case, []).append(row)
     return cases
@@ -299,7 +301,7 @@ def _row_of(tally: Tally, tested: Calibration, scale: float) -> dict[str, Any]:
     }
 
 
-def _mean_row(found: Sequence[tuple[Measured, dict[str, Any]]]) -> dict[str, Any]:
+def _mean_row(found: Sequence[tuple[PatientErrors, dict[str, Any]]]) -> dict[str, Any]:
     """Mean over patients of means over factors; root mean squares are averaged as squares."""
     by_case: dict[str, list[dict[str, Any]]] = {}
     for row, values in found:
@@ -323,7 +325,7 @@ def _mean_row(found: Sequence[tuple[Measured, dict[str, Any]]]) -> dict[str, Any
     return result
 
 
-def _restored(patient: Mapping[str, Any]) -> Measured:
+def _restored(patient: Mapping[str, Any]) -> PatientErrors:
     counts = np.asarray(patient["counts"], dtype=np.float64)
     scale, square = float(patient["scale"]), float(patient["mean_square"])
     if counts.shape != (BINS,) or not counts.sum() > 0 or not (scale > 0 and math.isfinite(square)):
@@ -334,4 +336,4 @@ def _restored(patient: Mapping[str, Any]) -> Measured:
     voxels = float(counts.sum())
     squared_hu, signed_hu = float(patient["rmse_hu"]) ** 2 * voxels, float(patient["bias_hu"]) * voxels
     tally = Tally(counts, deviations, square * voxels, squared_hu, signed_hu)
-    return Measured(str(patient["case"]), int(patient["factor"]), scale, {"all": {"all": tally}})
+    return PatientErrors(str(patient["case"]), int(patient["factor"]), scale, {"all": {"all": tally}})

@@ -29,11 +29,16 @@ EDGE_REACH_MM = 20.0
 _MARGIN = 12
 """Pixels at a slanted edge's border that are left out."""
 
-Run = Callable[[Volume], npt.NDArray[Any]]
+Upscaler = Callable[[Volume], npt.NDArray[Any]]
 
 
 def phantom_results(
-    methods: Mapping[str, Run], factor: int, *, seed: int = 0, pixels: int | None = None, say: Notify | None = None
+    methods: Mapping[str, Upscaler],
+    factor: int,
+    *,
+    seed: int = 0,
+    pixels: int | None = None,
+    notify: Notify | None = None,
 ) -> list[dict[str, Any]]:
     """Nodules, edges and noise of truth, thick slices and methods.
 
@@ -42,13 +47,13 @@ def phantom_results(
         factor: thin slices per thick interval; thin slices are 1 mm.
         seed: of the phantoms.
         pixels: height and width of the nodule field, for slow methods; None for all of it.
-        say: called with a line about what is going on.
+        notify: called with a line about what is going on.
 
     Returns:
         A dictionary for each row, truth and thick slices first: `method`, `factor`, `thick_mm`, `nodules` (each one),
         `nodule_summary`, `nodules_missing`, `noise`, `edges`.
     """
-    say = say or (lambda line: None)
+    notify = notify or (lambda line: None)
     field = (
         nodule_field(seed, thick_mm=float(factor), positions=POSITIONS)
         if pixels is None
@@ -66,7 +71,7 @@ def phantom_results(
     truths: list[float | None] = []
     for label in ("truth", "thick", *methods):
         if label in methods:
-            say(f"  {label}")
+            notify(f"  {label}")
         made = [_made(label, methods, thick, thin, factor) for thick, thin in scans]
         found = _nodules(made, scans[0][1], field, factor, seed)
         truths = truths or [nodule["detectability"] for nodule in found["nodules"]]
@@ -90,7 +95,7 @@ def phantom_results(
     return results
 
 
-def _made(label: str, methods: Mapping[str, Run], thick: Volume, thin: Volume, factor: int) -> npt.NDArray[Any]:
+def _made(label: str, methods: Mapping[str, Upscaler], thick: Volume, thin: Volume, factor: int) -> npt.NDArray[Any]:
     if label == "truth":
         return thin.hu
     if label == "thick":

@@ -45,7 +45,7 @@ TRUTH, THICK = "truth", "thick"
 
 
 @dataclass(frozen=True)
-class Made:
+class MethodOutput:
     """A result of one method.
 
     Attributes:
@@ -112,7 +112,7 @@ class Methods:
                 self.skipped.append({"method": told["label"], "factor": factor, "reason": f"cannot do factor {factor}"})
         return able
 
-    def run(self, label: str, thick: Volume, factor: int) -> Made:
+    def run(self, label: str, thick: Volume, factor: int) -> MethodOutput:
         """One method on one thick volume, through the whole line."""
         begun = time.perf_counter()
         stream = upscale_slabs(
@@ -121,7 +121,7 @@ class Methods:
         hu = np.empty(stream.geometry.shape, dtype=stream.dtype)
         for slab in stream:
             hu[slab.start : slab.start + len(slab.hu)] = slab.hu
-        return Made(hu, stream.consistency_rms_hu, time.perf_counter() - begun)
+        return MethodOutput(hu, stream.consistency_rms_hu, time.perf_counter() - begun)
 
 
 def check(
@@ -134,7 +134,7 @@ def check(
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
-    say: Notify | None = None,
+    notify: Notify | None = None,
 ) -> dict[str, Any]:
     """Measure models beside interpolation.
 
@@ -146,7 +146,7 @@ def check(
         phantom: whether to measure phantoms too.
         device, threads: as for `upscale`.
         seed: of phantoms and bootstrap.
-        say: called with a line about what is going on.
+        notify: called with a line about what is going on.
 
     Returns:
         JSON values, see docs/clinical.md.
@@ -162,7 +162,7 @@ def check(
         raise UsageError("Nothing to check: give a factor.")
     if crop is not None and crop < 64:
         raise UsageError(f"A crop of {crop} pixels is too small to measure in; take 64 or more.")
-    say = say or (lambda line: None)
+    notify = notify or (lambda line: None)
     methods = Methods(models, device=device, threads=threads)
     told_cases: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
@@ -173,17 +173,21 @@ def check(
         if crop is not None:
             thin, lung = _cropped(thin, lung, crop)
         for factor in factors:
-            say(f"{label}, factor {factor}")
-            facts, rows = _case(methods, label, thin, lung, factor, seed, say)
+            notify(f"{label}, factor {factor}")
+            facts, rows = _case(methods, label, thin, lung, factor, seed, notify)
             told_cases.append({**facts, "sha256": digest, "crop": crop})
             results += rows
     phantoms: list[dict[str, Any]] = []
     if phantom:
         for factor in factors:
-            say(f"phantoms, factor {factor}")
+            notify(f"phantoms, factor {factor}")
             able = methods.able(factor)
             phantoms += phantom_results(
-                {label: _runner(methods, label, factor) for label in able}, factor, seed=seed, pixels=crop, say=say
+                {label: _runner(methods, label, factor) for label in able},
+                factor,
+                seed=seed,
+                pixels=crop,
+                notify=notify,
             )
     return {
         "schema": SCHEMA,
@@ -239,7 +243,7 @@ def _case(
     lung: lung_density.Mask,
     factor: int,
     seed: int,
-    say: Notify,
+    notify: Notify,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """One thin volume at one factor: facts of the case, and a row for truth, thick slices and every method."""
     profile = SliceProfile.mean(factor)
@@ -265,7 +269,7 @@ def _case(
         "thick_slices_measured": len(tissue_bias.inner_thick(depth)),
     }
     rows = []
-    for name, made in _rows(methods, thick, truth, factor, say):
+    for name, made in _rows(methods, thick, truth, factor, notify):
         row: dict[str, Any] = {"case": label, "factor": factor, "method": name}
         if name not in (TRUTH, THICK):
             for key, by in (("bias_by_thick", "thick"), ("bias_by_truth", "truth")):
@@ -286,12 +290,14 @@ def _case(
     return facts, rows
 
 
-def _rows(methods: Methods, thick: Volume, truth: Volume, factor: int, say: Notify) -> Iterator[tuple[str, Made]]:
+def _rows(
+    methods: Methods, thick: Volume, truth: Volume, factor: int, notify: Notify
+) -> Iterator[tuple[str, MethodOutput]]:
     """Truth, thick slices and methods, one at a time so that only one result is held."""
-    yield TRUTH, Made(truth.hu)
-    yield THICK, Made(clinical_edges.straight_between(thick.hu, factor))
+    yield TRUTH, MethodOutput(truth.hu)
+    yield THICK, MethodOutput(clinical_edges.straight_between(thick.hu, factor))
     for label in methods.able(factor):
-        say(f"  {label}")
+        notify(f"  {label}")
         try:
             made = methods.run(label, thick, factor)
         except ShapeError as error:

@@ -32,7 +32,7 @@ def run_gap(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-    say: Notify | None = None,
+    notify: Notify | None = None,
 ) -> GapResult:
     """Run an experiment and write its tables, figures and report; see `thinslice.experiments.domain_gap.report`.
 
@@ -43,7 +43,7 @@ def run_gap(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: CPU threads; None leaves them.
         progress: called with results done and in all, set by set.
-        say: called with lines about what is going on.
+        notify: called with lines about what is going on.
 
     Returns:
         What was measured; its `failures` name what was not.
@@ -57,7 +57,9 @@ def run_gap(
     """
     from thinslice.experiments.domain_gap.report import write_gap
 
-    result = measure_gap(gap, out, data_root=data_root, device=device, threads=threads, progress=progress, say=say)
+    result = measure_gap(
+        gap, out, data_root=data_root, device=device, threads=threads, progress=progress, notify=notify
+    )
     write_gap(result, out)
     return result
 
@@ -70,7 +72,7 @@ def measure_gap(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-    say: Notify | None = None,
+    notify: Notify | None = None,
 ) -> GapResult:
     """The same without writing anything but trained weights and the store; arguments and errors as for `run_gap`."""
     unknown = [name for name in gap.baselines if name not in catalog.names()]
@@ -78,23 +80,25 @@ def measure_gap(
         raise UsageError(f"There is no baseline {unknown[0]!r}; choose among {', '.join(catalog.names())}.")
     suite = expanded(gap)
 
-    own = measure_suite(suite, out, data_root=data_root, device=device, threads=threads, progress=progress, say=say)
+    own = measure_suite(
+        suite, out, data_root=data_root, device=device, threads=threads, progress=progress, notify=notify
+    )
     # What could not be trained for the first set is not tried, and named, again.
     ready = tuple(method for method in suite.methods if method.label in {m.label for m in own.methods})
     sets, failures = [own], list(own.failures)
     for dataset in gap.external:
         if dataset.optional and not dataset_root(dataset, gap.folder, data_root).exists():
-            if say:
-                say(f"There is no data set {dataset.root}, which is optional.")
+            if notify:
+                notify(f"There is no data set {dataset.root}, which is optional.")
             continue
         external = expanded(gap, dataset).model_copy(update={"methods": ready})
         try:
             result = measure_suite(
-                external, out, data_root=data_root, device=device, threads=threads, progress=progress, say=say
+                external, out, data_root=data_root, device=device, threads=threads, progress=progress, notify=notify
             )
         except ThinsliceError as error:
             # A set that is missing or cannot be scored must not cost the others their results.
-            failures.append(failure("", f"all of {dataset.root}", error, say))
+            failures.append(failure("", f"all of {dataset.root}", error, notify))
             continue
         sets.append(result)
         failures += result.failures

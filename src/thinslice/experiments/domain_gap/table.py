@@ -7,7 +7,7 @@ from itertools import chain
 
 from thinslice.experiments.benchmark.case_runner import Failure
 from thinslice.experiments.benchmark.result import SuiteResult
-from thinslice.experiments.benchmark.table import Row, Tested, caveats, rows_of, tests_of
+from thinslice.experiments.benchmark.table import MethodRow, PairedTest, caveats, rows_of, tests_of
 from thinslice.recipes import GapSuite, Variant, variants
 from thinslice.recipes.gap import PAIRED
 
@@ -29,9 +29,9 @@ class GapRow:
 
     network: str
     training: str
-    row: Row
-    psnr: Tested | None = None
-    ssim: Tested | None = None
+    row: MethodRow
+    psnr: PairedTest | None = None
+    ssim: PairedTest | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class GapResult:
     failures: tuple[Failure, ...]
 
 
-def gap_tests(gap: GapSuite, result: SuiteResult) -> tuple[Tested, ...]:
+def gap_tests(gap: GapSuite, result: SuiteResult) -> tuple[PairedTest, ...]:
     """Is training on pairs better? For each network and degradation, by PSNR and SSIM.
 
     One-sided Wilcoxon signed-rank tests of paired against simulated, corrected by Holm over all networks and
