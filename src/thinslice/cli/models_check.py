@@ -45,7 +45,8 @@ def check_models(
     from thinslice.errors import UsageError
     from thinslice.experiments.clinical_check.report import write_check
     from thinslice.experiments.clinical_check.run import check
-    from thinslice.experiments.clinical_check.table import to_markdown
+    from thinslice.experiments.clinical_check.table import to_document
+    from thinslice.experiments.document import to_markdown
     from thinslice.io.files import read
 
     hush_libraries()
@@ -63,7 +64,7 @@ def check_models(
         seed=seed,
         notify=Console(quiet=quiet).say,
     )
-    print(to_markdown(told), end="")
+    print(to_markdown(to_document(told)), end="")
     if out is not None:
         write_check(told, out)
         Console(quiet=quiet).say(f"{out.name}: check.html, check.json, check.md, figures")

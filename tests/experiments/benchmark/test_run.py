@@ -23,11 +23,12 @@ from thinslice.errors import CheckpointError, InputError, UsageError
 from thinslice.evaluation.protocol import evaluate
 from thinslice.experiments.benchmark import run as benchmark_run
 from thinslice.experiments.benchmark.leaderboard import CURRENT, add_to_leaderboard, standing
-from thinslice.experiments.benchmark.render import to_json, to_markdown
-from thinslice.experiments.benchmark.report import pictures, to_html
+from thinslice.experiments.benchmark.render import to_json
+from thinslice.experiments.benchmark.report import pictures, to_document
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.run import measure_suite, run_suite
 from thinslice.experiments.benchmark.table import caveats, comparisons_of, rows_of
+from thinslice.experiments.document import to_html, to_markdown
 from thinslice.recipes import read_suite
 
 CASES = [f"CT{number:08d}" for number in range(150, 154)]
@@ -128,7 +129,7 @@ def test_stars_where_there_are_cases_enough_and_a_warning_where_patients_are_few
     assert (first.pairs, first.star) == (11, "*") and first.p == pytest.approx(2.0**-11)
     assert first.p_holm == pytest.approx(2 * first.p)
     assert rows_of(result)[1].psnr_star == "*" and rows_of(result)[0].psnr_star == ""
-    assert "*" in to_markdown(result)
+    assert "*" in to_markdown(to_document(result, []))
     assert any("1 patient" in sentence for sentence in caveats(result))
 
 
@@ -202,7 +203,7 @@ def test_a_failing_method_and_a_failing_case_are_named_and_the_rest_goes_on(benc
     assert set(result.of("small")) == set(CASES) - {"CT00000151"}
     assert any("broken" in line for line in said) and any("CT00000151" in line for line in said)
     assert any("lacks 1 of 4 cases (CT00000151)" in sentence for sentence in caveats(result))
-    page = to_html(result, [])
+    page = to_html(to_document(result, []))
     assert "no weights in the package" in page and "CT00000151" in page
 
 
@@ -267,8 +268,9 @@ def test_the_same_region_for_every_method(bench: Path) -> None:
     assert shapes == {((16, 24), (26, 24), (26, 16))}
     pair = read_pair(open_dataset(bench / "pairs").split("test")[2])
     np.testing.assert_array_equal(shown.truth["axial"], pair.thin.hu[shown.region.cut[0], 4:20, 6:30])
-    # `nearest` repeats thick slices, as the picture of the thick volume does, but rounds the other way between two.
-    np.testing.assert_array_equal(shown.methods["nearest"]["coronal"][::5], shown.thick["coronal"][::5])
+    # `nearest` repeats thick slices, as the picture of the thick volume does.
+    for view, cut in shown.thick.items():
+        np.testing.assert_array_equal(shown.methods["nearest"][view], cut)
     # Another region is cut anew, the scores stay.
     edited(bench, "height = [4, 20]", "height = [5, 20]")
     assert run(bench).shown.methods["small"]["axial"].shape == (15, 24)
@@ -282,7 +284,7 @@ def test_clinical_measures_and_both_protocols_from_one_pass(bench: Path, monkeyp
     assert (one.psnr, one.ssim) == (other.psnr, other.ssim)
     assert other.clinical is None
     assert one.clinical["by_tissue_of_thick"]["soft"]["mae_hu"] > 0
-    text = to_markdown(result)
+    text = to_markdown(to_document(result, []))
     assert "Clinical measures" in text and f"{one.clinical['consistency_rms_hu']:.2f}" in text
 
 
@@ -300,7 +302,7 @@ def test_an_external_set_with_a_manifest_and_simulated_thick_slices(bench: Path)
     result = run(bench)
     assert result.cases == ("a",) and not result.failures
     assert math.isfinite(result.of("small")["a"].psnr) and result.of("small")["a"].factor == 3
-    assert "simulated (mean)" in to_markdown(result)
+    assert "simulated (mean)" in to_markdown(to_document(result, []))
     edited(bench, "factor = 3\n", "")
     with pytest.raises(InputError, match="must tell the factor"):
         run(bench, "again")
@@ -320,7 +322,7 @@ def test_identical_volumes_score_infinite_everywhere(bench: Path) -> None:
     assert math.isinf(rows_of(result)[0].psnr) and rows_of(result)[0].psnr_sd is None
     told = json.loads(json.dumps(to_json(result), allow_nan=False))
     assert told["rows"][0]["psnr"] is None and told["results"][0]["identical"] is True
-    assert "infinite" in to_markdown(result)
+    assert "infinite" in to_markdown(to_document(result, []))
     assert [picture.name for picture in pictures(result)][:1] == ["bars"]
 
 

@@ -1,4 +1,4 @@
-"""The clinical check from thin volumes to tables: known faults are told, in JSON, Markdown and HTML."""
+"""The clinical check from thin volumes to tables: known faults are checked, in JSON, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from thinslice.experiments.clinical_check import phantoms, run
 from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.clinical_check.report import write_check
 from thinslice.experiments.clinical_check.run import BASELINES, check
-from thinslice.experiments.clinical_check.table import rule_lines, to_markdown
+from thinslice.experiments.clinical_check.table import rule_lines, to_document
+from thinslice.experiments.document import to_markdown
 from thinslice.models import catalog, checkpoint
 
 
@@ -47,32 +48,32 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(weights: Path) -> dict[str, Any]:
+def checked(weights: Path) -> dict[str, Any]:
     said: list[str] = []
     found = check([weights, "cubic"], {"box": chest}, factors=(5, 3), phantom=False, notify=said.append)
     assert "box, factor 5" in said
     return json.loads(json.dumps(found, allow_nan=False))
 
 
-def row(told: dict[str, Any], method: str, factor: int = 5) -> dict[str, Any]:
-    (found,) = [r for r in told["results"] if (r["method"], r["factor"]) == (method, factor)]
+def row(checked: dict[str, Any], method: str, factor: int = 5) -> dict[str, Any]:
+    (found,) = [r for r in checked["results"] if (r["method"], r["factor"]) == (method, factor)]
     return found
 
 
-def test_every_method_is_there_once(told: dict[str, Any], weights: Path) -> None:
-    assert [m["label"] for m in told["methods"]] == [*BASELINES, "small"]
-    assert {r["method"] for r in told["results"]} == {"truth", "thick", *BASELINES, "small"}
-    assert told["methods"][2]["weights_sha256"] == checkpoint.inspect(weights).sha256
-    assert told["methods"][2]["version"] == "9"
+def test_every_method_is_there_once(checked: dict[str, Any], weights: Path) -> None:
+    assert [m["label"] for m in checked["methods"]] == [*BASELINES, "small"]
+    assert {r["method"] for r in checked["results"]} == {"truth", "thick", *BASELINES, "small"}
+    assert checked["methods"][2]["weights_sha256"] == checkpoint.inspect(weights).sha256
+    assert checked["methods"][2]["version"] == "9"
 
 
-def test_numbers_are_those_of_the_whole_line(told: dict[str, Any]) -> None:
+def test_numbers_are_those_of_the_whole_line(checked: dict[str, Any]) -> None:
     thick, truth = simulate_thick(chest(), SliceProfile.mean(5), whole_hu=True)
     estimate = thinslice.upscale(thick, model="cubic", factor=5)
     inner = slice(3, 5 * (thick.hu.shape[0] - 2) + 3)
     lung = np.repeat((thick.hu >= -950) & (thick.hu < -500), 5, axis=0)[2:-2][inner]
     error = (estimate.hu.astype(float) - truth.hu)[inner][lung]
-    found = row(told, "cubic")["bias_by_thick"]["lung"]
+    found = row(checked, "cubic")["bias_by_thick"]["lung"]
     assert found["voxels"] == error.size and found["bias_hu"] == pytest.approx(error.mean())
     assert found["rmse_hu"] == pytest.approx(np.sqrt(np.mean(error**2)))
 
@@ -105,24 +106,24 @@ def test_evaluate_measures_the_same(method: str, factor: int, weights: Path) -> 
     }
 
 
-def test_truth_is_the_best_there_is(told: dict[str, Any]) -> None:
-    truth, thick, cubic = (row(told, name) for name in ("truth", "thick", "cubic"))
+def test_truth_is_the_best_there_is(checked: dict[str, Any]) -> None:
+    truth, thick, cubic = (row(checked, name) for name in ("truth", "thick", "cubic"))
     assert truth["edges"]["edges"] > 100 and truth["edges"]["displaced_mm"] == 0
     assert truth["edges"]["rise_mm"] < cubic["edges"]["rise_mm"] < thick["edges"]["rise_mm"]
     assert truth["noise"]["sd_hu"] == pytest.approx(8.0, rel=0.05)
     assert thick["noise"]["by_offset_hu"][0] == pytest.approx(8.0 / np.sqrt(5), rel=0.08)
     assert truth["lung"]["mean_hu"] == pytest.approx(-860, abs=1)
-    assert row(told, "cubic-consistent")["consistency_rms_hu"] < 0.5 < cubic["consistency_rms_hu"]
+    assert row(checked, "cubic-consistent")["consistency_rms_hu"] < 0.5 < cubic["consistency_rms_hu"]
 
 
-def test_the_rule_is_told_for_the_worst_of_all(told: dict[str, Any]) -> None:
-    for entry in told["verdicts"]:
-        seen = [r["bias_by_thick"][entry["class"]] for r in told["results"] if r["method"] == entry["method"]]
+def test_the_rule_is_told_for_the_worst_of_all(checked: dict[str, Any]) -> None:
+    for entry in checked["verdicts"]:
+        seen = [r["bias_by_thick"][entry["class"]] for r in checked["results"] if r["method"] == entry["method"]]
         judged = [s["bias_hu"] for s in seen if s["verdict"] != "too few"]
         assert entry["bias_hu"] == (max(judged, key=abs) if judged else None)
         expected = "too few" if not judged else "pass" if max(map(abs, judged)) <= 2 else "FAIL"
         assert entry["verdict"] == expected
-    heads, lines = rule_lines(told)
+    heads, lines = rule_lines(checked)
     assert [line[0] for line in lines] == [*BASELINES, "small"]
     assert all(len(line) == len(heads) for line in lines)
     cubic = dict(zip(heads, lines[0], strict=True))
@@ -141,38 +142,38 @@ def test_a_model_that_shifts_lung_fails_in_lung(monkeypatch: pytest.MonkeyPatch)
         return made
 
     monkeypatch.setattr(run.Methods, "run", shifted)
-    told = check(["cubic-consistent"], {"box": chest}, phantom=False)
-    by = {(e["method"], e["class"]): e for e in told["verdicts"]}
+    checked = check(["cubic-consistent"], {"box": chest}, phantom=False)
+    by = {(e["method"], e["class"]): e for e in checked["verdicts"]}
     assert by["cubic-consistent", "lung"]["verdict"] == "FAIL"
     assert by["cubic-consistent", "lung"]["bias_hu"] == pytest.approx(18, abs=1)
     assert by["cubic-consistent", "fat"]["verdict"] == "pass"
 
 
-def test_a_crop_says_so_and_keeps_the_lung(told: dict[str, Any]) -> None:
+def test_a_crop_says_so_and_keeps_the_lung(checked: dict[str, Any]) -> None:
     cropped = check(["linear"], {"box": chest}, crop=64, phantom=False)
     (case,) = cropped["cases"]
     assert case["crop"] == 64 and case["shape"][1:] == [64, 64]
     # The hash is of the whole volume, the same for both.
-    assert case["sha256"] == told["cases"][0]["sha256"]
-    assert "cropped to 64 pixels" in to_markdown(cropped)
-    assert 0 < row(cropped, "truth")["lung"]["litres"] < row(told, "truth")["lung"]["litres"]
+    assert case["sha256"] == checked["cases"][0]["sha256"]
+    assert "cropped to 64 pixels" in to_markdown(to_document(cropped))
+    assert 0 < row(cropped, "truth")["lung"]["litres"] < row(checked, "truth")["lung"]["litres"]
 
 
 def test_a_factor_that_a_model_cannot_do_is_said(tmp_path: Path) -> None:
     path = tmp_path / "five.safetensors"
     torch.manual_seed(0)
     checkpoint.save(catalog.build("tvsrn"), path, architecture="tvsrn", card={"name": "five"})
-    told = check([path], {"box": chest}, factors=(3,), crop=64, phantom=False)
-    assert told["skipped"] == [{"method": "five", "factor": 3, "reason": "cannot do factor 3"}]
-    assert "five at factor 3: cannot do factor 3" in to_markdown(told)
+    checked = check([path], {"box": chest}, factors=(3,), crop=64, phantom=False)
+    assert checked["skipped"] == [{"method": "five", "factor": 3, "reason": "cannot do factor 3"}]
+    assert "five at factor 3: cannot do factor 3" in to_markdown(to_document(checked))
 
 
 def test_padding_counts_as_air_that_no_class_holds() -> None:
     padded = chest()
     hu = padded.hu.copy()
     hu[:, :, :5] = -3024
-    told = check(["linear"], {"box": lambda: Volume(hu, padded.geometry)}, phantom=False)
-    voxels = row(told, "linear")["bias_by_thick"]["air"]["voxels"]
+    checked = check(["linear"], {"box": lambda: Volume(hu, padded.geometry)}, phantom=False)
+    voxels = row(checked, "linear")["bias_by_thick"]["air"]["voxels"]
     whole = check(["linear"], {"box": chest}, phantom=False)
     assert voxels == row(whole, "linear")["bias_by_thick"]["air"]["voxels"] - 7 * 5 * 110 * 5
 
@@ -190,7 +191,7 @@ def test_nothing_to_do_is_refused() -> None:
 
 
 def test_phantoms_tell_a_perfect_method_from_a_blurred_one(
-    tmp_path: Path, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, checked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phantoms, "CROPPED_POSITIONS", 1)
 
@@ -217,7 +218,7 @@ def test_phantoms_tell_a_perfect_method_from_a_blurred_one(
             assert same["contrast_percent"]["mean"] < group["contrast_percent"]["mean"] - 20
         else:
             assert group["contrast_percent"]["mean"] == pytest.approx(100, abs=6)
-    write_check(json.loads(json.dumps({**told, "phantoms": rows}, allow_nan=False)), tmp_path / "out")
+    write_check(json.loads(json.dumps({**checked, "phantoms": rows}, allow_nan=False)), tmp_path / "out")
     page = (tmp_path / "out" / "check.html").read_text()
     assert page.count("data:image/png") == 5 and "matched filter" in page
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["check.html", "check.json", "check.md", "figures"]

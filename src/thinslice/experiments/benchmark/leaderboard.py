@@ -21,9 +21,10 @@ from thinslice.data.manifest import open_dataset
 from thinslice.errors import ThinsliceError, UnreadableError, UsageError
 from thinslice.experiments.benchmark.cases import cases_digest, chosen_cases, dataset_root
 from thinslice.experiments.benchmark.methods import LoadedMethod
-from thinslice.experiments.benchmark.render import count_text, markdown_table, mean_text
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.table import MethodRow, rows_of
+from thinslice.experiments.document import markdown_table
+from thinslice.experiments.text import count_text, mean_text
 from thinslice.models import catalog, checkpoint
 from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
 from thinslice.system.atomic import atomic_file

@@ -1,9 +1,9 @@
-"""Writes a clinical check down.
+"""Report of a clinical check: tables, figures, and one page that holds them all.
 
-OUT/check.html                  everything, in one file
-OUT/check.json                  everything, for programs
+OUT/check.html                  the whole report, in one file
+OUT/check.json                  all numbers, for programs
 OUT/check.md                    the tables
-OUT/figures/*.png               each picture by itself
+OUT/figures/*.png               each figure by itself
 """
 
 from __future__ import annotations
@@ -13,48 +13,48 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thinslice.experiments.benchmark.report import Picture, rendered, write_files
-from thinslice.experiments.clinical_check.table import TITLE, sections, to_markdown
+from thinslice.experiments.clinical_check.table import to_document
+from thinslice.experiments.document import Picture, to_html, to_markdown, write_files
 from thinslice.pictures.clinical_plots import Curve, bias_figure, curves_figure
 
 
-def write_check(told: Mapping[str, Any], out: Path) -> None:
-    """Write tables, figures and the page; what is there from an earlier check is replaced.
+def write_check(checked: Mapping[str, Any], out: Path) -> None:
+    """Write tables, figures and the page, replacing those of an earlier check.
 
     Args:
-        told: of `thinslice.experiments.clinical_check.run.check`.
+        checked: of `thinslice.experiments.clinical_check.run.check`.
         out: folder, made when missing.
 
     Raises:
-        OutputError, ResourceError: it cannot be written.
+        OutputError, ResourceError: they cannot be written.
     """
-    drawn = pictures(told)
+    document = to_document(checked, pictures(checked))
     texts = {
-        "check.json": json.dumps(told, indent=1, allow_nan=False) + "\n",
-        "check.md": to_markdown(told),
-        "check.html": rendered("clinical_check.html.j2", title=TITLE, sections=sections(told), pictures=drawn),
+        "check.json": json.dumps(checked, indent=1, allow_nan=False) + "\n",
+        "check.md": to_markdown(document),
+        "check.html": to_html(document),
     }
-    write_files(out, texts, drawn)
+    write_files(out, texts, document.pictures)
 
 
-def pictures(told: Mapping[str, Any]) -> list[Picture]:
+def pictures(checked: Mapping[str, Any]) -> list[Picture]:
     """All figures that the check allows."""
     drawn = []
-    if told["results"]:
-        drawn.append(_bias(told))
-        edges = _scan_edges(told)
+    if checked["results"]:
+        drawn.append(_bias(checked))
+        edges = _scan_edges(checked)
         if edges:
             drawn.append(edges)
-    for factor in dict.fromkeys(row["factor"] for row in told["phantoms"]):
-        rows = [row for row in told["phantoms"] if row["factor"] == factor]
+    for factor in dict.fromkeys(row["factor"] for row in checked["phantoms"]):
+        rows = [row for row in checked["phantoms"] if row["factor"] == factor]
         made = (_nodules(factor, rows), _known_edges(factor, rows), _power(factor, rows))
         drawn += [picture for picture in made if picture is not None]
     return drawn
 
 
-def _bias(told: Mapping[str, Any]) -> Picture:
+def _bias(checked: Mapping[str, Any]) -> Picture:
     panels: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {}
-    for row in told["results"]:
+    for row in checked["results"]:
         held = {
             name: (entry["bias_hu"], *(entry["interval_95_hu"] or [entry["bias_hu"]] * 2))
             for name, entry in row.get("bias_by_thick", {}).items()
@@ -62,20 +62,20 @@ def _bias(told: Mapping[str, Any]) -> Picture:
         }
         if held:
             panels.setdefault(f"{row['case']}, factor {row['factor']}", {})[row["method"]] = held
-    text = "Mean error in HU by tissue told by the thick slices; the band is what the rule allows."
-    return Picture("bias", "Bias by tissue", text, bias_figure(panels, told["rule"]["max_bias_hu"]))
+    text = "Mean error in HU by tissue class of the thick slice; the band is the rule."
+    return Picture("bias", "Bias by tissue", text, bias_figure(panels, checked["rule"]["max_bias_hu"]))
 
 
-def _scan_edges(told: Mapping[str, Any]) -> Picture | None:
+def _scan_edges(checked: Mapping[str, Any]) -> Picture | None:
     panels: dict[str, dict[str, Curve]] = {}
-    for row in told["results"]:
+    for row in checked["results"]:
         profile = row["edges"]["profile"]
         if profile is not None:
             title = f"{row['case']}, factor {row['factor']}"
             panels.setdefault(title, {})[row["method"]] = Curve(profile["at_mm"], profile["share"])
     if not panels:
         return None
-    text = "Edges across slices in the scans, laid over each other where the truth reaches half their height."
+    text = "Mean of edges across slices in the scans, aligned where the truth reaches half their height."
     png = curves_figure(panels, across="mm along z", upwards="share of the step", note=text)
     return Picture("edges", "Edges in scans", text, png)
 

@@ -1,65 +1,40 @@
-"""The clinical check as tables that people read: sections of notes and cells, the same for Markdown and HTML."""
+"""The clinical check as a document: sections of notes and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from thinslice.about import NOTICE
 from thinslice.evaluation.clinical.tissues import TISSUES_HU
-from thinslice.experiments.benchmark.render import joined, markdown_table
-
-Cells = Sequence[str]
+from thinslice.experiments.document import Cells, Document, Picture, Section, Table
+from thinslice.experiments.text import number, signed
 
 TITLE = "Clinical check"
 
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report.
-
-    Attributes:
-        title: heading.
-        note: what the numbers are, a sentence or more.
-        tables: (caption, heads, lines) of each table.
-    """
-
-    title: str
-    note: str
-    tables: tuple[tuple[str, Cells, tuple[Cells, ...]], ...]
+_LEAD = "docs/clinical.md defines each number."
 
 
-def sections(told: Mapping[str, Any]) -> list[Section]:
-    """Everything that was measured, in the order of the report.
+def to_document(checked: Mapping[str, Any], drawn: Sequence[Picture] = ()) -> Document:
+    """The report of a check, with its figures at the end.
 
     Args:
-        told: of `thinslice.experiments.clinical_check.run.check`.
+        checked: of `thinslice.experiments.clinical_check.run.check`.
+        drawn: figures.
     """
-    parts = []
-    if told["results"]:
-        parts += [_rule(told), _bias(told), _density(told), _edges(told), _noise(told)]
-    if told["phantoms"]:
-        parts += [_nodules(told), _slanted(told), _phantom_noise(told)]
-    return [*parts, _made_from(told)]
+    sections: list[Section] = []
+    if checked["results"]:
+        sections += [_rule(checked), _bias(checked), _density(checked), _edges(checked), _noise(checked)]
+    if checked["phantoms"]:
+        sections += [_nodules(checked), _slanted(checked), _phantom_noise(checked)]
+    return Document(TITLE, _LEAD, (*sections, _provenance(checked), *drawn))
 
 
-def to_markdown(told: Mapping[str, Any]) -> str:
-    """The whole check as Markdown."""
-    parts = [f"# {TITLE}", f"> {NOTICE}"]
-    for section in sections(told):
-        parts += [f"## {section.title}", section.note]
-        for caption, heads, lines in section.tables:
-            parts += [*([f"**{caption}**"] if caption else []), markdown_table(heads, lines)]
-    return joined([part for part in parts if part])
-
-
-def rule_lines(told: Mapping[str, Any]) -> tuple[Cells, list[Cells]]:
+def rule_lines(checked: Mapping[str, Any]) -> tuple[Cells, list[Cells]]:
     """(heads, lines) of the rule: method by class."""
     names = list(TISSUES_HU)
-    by = {(entry["method"], entry["class"]): entry for entry in told["verdicts"]}
+    by = {(entry["method"], entry["class"]): entry for entry in checked["verdicts"]}
     lines: list[Cells] = []
-    for method in told["methods"]:
+    for method in checked["methods"]:
         entries = [by[method["label"], name] for name in names]
         verdicts = [entry["verdict"] for entry in entries]
         # A class that no case holds enough of leaves the rule undecided.
@@ -68,43 +43,21 @@ def rule_lines(told: Mapping[str, Any]) -> tuple[Cells, list[Cells]]:
     return ["method", *names, "rule"], lines
 
 
-def signed(value: float | None, digits: int = 2) -> str:
-    """A number with its sign; zero has none.
-
-    >>> signed(1.234), signed(-0.0001), signed(None)
-    ('+1.23', '0.00', '-')
-    """
-    if value is None:
-        return "-"
-    text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0.0 else text
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number, or a dash.
-
-    >>> number(2.345), number(None)
-    ('2.35', '-')
-    """
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _rule(told: Mapping[str, Any]) -> Section:
-    limit = told["rule"]["max_bias_hu"]
-    heads, lines = rule_lines(told)
+def _rule(checked: Mapping[str, Any]) -> Section:
+    limit = checked["rule"]["max_bias_hu"]
+    heads, lines = rule_lines(checked)
     note = (
-        f"Mean error in HU (estimate less truth) by tissue, the tissue told by the thick slice: at most {limit:g} HU "
-        "either way in every class. The worst of all cases and factors is shown. A method whose output averages back "
-        "to the thick slices meets this by construction; the tables below tell what it leaves open."
+        f"Mean error in HU (estimate less truth) by tissue class of the thick slice: at most {limit:g} HU either way "
+        "in every class. The worst of all cases and factors is shown. A method whose output averages back "
+        "to the thick slices meets this by construction; the tables below show its other errors."
     )
-    skipped = [f"{s['method']} at factor {s['factor']}: {s['reason']}." for s in told["skipped"]]
-    return Section("The rule", " ".join([note, *(["Not measured:", *skipped] if skipped else [])]),
-                   (("", heads, tuple(lines)),))  # fmt: skip
+    skipped = [f"{s['method']} at factor {s['factor']}: {s['reason']}." for s in checked["skipped"]]
+    return Section("The rule", (Table(heads, lines),), (note, *(f"Not measured: {sentence}" for sentence in skipped)))
 
 
-def _bias(told: Mapping[str, Any]) -> Section:
-    tables = []
-    for case, rows in _by_case(told):
+def _bias(checked: Mapping[str, Any]) -> Section:
+    tables: list[Table] = []
+    for case, rows in _by_case(checked):
         lines: list[Cells] = []
         for row in rows:
             for name, entry in row.get("bias_by_thick", {}).items():
@@ -122,21 +75,21 @@ def _bias(told: Mapping[str, Any]) -> Section:
                 ])  # fmt: skip
         heads = ["method", "tissue", "voxels", "bias", "95 % interval", "RMSE", "worst distance", "rule",
                  "by truth (information)"]  # fmt: skip
-        tables.append((case, heads, tuple(lines)))
+        tables.append(Table(heads, lines, case))
     note = (
         "HU. Interval: bootstrap over thick slices. Worst distance: the bias among thin slices equally far from the "
-        "nearest thick one, where it is furthest from 0. By truth: classes told by the thin truth; bright voxels are "
-        "guessed darker there by any method that does not know them (regression to the mean): no rule is asked of it."
+        "nearest thick one, where it is furthest from 0. By truth: classes of the thin truth, by "
+        "which every method estimates bright voxels darker than they are (regression to the mean): no rule applies."
     )
-    return Section("Bias by tissue", note, tuple(tables))
+    return Section("Bias by tissue", tuple(tables), (note,))
 
 
-def _density(told: Mapping[str, Any]) -> Section:
-    tables: list[tuple[str, Cells, tuple[Cells, ...]]] = []
-    for case, rows in _by_case(told):
+def _density(checked: Mapping[str, Any]) -> Section:
+    tables: list[Table] = []
+    for case, rows in _by_case(checked):
         truth = next((row["lung"] for row in rows if row["method"] == "truth"), None)
         if truth is None:
-            tables.append((case, ["method"], (("no lung found",),)))
+            tables.append(Table(["method"], [["no lung found"]], case))
             continue
         lines: list[Cells] = []
         for row in rows:
@@ -147,20 +100,20 @@ def _density(told: Mapping[str, Any]) -> Section:
                      for key, digits in _DENSITY}  # fmt: skip
             lines.append([row["method"], *(f"{lung[key]:.{digits}f}{apart[key]}" for key, digits in _DENSITY)])
         heads = ["method", "LAA-950 (%)", "Perc15 (HU)", "mean (HU)"]
-        tables.append((f"{case}, {truth['litres']:.2f} litres of lung", heads, tuple(lines)))
+        tables.append(Table(heads, lines, f"{case}, {truth['litres']:.2f} litres of lung"))
     note = (
-        "In brackets: less the truth. The lung is found once, in the truth. Shares below a threshold hang on noise, "
-        "which every method lowers; do not read them off upscaled scans without a correction of your own."
+        "In brackets: less the truth. The lung is found once, in the truth. Shares below a threshold depend on noise, "
+        "which every method lowers; do not take them from upscaled scans without a correction of your own."
     )
-    return Section("Lung density", note, tuple(tables))
+    return Section("Lung density", tuple(tables), (note,))
 
 
 _DENSITY = (("laa950_percent", 2), ("perc15_hu", 0), ("mean_hu", 1))
 
 
-def _edges(told: Mapping[str, Any]) -> Section:
-    tables = []
-    for case, rows in _by_case(told):
+def _edges(checked: Mapping[str, Any]) -> Section:
+    tables: list[Table] = []
+    for case, rows in _by_case(checked):
         lines = []
         for row in rows:
             edges = row["edges"]
@@ -175,18 +128,18 @@ def _edges(told: Mapping[str, Any]) -> Section:
             ])  # fmt: skip
         heads = ["method", "rise (mm)", "middle half (mm)", "rise of the mean (mm)", "displaced (mm)", "unresolved (%)"]
         count = rows[0]["edges"]["edges"]
-        tables.append((f"{case}, {count} edges", heads, tuple(lines)))
+        tables.append(Table(heads, lines, f"{case}, {count} edges"))
     note = (
         "Distance along z over which steps of 400 HU and more rise from 10 to 90 %, at edges found in the truth: "
-        "median of single columns; rise of all columns laid over each other at the truth's place; root mean square "
-        "displacement of the place of half height; columns that do not rise at all. Thick: straight between slices."
+        "median of single columns; rise of the mean of all columns aligned at the truth's place; root mean square "
+        "displacement of the place of half height; columns without a rise. Thick: linear between slices."
     )
-    return Section("Edges across slices, in scans", note, tuple(tables))
+    return Section("Edges across slices, in scans", tuple(tables), (note,))
 
 
-def _noise(told: Mapping[str, Any]) -> Section:
-    tables = []
-    for case, rows in _by_case(told):
+def _noise(checked: Mapping[str, Any]) -> Section:
+    tables: list[Table] = []
+    for case, rows in _by_case(checked):
         truth = rows[0]["noise"]["sd_hu"]
         lines = []
         for row in rows:
@@ -203,18 +156,18 @@ def _noise(told: Mapping[str, Any]) -> Section:
             ])  # fmt: skip
         heads = ["method", "noise (HU)", "of the truth's (%)", "on thick slices", "furthest from them",
                  "consistency (RMS HU)", "seconds"]  # fmt: skip
-        tables.append((f"{case}, {rows[0]['noise']['patches']} patches", heads, tuple(lines)))
+        tables.append(Table(heads, lines, f"{case}, {rows[0]['noise']['patches']} patches"))
     note = (
-        "Noise: standard deviation in patches of even soft tissue, the same for every row. What a method lacks of the "
-        "truth's noise is texture that was lost. Consistency: the output averaged back, against the thick slices. "
-        "Seconds: wall clock on this machine, as busy as it was."
+        "Noise: standard deviation in patches of even soft tissue, the same for every row. Noise below the "
+        "truth's is lost texture. Consistency: the output averaged over the slice profile, against the thick slices. "
+        "Seconds: wall clock on this machine, other work included."
     )
-    return Section("Noise and consistency, in scans", note, tuple(tables))
+    return Section("Noise and consistency, in scans", tuple(tables), (note,))
 
 
-def _nodules(told: Mapping[str, Any]) -> Section:
-    tables: list[tuple[str, Cells, tuple[Cells, ...]]] = []
-    for factor, rows in _by_factor(told):
+def _nodules(checked: Mapping[str, Any]) -> Section:
+    tables: list[Table] = []
+    for factor, rows in _by_factor(checked):
         for kind in ("solid", "ground glass"):
             for key, title in _NODULE_MEASURES:
                 diameters = [group["diameter_mm"] for group in rows[0]["nodule_summary"] if group["kind"] == kind]
@@ -226,13 +179,13 @@ def _nodules(told: Mapping[str, Any]) -> Section:
                     for row in rows
                 ]
                 heads = ["method", *(f"{diameter:g} mm" for diameter in diameters)]
-                tables.append((f"{kind}, {factor} mm slices: {title}", heads, tuple(lines)))
+                tables.append(Table(heads, lines, f"{kind}, {factor} mm slices: {title}"))
         title = f"all nodules, {factor} mm slices: contrast by setting and by place in the thick slice (%)"
-        tables.append((title, *_by_place(rows)))
-    count = len(told["phantoms"][0]["nodules"])
-    missing = max(row["nodules_missing"] for row in told["phantoms"])
+        tables.append(Table(*_by_place(rows), title))
+    count = len(checked["phantoms"][0]["nodules"])
+    missing = max(row["nodules_missing"] for row in checked["phantoms"])
     note = (
-        f"{count} nodules in the phantom{f' ({missing} more found no room)' if missing else ''}, free, beside vessels "
+        f"{count} nodules in the phantom{f' ({missing} more did not fit)' if missing else ''}, free, beside vessels "
         "and on the pleura, spread over all places within a thick slice; mean ± standard deviation over nodules. "
         "Measured in the difference of two results, with the nodules and without. Contrast: mean within half the "
         "radius, % of the true one. Volume: where the difference reaches half the true contrast, % of the ball's; in "
@@ -242,7 +195,7 @@ def _nodules(told: Mapping[str, Any]) -> Section:
         "enlarge a nodule and so pass what thick slices hold, which is no gain of information. The truth row shows "
         "what 1 mm slices and pixels themselves leave of a ball: compare with it, not with 100 %."
     )
-    return Section("Nodules", note, tuple(tables))
+    return Section("Nodules", tuple(tables), (note,))
 
 
 _NODULE_MEASURES = (
@@ -280,46 +233,46 @@ def _mean_text(group: Mapping[str, Any], key: str) -> str:
     return f"{text} ({group['lost']}/{group['nodules']} lost)" if key == "volume_percent" and group["lost"] else text
 
 
-def _slanted(told: Mapping[str, Any]) -> Section:
-    tables = []
-    for factor, rows in _by_factor(told):
+def _slanted(checked: Mapping[str, Any]) -> Section:
+    tables: list[Table] = []
+    for factor, rows in _by_factor(checked):
         names = list(rows[0]["edges"])
         lines = [[row["method"], *(number(row["edges"][name]["rise_mm"]) for name in names)] for row in rows]
         heads = ["method", *(f"{name} (mm)" for name in names)]
-        tables.append((f"{factor} mm slices", heads, tuple(lines)))
+        tables.append(Table(heads, lines, f"{factor} mm slices"))
     note = (
         "10-90 % rise of planes that lean a little against the slices, all voxels by their distance from the known "
         "plane (slanted edge). Thick: the slices' own spread, with nothing made up between them."
     )
-    return Section("Known edges", note, tuple(tables))
+    return Section("Known edges", tuple(tables), (note,))
 
 
-def _phantom_noise(told: Mapping[str, Any]) -> Section:
-    tables = []
-    for factor, rows in _by_factor(told):
+def _phantom_noise(checked: Mapping[str, Any]) -> Section:
+    tables: list[Table] = []
+    for factor, rows in _by_factor(checked):
         lines = [[row["method"], *(number(row["noise"][key], 1) for key in ("lung_sd_hu", "soft_sd_hu"))]
                  for row in rows]  # fmt: skip
-        tables.append((f"{factor} mm slices", ["method", "lung (HU)", "soft tissue (HU)"], tuple(lines)))
+        tables.append(Table(["method", "lung (HU)", "soft tissue (HU)"], lines, f"{factor} mm slices"))
     note = (
         "Standard deviation of what two draws of noise change in the result, over the square root of two. The figure "
         "shows its power by frequency."
     )
-    return Section("Noise, in the phantom", note, tuple(tables))
+    return Section("Noise, in the phantom", tuple(tables), (note,))
 
 
-def _made_from(told: Mapping[str, Any]) -> Section:
-    device = told["device"]
+def _provenance(checked: Mapping[str, Any]) -> Section:
+    device = checked["device"]
     facts = [
-        ("commit", told["commit"] or "none (installed package)"),
-        ("thinslice", told["thinslice"]),
+        ("commit", checked["commit"] or "none (installed package)"),
+        ("thinslice", checked["thinslice"]),
         (
             "device",
             f"{device['kind']}: {device['name']}; threads {device['threads'] or 'automatic'}",
         ),
-        ("seed", str(told["seed"])),
-        ("made", told["made"]),
+        ("seed", str(checked["seed"])),
+        ("made", checked["made"]),
     ]
-    for case in told["cases"]:
+    for case in checked["cases"]:
         cut = "" if case["crop"] is None else f", cropped to {case['crop']} pixels where lung and tissue are most even"
         shape = " x ".join(str(n) for n in case["shape"])
         facts.append((
@@ -333,18 +286,18 @@ def _made_from(told: Mapping[str, Any]) -> Section:
             f"method {method['label']}",
             f"{method['name']} {method['version']}, weights {method['weights_sha256'] or 'none'}",
         )
-        for method in told["methods"]
+        for method in checked["methods"]
     ]
-    return Section("Made from", "", (("", ["what", "which"], tuple(facts)),))
+    return Section("Provenance", (Table((), facts),))
 
 
-def _by_case(told: Mapping[str, Any]) -> Iterable[tuple[str, list[Any]]]:
+def _by_case(checked: Mapping[str, Any]) -> Iterable[tuple[str, list[Any]]]:
     """(caption, rows) of each case and factor."""
-    for case in told["cases"]:
-        rows = [row for row in told["results"] if (row["case"], row["factor"]) == (case["label"], case["factor"])]
+    for case in checked["cases"]:
+        rows = [row for row in checked["results"] if (row["case"], row["factor"]) == (case["label"], case["factor"])]
         yield f"{case['label']}, factor {case['factor']}", rows
 
 
-def _by_factor(told: Mapping[str, Any]) -> Iterable[tuple[int, list[Any]]]:
-    for factor in dict.fromkeys(row["factor"] for row in told["phantoms"]):
-        yield factor, [row for row in told["phantoms"] if row["factor"] == factor]
+def _by_factor(checked: Mapping[str, Any]) -> Iterable[tuple[int, list[Any]]]:
+    for factor in dict.fromkeys(row["factor"] for row in checked["phantoms"]):
+        yield factor, [row for row in checked["phantoms"] if row["factor"] == factor]

@@ -1,11 +1,11 @@
-"""Writes down what a domain-gap experiment has measured: tables, the paper's Fig. 3(c), one page that holds them all.
+"""Report of a domain-gap experiment: tables, the paper's Fig. 3(c), and one page that holds them all.
 
-OUT/report.html                 everything, in one file
-OUT/results.json                everything, for programs
+OUT/report.html                 the whole report, in one file
+OUT/results.json                all results, for programs
 OUT/table.csv, table.md         a line for each network and way of training, on each set of pairs
 OUT/cases.csv                   a line for each of these and each case
-OUT/figures/*.png               each picture by itself
-OUT/results/                    the store that a run goes on from
+OUT/figures/*.png               each figure by itself
+OUT/results/                    the store that a run continues from
 OUT/runs/                       training runs, unless the suite names another folder
 """
 
@@ -22,16 +22,27 @@ from typing import Any
 from thinslice.about import NOTICE, __version__
 from thinslice.experiments.benchmark import render
 from thinslice.experiments.benchmark.report import (
-    Picture,
-    failure_cells,
-    method_cells,
+    failure_warnings,
+    methods_section,
     region_picture,
-    rendered,
-    write_files,
+    set_parts,
+    tests_section,
 )
 from thinslice.experiments.benchmark.result import SuiteResult
-from thinslice.experiments.benchmark.table import METRICS, clinical_rows
+from thinslice.experiments.benchmark.table import METRICS
+from thinslice.experiments.document import (
+    Document,
+    Heading,
+    Part,
+    Picture,
+    Section,
+    Table,
+    to_html,
+    to_markdown,
+    write_files,
+)
 from thinslice.experiments.domain_gap.table import GapResult, GapRow, gap_caveats, gap_rows, gap_tests
+from thinslice.experiments.text import as_csv, mean_text
 from thinslice.pictures import plots
 from thinslice.recipes import GapSuite, variants
 from thinslice.recipes.gap import PAIRED
@@ -52,47 +63,47 @@ TABLE_COLUMNS = (
 
 _DIGITS = {"psnr": 3, "ssim": 4}
 
-_READ_SO = (
+_RESULTS_NOTE = (
     "Mean ± sample standard deviation over cases. Lost: score trained on pairs less this one, mean over cases; * "
     "training on pairs is better, p < 0.001, one-sided Wilcoxon signed-rank test, uncorrected."
 )
 
 
 def write_gap(result: GapResult, out: Path) -> None:
-    """Write tables, figures and the report; what is there from an earlier run is replaced.
+    """Write tables, figures and the report, replacing those of an earlier run.
 
     Args:
         result: of `thinslice.experiments.domain_gap.run.measure_gap`.
         out: folder, made when missing.
 
     Raises:
-        OutputError, ResourceError: it cannot be written.
+        OutputError, ResourceError: they cannot be written.
     """
-    drawn = [gap_pictures(result.gap, one) for one in result.sets]
+    document = to_document(result, [gap_pictures(result.gap, one) for one in result.sets])
     texts = {
-        "table.md": to_markdown(result),
+        "table.md": to_markdown(document),
         "table.csv": table_csv(result),
         "cases.csv": cases_csv(result),
         "results.json": json.dumps(to_json(result), indent=1, allow_nan=False) + "\n",
-        "report.html": to_html(result, drawn),
+        "report.html": to_html(document),
     }
-    write_files(out, texts, [picture for of_set in drawn for picture in of_set])
+    write_files(out, texts, document.pictures)
 
 
 def cells(row: GapRow) -> list[str]:
     """A row as text, under `HEADS`."""
-    told = [row.network, row.training or "-", str(row.row.cases)]
+    texts = [row.network, row.training or "-", str(row.row.cases)]
     for metric, mean, sd, test in (
         ("psnr", row.row.psnr, row.row.psnr_sd, row.psnr),
         ("ssim", row.row.ssim, row.row.ssim_sd, row.ssim),
     ):
         lost = "-" if test is None or test.difference is None else f"{test.difference:+.{_DIGITS[metric]}f}{test.star}"
-        told += [render.mean_text(mean, sd, _DIGITS[metric]), lost]
-    return told
+        texts += [mean_text(mean, sd, _DIGITS[metric]), lost]
+    return texts
 
 
 def gap_pictures(gap: GapSuite, result: SuiteResult) -> list[Picture]:
-    """Fig. 3(c) of a set, and the region by one network trained each way; those that its finished results allow."""
+    """Figures that a set's finished results allow: Fig. 3(c), and the region by one network trained each way."""
     tested = result.suite.dataset
     behind = "" if tested == gap.dataset else "-" + _slug(f"{tested.root} {tested.split or 'all'}")
     drawn = []
@@ -107,66 +118,29 @@ def gap_pictures(gap: GapSuite, result: SuiteResult) -> list[Picture]:
     return drawn
 
 
-def to_markdown(result: GapResult) -> str:
-    """Tables, tests, failures and provenance as Markdown."""
-    gap = result.gap
-    parts = [f"# {gap.title or gap.name}", f"> {NOTICE}", _lead(gap)]
-    for one in result.sets:
-        parts += [
-            f"## {_heading(one)}",
-            render.markdown_table(HEADS, [cells(row) for row in gap_rows(gap, one)]),
-        ]
-        parts += [_READ_SO, *(f"- {sentence}" for sentence in gap_caveats(gap, one))]
-        tests = gap_tests(gap, one)
-        if tests:
-            parts.append("### Is training on pairs better?")
-            parts.append(render.markdown_table(render.TEST_HEADS, [render.comparison_cells(test) for test in tests]))
-        if "clinical" in gap.protocols:
-            parts += ["### Clinical measures", render.markdown_table(*clinical_rows(one))]
-        parts.append("### Made from")
-        parts += [f"- {name}: {text}" for name, text in render.provenance_of(one)]
-    if result.failures:
-        parts.append("## Failed")
-        parts += [f"- {label}, {case}: {reason}" for label, case, reason in failure_cells(result.failures)]
-    parts.append("## Trained")
-    parts += [f"- {name}: {text}" for name, text in _experiment(gap)]
-    for method in result.sets[0].methods:
-        parts.append(
-            f"- {method.label}: {method.name}, weights {method.weights_sha256 or 'none'}, recipe "
-            f"{method.recipe_sha256 or 'none'}"
-        )
-    return render.joined(parts)
+def to_document(result: GapResult, drawn: Sequence[Sequence[Picture]]) -> Document:
+    """The report of an experiment: its sets of pairs one after the other, then training and methods.
 
-
-def to_html(result: GapResult, drawn: Sequence[list[Picture]]) -> str:
-    """One self-contained page: no script, nothing loaded from elsewhere, every value escaped."""
+    Args:
+        result: of the experiment.
+        drawn: figures of each set.
+    """
     gap = result.gap
-    sets = []
+    parts: list[Part] = [failure_warnings(result.failures)]
     for one, pictures in zip(result.sets, drawn, strict=True):
+        table = Table(HEADS, [cells(row) for row in gap_rows(gap, one)])
         tests = gap_tests(gap, one)
-        sets.append(
-            {
-                "heading": _heading(one),
-                "caveats": gap_caveats(gap, one),
-                "rows": [cells(row) for row in gap_rows(gap, one)],
-                "pictures": pictures,
-                "tests": [render.comparison_cells(test) for test in tests],
-                "clinical": clinical_rows(one) if "clinical" in gap.protocols else None,
-                "provenance": render.provenance_of(one),
-            }
+        families = [tests_section("Is training on pairs better?", tests)] if tests else []
+        parts.append(Heading(_heading(one)))
+        parts += set_parts(
+            one, gap_caveats(gap, one), Section("Results", (table,), (_RESULTS_NOTE,)), pictures, families
         )
-    return rendered(
-        "domain_gap.html.j2",
-        title=gap.title or gap.name,
-        lead=_lead(gap),
-        sets=sets,
-        failures=failure_cells(result.failures),
-        heads=HEADS,
-        read_so=_READ_SO,
-        test_heads=render.TEST_HEADS,
-        experiment=_experiment(gap),
-        methods=[method_cells(method) for method in result.sets[0].methods],
-    )
+    parts += [
+        Heading("Networks"),
+        Section("Training", (Table((), _experiment(gap)),)),
+        methods_section(result.sets[0].methods),
+    ]
+    return Document(gap.title or gap.name, _lead(gap), tuple(parts))
 
 
 def table_csv(result: GapResult) -> str:
@@ -176,7 +150,7 @@ def table_csv(result: GapResult) -> str:
         for one in result.sets
         for row in gap_rows(result.gap, one)
     ]
-    return render.as_csv(TABLE_COLUMNS, lines)
+    return as_csv(TABLE_COLUMNS, lines)
 
 
 def cases_csv(result: GapResult) -> str:
@@ -186,21 +160,23 @@ def cases_csv(result: GapResult) -> str:
     for one in result.sets:
         for line in render.case_lines(one):
             variant = named.get(line["label"])
-            told = {"network": variant.network, "training": variant.training} if variant else {"network": line["label"]}
-            lines.append({"test_set": one.dataset, **told, **line})
-    return render.as_csv(("test_set", "network", "training", *render.CASE_COLUMNS[1:]), lines)
+            names = (
+                {"network": variant.network, "training": variant.training} if variant else {"network": line["label"]}
+            )
+            lines.append({"test_set": one.dataset, **names, **line})
+    return as_csv(("test_set", "network", "training", *render.CASE_COLUMNS[1:]), lines)
 
 
 def to_json(result: GapResult) -> dict[str, Any]:
-    """Everything as JSON values; infinite PSNR is null."""
+    """All results as JSON values; infinite PSNR is null."""
     gap = result.gap
     sets = []
     for one in result.sets:
-        told = render.to_json(one)
+        values = render.to_json(one)
         kept = ("dataset", "protocol", "commit", "device", "made", "results")
         sets.append(
             {
-                **{name: told[name] for name in kept},
+                **{name: values[name] for name in kept},
                 "rows": [_values(gap, row) for row in gap_rows(gap, one)],
                 "tests": [asdict(test) for test in gap_tests(gap, one)],
                 "caveats": list(gap_caveats(gap, one)),
@@ -238,9 +214,9 @@ def _bars(gap: GapSuite, result: SuiteResult) -> bytes:
 
 
 def _values(gap: GapSuite, row: GapRow) -> dict[str, Any]:
-    """A row's values under `TABLE_COLUMNS`; what is infinite or unknown is None."""
+    """A row's values under `TABLE_COLUMNS`; infinite and unknown ones are None."""
     degraded = next((d for d in gap.degradations if d.label == row.training), None)
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "network": row.network,
         "training": row.training or None,
         "profile": degraded.profile if degraded else None,
@@ -255,11 +231,11 @@ def _values(gap: GapSuite, row: GapRow) -> dict[str, Any]:
     }
     for metric, test in (("psnr", row.psnr), ("ssim", row.ssim)):
         interval = test.interval if test and test.interval else (None, None)
-        told[f"{metric}_lost"] = test.difference if test else None
-        told[f"{metric}_lost_low"], told[f"{metric}_lost_high"] = interval
-        told[f"{metric}_p"], told[f"{metric}_p_holm"] = (test.p, test.p_holm) if test else (None, None)
-        told[f"{metric}_star"] = test.star if test else ""
-    return told
+        values[f"{metric}_lost"] = test.difference if test else None
+        values[f"{metric}_lost_low"], values[f"{metric}_lost_high"] = interval
+        values[f"{metric}_p"], values[f"{metric}_p_holm"] = (test.p, test.p_holm) if test else (None, None)
+        values[f"{metric}_star"] = test.star if test else ""
+    return values
 
 
 def _lead(gap: GapSuite) -> str:
@@ -278,11 +254,11 @@ def _heading(result: SuiteResult) -> str:
 
 
 def _experiment(gap: GapSuite) -> list[tuple[str, str]]:
-    told = [("experiment", f"{gap.name}, sha256 {gap.digest}"), (PAIRED, "the training set's own thick slices")]
+    facts = [("experiment", f"{gap.name}, sha256 {gap.digest}"), (PAIRED, "the training set's own thick slices")]
     for degradation in gap.degradations:
         noise = f", white noise of {degradation.noise_hu:g} HU" if degradation.noise_hu else ""
-        told.append((degradation.label, f"simulated from thin slices, profile {degradation.profile}{noise}"))
-    return told
+        facts.append((degradation.label, f"simulated from thin slices, profile {degradation.profile}{noise}"))
+    return facts
 
 
 def _slug(name: str) -> str:
