@@ -112,7 +112,7 @@ def test_oblique_axes_are_refused(reference: Volume) -> None:
         overlap_by_position(estimate, reference)
 
 
-def test_unknown_in_plane_spacing_counts_as_one_millimetre_and_is_said(reference: Volume) -> None:
+def test_unknown_in_plane_spacing_counts_as_one_millimetre_with_a_note(reference: Volume) -> None:
     unknown = Volume(reference.hu, Geometry((6, 5, 4), (1.0, None, None)))
     known = Volume(reference.hu, Geometry((6, 5, 4), (1.0, 1.0, 1.0)))
     ours, _, notes = overlap_by_position(known, unknown)

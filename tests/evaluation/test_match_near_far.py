@@ -81,7 +81,7 @@ def test_cases_that_cannot_be_read_are_left_out_and_named(released: Path) -> Non
         analyse(open_dataset(released), splits=["val"])
 
 
-def test_identical_slices_are_told_apart_from_numbers(tmp_path: Path) -> None:
+def test_identical_slices_have_no_number(tmp_path: Path) -> None:
     _, thin = pair_hu()
     save_unit(thin[::5], tmp_path / "train/5mm/A.nii.gz")
     save_unit(thin, tmp_path / "train/1mm/A.nii.gz")
@@ -101,9 +101,9 @@ def test_everything_is_saved_once(released: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(lines))
     assert len(rows) == 12
     assert float(rows[0]["psnr"]) == found.similarities[0].psnr
-    told = json.loads((out / FILES[1]).read_text())
-    assert told["digest"] == open_dataset(released).digest
-    assert len(told["splits"]) == 6
+    measured = json.loads((out / FILES[1]).read_text())
+    assert measured["digest"] == open_dataset(released).digest
+    assert len(measured["splits"]) == 6
     assert (out / FILES[2]).read_bytes().startswith(b"\x89PNG")
     (out / FILES[0]).unlink()
     with pytest.raises(OutputExistsError, match=r"match-near-far\.json"):

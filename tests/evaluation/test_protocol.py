@@ -65,11 +65,11 @@ def test_eleven_slices_are_the_fewest(pair: tuple[Volume, Volume]) -> None:
 
 
 def test_json_is_json_and_null_when_identical(pair: tuple[Volume, Volume]) -> None:
-    said = json.loads(json.dumps(evaluate(pair[1], pair[1]).to_json(), allow_nan=False))
-    assert said["psnr"] is None and said["identical"] is True
-    said = json.loads(json.dumps(evaluate(*pair).to_json(), allow_nan=False))
-    assert {"protocol", "psnr", "ssim", "ssim_per_slice", "slices_scored"} <= said.keys()
-    assert said["protocol"] == "rplhr" and said["psnr"] > 20 and len(said["ssim_per_slice"]) == 4
+    messages = json.loads(json.dumps(evaluate(pair[1], pair[1]).to_json(), allow_nan=False))
+    assert messages["psnr"] is None and messages["identical"] is True
+    messages = json.loads(json.dumps(evaluate(*pair).to_json(), allow_nan=False))
+    assert {"protocol", "psnr", "ssim", "ssim_per_slice", "slices_scored"} <= messages.keys()
+    assert messages["protocol"] == "rplhr" and messages["psnr"] > 20 and len(messages["ssim_per_slice"]) == 4
 
 
 def test_unit_values_score_as_their_hu(pair: tuple[Volume, Volume]) -> None:

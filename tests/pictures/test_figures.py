@@ -89,7 +89,7 @@ def test_a_comparison_shows_thick_slices_as_the_baseline_nearest(thick: Volume, 
 
 def test_missing_slices_and_slabs_that_do_not_fit_are_refused(thick: Volume) -> None:
     thin = repeated(thick, 5)
-    with pytest.raises(UsageError, match="seen 20 of 26"):
+    with pytest.raises(UsageError, match="holds 20 of 26"):
         preview(thick, 5, [(0, thin[:20])])
     for start, slab in ((20, thin[:10]), (-1, thin[:1]), (0, thin[:, 1:])):
         with pytest.raises(UsageError, match="does not fit"):
@@ -223,5 +223,5 @@ def test_a_map_of_standard_deviations_stands_beside_when_asked(thick: Volume) ->
     apart = np.abs(made[100.0] - made[0.0]).max(axis=(0, 2)) > 0.2
     assert apart[round(0.9 * wide)], "the map is bright where the standard deviation is high"
     assert not apart[: plain.shape[1]].any(), "nothing else changes"
-    with pytest.raises(UsageError, match="without the standard deviations"):
+    with pytest.raises(UsageError, match="lacks the standard deviations"):
         Preview(thick, thick.geometry.thin_grid(5), deviation=True).add(0, thin)

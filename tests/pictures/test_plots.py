@@ -45,7 +45,7 @@ def test_series_stand_together_in_colours_of_their_own() -> None:
     picture = pixels(paired_bars({"psnr": {"paired": ROW, "simulated": [Bar("cubic", 32.0), Bar("ours", 33.0)]}}))
     assert share(picture, plots.COLOURS[0]) > 500 and share(picture, plots.COLOURS[1]) > 500
     many = {f"series {n}": ROW for n in range(len(plots.COLOURS) + 1)}
-    with pytest.raises(UsageError, match="told apart"):
+    with pytest.raises(UsageError, match="distinct colours"):
         paired_bars({"psnr": many})
 
 

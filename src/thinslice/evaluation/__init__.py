@@ -1,1 +1,1 @@
-"""Scores, protocols, pictures and reports."""
+"""Scores, protocols, statistics and clinical measures."""

@@ -1,6 +1,6 @@
-"""Two volumes on one grid, by world position: reoriented by whole axes and cropped to their overlap.
+"""Alignment of two volumes by world position: reorientation by whole axes, and cropping to their overlap.
 
-Nothing is interpolated: resampling an estimate before scoring would change its score.
+There is no interpolation: resampling an estimate before scoring would change its score.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _AXES = ("depth", "height", "width")
 
 
 def overlap_by_position(estimate: Volume, reference: Volume) -> tuple[Volume, Volume, tuple[str, ...]]:
-    """The parts of both volumes that lie at the same place, voxel for voxel.
+    """Parts of both volumes that lie at the same place, voxel for voxel.
 
     The estimate's axes are permuted and flipped to run as the reference's do (a DICOM and a NIfTI of one scan
     may differ so); then both are cropped to their common extent. An unknown in-plane spacing counts as 1 mm.
@@ -27,7 +27,7 @@ def overlap_by_position(estimate: Volume, reference: Volume) -> tuple[Volume, Vo
         reference: the volume whose axes and grid are kept.
 
     Returns:
-        The estimate's part, the reference's part (equal shapes, views) and sentences on what was done.
+        The estimate's part, the reference's part (equal shapes, views) and sentences on the steps taken.
 
     Raises:
         GeometryError: axes not parallel, spacings unequal, grids offset by a fraction of a voxel, or no
@@ -79,7 +79,7 @@ def _check_corners(
     start: np.ndarray,
     stop: np.ndarray,
 ) -> None:
-    """Every corner of the overlap lies at the same place on both grids, so every voxel between does."""
+    """Refuse grids that differ at a corner of the overlap; where all corners agree, all voxels do."""
     for corner in product(*zip(start, stop - 1, strict=True)):
         theirs = np.array(reference.position_mm(_triple(np.array(corner))))
         ours = np.array(estimate.position_mm(_triple(np.array(corner) - whole)))
@@ -88,7 +88,7 @@ def _check_corners(
             axis = int(np.abs(apart).argmax())
             raise GeometryError(
                 f"The grids of estimate and reference are {abs(apart[axis]):.3f} mm apart along "
-                f"{_AXES[axis]}, which is no whole number of voxels (tolerance {REGISTRATION_TOLERANCE_MM} mm); "
+                f"{_AXES[axis]}, not a whole number of voxels (tolerance {REGISTRATION_TOLERANCE_MM} mm); "
                 "they cannot be compared voxel for voxel. Resample one onto the other's grid, or align by "
                 "index if a header is wrong."
             )

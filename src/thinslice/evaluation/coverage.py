@@ -1,11 +1,11 @@
-"""Whether a network is as sure as it should be: errors over the standard deviations it gave, by what they lie in.
+"""Coverage of predicted intervals: errors over estimated standard deviations, by tissue, gradient and distance.
 
 The error of a voxel over its standard deviation is its standardised error. The interval of a level reaches a multiple
 of the standard deviation to either side of the estimate, and holds the truth where the standardised error is below that
-multiple. Counted are histograms, so that intervals of any multiple can be asked about afterwards.
+multiple. Histograms are counted, so that intervals of any multiple can be evaluated afterwards.
 
-The truth is a thin reconstruction with noise of its own, which no estimate can know. It is part of every error here,
-and of what a standard deviation has to cover.
+The truth is a thin reconstruction with noise of its own, which no estimate can predict. It is part of every error, and
+a standard deviation has to cover it.
 
 Source: ours; the interval score is Gneiting and Raftery, JASA 2007.
 """
@@ -26,22 +26,22 @@ from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.typing import Floats
 
 LEAST, MOST, PER_OCTAVE = 2.0**-7, 2.0**7, 64
-"""Standardised errors are told apart between these, so many to the doubling (1.1 % each)."""
+"""Range of the histogram of standardised errors, and its bins per doubling (1.1 % each)."""
 
 EDGES = LEAST * 2.0 ** (np.arange(round(PER_OCTAVE * math.log2(MOST / LEAST)) + 1) / PER_OCTAVE)
-"""Borders of the histogram; one bin more lies before the first, and one behind the last."""
+"""Borders of the histogram; one more bin lies before the first border, and one after the last."""
 
 BINS = len(EDGES) + 1
 
 FLAT_HU_PER_MM, EDGE_HU_PER_MM = 30.0, 100.0
-"""Gradient of the estimate below which a voxel lies in something flat, and from which at an edge."""
+"""Gradients of the estimate: below the first a voxel is flat, from the second on it lies at an edge."""
 
 DEVIATION_HU = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-"""Borders between standard deviations that are looked at separately."""
+"""Borders between groups of estimated standard deviations, HU."""
 
 KINDS = ("all", "tissue", "edge", "distance_mm", "deviation_hu")
-"""What voxels are grouped by: not at all; class of the nearest thick slice's voxel; gradient of the estimate; distance
-from the nearest thick slice; the standard deviation given."""
+"""Groupings of voxels: none; class of the nearest thick slice's voxel; gradient of the estimate; distance from the
+nearest thick slice; estimated standard deviation."""
 
 _TISSUES = tuple(TISSUES_HU)
 _STEEPNESS = ("flat", "between", "edge")
@@ -73,12 +73,12 @@ class Tally:
 
     @classmethod
     def empty(cls) -> Tally:
-        """Nothing counted yet."""
+        """A tally without voxels."""
         return cls(np.zeros(BINS), np.zeros(BINS))
 
     @property
     def voxels(self) -> float:
-        """Voxels counted."""
+        """Number of voxels counted."""
         return float(self.counts.sum())
 
     @property
@@ -98,7 +98,7 @@ class Tally:
 
     @property
     def mean_deviation_hu(self) -> float:
-        """Mean standard deviation given."""
+        """Mean estimated standard deviation."""
         return float(self.deviations.sum()) / self.voxels
 
     def coverage(self, multiple: float) -> float:
@@ -111,20 +111,20 @@ class Tally:
         return float(np.interp(math.log2(multiple), _LOG_EDGES, np.cumsum(self.counts)[:-1])) / self.voxels
 
     def multiple(self, level: float) -> float:
-        """How many standard deviations hold `level` percent of the errors; the inverse of `coverage`."""
+        """Number of standard deviations that holds `level` percent of the errors; the inverse of `coverage`."""
         below = np.cumsum(self.counts)[:-1] / self.voxels
         return float(2.0 ** np.interp(level / 100.0, below, _LOG_EDGES))
 
     def interval_score_hu(self, multiple: float, level: float) -> float:
-        """Mean width of the intervals, and where one misses the truth, 2 / (1 - level) times by how much: narrow and
-        right is good, so less is better.
+        """Mean interval score: the width of an interval, plus 2 / (1 - level) times its distance from the truth where
+        it misses it. Less is better.
         """
         misses = np.maximum(0.0, _MIDDLES - multiple)
         widths = 2.0 * multiple + 2.0 / (1.0 - level / 100.0) * misses
         return float(np.sum(self.deviations * widths)) / self.voxels
 
     def add(self, other: Tally) -> None:
-        """Take in another tally."""
+        """Add another tally to this one."""
         self.counts += other.counts
         self.deviations += other.deviations
         self.squares += other.squares
@@ -137,19 +137,19 @@ _MIDDLES = np.concatenate([[0.0], np.sqrt(EDGES[1:] * EDGES[:-1]), [MOST]])
 
 
 def tally_of(error_hu: npt.NDArray[np.floating], deviation_hu: npt.NDArray[np.floating]) -> Tally:
-    """Tally of errors with their standard deviations, of any shape."""
+    """Tally of errors and their standard deviations, arrays of one shape, HU."""
     return _tallies(error_hu.ravel(), deviation_hu.ravel(), np.zeros(error_hu.size, np.intp), 1)[0]
 
 
 class CoverageMeter:
-    """Counts standardised errors slice by slice, by `KINDS`.
+    """Counter of standardised errors, slice by slice, by `KINDS`.
 
-    Voxels at the ends of the networks' window, by the truth, are left out and counted: most are clipped values and
-    what lies outside the field of view, of which every network may be sure. So are those whose standard deviation is 0,
-    which stands for the thick slices' padding.
+    Voxels whose truth lies at an end of the networks' window are left out and counted: most are clipped values and
+    voxels outside the field of view, where every estimate is certain. Voxels whose standard deviation is 0 are left out
+    too: they are the thick slices' padding.
 
     Args:
-        thick: the source, in place on the thin grid.
+        thick: thick slices placed on the thin grid.
         spacing_mm: of the thin grid; an unknown in-plane spacing counts as 1 mm.
     """
 
@@ -161,11 +161,12 @@ class CoverageMeter:
         self.voxels = self.left_out = 0
 
     def add(self, index: int, estimates: Sequence[Floats], truth: Floats, deviation: Floats) -> None:
-        """Take a thin slice.
+        """Count a thin slice.
 
         Args:
             index: on the thin grid.
-            estimates: the slices before, at and after it, HU; at an end of the volume the slice itself stands in.
+            estimates: the slices before, at and after it, HU; at an end of the volume the slice itself replaces the
+                missing one.
             truth: (height, width) HU.
             deviation: (height, width) standard deviations, HU.
         """
@@ -178,10 +179,10 @@ class CoverageMeter:
             "edge": (_STEEPNESS, self._steepness(estimates)[inside]),
             "deviation_hu": (_DEVIATIONS, np.searchsorted(DEVIATION_HU, deviation[inside], side="right")),
         }
-        error, told = (estimates[1] - truth)[inside], deviation[inside]
+        error, sd = (estimates[1] - truth)[inside], deviation[inside]
         for kind, (names, code) in codes.items():
-            self._take(kind, names, _tallies(error, told, code, len(names)))
-        whole = _tallies(error, told, np.zeros(error.size, np.intp), 1)
+            self._take(kind, names, _tallies(error, sd, code, len(names)))
+        whole = _tallies(error, sd, np.zeros(error.size, np.intp), 1)
         self._take("all", ("all",), whole)
         self._take("distance_mm", (f"{distance * self._step_mm:.3g}",), whole)
 

@@ -1,7 +1,7 @@
-"""How alike thick and thin slices are: at the same position, 1 mm and 2 mm away. The paper's Fig. 1.
+"""Similarity of thick and thin slices at the same position, 1 mm and 2 mm away: the paper's Fig. 1.
 
 A thick slice k is compared with thin slice factor * k (Match), with its neighbours (Near) and with theirs (Far). In a
-data set whose pairs are aligned, Match is the most alike; where Near or Far is, thick and thin slices are shifted.
+data set whose pairs are aligned, Match is the most similar; where Near or Far is, thick and thin slices are shifted.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from thinslice.evaluation.statistics import mean_and_sd
 from thinslice.intensity import to_unit
 
 CATEGORIES = {"Match": 0, "Near": 1, "Far": 2}
-"""Thin slices between the two that are compared."""
+"""Distance of the compared slices in thin slices."""
 
 PROTOCOL = (
     "thick slice k against thin factor * k (Match), +- 1 (Near), +- 2 (Far); clamped to [-1024, 2048] HU, range 1; "
     "PSNR over all pairs of slices of a case, SSIM the mean over them; mean and standard deviation (n - 1) over cases"
 )
-"""What the numbers are, as it stands in the JSON."""
+"""Definition of the numbers, as in the JSON."""
 
 FILES = ("match-near-far.csv", "match-near-far.json", "match-near-far.png")
-"""What `save` writes."""
+"""Files that `save` writes."""
 
 JOBS = 2
-"""Cases worked on side by side; each of the full release takes about 1 GB of memory."""
+"""Cases processed in parallel; each of the full release takes about 1 GB of memory."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike the slices of one case are at one distance.
+    """Similarity of the slices of one case at one distance.
 
     Attributes:
         case_id: of the case.
@@ -77,11 +77,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was measured of a data set.
+    """Similarities of a data set.
 
     Attributes:
         name: the data set's.
-        digest: its content's, `Dataset.digest`.
+        digest: of its content, `Dataset.digest`.
         similarities: by case and category.
         left_out: sentences on cases that could not be read.
     """
@@ -135,19 +135,19 @@ def analyse(
     Args:
         dataset: from `open_dataset`.
         splits: these alone; all by default.
-        jobs: cases worked on side by side.
+        jobs: cases processed in parallel.
         progress: called with (cases done, cases in all).
 
     Raises:
         UsageError: no such split, or fewer than one job.
-        InputError: not one case can be read.
+        InputError: no case can be read.
         ResourceError: the memory does not hold a case; lower `jobs`.
 
-    Source: paper, section 2.1 (Dataset Analysis) and Fig. 1. It does not say how slices at the ends count: here every
-    pair of slices that exists does.
+    Source: paper, section 2.1 (Dataset Analysis) and Fig. 1. It does not define how slices at the ends count: here
+    every existing pair of slices counts.
     """
     if jobs < 1:
-        raise UsageError(f"At least one case must be worked on at a time, not {jobs}.")
+        raise UsageError(f"At least one case must be processed at a time, not {jobs}.")
     cases = dataset.cases if splits is None else tuple(c for name in splits for c in dataset.split(name))
     found: dict[int, tuple[Similarity, ...] | str] = {}
     with ThreadPoolExecutor(jobs) as pool:
@@ -161,15 +161,15 @@ def analyse(
             pool.shutdown(cancel_futures=True)
             raise
     ordered = [found[index] for index in range(len(cases))]
-    left_out = tuple(told for told in ordered if isinstance(told, str))
+    left_out = tuple(entry for entry in ordered if isinstance(entry, str))
     if len(left_out) == len(cases):
         raise InputError(f"No case could be read. {left_out[0]}")
-    rows = tuple(row for told in ordered if not isinstance(told, str) for row in told)
+    rows = tuple(row for entry in ordered if not isinstance(entry, str) for row in entry)
     return Analysis(dataset.name, dataset.digest, rows, left_out)
 
 
 def similarities(pair: Pair, split: str = "") -> tuple[Similarity, ...]:
-    """Match, Near and Far of one pair, as far as its factor has them (a factor of 3 has no Far).
+    """Match, Near and Far of one pair; a factor below 4 has no Far.
 
     >>> from thinslice.geometry import Geometry
     >>> from thinslice.volume import Volume
@@ -239,7 +239,7 @@ def table(analysis: Analysis) -> list[str]:
 
 
 def refuse_existing(out: Path, *, overwrite: bool = False) -> None:
-    """Say before the work begins that its result could not be written.
+    """Refuse an output folder that holds results, before the work begins.
 
     Raises:
         OutputExistsError: one of the files is there and `overwrite` is False.
@@ -250,7 +250,7 @@ def refuse_existing(out: Path, *, overwrite: bool = False) -> None:
 
 
 def save(analysis: Analysis, out: Path, *, overwrite: bool = False) -> None:
-    """Write the measurements by case (CSV), everything (JSON) and the figure (PNG) into a folder, made if need be.
+    """Write the measurements by case (CSV), everything (JSON) and the figure (PNG) into a folder, made when missing.
 
     Raises:
         OutputExistsError: one of the files is there and `overwrite` is False; nothing was written.
@@ -277,7 +277,7 @@ def save(analysis: Analysis, out: Path, *, overwrite: bool = False) -> None:
 
 
 def _measure(case: Case) -> tuple[Similarity, ...] | str:
-    """The similarities of a case, or why it could not be read."""
+    """The similarities of a case, or the reason why it cannot be read."""
     try:
         return similarities(read_pair(case), case.split)
     except InputError as error:

@@ -1,8 +1,7 @@
 """PSNR and SSIM as the published numbers use them. numpy and scipy only.
 
-The functions measure what they are given: they neither clamp nor leave slices out, which is the protocol's
-part (`thinslice.evaluation.protocol`). Work is done slice by slice in float64, so memory does not grow with
-depth.
+The functions neither clamp nor leave slices out: the protocol does (`thinslice.evaluation.protocol`). They work slice
+by slice in float64, so memory does not grow with depth.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def ssim_per_slice(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_ra
 
 
 def ssim(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float) -> float:
-    """Structural similarity of a volume: the mean of `ssim_per_slice`, with its arguments and refusals.
+    """Structural similarity of a volume: the mean of `ssim_per_slice`, with its arguments and errors.
 
     >>> stripes = np.tile([0.0, 1.0], (1, 16, 8))
     >>> ssim(1.0 - stripes, stripes, data_range=1.0) < 0.0
@@ -142,7 +141,7 @@ def _check_range(data_range: float) -> None:
 def _slices(
     estimate: npt.ArrayLike, reference: npt.ArrayLike
 ) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-    """Slices of both in float64, checked on the way."""
+    """Checked slices of both volumes in float64."""
     a: npt.NDArray[Any] = np.asarray(estimate)
     b: npt.NDArray[Any] = np.asarray(reference)
     if a.shape != b.shape:

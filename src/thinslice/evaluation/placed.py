@@ -43,10 +43,10 @@ class PlacedThick:
 
 
 def place_thick(thick: Volume, grid: Geometry) -> PlacedThick:
-    """Find the thick slices' places on a thin grid by position.
+    """Thick slices placed on a thin grid by position.
 
     Raises:
-        GeometryError: they are not centred on thin slices, or do not cover the grid's plane.
+        GeometryError: they are not centred on thin slices, or do not cover the plane of the grid.
     """
     moved = reorient(thick, grid)
     factor = max(1, round(moved.geometry.spacing_mm[0] / grid.spacing_mm[0]))
@@ -73,7 +73,7 @@ def place_thick(thick: Volume, grid: Geometry) -> PlacedThick:
 
 
 def index_thick(thick: Volume, grid: Geometry) -> PlacedThick:
-    """Take thick slice k to be centred on thin slice factor * k, whatever the headers say.
+    """Thick slices placed by index: slice k is centred on thin slice factor * k, positions are ignored.
 
     Raises:
         GeometryError: the numbers of slices have no whole factor, or the planes differ in size.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from thinslice.errors import UsageError
 
 MIN_CASES = 10
-"""Pairs of cases that a test needs at least: with fewer, no outcome at all could reach p < 0.001."""
+"""Least number of pairs of cases for a test: with fewer, no outcome can reach p < 0.001."""
 
 STAR_BELOW = 0.001
 """A star stands for a p value below this."""
@@ -33,11 +33,11 @@ class SignedRank:
     """A one-sided Wilcoxon signed-rank test of paired scores.
 
     Attributes:
-        p: probability of ranks at least so much in favour of the tested method if neither were better; None where
-            no test was made.
-        statistic: sum of the ranks of the positive differences; None where no test was made.
+        p: probability, if neither method were better, of ranks at least as favourable to the tested one; None
+            without a test.
+        statistic: sum of the ranks of the positive differences; None without a test.
         pairs: cases compared.
-        reason: why there is no test; empty where there is one.
+        reason: for the lack of a test; empty where there is one.
     """
 
     p: float | None
@@ -74,7 +74,7 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def paired_differences(tested: Sequence[float], other: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Tested minus other, case by case; two infinite scores differ by nothing.
+    """Tested minus other, case by case; two infinite scores differ by 0.
 
     Raises:
         UsageError: the two have different numbers of cases.
@@ -100,7 +100,7 @@ def signed_rank_greater(tested: Sequence[float], other: Sequence[float]) -> Sign
         other: the other method's, in the same order.
 
     Returns:
-        The test, or why none was made: fewer than `MIN_CASES` cases, or no difference in any.
+        The test, or the reason for its lack: fewer than `MIN_CASES` cases, or no difference in any.
 
     Raises:
         UsageError: different numbers of cases.

@@ -1,1 +1,1 @@
-"""Suites that train and score."""
+"""Experiments: benchmark, domain gap, clinical check, calibration."""

@@ -1,4 +1,4 @@
-"""Where a number comes from: which code, which weights, which machine, when."""
+"""Provenance of a number: code, weights, machine, time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _GIT_TIMEOUT_S = 10
 
 @cache
 def commit() -> str | None:
-    """The commit of the running code, "+changes" behind it when files of the package differ from it; None for an
-    installed package, which its version names.
+    """The commit of the running code, with "+changes" appended when files of the package differ from it; None for an
+    installed package, which has a version.
     """
     package = Path(about.__file__).resolve().parent
-    # A package installed below somebody else's repository must not take that one's commit for its own.
+    # A package installed below another repository must not report that repository's commit.
     if _git(package, "ls-files", "--error-unmatch", "about.py") is None:
         return None
     head = _git(package, "rev-parse", "HEAD")
@@ -36,12 +36,10 @@ def commit() -> str | None:
 
 
 def weights_digest(model: nn.Module) -> str | None:
-    """SHA-256 that names a network's weights: of their file where they were loaded from one, else of the tensors; None
-    for a network without weights.
-    """
-    told = getattr(model, "sha256", None)
-    if told is not None:
-        return str(told)
+    """SHA-256 of a network's weights: of the file they were loaded from, else of the tensors; None without weights."""
+    of_file = getattr(model, "sha256", None)
+    if of_file is not None:
+        return str(of_file)
     if next(model.parameters(), None) is None:
         return None
     digest = hashlib.sha256()
@@ -64,7 +62,7 @@ def now() -> str:
 
 
 def device_name(device: str) -> str:
-    """What a device is called: the accelerator's own name, or the processor's architecture and the cores in use.
+    """Name of a device: the accelerator's own, or the processor's with the cores in use.
 
     Args:
         device: "cpu", "cuda", "cuda:N" or "mps".

@@ -1,6 +1,6 @@
-"""How weights score, for their card: simulated thick slices of thin volumes, and real pairs, beside interpolation.
+"""Scores of weights for their card: on simulated thick slices and on real pairs, beside interpolation.
 
-Everything runs through the whole line (windows, stitching, rounding to integer HU), as a user's scan would.
+Every volume runs through all steps of `upscale` (windows, stitching, rounding to integer HU), as a user's scan does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from thinslice.system.atomic import atomic_file
 from thinslice.volume import Volume
 
 BASELINES = ("cubic", "cubic-consistent")
-"""What weights must beat: interpolation, and interpolation that gives the thick slices back."""
+"""Interpolation, and interpolation that averages back to the thick slices: weights must score better."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Score:
     """One row: a model on a case at a factor, protocol `rplhr`.
 
     Attributes:
-        case: label given by the caller; nothing that identifies a patient.
+        case: label chosen by the caller; nothing that identifies a patient.
         factor: thin slices per thick interval.
         model: name of the model.
         psnr: dB.
@@ -91,12 +91,12 @@ def score_pair(model: str | Path, thick: Volume, thin: Volume, *, case: str) -> 
 
 
 def write_into_card(weights: Path, rows: Sequence[Score], *, note: str = "") -> None:
-    """Put scores into the card of a weights file, in place of those it had.
+    """Write scores into the card of a weights file, replacing earlier ones.
 
     Args:
         weights: a weights file of ours; replaced atomically.
         rows: scores.
-        note: how they were made, a sentence.
+        note: a sentence on the measurement.
 
     Raises:
         CheckpointError: when `weights` is not a weights file of ours.

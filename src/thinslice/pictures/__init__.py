@@ -1,1 +1,1 @@
-"""Pictures of volumes, and plots of what was measured."""
+"""Pictures of volumes, and plots of measurements."""

@@ -21,8 +21,8 @@ class Curve:
     """A line of a method.
 
     Attributes:
-        at: along the axis.
-        values: upwards.
+        at: positions along the horizontal axis.
+        values: along the vertical axis.
         sd: of each value; empty for none.
     """
 
@@ -43,7 +43,7 @@ def colours_of(methods: Sequence[str]) -> dict[str, str]:
 
 
 def bias_figure(panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]], limit: float) -> bytes:
-    """Bias with its interval by tissue, a panel for each case; the rule is a band.
+    """Bias with its interval by tissue, a panel for each case; the rule as a band.
 
     Args:
         panels: case -> method -> tissue -> (bias, low, high) in HU.
@@ -65,11 +65,11 @@ def bias_figure(panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, floa
             axis.errorbar(at, values[:, 0], yerr=reach, fmt="o", markersize=3.5, linewidth=1.0, capsize=2,
                           color=colours[method], label=method)  # fmt: skip
         axis.set_xticks(range(len(tissues)), tissues)
-        # Far faults must not hide small ones.
+        # Large biases must not hide small ones.
         axis.set_yscale("symlog", linthresh=2.0 * limit)
         axis.yaxis.set_major_formatter("{x:g}")
         _dress(axis, case, "", "bias (HU)")
-    return finished(figure, "Mean error by tissue told by the thick slices, 95 % interval; band: the rule.")
+    return finished(figure, "Mean error by tissue class of the thick slice, 95 % interval; band: the rule.")
 
 
 def curves_figure(
@@ -79,9 +79,9 @@ def curves_figure(
 
     Args:
         panels: title -> method -> line.
-        across, upwards: what the axes show.
+        across, upwards: labels of the horizontal and the vertical axis.
         note: below the picture.
-        log: whether the axis upwards is logarithmic.
+        log: whether the vertical axis is logarithmic.
 
     Returns:
         PNG.
@@ -98,7 +98,7 @@ def curves_figure(
             style: dict[str, Any] = {"color": colours[method], "linewidth": 1.6 if method == "truth" else 1.1,
                                      "linestyle": "--" if known else "-", "label": method}  # fmt: skip
             if line.sd:
-                # Whiskers side by side, where diameters would lay them over each other.
+                # Whiskers of one diameter stand side by side.
                 shift = 0.07 * (number - (len(lines) - 1) / 2)
                 axis.errorbar(np.asarray(line.at) + shift, line.values, yerr=line.sd, capsize=1.5, marker="o",
                               markersize=2.5, elinewidth=0.7, **style)  # fmt: skip

@@ -27,10 +27,10 @@ WINDOWS_HU = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0), "bone": (4
 """Display windows: (centre, width) in HU."""
 
 ERROR_MAX_HU = 200.0
-"""Absolute error that error maps show at full brightness."""
+"""Absolute error at full brightness of error maps."""
 
 DEVIATION_MAX_HU = 100.0
-"""Standard deviation that maps of it show at full brightness."""
+"""Standard deviation at full brightness of its maps."""
 
 COMPARISON_ROWS = (("axial", "lung"), ("coronal", "lung"), ("coronal", "soft tissue"), ("coronal", "error"))
 """Default rows of `comparison`: a plane, and a window of `WINDOWS_HU` or "error"."""
@@ -41,17 +41,17 @@ _PANEL_IN, _GAP_IN, _GROUP_GAP_IN, _LEFT_IN, _LABEL_IN, _DPI = 2.9, 0.05, 0.2, 1
 
 
 class Preview:
-    """Thick beside thin in three planes and three windows, collected while slabs of the thin volume go by.
+    """Preview of a run: thick beside thin in three planes and three windows, collected slab by slab.
 
-    Only the planes to be shown are kept. The axial plane lies midway between two thick slices, where everything is
-    synthesis; the coronal and the sagittal one go through the middle of the body. Thick slices are shown as they are,
-    as tall as their distance, over the same physical extent.
+    Only the planes to be shown are kept. The axial plane lies midway between two thick slices, where every value is
+    synthesised; the coronal and the sagittal plane go through the middle of the body. Thick slices are repeated over
+    the thin slices nearest to them, as the baseline `nearest` does.
 
     Args:
         thick: the source.
         thin_geometry: grid of the thin volume, `thick.geometry.thin_grid(factor)`.
         caption: model and settings, for the footer; nothing that identifies a patient belongs in it.
-        deviation: whether a map of the thin volume's standard deviations is drawn beside.
+        deviation: whether a map of the thin volume's standard deviations is added.
 
     Raises:
         UsageError: the thin grid is not a thin grid of `thick`.
@@ -71,11 +71,11 @@ class Preview:
         nearest = np.array([nearest_thick(index, self._factor) for index in range(thin_geometry.shape[0])])
         self._before = {axis: _take(thick.hu, axis, self._cut[axis], nearest) for axis in range(3)}
         self._after = {axis: np.zeros(cut.shape, np.float32) for axis, cut in self._before.items()}
-        self._doubt = {axis: np.zeros_like(cut) for axis, cut in self._after.items()} if deviation else None
+        self._deviation = {axis: np.zeros_like(cut) for axis, cut in self._after.items()} if deviation else None
         self._seen = np.zeros(thin_geometry.shape[0], dtype=bool)
 
     def add(self, start: int, hu: npt.NDArray[Any], deviation_hu: npt.NDArray[Any] | None = None) -> None:
-        """Take a finished slab of thin slices.
+        """Add a finished slab of thin slices.
 
         Args:
             start: thin index of its first slice.
@@ -83,16 +83,16 @@ class Preview:
             deviation_hu: its standard deviations, of the same shape, where a map of them is drawn.
 
         Raises:
-            UsageError: it does not fit the thin grid, or comes without the standard deviations that are to be drawn.
+            UsageError: it does not fit the thin grid, or lacks the standard deviations that are drawn.
         """
         stop = start + hu.shape[0]
         if hu.ndim != 3 or hu.shape[1:] != self._thin.shape[1:] or start < 0 or stop > self._thin.shape[0]:
             raise UsageError(f"A slab {hu.shape} at slice {start} does not fit the thin grid {self._thin.shape}.")
         sides = [(self._after, hu)]
-        if self._doubt is not None:
+        if self._deviation is not None:
             if deviation_hu is None or deviation_hu.shape != hu.shape:
-                raise UsageError(f"The slab at slice {start} comes without the standard deviations that are drawn.")
-            sides.append((self._doubt, deviation_hu))
+                raise UsageError(f"The slab at slice {start} lacks the standard deviations that are drawn.")
+            sides.append((self._deviation, deviation_hu))
         for kept, values in sides:
             if start <= self._cut[0] < stop:
                 kept[0][:] = values[self._cut[0] - start]
@@ -101,25 +101,25 @@ class Preview:
         self._seen[start:stop] = True
 
     def png_bytes(self) -> bytes:
-        """The picture.
+        """The picture as PNG.
 
         Raises:
-            UsageError: slices are still missing.
+            UsageError: slices are missing; add them first.
         """
         if not self._seen.all():
-            raise UsageError(f"The preview has seen {int(self._seen.sum())} of {self._seen.size} thin slices.")
+            raise UsageError(f"The preview holds {int(self._seen.sum())} of {self._seen.size} thin slices.")
         titles = (f"thick, {self._thick.spacing_mm[0]:.3g} mm", f"thin, {self._thin.spacing_mm[0]:.3g} mm")
         columns = [(f"{window_label(name)} HU", title) for name in WINDOWS_HU for title in titles]
-        if self._doubt is not None:
+        if self._deviation is not None:
             columns.append(("standard deviation", f"thin, {self._thin.spacing_mm[0]:.3g} mm"))
         rows: list[PictureRow] = []
         for plane in planes_of(self._thin).values():
             where = _where(plane, self._cut, self._factor)
             sides = [_crop(cut[plane.normal], plane.normal, self._body) for cut in (self._before, self._after)]
             pictures: Pictures = [(plane.show(side), window) for window in WINDOWS_HU for side in sides]
-            if self._doubt is not None:
-                doubt = _crop(self._doubt[plane.normal], plane.normal, self._body)
-                pictures.append((plane.show(doubt), "deviation"))
+            if self._deviation is not None:
+                deviation = _crop(self._deviation[plane.normal], plane.normal, self._body)
+                pictures.append((plane.show(deviation), "deviation"))
             rows.append((f"{plane.name}\n{where}", plane, pictures))
         caption = " · ".join(part for part in (self._caption, _unknown(self._thin)) if part)
         return as_png(draw_rows(rows, columns, self._thin, caption))
@@ -128,7 +128,7 @@ class Preview:
         """Write the picture as PNG, atomically.
 
         Raises:
-            UsageError: slices are still missing.
+            UsageError: slices are missing; add them first.
             OutputExistsError: the file exists and `overwrite` is false.
         """
         save_png(self.png_bytes(), path, overwrite=overwrite)
@@ -143,7 +143,7 @@ def comparison(
 ) -> bytes:
     """Methods side by side, with maps of their error where the truth is known.
 
-    Each volume is shown as it is: voxels are taken from the nearest position, nothing is interpolated. Planes are
+    Voxels are taken from the nearest position, without interpolation. Planes are
     those of `Preview`: midway between two slices of the thickest panel, and through the middle of the body.
 
     Args:
@@ -236,7 +236,7 @@ def draw_rows(rows: Sequence[PictureRow], columns: Sequence[tuple[str, str]], gr
             box = (x / total[0], above / total[1], wide_mm * inch / total[0], tall_mm * inch / total[1])
             axes = figure.add_axes(box)
             _show(axes, picture, window, (wide_mm, tall_mm))
-            # All pictures have one scale, so one bar serves; without known spacing there is none to draw.
+            # All pictures have one scale, so one bar is enough; without a known spacing there is none.
             if number == 0 and left == lefts[0] and None not in grid.spacing_mm:
                 _scale_bar(axes, wide_mm, tall_mm)
         y -= _GAP_IN
@@ -271,7 +271,7 @@ def _show(axes: Axes, picture: npt.NDArray[Any], window: str, size_mm: tuple[flo
     else:
         centre, width = WINDOWS_HU[window]
         low, high, colours = centre - width / 2, centre + width / 2, "gray"
-    # Averaging over display pixels where the picture is shrunk; rows of thick slices were repeated before.
+    # A picture that is shrunk is averaged over display pixels; rows of thick slices are repeated already.
     axes.imshow(
         picture, cmap=colours, vmin=low, vmax=high, extent=(0, size_mm[0], size_mm[1], 0),
         aspect="auto", interpolation="antialiased",
@@ -280,7 +280,7 @@ def _show(axes: Axes, picture: npt.NDArray[Any], window: str, size_mm: tuple[flo
 
 
 def _colour_scale(figure: Figure, left: float, top: float, total: tuple[float, float], most_hu: float) -> None:
-    """A bar of the colours of maps that begin at zero, as wide as a panel, with its HU below; inches."""
+    """Draw the colour scale of maps that begin at zero, as wide as a panel, with its HU below; inches."""
     tall = 0.1
     axes = figure.add_axes((left / total[0], (top - tall) / total[1], _PANEL_IN / total[0], tall / total[1]))
     axes.imshow(np.linspace(0.0, 1.0, 256)[None], cmap=_COLOURS, vmin=0.0, vmax=1.0, aspect="auto")
@@ -291,7 +291,7 @@ def _colour_scale(figure: Figure, left: float, top: float, total: tuple[float, f
 
 
 def _scale_bar(axes: Axes, wide_mm: float, tall_mm: float) -> None:
-    """A bar of a round length, at most a third of the picture, in its lower left corner."""
+    """Draw a bar of a round length, at most a third of the picture, in its lower left corner."""
     from matplotlib.patheffects import withStroke
 
     length = max((mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm <= wide_mm / 3), default=None)
@@ -307,13 +307,13 @@ def _scale_bar(axes: Axes, wide_mm: float, tall_mm: float) -> None:
 
 
 def _text(figure: Figure, x: float, y: float, text: str, total: tuple[float, float], **style: Any) -> None:
-    # Text is shown as it is: a dollar sign in a model's name is no formula.
+    # parse_math=False: a dollar sign in a model's name is no formula.
     style.setdefault("color", _INK)
     figure.text(x / total[0], y / total[1], text, parse_math=False, **style)
 
 
 def as_png(figure: Figure) -> bytes:
-    """The bytes of a figure; the same figure gives the same bytes."""
+    """A figure as PNG; the same figure gives the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The three anatomical planes of a volume, turned the way they are looked at."""
+"""Anatomical planes of a volume, oriented as radiologists view them; and the box of the body."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ACROSS = {
 
 @dataclass(frozen=True)
 class ViewPlane:
-    """How one plane of an array is cut and shown.
+    """Orientation of one plane of an array in a picture.
 
     Attributes:
         name: "axial", "coronal" or "sagittal".
@@ -85,7 +85,7 @@ def steps_mm(geometry: Geometry) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Body:
-    """Where the body lies in a volume, in voxels of its own grid.
+    """Box of the body in a volume, in voxels of its own grid.
 
     Attributes:
         centre: (height, width) of its middle.
@@ -98,21 +98,21 @@ class Body:
 
 
 def find_body(hu: npt.NDArray[Any], geometry: Geometry) -> Body:
-    """Find the body by HU: for the choice of planes to show, not for measurement.
+    """Box of the body by HU, for the choice of planes to show, not for measurement.
 
     Args:
         hu: (depth, height, width) HU.
         geometry: its grid.
 
     Returns:
-        The body's middle and box; those of the whole plane where nothing is denser than air.
+        The body's middle and box; those of the whole plane where no voxel is above `DENSER_THAN_LUNG_HU`.
 
     >>> hu = np.full((2, 100, 100), -1000, np.int16)
     >>> hu[:, 40:60, 30:50] = 40
     >>> find_body(hu, Geometry(hu.shape, (5.0, 1.0, 1.0)))
     Body(centre=(49, 39), start=(28, 18), stop=(72, 62))
     """
-    # A few slices tell enough; a table or a stray wire is thin, so quantiles pass over it.
+    # A few slices are enough; a table or a wire is thin, so quantiles ignore it.
     step = max(1, hu.shape[0] // 24)
     count = np.zeros(hu.shape[1:], dtype=np.int64)
     for plane in hu[::step]:

@@ -1,6 +1,6 @@
 """Plots of benchmarks: bars with stars, score over time, case against case. The paper's Fig. 3 and its scatter plots.
 
-Drawn dark on white, for pages of either colour and for print. matplotlib is loaded when a plot is drawn and used
+Plots are dark on white, for pages of either colour and for print. matplotlib is loaded when a plot is drawn and used
 through its object interface only.
 """
 
@@ -25,7 +25,7 @@ METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 """Axis labels of the two metrics."""
 
 COLOURS = ("#0b63b0", "#c4560a", "#2e7d32", "#8e3aa8", "#b3261e", "#00796b", "#6d5a00", "#5c636d")
-"""Colours of series, in order; readable on white and told apart by most who do not see red from green."""
+"""Colours of series, in order; readable on white and distinct for most red-green colour-blind readers."""
 
 LABEL_POINTS = 9.0
 """Height of a label's line in points."""
@@ -34,7 +34,7 @@ CIRCLE_POINTS2_PER_PARAMETER = 60e-6
 """Area of a circle in points squared per trained value: a network of a million takes 60."""
 
 LEAST_CIRCLE_POINTS2 = 5.0
-"""What is needed to see a circle at all."""
+"""Least area of a visible circle."""
 
 MAX_CIRCLE_POINTS2 = 4000.0
 """Largest circle; with larger networks all circles shrink by one ratio."""
@@ -79,11 +79,11 @@ class Circle:
 
 
 def bars(panels: Mapping[str, Sequence[Bar]], *, note: str = "") -> bytes:
-    """Bars side by side, a panel for each metric (Fig. 3a). Axes do not start at zero and say so.
+    """Bars side by side, a panel for each metric (Fig. 3a). Axes do not start at zero, as the footer states.
 
     Args:
         panels: metric ("psnr", "ssim") -> bars.
-        note: what the stars mean.
+        note: meaning of the stars.
 
     Returns:
         PNG.
@@ -114,8 +114,8 @@ def paired_bars(
     """Bars of several series by method, such as training on paired and on simulated thick slices (Fig. 3c).
 
     Args:
-        panels: metric -> series (its name stands in the legend) -> bars; bars of one label stand together.
-        note: what the stars mean.
+        panels: metric -> series (its name stands in the legend) -> bars; bars of one label are grouped.
+        note: meaning of the stars.
         lines: metric -> name -> height of a line across the panel, such as the score of an interpolation.
 
     Returns:
@@ -126,7 +126,7 @@ def paired_bars(
     """
     _some({metric: [bar for row in series.values() for bar in row] for metric, series in panels.items()})
     if any(len(series) > len(COLOURS) for series in panels.values()):
-        raise UsageError(f"At most {len(COLOURS)} series can be told apart in a plot.")
+        raise UsageError(f"At most {len(COLOURS)} series have distinct colours in a plot.")
     labels = list(dict.fromkeys(bar.label for series in panels.values() for row in series.values() for bar in row))
     widest = max(len(series) for series in panels.values())
     figure, axes = new_figure(len(panels), max(3.6, (0.26 * widest + 0.2) * len(labels) + 1.2), 3.8)
@@ -140,7 +140,7 @@ def paired_bars(
             axis.axhline(height, color=_DIM, linewidth=0.9, linestyle=_DASHES[number % len(_DASHES)], label=name)
         axis.set_xticks(np.arange(len(labels)), labels, rotation=35, ha="right", parse_math=False)
         _scale(axis, metric, [*(bar for row in series.values() for bar in row), *(Bar("", h) for h in across.values())])
-        # matplotlib would name lines before bars.
+        # matplotlib lists lines before bars.
         drawn = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
         names = [*series, *(name for name in across if name not in series)]
         axis.legend(
@@ -156,7 +156,7 @@ def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
 
     Args:
         circles: methods.
-        device: what the seconds were measured on, for the axis.
+        device: of the measured seconds, for the axis.
 
     Returns:
         PNG.
@@ -188,7 +188,7 @@ def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
     axis.set_xlabel("seconds per volume" + (f", {device}" if device else ""), fontsize=8, parse_math=False)
     axis.set_ylabel(METRICS["psnr"], fontsize=8)
     _foot(figure, "Area of a circle: number of parameters; a cross has none.")
-    figure.draw_without_rendering()  # settles where points come to lie
+    figure.draw_without_rendering()  # fixes the positions of points
     points = [axis.transData.transform((c.seconds, c.score)) * (72.0 / figure.dpi) for c in circles]
     boxes = [(x + aside, y, 4.4 * len(c.label)) for (x, y), aside, c in zip(points, asides, circles, strict=True)]
     for circle, aside, lift in zip(circles, asides, apart(boxes, height=LABEL_POINTS), strict=True):
@@ -201,14 +201,14 @@ def score_over_time(circles: Sequence[Circle], *, device: str = "") -> bytes:
 
 
 def apart(boxes: Sequence[tuple[float, float, float]], *, height: float) -> list[float]:
-    """How far to lift each label so that none covers another.
+    """Lifts of labels so that none covers another.
 
     Args:
         boxes: for each label its left end, the middle of its height, and its width, in one unit.
         height: of a label, in that unit.
 
     Returns:
-        One lift for each, in that unit; the first labels stay where they are.
+        One lift for each, in that unit; the first labels stay in place.
 
     >>> apart([(0, 0, 10), (5, 1, 10), (40, 0, 10)], height=4.0)
     [0.0, 4.0, 0.0]

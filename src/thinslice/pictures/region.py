@@ -1,7 +1,7 @@
-"""The same region of one case for every method: three views, display windows, maps of the error. The paper's Fig. 4.
+"""One region of a case by every method: three views, display windows, maps of the error. The paper's Fig. 4.
 
-Methods run one after the other and their volumes are not kept together in memory: of each, only the three planes
-through the region's middle are (`cuts_of`), and the picture is drawn from these.
+Methods run one after the other, and only three planes of each volume are kept in memory (`cuts_of`); the picture is
+drawn from these.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def choose_region(
 ) -> FigureRegion:
     """The region to show.
 
-    Planes go through its middle; the axial one is moved to midway between two thick slices, where all is made up.
+    Planes go through its middle; the axial one is moved to midway between two thick slices, where every value is
+    synthesised.
 
     Args:
         thin: the truth, its slice factor * k on thick slice k.
@@ -101,7 +102,7 @@ def cuts_of(hu: npt.NDArray[Any], grid: Geometry, region: FigureRegion) -> Cuts:
     Args:
         hu: (depth, height, width) HU on the thin grid.
         grid: the thin grid.
-        region: which planes.
+        region: box and planes.
     """
     return {view: region.of(hu, plane.normal).copy() for view, plane in planes_of(grid).items()}
 
@@ -113,7 +114,7 @@ def thick_cuts_of(thick: npt.NDArray[Any], factor: int, grid: Geometry, region: 
         thick: (D, height, width) HU; slice k on thin slice factor * k.
         factor: thin slices per thick interval.
         grid: the thin grid.
-        region: which planes.
+        region: box and planes.
     """
     nearest = [min(nearest_thick(index, factor), thick.shape[0] - 1) for index in range(grid.shape[0])]
     found: Cuts = {}

@@ -1,4 +1,4 @@
-"""How far intervals hold what they promise, drawn: coverage against level, and actual errors against those expected."""
+"""Reliability diagram: coverage against nominal level, and errors against estimated standard deviations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TOLERANCE_POINTS = 5.0
-"""Distance from the nominal level, in percentage points, that counts as kept; drawn as a band."""
+"""Distance from the nominal level, in percentage points, that counts as calibrated; drawn as a band."""
 
 _INK, _DIM = "#1b1d21", "#9aa0a6"
 
@@ -27,7 +27,7 @@ def reliability(
 
     Args:
         panels: title -> group -> coverage by level; the first group of each is drawn black, for all voxels.
-        expected: pairs (mean standard deviation given, root mean square error), HU, of voxels with alike deviations.
+        expected: pairs (mean estimated standard deviation, root mean square error), HU, of groups of voxels.
         note: below the figure.
 
     Returns:
@@ -73,12 +73,12 @@ def _draw_expected(axis: Axes, expected: Sequence[tuple[float, float]]) -> None:
     values = [value for pair in expected for value in pair if value > 0] or [1.0]
     ends = (0.8 * min(values), 1.25 * max(values))
     axis.plot(ends, ends, color=_DIM, linewidth=0.7)
-    axis.plot([told for told, _ in expected], [found for _, found in expected], marker="o", markersize=3.5,
+    axis.plot([sd for sd, _ in expected], [found for _, found in expected], marker="o", markersize=3.5,
               linewidth=1.1, color=COLOURS[0])  # fmt: skip
     axis.set_xscale("log")
     axis.set_yscale("log")
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_formatter("{x:g}")
-    axis.set_title("by standard deviation given", fontsize=9, color=_INK)
+    axis.set_title("by estimated standard deviation", fontsize=9, color=_INK)
     axis.set_xlabel("mean standard deviation (HU)", fontsize=8)
     axis.set_ylabel("root mean square error (HU)", fontsize=8)

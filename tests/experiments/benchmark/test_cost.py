@@ -67,8 +67,8 @@ def test_weights_are_named_by_their_values() -> None:
 
 
 def test_the_commit_is_that_of_the_packages_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = commit()
-    assert told is None or len(told.partition("+")[0]) == 40
+    values = commit()
+    assert values is None or len(values.partition("+")[0]) == 40
     # Installed below another repository, which does not track the package, there is none.
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     (tmp_path / "thinslice").mkdir()

@@ -96,7 +96,7 @@ def test_a_changed_recipe_makes_a_row_stale(board: Path) -> None:
         update={"recipe_sha256": digest, "place": held.place.model_copy(update={"recipe": "recipe.toml"})}
     )
     assert standing(entry, board.parent).status == CURRENT
-    recipe.write_text(recipe.read_text() + "\n# said otherwise\n")
+    recipe.write_text(recipe.read_text() + "\n# messages otherwise\n")
     assert standing(entry, board.parent).status == CURRENT
     recipe.write_text('name = "x"\nseed = 3\ndata = ["a"]\n[network]\nname = "thinnet"\n')
     now = standing(entry, board.parent)
@@ -134,9 +134,9 @@ def test_what_is_no_leaderboard_is_refused_and_left_alone(tmp_path: Path, finish
 
 
 def test_a_board_of_another_version_is_refused(board: Path) -> None:
-    told = json.loads(board.read_text())
-    told["schema"] = "thinslice-leaderboard/2"
-    board.write_text(json.dumps(told))
+    measured = json.loads(board.read_text())
+    measured["schema"] = "thinslice-leaderboard/2"
+    board.write_text(json.dumps(measured))
     with pytest.raises(UnreadableError, match="version"):
         read_leaderboard(board)
 

@@ -85,9 +85,9 @@ def test_what_a_run_leaves_is_complete_and_says_what_it_is_made_from(finished: F
     with (out / "table.csv").open(newline="") as stream:
         sources = [(line["source"], line["label"]) for line in csv.DictReader(stream)]
     assert sources[-1] == ("published: paper, Table 1", "TVSRN") and sources[0] == ("ours", "nearest")
-    told = json.loads((out / "results.json").read_text())
-    assert told["schema"] == "thinslice-benchmark/1" and len(told["results"]) == 12
-    assert told["rows"][2]["published"]["psnr"] == 38.609
+    measured = json.loads((out / "results.json").read_text())
+    assert measured["schema"] == "thinslice-benchmark/1" and len(measured["results"]) == 12
+    assert measured["rows"][2]["published"]["psnr"] == 38.609
     page = (out / "report.html").read_text()
     for text in (page, (out / "table.md").read_text()):
         for fact in (thinslice.NOTICE, "rplhr", "pairs", result.suite.digest[:16], result.dataset_sha256[:16], "38.609",
@@ -197,11 +197,11 @@ def test_a_failing_method_and_a_failing_case_are_named_and_the_rest_goes_on(benc
     content = damaged.read_bytes()
     damaged.unlink()
     damaged.write_bytes(content[: len(content) // 2])
-    said: list[str] = []
-    result = run(bench, notify=said.append)
+    messages: list[str] = []
+    result = run(bench, notify=messages.append)
     assert [(failed.label, failed.case_id) for failed in result.failures] == [("broken", ""), ("", "CT00000151")]
     assert set(result.of("small")) == set(CASES) - {"CT00000151"}
-    assert any("broken" in line for line in said) and any("CT00000151" in line for line in said)
+    assert any("broken" in line for line in messages) and any("CT00000151" in line for line in messages)
     assert any("lacks 1 of 4 cases (CT00000151)" in sentence for sentence in caveats(result))
     page = to_html(to_document(result, []))
     assert "no weights in the package" in page and "CT00000151" in page
@@ -235,7 +235,7 @@ def test_where_nothing_succeeds_the_first_error_is_raised(bench: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "messages"),
     [
         ('dataset = {root = "pairs"}', 'dataset = {root = "pairs", split = "val"}', "no split"),
         ("factor = 5", 'factor = 5\nfigures = {case = "CT00000999"}', "not among those"),
@@ -243,10 +243,10 @@ def test_where_nothing_succeeds_the_first_error_is_raised(bench: Path) -> None:
     ],
 )
 def test_a_suite_that_does_not_fit_its_data_is_refused_before_any_work(
-    bench: Path, old: str, new: str, said: str
+    bench: Path, old: str, new: str, messages: str
 ) -> None:
     edited(bench, old, new)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=messages):
         run(bench)
     assert not (bench / "out").exists()
 
@@ -304,7 +304,7 @@ def test_an_external_set_with_a_manifest_and_simulated_thick_slices(bench: Path)
     assert math.isfinite(result.of("small")["a"].psnr) and result.of("small")["a"].factor == 3
     assert "simulated (mean)" in to_markdown(to_document(result, []))
     edited(bench, "factor = 3\n", "")
-    with pytest.raises(InputError, match="must tell the factor"):
+    with pytest.raises(InputError, match="must state the factor"):
         run(bench, "again")
 
 
@@ -320,8 +320,8 @@ def test_identical_volumes_score_infinite_everywhere(bench: Path) -> None:
     result = run(bench)
     assert result.of("nearest")[CASES[0]].psnr is None
     assert math.isinf(rows_of(result)[0].psnr) and rows_of(result)[0].psnr_sd is None
-    told = json.loads(json.dumps(to_json(result), allow_nan=False))
-    assert told["rows"][0]["psnr"] is None and told["results"][0]["identical"] is True
+    measured = json.loads(json.dumps(to_json(result), allow_nan=False))
+    assert measured["rows"][0]["psnr"] is None and measured["results"][0]["identical"] is True
     assert "infinite" in to_markdown(to_document(result, []))
     assert [picture.name for picture in pictures(result)][:1] == ["bars"]
 
@@ -342,10 +342,10 @@ def test_a_recipe_is_trained_when_its_weights_are_missing_and_only_then(bench: P
     )
     edited(bench, 'model = "small.safetensors"', 'recipe = "recipe.toml", override = {"optimiser.steps" = 3}')
     edited(bench, "factor = 5", 'factor = 5\nlimit = 1\ntraining = {"crops.depth" = 3}')
-    said: list[str] = []
-    result = run(bench, notify=said.append)
+    messages: list[str] = []
+    result = run(bench, notify=messages.append)
     weights = bench / "out" / "runs" / "trained" / "trained.safetensors"
-    assert weights.is_file() and not result.failures and any("training trained" in line for line in said)
+    assert weights.is_file() and not result.failures and any("training trained" in line for line in messages)
     method = result.methods[2]
     assert method.weights == weights and method.recipe_sha256 == method.model.card["recipe_sha256"]
     assert method.model.card["steps"] <= 3

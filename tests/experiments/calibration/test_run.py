@@ -81,12 +81,12 @@ def test_each_patient_is_tested_with_the_others() -> None:
     assert alone["a"].scale == pytest.approx(2.0, rel=0.02) and alone["b"].scale == pytest.approx(1.0, rel=0.02)
     assert left_one_out([a]) == {}
     assert alone["a"].cases == ("b",)
-    told = findings([a, b], model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}))
-    rows = {row["case"]: row for row in told["left_one_out"]}
+    measured = findings([a, b], model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}))
+    rows = {row["case"]: row for row in measured["left_one_out"]}
     assert rows["a"]["coverage_percent"]["90"] > 97 and rows["b"]["coverage_percent"]["90"] < 80
-    found = worst(told["left_one_out"])
+    found = worst(measured["left_one_out"])
     assert found is not None and found[0] == "all voxels"
-    text = as_markdown(told)
+    text = as_markdown(measured)
     assert "NOT kept" in text
     ratios = {line.split(" | ")[0].strip("| "): float(line.split(" | ")[-1].strip("| ")) for line in text.splitlines()
               if line.startswith(("| a |", "| b |"))}  # fmt: skip
@@ -105,14 +105,14 @@ def test_the_cards_calibration_is_what_is_tested_unless_a_new_one_is_kept() -> N
 
 def test_a_calibration_found_on_others_is_tested_on_these() -> None:
     others, mine = [drawn("a", 1.0), drawn("bb", 1.0)], [drawn("mine", 2.0)]
-    told = findings(
+    measured = findings(
         mine, model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}), fit_on=others
     )
-    assert told["tested"]["from"] == "others" and told["fitted"]["cases"] == ["a", "bb"]
-    assert told["fitted"]["scale"] == pytest.approx(1.0, rel=0.02)
-    assert told["rows"][0]["coverage_percent"]["90"] < 80
-    assert {row["case"] for row in told["left_one_out"]} == {"a", "bb", "all"}
-    text = as_markdown(told)
+    assert measured["tested"]["from"] == "others" and measured["fitted"]["cases"] == ["a", "bb"]
+    assert measured["fitted"]["scale"] == pytest.approx(1.0, rel=0.02)
+    assert measured["rows"][0]["coverage_percent"]["90"] < 80
+    assert {row["case"] for row in measured["left_one_out"]} == {"a", "bb", "all"}
+    text = as_markdown(measured)
     assert "calibration from other patients" in text
     alone = findings(
         [], model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}), fit_on=others
@@ -161,10 +161,10 @@ def test_found_written_read_and_applied(network: ThroughPlaneModel, tmp_path: Pa
         for seed in (0, 1)
         for row in run.measure_simulated(before, waves(seed), case=f"case {seed}", factors=(5, 3), **RUN)
     ]
-    told = findings(
+    measured = findings(
         rows, model={"name": "small", "version": "9"}, deviation="learned", card=Calibration(1.0, {}), keep=True
     )
-    run.write_into_card(weights, told)
+    run.write_into_card(weights, measured)
     card = checkpoint.inspect(weights).card
     assert card["name"] == "small" and card["deviation"]["steps"] == 7
     assert card["deviation"]["calibration"]["cases"] == ["case 0", "case 1"]
@@ -187,15 +187,15 @@ def test_found_written_read_and_applied(network: ThroughPlaneModel, tmp_path: Pa
     assert as_figure(tested).startswith(b"\x89PNG")
     # Kept as JSON, and joined to another run's.
     path = tmp_path / "earlier.json"
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(measured))
     earlier = run.read_findings(path)
     again = findings(earlier, model={"name": "m", "version": "1"}, deviation="learned", card=Calibration(1.0, {}))
     for row in (row for row in again["rows"] if row["kind"] == "all"):
-        (first,) = [r for r in told["rows"] if all(r[k] == row[k] for k in ("case", "factor", "kind"))]
+        (first,) = [r for r in measured["rows"] if all(r[k] == row[k] for k in ("case", "factor", "kind"))]
         for key in ("rmse_hu", "bias_hu", "mean_deviation_hu", "rms_standardised", "interval_score_90_hu"):
             assert row[key] == pytest.approx(first[key], rel=2e-3), key
-    assert fitted(earlier).scale == pytest.approx(told["fitted"]["scale"], rel=1e-3)
-    assert fitted(earlier).multipliers[90] == pytest.approx(told["fitted"]["multipliers"]["90"], rel=1e-3)
+    assert fitted(earlier).scale == pytest.approx(measured["fitted"]["scale"], rel=1e-3)
+    assert fitted(earlier).multipliers[90] == pytest.approx(measured["fitted"]["multipliers"]["90"], rel=1e-3)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": "other"}', '{"schema": "thinslice-calibration/1"}'])

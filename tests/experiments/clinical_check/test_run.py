@@ -49,9 +49,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checked(weights: Path) -> dict[str, Any]:
-    said: list[str] = []
-    found = check([weights, "cubic"], {"box": chest}, factors=(5, 3), phantom=False, notify=said.append)
-    assert "box, factor 5" in said
+    messages: list[str] = []
+    found = check([weights, "cubic"], {"box": chest}, factors=(5, 3), phantom=False, notify=messages.append)
+    assert "box, factor 5" in messages
     return json.loads(json.dumps(found, allow_nan=False))
 
 
@@ -116,7 +116,7 @@ def test_truth_is_the_best_there_is(checked: dict[str, Any]) -> None:
     assert row(checked, "cubic-consistent")["consistency_rms_hu"] < 0.5 < cubic["consistency_rms_hu"]
 
 
-def test_the_rule_is_told_for_the_worst_of_all(checked: dict[str, Any]) -> None:
+def test_the_rule_reports_the_worst_of_all(checked: dict[str, Any]) -> None:
     for entry in checked["verdicts"]:
         seen = [r["bias_by_thick"][entry["class"]] for r in checked["results"] if r["method"] == entry["method"]]
         judged = [s["bias_hu"] for s in seen if s["verdict"] != "too few"]
@@ -159,7 +159,7 @@ def test_a_crop_says_so_and_keeps_the_lung(checked: dict[str, Any]) -> None:
     assert 0 < row(cropped, "truth")["lung"]["litres"] < row(checked, "truth")["lung"]["litres"]
 
 
-def test_a_factor_that_a_model_cannot_do_is_said(tmp_path: Path) -> None:
+def test_a_factor_that_a_model_cannot_do_is_listed_as_skipped(tmp_path: Path) -> None:
     path = tmp_path / "five.safetensors"
     torch.manual_seed(0)
     checkpoint.save(catalog.build("tvsrn"), path, architecture="tvsrn", card={"name": "five"})
@@ -190,7 +190,7 @@ def test_nothing_to_do_is_refused() -> None:
         check(["cubic"], {"box": lambda: short}, phantom=False)
 
 
-def test_phantoms_tell_a_perfect_method_from_a_blurred_one(
+def test_phantoms_separate_a_perfect_method_from_a_blurred_one(
     tmp_path: Path, checked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phantoms, "CROPPED_POSITIONS", 1)

@@ -129,11 +129,13 @@ def test_what_a_run_leaves_is_complete_and_says_what_it_is_made_from(finished: F
     assert {path.name for path in (out / "figures").iterdir()} == {
         "domain-gap.png", "domain-gap-phantom-external.png", "region.png", "region-phantom-external.png",
     }  # fmt: skip
-    told = json.loads((out / "results.json").read_text())
-    assert told["schema"] == "thinslice-domain-gap/1" and [one["dataset"]["name"] for one in told["sets"]] == [
+    measured = json.loads((out / "results.json").read_text())
+    assert measured["schema"] == "thinslice-domain-gap/1" and [one["dataset"]["name"] for one in measured["sets"]] == [
         "pairs", "phantom",
     ]  # fmt: skip
-    assert len(told["sets"][0]["results"]) == 8 * 11 and told["suite"]["degradations"][1]["profile"] == "subsample"
+    assert (
+        len(measured["sets"][0]["results"]) == 8 * 11 and measured["suite"]["degradations"][1]["profile"] == "subsample"
+    )
     with (out / "table.csv").open(newline="") as stream:
         lines = {(line["test_set"], line["network"], line["training"]): line for line in csv.DictReader(stream)}
     assert len(lines) == 16
@@ -237,15 +239,15 @@ def test_an_external_set_that_is_missing_costs_the_others_nothing(finished: Fini
     (work / "phantom" / "manifest.csv").unlink()
     for file in (work / "phantom").glob("*.nii.gz"):
         file.unlink()
-    said: list[str] = []
-    result = run_in(work, notify=said.append)
+    messages: list[str] = []
+    result = run_in(work, notify=messages.append)
     assert [failed.case_id for failed in result.failures] == ["all of phantom"]
-    assert "manifest.csv" in result.failures[0].reason and any("all of phantom" in line for line in said)
+    assert "manifest.csv" in result.failures[0].reason and any("all of phantom" in line for line in messages)
     assert scores(result) == scores(finished.result)[:1]
     assert "all of phantom" in (work / "out" / "report.html").read_text()
     (work / "phantom").rmdir()
     edited(work, ('split = "external"', 'split = "external", optional = true'))
-    assert measured_in(work, notify=said.append).failures == () and "optional" in said[-1]
+    assert measured_in(work, notify=messages.append).failures == () and "optional" in messages[-1]
 
 
 def test_what_does_not_fit_is_refused_before_any_training(work: Path) -> None:

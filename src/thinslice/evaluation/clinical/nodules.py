@@ -1,8 +1,8 @@
-"""What a method makes of nodules that are known: contrast, volume, and how well they stand out from the noise.
+"""Known nodules as a method shows them: contrast, volume, and detectability in noise.
 
 Everything is measured in the difference of two results, one of thick slices with the nodules and one of the same thick
-slices (noise included) without them. Vessels, pleura and noise that both have in common drop out, and what is left is
-what the method made of the nodule, at its place and around it.
+slices (noise included) without them. Vessels, pleura and noise are common to both and cancel: the difference is the
+nodule as the method shows it, at its place and around it.
 
 Source: our own definitions; the index of detection is that of a non-prewhitening matched filter (ICRU report 54, 1996).
 """
@@ -24,10 +24,10 @@ CORE = 0.5
 """Share of the radius within which contrast is averaged."""
 
 FINE_MM = 0.25
-"""Voxels of the grid, all three ways, on which volume is measured; values between voxels are taken as straight."""
+"""Spacing along all axes of the grid on which volume is measured; values between voxels are linear."""
 
 NOISE_SHIFTS = 48
-"""Places at which the matched filter is laid over noise, for each nodule."""
+"""Places at which the matched filter is applied to noise, for each nodule."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class NoduleResult:
         diameter_mm, kind, setting: of the nodule.
         phase: place within a thick slice, 0 at its centre, 0.5 midway between two.
         contrast_percent: mean difference within half the radius over the true contrast.
-        volume_percent: volume in which the difference reaches half the true contrast over the ball's; 0 where it
-            nowhere does: at that threshold the nodule is lost.
-        signal_percent: integral of the difference over true contrast times the ball's volume: whether anything was
-            added or taken away, wherever it came to lie.
-        shift_mm: how far along z the difference's centre of mass lies from the ball's.
+        volume_percent: volume in which the difference reaches half the true contrast over the ball's; 0 where the
+            difference never does: at that threshold the nodule is lost.
+        signal_percent: integral of the difference over true contrast times the ball's volume: 100 where the
+            method adds and removes nothing, at any place.
+        shift_mm: distance along z of the difference's centre of mass from the ball's.
         cnr: mean difference within half the radius over the noise's standard deviation.
         detectability: response of a matched filter that knows the nodule over the standard deviation of its responses
             to noise; None where the nodule's surroundings leave no room to measure.
@@ -81,14 +81,13 @@ def measure_nodules(
     Args:
         difference: (depth, height, width) HU, result with nodules less result without.
         truth: the same of the thin truth, without noise: the matched filter.
-        noise: a field of the method's noise alone, HU; None leaves out what needs it.
+        noise: a field of the method's noise alone, HU; None leaves out the measures that need it.
         lung: voxels of nothing but lung without nodules.
-        nodules: what was planted.
+        nodules: the inserted nodules.
         grid: of all arrays, axial.
-        thick_mm: distance of thick slices; nodules are looked at this far beyond their surface along z, and half as
-            far again.
+        thick_mm: distance of thick slices; nodules are measured to 1.5 times it beyond their surface along z.
         first_mm: z of a thick slice's centre.
-        seed: of the places at which the filter meets noise.
+        seed: of the places at which the filter is applied to noise.
     """
     rng = np.random.default_rng(seed)
     sd = None if noise is None else noise_sd(noise, lung)
@@ -122,7 +121,7 @@ def measure_nodules(
 
 
 def volume_above(hu: npt.NDArray[Any], axes: Sequence[Doubles], threshold: float, radius_mm: float) -> float:
-    """Volume in mm3 of the piece about the origin in which values reach a threshold, partial volume told apart.
+    """Volume in mm3 of the piece about the origin in which values reach a threshold, measured on a fine grid.
 
     Args:
         hu: (depth, height, width).
@@ -159,7 +158,7 @@ def summary(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Means and standard deviations over places, by kind and diameter; `lost` counts nodules without any volume.
 
     Args:
-        results: as `NoduleResult.to_json` gives them, with further numbers if wanted.
+        results: of `NoduleResult.to_json`, further numbers allowed.
     """
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for result in results:
@@ -170,26 +169,26 @@ def summary(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "diameter_mm": diameter,
             "nodules": len(group),
             "lost": sum(result["volume_percent"] == 0.0 for result in group),
-            **{name: _mean_sd([result[name] for result in group]) for name in group[0] if name not in _TELLING},
+            **{name: _mean_sd([result[name] for result in group]) for name in group[0] if name not in _NOT_AVERAGED},
         }
         for (kind, diameter), group in sorted(groups.items(), key=lambda item: (item[0][0] != "solid", item[0][1]))
     ]
 
 
-_TELLING = ("kind", "diameter_mm", "setting", "phase")
+_NOT_AVERAGED = ("kind", "diameter_mm", "setting", "phase")
 
 
 def _mean_sd(values: list[float | None]) -> dict[str, float | None]:
-    told = [value for value in values if value is not None]
-    if not told:
+    measured = [value for value in values if value is not None]
+    if not measured:
         return {"mean": None, "sd": None}
-    return {"mean": float(np.mean(told)), "sd": float(np.std(told, ddof=1)) if len(told) > 1 else None}
+    return {"mean": float(np.mean(measured)), "sd": float(np.std(measured, ddof=1)) if len(measured) > 1 else None}
 
 
 def _box(
     nodule: Planted, grid: Geometry, beyond_mm: float
 ) -> tuple[tuple[slice, slice, slice], tuple[Doubles, Doubles, Doubles]] | None:
-    """The voxels about a nodule and their places from its centre; None where the grid ends before."""
+    """Slices of the voxels about a nodule, and their distances from its centre; None where they leave the grid."""
     radius = 0.5 * nodule.diameter_mm
     windows: list[slice] = []
     axes: list[Doubles] = []
@@ -209,7 +208,7 @@ def _box(
 
 
 def _core_mean(hu: Doubles, axes: Sequence[Doubles], radius: float) -> float:
-    """Mean within half the radius, from values between voxels, so that a small ball has a core too."""
+    """Mean within half the radius, interpolated, so that a small ball has a core too."""
     from scipy.ndimage import map_coordinates
 
     reach = CORE * radius
@@ -221,7 +220,7 @@ def _core_mean(hu: Doubles, axes: Sequence[Doubles], radius: float) -> float:
 
 
 def _straight(values: Doubles, places: Doubles, axis: int) -> Doubles:
-    """Values between the points of one axis, taken as straight."""
+    """Values between the points of one axis, interpolated linearly."""
     low = np.clip(np.floor(places).astype(np.intp), 0, values.shape[axis] - 2)
     part = np.clip(places - low, 0.0, 1.0)
     shape = [1] * values.ndim
@@ -238,9 +237,9 @@ def _detectability(
     lung: npt.NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> float | None:
-    """Signal to noise of a matched filter; noise is met in the same slices, where all is lung."""
+    """Signal to noise of a matched filter, with noise of the same slices where all is lung."""
     height, width = seen.shape[1:]
-    # The filter is all but zero away from the nodule; where it weighs, there has to be lung.
+    # Far from the nodule the filter is nearly zero; elsewhere the noise has to be that of lung.
     strongest = np.abs(known).max(axis=0)
     weighs = np.asarray(strongest > 0.05 * strongest.max())
     clear = np.asarray(lung[window[0]].all(axis=0))
@@ -255,6 +254,6 @@ def _detectability(
                 break
     if len(responses) < NOISE_SHIFTS // 3:
         return None
-    # The mean response to noise is 0 by its nature.
+    # The expected response to noise is 0.
     spread = float(np.sqrt(np.mean(np.square(responses))))
     return abs(float(np.sum(known * seen))) / spread if spread else None

@@ -1,1 +1,1 @@
-"""A suite of methods on a data set: run, scored, compared, reported; and the leaderboard of its results."""
+"""Benchmark: a suite of methods on a data set, its tables and report, and the leaderboard."""

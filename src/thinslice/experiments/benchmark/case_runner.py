@@ -1,4 +1,4 @@
-"""One case after the other: all methods of a suite upscale it, are scored, and each result is kept at once."""
+"""Runner of cases: all methods of a suite upscale a case and are scored; each result is stored at once."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from thinslice.typing import Notify
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be done.
+    """A method or a case that failed.
 
     Attributes:
         label: of the method; empty where the case failed for all.
         case_id: of the case; empty where the method failed for all.
         reason: a sentence.
-        error: what was raised, to be raised again where nothing at all succeeded.
+        error: the exception, raised again where nothing succeeded.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class FigureCase:
-    """What Fig. 4 is drawn from.
+    """Planes of one case by every method, for the paper's Fig. 4.
 
     Attributes:
         case_id: the case.
@@ -63,16 +63,16 @@ class CaseRunner:
     """The cases of one run, one after the other.
 
     Args:
-        suite: that runs.
-        store: where finished results are kept.
+        suite: to run.
+        store: of finished results.
         device: as for `thinslice.upscale`.
         threads: CPU threads; None leaves them.
         ready: the methods.
-        notify: called with lines about what is going on.
+        notify: called with lines about the progress.
 
     Attributes:
         outcomes: (label, case, protocol) -> finished result, of the cases run so far.
-        failures: what could not be done.
+        failures: of methods and cases.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class CaseRunner:
             advance: called with the number of methods done.
 
         Returns:
-            What Fig. 4 needs of the case, if it shows it and it could be read.
+            Planes for Fig. 4, if it shows the case and the case could be read.
         """
         digest = case_digest(case, self.suite.dataset)
         identities: dict[tuple[str, str], Identity] = {
@@ -190,13 +190,13 @@ class CaseRunner:
             try:
                 wake(method.model, choose_device(self.device))
             except (RuntimeError, ThinsliceError):
-                return  # the volume itself will tell what is wrong, if anything is
+                return  # a lasting fault appears again when the volume is upscaled
 
     def _region(self, pair: Pair) -> FigureRegion:
-        told = self.suite.figures.region
-        if told is None:
+        box = self.suite.figures.region
+        if box is None:
             return choose_region(pair.thin, pair.factor)
-        return choose_region(pair.thin, pair.factor, depth=told.depth, height=told.height, width=told.width)
+        return choose_region(pair.thin, pair.factor, depth=box.depth, height=box.height, width=box.width)
 
     def _fail(self, label: str, case_id: str, error: Exception) -> None:
         self.failures.append(failure(label, case_id, error, self.notify))
@@ -233,19 +233,19 @@ def _outcome(identity: Identity, scores: Scores, upscaled: UpscaledCase, factor:
 
 
 def _cuts_name(identity: Identity, region: FigureRegion) -> str:
-    """Name under which planes are kept: they depend on no protocol, but on the region."""
+    """Name of stored planes; they depend on the region, not on the protocol."""
     box = "-".join(str(n) for n in (*region.start, *region.stop, *region.cut))
     return f"cuts-{replace(identity, protocol='').key}-{box}"
 
 
 def failure(label: str, case_id: str, error: Exception, notify: Notify | None = None) -> Failure:
-    """Name what failed and go on; with THINSLICE_DEBUG=1 a fault of ours is raised instead.
+    """The failure of a method or case as a value; with THINSLICE_DEBUG=1 a programming error is raised instead.
 
     Args:
         label: of the method, or empty.
         case_id: of the case, or empty.
-        error: what was raised.
-        notify: told about it.
+        error: the exception.
+        notify: called with a line about it.
     """
     if isinstance(error, ThinsliceError):
         reason = str(error)
@@ -255,7 +255,7 @@ def failure(label: str, case_id: str, error: Exception, notify: Notify | None = 
     elif os.environ.get("THINSLICE_DEBUG") == "1":
         raise error
     else:
-        # Other packages' messages may quote what they read.
+        # Messages of other packages may quote patient data.
         reason = f"A fault of ours or of the network's ({type(error).__name__}); THINSLICE_DEBUG=1 shows where."
     if notify:
         at = " on ".join(part for part in (label, f"case {case_id}" if case_id else "") if part)

@@ -1,4 +1,4 @@
-"""The cases of a suite: which they are, what names their data, and how one is read."""
+"""Cases of a suite: their choice, the digest of their data, and reading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thinslice.recipes import Suite, SuiteDataset
 
 
 def dataset_root(dataset: SuiteDataset, folder: Path, data_root: Path | None) -> Path:
-    """Where the suite's data set lies: below --data, or else below the suite file's folder."""
+    """Folder of the suite's data set: below --data, or else below the suite file's folder."""
     return (folder if data_root is None else data_root) / dataset.root
 
 
@@ -27,7 +27,7 @@ def open_cases(suite: Suite, data_root: Path | None = None) -> tuple[Dataset, tu
 
     Raises:
         UnreadableError: there is no data set.
-        InputError: no layout that is known.
+        InputError: an unknown layout.
         UsageError: no such split.
     """
     dataset = open_dataset(dataset_root(suite.dataset, suite.folder, data_root))
@@ -42,7 +42,7 @@ def chosen_cases(dataset: Dataset, chosen: SuiteDataset, limit: int | None) -> t
 
 
 def case_digest(case: Case, chosen: SuiteDataset) -> str:
-    """What decides the voxels of a case: its files by size, first and last bytes, and how they are read."""
+    """SHA-256 that identifies the voxels of a case: size, first and last bytes of its files, and the way of reading."""
     simulated = chosen.simulate if case.thick is None else None
     parts = (
         content_mark(case.thin),
@@ -54,13 +54,13 @@ def case_digest(case: Case, chosen: SuiteDataset) -> str:
 
 
 def cases_digest(cases: tuple[Case, ...], chosen: SuiteDataset) -> str:
-    """SHA-256 that names the data behind a table: of all cases scored, by name and content."""
+    """SHA-256 that identifies the data behind a table: all scored cases by name and content."""
     lines = sorted(f"{case.case_id}:{case_digest(case, chosen)}\n" for case in cases)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def read_case(case: Case, suite: Suite) -> Pair:
-    """A case as a pair, its thick slices simulated where it has none and the suite says how.
+    """A case as a pair, with simulated thick slices where it has none and the suite defines them.
 
     Raises:
         InputError: the case cannot be read, is misaligned, or has another factor than the suite's; it is named.
@@ -73,7 +73,7 @@ def read_case(case: Case, suite: Suite) -> Pair:
             if case.layout != "true":
                 raise InputError("Thick slices are simulated only for volumes in HU with true geometry.")
             if suite.factor is None:
-                raise InputError("To simulate thick slices, the suite must tell the factor.")
+                raise InputError("To simulate thick slices, the suite must state the factor.")
             profile = SliceProfile.named(simulated.profile, suite.factor)
             thick, thin = simulate_thick(read(case.thin), profile, noise_hu=simulated.noise_hu)
             pair = Pair(case.case_id, thick, thin, suite.factor)

@@ -1,4 +1,4 @@
-"""One volume upscaled by one method, with what it took: seconds, memory, windows, operations."""
+"""Cost of upscaling one volume with one method: seconds, memory, windows, operations."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from thinslice.volume import Volume
 
 @dataclass(frozen=True)
 class Cost:
-    """What one volume took.
+    """Cost of one volume.
 
     Attributes:
         seconds: wall clock from the thick volume in memory to the thin one, adaptation included; loading the network is
-            not counted, nor is a first small window that wakes up the libraries.
+            not counted, nor is a first small window that loads the kernels.
         network_s: of these, in the network.
-        memory_mib: highest resident memory of the process meanwhile less what it held before (the interpreter, the
-            networks, the thick volume and the truth): what upscaling takes, the collected thin volume included. None
-            where the system does not tell.
+        memory_mib: highest resident memory of the process during the run, less its memory before (the interpreter, the
+            networks, the thick volume and the truth); the collected thin volume is included. None where the system
+            does not report it.
         resident_mib: that highest resident memory itself; None likewise.
         device_memory_mib: most that tensors took on an accelerator; None on the CPU.
         operations: floating-point operations of all windows of the plan, those skipped as air included.
@@ -49,14 +49,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class UpscaledCase:
-    """A thin volume, its cost, and how it was made.
+    """A thin volume with its cost and settings.
 
     Attributes:
-        thin: the estimate, rounded to integer HU where the thick volume is, as a user would get it.
-        cost: what it took.
+        thin: the estimate, rounded to integer HU where the thick volume is, as `upscale` returns it.
+        cost: of the volume.
         plan: name of the window plan that ran.
-        device: where the network ended, after a fall-back perhaps.
-        consistency_rms_hu: thick slices made again against the real ones, RMS HU.
+        device: of the network at the end; a fall-back may have changed it.
+        consistency_rms_hu: the estimate averaged over the slice profile against the thick slices, RMS HU.
         warnings: sentences.
     """
 
@@ -69,7 +69,7 @@ class UpscaledCase:
 
 
 def wake(model: ThroughPlaneModel, device: str) -> None:
-    """Run a small window through a network, so that the first volume does not pay for loading kernels."""
+    """Run a small window through a network, so that loading kernels is not counted for the first volume."""
     import torch
 
     depth = max(model.window.depth or 2, model.window.min_depth)
@@ -89,7 +89,7 @@ def upscale_measured(
     counted: dict[tuple[int, int, int, int], int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> UpscaledCase:
-    """Upscale one volume through the whole line and measure what it takes.
+    """Upscale one volume as `upscale` does and measure its cost.
 
     Args:
         model: a network in eval mode.
@@ -98,7 +98,7 @@ def upscale_measured(
         plan: window plan; None for the network's own.
         device: as for `thinslice.upscale`.
         threads: CPU threads; None leaves them.
-        adapt_steps: steps of test-time adaptation; the network itself is left as it is.
+        adapt_steps: steps of test-time adaptation; the network itself is not changed.
         counted: operations by (depth, height, width, factor) of a window, kept between volumes of one network.
         progress: called with windows done and in all.
 
@@ -117,7 +117,7 @@ def upscale_measured(
             factor=factor,
             plan=plan,
             device=device,
-            backend="torch",  # one arithmetic for all methods, whatever is installed
+            backend="torch",  # one arithmetic for all methods
             threads=threads,
             progress=progress,
         )

@@ -1,7 +1,7 @@
-"""A file of scores that grows by rows, each with everything it was made from; rows whose inputs have changed are told.
+"""Leaderboard: a file of scores with their provenance, in which rows with changed inputs are marked stale.
 
 A row is replaced by a later one of the same method, weights, recipe, data, protocol, plan and kind of device; any other
-is added. Places of weights, recipe and data are kept relative to the leaderboard, so that a folder can be moved whole.
+is added. Paths of weights, recipe and data are relative to the leaderboard, so that a folder can be moved as a whole.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCHEMA: Literal["thinslice-leaderboard/1"] = "thinslice-leaderboard/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
 
 CURRENT, STALE, UNCHECKED = "current", "stale", "unchecked"
-"""How a row stands: its inputs are those on disk; they are not; they are not to be found."""
+"""State of a row: its inputs equal those on disk; they differ; they are not found."""
 
 
 class _Frozen(BaseModel):
@@ -41,7 +41,7 @@ class _Frozen(BaseModel):
 
 
 class Place(_Frozen):
-    """Where the inputs of a row lie, relative to the leaderboard's folder; None for what a row does not have.
+    """Paths of a row's inputs relative to the leaderboard's folder; None for inputs that a row does not have.
 
     Attributes:
         weights: the weights file.
@@ -49,8 +49,8 @@ class Place(_Frozen):
         recipe: the training recipe.
         override: values changed in that recipe.
         data: the data set's root.
-        dataset: how its cases were chosen.
-        limit: at most so many of them.
+        dataset: choice of its cases.
+        limit: largest number of cases.
     """
 
     weights: str | None
@@ -68,20 +68,20 @@ class LeaderboardRow(_Frozen):
     Attributes:
         suite, suite_sha256: the suite.
         label: of the method there.
-        method: what ran.
+        method: name of the network or interpolation.
         adapt_steps: of test-time adaptation.
         dataset, split, cases, patients: the data, by name and number.
         data_sha256: of the cases scored.
-        protocol, plan, factor: how; `plan` as it ran.
+        protocol, plan, factor: settings; `plan` as it ran.
         psnr, psnr_sd, ssim, ssim_sd: means over cases and sample standard deviations; PSNR is None where a case is
             identical.
         parameters, operations, seconds, memory_mib: costs, as in the suite's table.
         weights_sha256, recipe_sha256: None where there are none.
         commit, version: of the code; the commit is None for an installed package.
         seed: of the suite.
-        device, device_name, threads: what it ran on.
+        device, device_name, threads: of the run.
         date: when, UTC.
-        place: where the inputs lie.
+        place: paths of the inputs.
     """
 
     suite: str
@@ -141,11 +141,11 @@ class Leaderboard(_Frozen):
 
 @dataclass(frozen=True)
 class Standing:
-    """How a row stands to what lies on disk.
+    """State of a row compared with the disk.
 
     Attributes:
         status: `CURRENT`, `STALE` or `UNCHECKED`.
-        why: a sentence for each input that has changed or cannot be found.
+        why: a sentence for each input that has changed or is not found.
     """
 
     status: str
@@ -162,7 +162,7 @@ def read_leaderboard(path: Path) -> Leaderboard:
         return Leaderboard.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UnreadableError(
-            f"There is no leaderboard {path.name!r}; thinslice benchmark --leaderboard begins one."
+            f"There is no leaderboard {path.name!r}; thinslice benchmark --leaderboard creates one."
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -173,20 +173,20 @@ def read_leaderboard(path: Path) -> Leaderboard:
 
 
 def add_to_leaderboard(path: Path, result: SuiteResult, *, data_root: Path | None = None) -> Leaderboard:
-    """Add the rows of a suite, beginning the file where there is none; a Markdown rendering is written beside it.
+    """Add the rows of a suite to a leaderboard, created when missing; a Markdown rendering is written beside it.
 
     Args:
         path: ends in .json.
         result: of `thinslice.experiments.benchmark.run.run_suite`.
-        data_root: as given there.
+        data_root: folder that data sets start from.
 
     Raises:
         UsageError: another suffix.
-        UnreadableError: the file is no leaderboard; it is left as it is.
+        UnreadableError: the file is no leaderboard; it is not changed.
         OutputError, ResourceError: it cannot be written.
     """
     if path.suffix != ".json":
-        raise UsageError(f"A leaderboard ends in .json, not {path.suffix!r}; name it so.")
+        raise UsageError(f"A leaderboard ends in .json, not {path.suffix!r}; choose such a name.")
     ready = {method.label: method for method in result.methods}
     new = [_leaderboard_row(row, ready[row.label], result, path.resolve().parent, data_root) for row in rows_of(result)]
     # Read under the file's lock, so that of two runs that end together neither loses its rows.
@@ -199,7 +199,7 @@ def add_to_leaderboard(path: Path, result: SuiteResult, *, data_root: Path | Non
 
 
 def standing(entry: LeaderboardRow, folder: Path) -> Standing:
-    """Compare a row's inputs with what lies on disk now.
+    """State of a row: its inputs compared with those on disk.
 
     Args:
         entry: the row.
@@ -233,7 +233,7 @@ def to_markdown(board: Leaderboard, folder: Path) -> str:
 
     Args:
         board: the rows.
-        folder: the leaderboard's, from which inputs are looked for.
+        folder: the leaderboard's, to which paths are relative.
     """
     parts = ["# Leaderboard", f"> {NOTICE}"]
     heads = ("method", "PSNR (dB)", "SSIM", "parameters", "operations", "s / volume", "plan", "device", "weights",

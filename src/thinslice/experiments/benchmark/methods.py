@@ -1,4 +1,4 @@
-"""Methods of a suite, ready to run: loaded from the catalog or a file, or trained first."""
+"""Methods of a suite: loaded from the catalog or a file, or trained first."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedMethod:
-    """A method that can run.
+    """A method with its network.
 
     Attributes:
         label: of its row.
         model: the network, in eval mode on the CPU.
-        name: what runs: the weights' own name, else the catalog's.
-        catalog_name: its row of the catalog or plug-in, where it was asked for by name.
-        weights: the weights file given or trained; None for methods by name.
+        name: the weights' own, else the catalog's.
+        catalog_name: name of the catalog or plug-in; None for files.
+        weights: the weights file; None for methods by name.
         weights_sha256: of the weights.
-        recipe_sha256: of the recipe they were trained by, as far as they tell.
+        recipe_sha256: of the recipe that they were trained by; None where the card lacks it.
         parameters: trained values.
         weight_bytes: of the tensors.
-        plan: window plan asked for; None for the network's own.
+        plan: requested window plan; None for the network's own.
         adapt_steps: of test-time adaptation.
         published: key of published numbers.
         recipe: the recipe's file, where the suite names one.
@@ -124,7 +124,7 @@ def trained(
     threads: int | None = None,
     notify: Notify | None = None,
 ) -> Path:
-    """The weights that a recipe gives: of a finished run in `folder`, or of one that is begun or gone on with now.
+    """Weights of a recipe: of a finished run in `folder`, or of a run that is started or continued.
 
     Raises:
         UsageError: the folder holds a run of another recipe; and what `thinslice.training.fit` raises.
@@ -137,7 +137,7 @@ def trained(
             return weights
         if card.get("recipe_sha256") != recipe.digest:
             raise UsageError(
-                f"{folder.name!r} holds weights of another recipe than the one named {recipe.name!r} now; rename the "
+                f"{folder.name!r} holds weights of another recipe than the present {recipe.name!r}; rename the "
                 "recipe, or remove that folder."
             )
     try:
@@ -153,13 +153,13 @@ def trained(
         data_root=data_root,
         device=device,
         threads=threads,
-        report=None if notify is None else lambda line: notify(_told(recipe.name, line)),
+        report=None if notify is None else lambda line: notify(_progress_text(recipe.name, line)),
     )
-    assert done is not None  # without a time limit it goes on to the end
+    assert done is not None  # without a time limit training ends
     return done
 
 
-def _told(name: str, line: fit.Progress) -> str:
+def _progress_text(name: str, line: fit.Progress) -> str:
     left = f"about {line.seconds_left / 60:.0f} min left"
     if line.psnr is not None:
         return f"{name}: step {line.step} of {line.steps}, validation {line.psnr:.2f} dB, {left}"
@@ -167,9 +167,9 @@ def _told(name: str, line: fit.Progress) -> str:
 
 
 def _finished(steps: object, recipe: TrainRecipe, folder: Path) -> bool:
-    """Whether weights of this recipe are final: a run that still goes on may have been looked at (train --export).
+    """Whether weights of this recipe are final: a running training may have been exported (train --export).
 
-    Best weights may be of an earlier step than the last one; whether their run has ended, its state knows and fit asks.
+    The best weights may be of an earlier step than the last; then `fit` decides by the state of the run.
     """
     wanted = sum(stage.steps for stage in recipe.stages) or recipe.optimiser.steps
     return (isinstance(steps, int) and steps >= wanted) or not any(folder.rglob("state.pt"))

@@ -1,8 +1,8 @@
-"""Published numbers, printed beside ours and marked as published. Nothing here is measured by this project.
+"""Published numbers, printed beside ours and marked as published; none is measured by this project.
 
 Two sources that must not be mixed: the paper's own table, and another team's training of several networks on the
-same data, scored on another split under another intensity window. What a source does not tell is None. The paper's
-four CNN rows exist only in a figure and are therefore not here.
+same data, scored on another split under another intensity window. Values that a source does not state are None. The
+paper's four CNN rows exist only in a figure and are left out.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from thinslice.errors import UsageError
 
 @dataclass(frozen=True)
 class Publication:
-    """Where numbers come from.
+    """A publication with numbers.
 
     Attributes:
         name: short, for tables.
         text: citation and conditions, one sentence or two.
-        cases: number of test cases, None where not told.
+        cases: number of test cases, None where not stated.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Published:
     """One published row.
 
     Attributes:
-        label: as printed there.
-        source: where.
+        label: as printed.
+        source: the publication.
         psnr: mean over cases, dB.
         psnr_sd: standard deviation over cases.
         ssim: mean over cases.

@@ -1,4 +1,4 @@
-"""Everything that a suite has measured, as one value."""
+"""Results of a suite as one value."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from thinslice.recipes import Suite
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """Everything a suite has measured; `thinslice.experiments.benchmark.report` writes it down.
+    """Results of a suite; `thinslice.experiments.benchmark.report` writes them.
 
     Attributes:
-        suite: that ran.
+        suite: the suite.
         dataset: name of the data set.
         dataset_sha256: of all of it.
         data_sha256: of the cases scored.
         cases: their names, in order.
-        patients: how many people they are of.
+        patients: their number.
         methods: those that could be loaded, in table order.
         outcomes: (label, case, protocol) -> result.
-        failures: what could not be done.
+        failures: of methods and cases.
         shown: for Fig. 4; None where its case could not be read.
-        device: kind of device asked for: "cpu", "cuda" or "mps".
+        device: kind of the requested device: "cpu", "cuda" or "mps".
         device_name: its make.
-        threads: CPU threads asked for.
+        threads: requested CPU threads.
         commit: of the code; None for an installed package.
         made: when, UTC.
     """
@@ -51,7 +51,7 @@ class SuiteResult:
 
     @property
     def protocol(self) -> str:
-        """The protocol that rules tables and figures: the suite's first."""
+        """The protocol of tables and figures: the suite's first."""
         return self.suite.protocols[0]
 
     def of(self, label: str, protocol: str | None = None) -> dict[str, Outcome]:

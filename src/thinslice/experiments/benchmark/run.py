@@ -1,10 +1,10 @@
-"""Runs a suite: every method on every case, each finished result kept at once.
+"""Run of a suite: every method on every case, each finished result stored at once.
 
     suite ── cases ──┐
-       └── methods ──┴─> upscale the whole volume ─> score ─> store ─> table, tests, figures, report (`outputs`)
+       └── methods ──┴─> upscale the whole volume ─> score ─> store ─> table, tests, figures, report (`write_outputs`)
 
-Started again, a run takes what is in the store and does the rest; the scores are those of one that was never
-stopped. A method or case that fails is named, and the others go on.
+A second start takes the results of the store and computes the rest; the scores equal those of an uninterrupted run. A
+method or case that fails is listed, and the others go on.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def run_suite(
     """Run a suite and write its tables, figures and report.
 
     Args:
-        suite: what to do.
-        out: folder of results, made when missing. The same folder again goes on with what is not there yet.
+        suite: methods, cases, protocols.
+        out: folder of results, made when missing. The same folder again continues an earlier run.
         data_root: folder that data sets start from; None for the suite file's.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: CPU threads; None leaves them.
         progress: called with results done and in all.
-        notify: called with lines about what is going on.
+        notify: called with lines about the progress.
 
     Returns:
-        What was measured; its `failures` name what was not.
+        The results, and `failures` for the rest.
 
     Raises:
         UsageError: a suite that contradicts itself or its data set.
@@ -76,7 +76,7 @@ def measure_suite(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> SuiteResult:
-    """The same without writing anything but the store; arguments and errors as for `run_suite`."""
+    """Run a suite and write only the store; arguments and errors as for `run_suite`."""
     for method in suite.methods:
         if method.published is not None:
             published(method.published)
@@ -147,6 +147,6 @@ def _all_ready(
                     notify=notify,
                 )
             )
-        except Exception as error:  # one method must not cost the others their results
+        except Exception as error:  # the other methods run without it
             failures.append(failure(method.label, "", error, notify))
     return ready, failures

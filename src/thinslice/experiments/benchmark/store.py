@@ -1,7 +1,7 @@
-"""Finished results on disk, one JSON file each, so that a run that was killed goes on where it was.
+"""Store of finished results, one JSON file each, from which an interrupted run continues.
 
-A result is found again by everything that decides its scores (`Identity`); a changed weights file, case or plan is
-another result. Files appear whole or not at all.
+A result is identified by all inputs of its scores (`Identity`); a changed weights file, case or plan is another
+result. Files are written atomically.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from thinslice.errors import OutputError
 from thinslice.system.atomic import atomic_file
 
 SCHEMA = "thinslice-result/1"
-"""Value of `schema`; another one is not read but made anew."""
+"""Value of `schema`; a result of another schema is computed again."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that decides the scores of a method on a case.
+    """Inputs that determine the scores of a method on a case.
 
     Attributes:
-        method: what runs: a network's name, or that of an interpolation.
+        method: name of a network or an interpolation.
         weights_sha256: of its weights; None without weights.
         adapt_steps: of test-time adaptation.
         case_id: the case.
-        case_digest: of its files, and of how thick slices were simulated.
+        case_digest: of its files, and of the simulation of thick slices.
         protocol: of scoring.
-        plan: window plan asked for; None for the network's own.
-        factor: asked for; None for the pair's own.
-        device: kind of device: another one rounds, and takes time, otherwise.
+        plan: requested window plan; None for the network's own.
+        factor: requested; None for the pair's own.
+        device: kind of device, on which rounding and time depend.
         version: of thinslice.
     """
 
@@ -59,7 +59,7 @@ class Identity:
 
 
 class Outcome(BaseModel):
-    """Scores of a method on a case under a protocol, what they took, and how they were made.
+    """Scores of a method on a case under a protocol, with cost and provenance.
 
     Attributes:
         schema_name: `schema` in the file.
@@ -72,12 +72,12 @@ class Outcome(BaseModel):
         plan: that ran.
         factor: thin slices per thick interval.
         cost: as `thinslice.experiments.benchmark.cost.Cost`.
-        consistency_rms_hu: thick slices made again against the real ones.
+        consistency_rms_hu: the estimate averaged over the slice profile against the thick slices.
         device: that ran.
         device_name: its make.
-        threads: CPU threads asked for; None for the library's own choice.
+        threads: requested CPU threads; None for the library's own choice.
         commit: of the code; None for an installed package.
-        made: when, UTC.
+        made: time, UTC.
         warnings: sentences.
     """
 
@@ -108,18 +108,18 @@ class Outcome(BaseModel):
 
 
 class Store:
-    """Results below a folder, which is made when the first one is kept."""
+    """Results below a folder, which is made with the first one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, identity: Identity) -> Outcome | None:
-        """A finished result, or None where there is none that can be read."""
+        """A finished result, or None where there is none or it is damaged."""
         try:
             outcome = Outcome.model_validate_json((self.folder / f"{identity.key}.json").read_bytes())
         except (OSError, ValidationError):
             return None
-        # A truncated digest may name another identity, however unlikely.
+        # Two identities may share a truncated digest, however unlikely.
         return outcome if outcome.identity == asdict(identity) and outcome.schema_name == SCHEMA else None
 
     def keep(self, identity: Identity, outcome: Outcome) -> None:
@@ -134,7 +134,7 @@ class Store:
             part.write_text(text, encoding="utf-8")
 
     def find_cuts(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """Arrays kept under a name, or None."""
+        """Stored arrays of a name, or None."""
         try:
             with np.load(self.folder / f"{name}.npz", allow_pickle=False) as kept:
                 return {key: kept[key] for key in kept.files}
@@ -142,7 +142,7 @@ class Store:
             return None
 
     def keep_cuts(self, name: str, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        """Keep arrays under a name.
+        """Store arrays under a name.
 
         Raises:
             OutputError, ResourceError: they cannot be written.

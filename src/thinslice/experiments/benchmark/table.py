@@ -1,4 +1,4 @@
-"""The table of a suite: means over cases, costs, and which differences are more than chance."""
+"""Table of a suite: means over cases, costs, and tests of differences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METRICS = ("psnr", "ssim")
 
 @dataclass(frozen=True)
 class MethodRow:
-    """A method's line.
+    """A method's row: means over cases and costs.
 
     Attributes:
         label: of the method.
@@ -38,8 +38,8 @@ class MethodRow:
         parameters: trained values.
         operations: mean floating-point operations per volume.
         seconds: mean per volume.
-        memory_mib: largest over volumes; None where the system does not tell.
-        device_memory_mib: the same on an accelerator; None on the CPU.
+        memory_mib: largest over volumes; None where the system does not report it.
+        device_memory_mib: largest on an accelerator; None on the CPU.
         plans: window plans that ran.
         psnr_star, ssim_star: "*" where the row beats the one above, p < 0.001, in the suite's "above" comparison.
         weights_sha256, recipe_sha256: None where there are none.
@@ -67,10 +67,10 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """One test of a family: is `tested` better than `against`, case by case?
+    """One test of a family: whether `tested` is better than `against`, case by case.
 
     Attributes:
-        family: "above", "others", or what an experiment calls it.
+        family: "above", "others", or the name of an experiment's own.
         metric: "psnr" or "ssim".
         tested, against: labels.
         pairs: cases that both have finished.
@@ -79,7 +79,7 @@ class PairedTest:
         p: of the one-sided Wilcoxon signed-rank test; None where there is none.
         p_holm: corrected for all tests of this family on this metric.
         star: "*" for p < 0.001, uncorrected, as in the paper.
-        reason: why there is no test.
+        reason: for the lack of a test.
     """
 
     family: str
@@ -109,8 +109,8 @@ def rows_of(result: SuiteResult) -> tuple[MethodRow, ...]:
         ssim, ssim_sd = mean_and_sd([outcome.ssim for outcome in outcomes])
 
         def costs(name: str, outcomes: Sequence[Any] = outcomes) -> list[float]:
-            told = (outcome.cost[name] for outcome in outcomes)
-            return [float(value) for value in told if value is not None]
+            values = (outcome.cost[name] for outcome in outcomes)
+            return [float(value) for value in values if value is not None]
 
         rows.append(
             MethodRow(
@@ -149,7 +149,7 @@ def tests_of(result: SuiteResult, family: str, pairs: Sequence[tuple[str, str]])
     Args:
         result: of a suite.
         family: its name.
-        pairs: labels, tested first: is it better than the other?
+        pairs: labels; the first is tested for being better than the second.
     """
     tests: list[PairedTest] = []
     for metric in METRICS:
@@ -160,37 +160,36 @@ def tests_of(result: SuiteResult, family: str, pairs: Sequence[tuple[str, str]])
 
 
 def caveats(result: SuiteResult) -> tuple[str, ...]:
-    """Sentences that a reader of the table must know."""
-    said = []
+    """Sentences that a reader of the table needs."""
+    sentences = []
     count = len(result.cases)
     for method in result.methods:
         missing = [case for case in result.cases if case not in result.of(method.label)]
         if missing and len(missing) < count:
             named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            said.append(
+            sentences.append(
                 f"{method.label} lacks {len(missing)} of {count} cases ({named}): its means are over the others and do "
                 "not compare with those of other rows."
             )
     if count < MIN_CASES:
         many = f"are {count} cases" if count > 1 else "is one case"
-        said.append(f"There {many}; a Wilcoxon test needs {MIN_CASES}, so there are no stars.")
+        sentences.append(f"There {many}; a Wilcoxon test needs {MIN_CASES}, so there are no stars.")
     if result.patients < count:
         people = f"{result.patients} patient{'' if result.patients == 1 else 's'}"
-        said.append(
-            f"The {count} cases come from {people} and so are not independent: p values and intervals are smaller than "
-            "they should be."
+        sentences.append(
+            f"The {count} cases come from {people} and so are not independent: p values and intervals are too small."
         )
     outcomes = list(result.outcomes.values())
     commits = len({outcome.commit for outcome in outcomes})
     machines = len({(outcome.device_name, outcome.threads) for outcome in outcomes})
     for count, what in ((commits, "commits"), (machines, "machines or numbers of threads")):
         if count > 1:
-            said.append(f"Results of {count} different {what} are in this table; cases.csv says which.")
+            sentences.append(f"Results of {count} different {what} are in this table; cases.csv lists them.")
     ended = {(case, outcome.device.partition(":")[0]) for (_, case, _), outcome in result.outcomes.items()}
     fallen = sorted({case for case, kind in ended if kind != result.device})
     if fallen:
-        said.append(f"Memory of {result.device} was short, and the CPU took over, in {', '.join(fallen)}.")
-    return tuple(said)
+        sentences.append(f"Memory of {result.device} was short, and the CPU took over, in {', '.join(fallen)}.")
+    return tuple(sentences)
 
 
 def clinical_rows(result: SuiteResult) -> tuple[list[str], list[list[str]]]:
@@ -257,5 +256,5 @@ def _at(measured: Any, path: tuple[str, ...]) -> float | None:
 
 
 def _mean_text(values: Sequence[float | None]) -> str:
-    told = [value for value in values if value is not None and math.isfinite(value)]
-    return f"{float(np.mean(told)):.2f}" if told else "-"
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return f"{float(np.mean(known)):.2f}" if known else "-"

@@ -1,4 +1,4 @@
-"""A calibration as text and as a figure, made from what `thinslice.experiments.calibration.run.findings` told."""
+"""Report of a calibration: tables and a figure of `thinslice.experiments.calibration.run.findings`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ HEADINGS = {
     "tissue": "by tissue of the thick slice",
     "edge": "by gradient of the estimate",
     "distance_mm": "by distance from the nearest thick slice (mm)",
-    "deviation_hu": "by standard deviation given (HU)",
+    "deviation_hu": "by estimated standard deviation (HU)",
+    "told_hu": "by estimated standard deviation (HU)",
 }
-"""What each kind of group is called."""
+"""Heading of each kind of group; `told_hu` is an earlier spelling of `deviation_hu`."""
 
 LEAST_SHARE = 0.01
 """Share of all voxels below which a group does not count in the verdict."""
@@ -23,56 +24,58 @@ LEAST_SHARE = 0.01
 CoverageRow = Mapping[str, Any]
 
 
-def as_markdown(told: Mapping[str, Any]) -> str:
+def as_markdown(findings: Mapping[str, Any]) -> str:
     """Tables of coverage over all patients, and the verdict.
 
     Args:
-        told: from `thinslice.experiments.calibration.run.findings`.
+        findings: of `thinslice.experiments.calibration.run.findings`.
     """
-    tested, model = told["tested"], told["model"]
+    tested, model = findings["tested"], findings["model"]
     origin = {"card": "its card", "others": "other patients", "these patients": "these same patients"}[tested["from"]]
     multipliers = ", ".join(f"{level} %: {value:.3f}" for level, value in tested["multipliers"].items())
     lines = [
-        f"{model['name']} {model['version']}, standard deviations {told['deviation']}; calibration from {origin}",
+        f"{model['name']} {model['version']}, standard deviations {findings['deviation']}; calibration from {origin}",
         f"scale {tested['scale']:.4f}, multipliers {multipliers}",
     ]
-    if told["rows"]:
-        lines += ["", *_table(told["rows"], told["levels"]), *_verdict(told["rows"])]
-    if told["left_one_out"]:
+    if findings["rows"]:
+        lines += ["", *_table(findings["rows"], findings["levels"]), *_verdict(findings["rows"])]
+    if findings["left_one_out"]:
         lines += [
             "",
             "Each patient that a calibration is found on, with that of all the others:",
             "",
-            *_table(told["left_one_out"], told["levels"]),
-            *_verdict(told["left_one_out"]),
+            *_table(findings["left_one_out"], findings["levels"]),
+            *_verdict(findings["left_one_out"]),
             "",
             "One by one, the mean of all factors:",
             "",
-            *_by_patient(told["left_one_out"], told["levels"]),
+            *_by_patient(findings["left_one_out"], findings["levels"]),
         ]
-    lines += ["", f"{told['left_out_percent']:.1f} % of voxels left out. {told['note']}", ""]
+    lines += ["", f"{findings['left_out_percent']:.1f} % of voxels left out. {findings['note']}", ""]
     return "\n".join(lines)
 
 
-def as_figure(told: Mapping[str, Any]) -> bytes:
-    """Reliability, PNG: of what is tested; where that was found on the same patients and there are several, of each
-    with the calibration of the others.
+def as_figure(findings: Mapping[str, Any]) -> bytes:
+    """Reliability diagram of the tested calibration, PNG; where it was found on the same patients and there are
+    several, of each patient with the calibration of the others.
     """
-    same = told["tested"]["from"] == "these patients"
-    rows = told["left_one_out"] if same and told["left_one_out"] else told["rows"]
+    same = findings["tested"]["from"] == "these patients"
+    rows = findings["left_one_out"] if same and findings["left_one_out"] else findings["rows"]
     shown = [row for row in rows if row["case"] == "all"]
     everything = {"all voxels": next(_coverage(row) for row in shown if row["kind"] == "all")}
     panels = {}
     for kind in ("tissue", "edge", "distance_mm"):
         panels[HEADINGS[kind]] = everything | {row["group"]: _coverage(row) for row in shown if row["kind"] == kind}
-    expected = [(row["mean_deviation_hu"], row["rmse_hu"]) for row in shown if row["kind"] == "deviation_hu"]
-    model = told["model"]
-    patients = ", ".join(dict.fromkeys(patient["case"] for patient in told["patients"]))
-    return reliability(panels, expected, note=f"{model['name']} {model['version']} on {patients}. {told['note']}")
+    expected = [
+        (row["mean_deviation_hu"], row["rmse_hu"]) for row in shown if row["kind"] in ("deviation_hu", "told_hu")
+    ]
+    model = findings["model"]
+    patients = ", ".join(dict.fromkeys(patient["case"] for patient in findings["patients"]))
+    return reliability(panels, expected, note=f"{model['name']} {model['version']} on {patients}. {findings['note']}")
 
 
 def worst(rows: Sequence[CoverageRow], level: str = "90") -> tuple[str, float] | None:
-    """The group of all patients farthest from a nominal level, and by how many points; small ones do not count."""
+    """Group over all patients farthest from a nominal level, and its distance in points; small ones do not count."""
     shown = [row for row in rows if row["case"] == "all"]
     total = max((row["voxels"] for row in shown), default=0)
     counted = [row for row in shown if row["voxels"] >= LEAST_SHARE * total and level in row["coverage_percent"]]

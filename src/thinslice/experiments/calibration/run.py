@@ -1,8 +1,8 @@
-"""Whether a network is as sure as it should be, measured on patients it was not trained on; and what would make it so.
+"""Calibration of a network's standard deviations, measured and fitted on patients that it was not trained on.
 
-Everything runs through the whole line (windows, stitching, rounding to integer HU), as a user's scan would. Patients
-are exchangeable, voxels of one patient are not: each patient counts the same, and where there are several, multipliers
-found on the others are tested on each in turn.
+Every volume runs through all steps of `upscale` (windows, stitching, rounding to integer HU), as a user's scan does.
+Patients are exchangeable, voxels of one patient are not: each patient has the same weight, and where there are several,
+multipliers found on the others are tested on each in turn.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from thinslice.volume import Volume
 SCHEMA = "thinslice-calibration/1"
 
 NOTE = (
-    "Errors hold the noise of the thin truth itself, which no estimate can know; voxels at the ends of the networks' "
-    "window, by the truth, are left out. Each patient counts the same."
+    "Errors include the noise of the thin truth, which no estimate can predict; voxels whose truth lies at an end of "
+    "the networks' window are left out. Each patient has the same weight."
 )
 
 _RAW = 2.0 ** np.linspace(-9.0, 9.0, 2305)
@@ -46,9 +46,9 @@ class PatientErrors:
     """Standardised errors of one patient at one factor.
 
     Attributes:
-        case: label given by the caller; nothing that identifies a patient.
+        case: label chosen by the caller; nothing that identifies a patient.
         factor: thin slices per thick interval.
-        scale: what the head's standard deviations had been multiplied by.
+        scale: factor already applied to the head's standard deviations.
         groups: kind (`thinslice.evaluation.coverage.KINDS`) -> name -> tally.
         voxels: of the thin volume.
         left_out: of these, at the ends of the networks' window.
@@ -93,9 +93,9 @@ def measure_simulated(
             continue
         if thick.geometry.shape[0] < 3:
             continue
-        estimate, told = upscale(thick, model=model, factor=factor, deviation=deviation, **run)
+        estimate, deviations = upscale(thick, model=model, factor=factor, deviation=deviation, **run)
         placed = index_thick(thick, truth.geometry)
-        yield _measured(estimate, told, truth, placed, PatientErrors(case, factor, _scale(model, deviation), {}))
+        yield _measured(estimate, deviations, truth, placed, PatientErrors(case, factor, _scale(model, deviation), {}))
 
 
 def measure_pair(
@@ -103,15 +103,15 @@ def measure_pair(
 ) -> PatientErrors:
     """Measure on a real pair, aligned by position; arguments as for `measure_simulated`."""
     factor = round(thick.geometry.spacing_mm[0] / thin.geometry.spacing_mm[0])
-    estimate, told = upscale(thick, model=model, factor=factor, deviation=deviation, **run)
+    estimate, deviations = upscale(thick, model=model, factor=factor, deviation=deviation, **run)
     ours, truth, _ = overlap_by_position(estimate, thin)
-    told, _, _ = overlap_by_position(told, thin)
+    deviations, _, _ = overlap_by_position(deviations, thin)
     placed = place_thick(thick, truth.geometry)
-    return _measured(ours, told, truth, placed, PatientErrors(case, factor, _scale(model, deviation), {}))
+    return _measured(ours, deviations, truth, placed, PatientErrors(case, factor, _scale(model, deviation), {}))
 
 
 def fitted(measured: Sequence[PatientErrors]) -> Calibration:
-    """Scale and multipliers with which intervals hold what they should, each patient counting the same.
+    """Scale and multipliers that give intervals their nominal coverage, each patient having the same weight.
 
     Args:
         measured: at least one; the factors of one patient are taken together first.
@@ -129,7 +129,7 @@ def fitted(measured: Sequence[PatientErrors]) -> Calibration:
 
 
 def left_one_out(measured: Sequence[PatientErrors], also: Sequence[PatientErrors] = ()) -> dict[str, Calibration]:
-    """For each patient of `measured`, what all the others, those of `also` too, give; empty where there is no other."""
+    """Calibration of each patient of `measured` fitted on all others, those of `also` too; empty without others."""
     everyone = [*measured, *also]
     return {
         case: fitted(others) for case in _by_case(measured) if (others := [row for row in everyone if row.case != case])
@@ -166,17 +166,17 @@ def findings(
     fit_on: Sequence[PatientErrors] = (),
     keep: bool = False,
 ) -> dict[str, Any]:
-    """Everything that was measured, as JSON values.
+    """All measurements of a calibration, as JSON values.
 
     Args:
         measured: rows of the patients that a calibration is tested on; may be none where `fit_on` are given.
         model: name, version and sha256 of the network.
         deviation: "learned" or "ensemble".
-        card: the calibration of the network's card, which is tested; where it holds none, and with `fit_on` or
-            `keep`, the one that is found is.
+        card: calibration of the network's card, which is tested; where there is none, and with `fit_on` or `keep`, the
+            fitted one is.
         fit_on: patients to find a calibration on, such as those of `read_findings`; without them it is found on
             `measured`.
-        keep: whether what is found becomes the card's.
+        keep: whether the fitted calibration replaces the card's.
     """
     fit = fitted(fit_on or measured)
     own = card.calibrated and not keep and not fit_on
@@ -214,10 +214,10 @@ def read_findings(path: Path, *, deviation: Kind = "learned") -> list[PatientErr
 
     Args:
         path: the JSON.
-        deviation: what it must have measured.
+        deviation: kind of standard deviation that it must hold.
 
     Raises:
-        UsageError: when it is something else.
+        UsageError: when it is another file; measure again with --json.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -237,8 +237,12 @@ def read_findings(path: Path, *, deviation: Kind = "learned") -> list[PatientErr
     return measured
 
 
-def write_into_card(weights: Path, told: Mapping[str, Any]) -> None:
-    """Put what was found into the card of a weights file, in place of the calibration it had.
+def write_into_card(weights: Path, found: Mapping[str, Any]) -> None:
+    """Write a fitted calibration into the card of a weights file, replacing an earlier one.
+
+    Args:
+        weights: a weights file of ours; replaced atomically.
+        found: of `findings`.
 
     Raises:
         CheckpointError: when `weights` is not a weights file of ours.
@@ -246,10 +250,10 @@ def write_into_card(weights: Path, told: Mapping[str, Any]) -> None:
     """
     info = checkpoint.inspect(weights)
     model = checkpoint.load(weights)
-    about = {**told["fitted"], "note": told["note"]}
-    if told["left_one_out"]:
+    about = {**found["fitted"], "note": found["note"]}
+    if found["left_one_out"]:
         about["left_one_out_coverage_percent"] = next(
-            row["coverage_percent"] for row in told["left_one_out"] if (row["case"], row["kind"]) == ("all", "all")
+            row["coverage_percent"] for row in found["left_one_out"] if (row["case"], row["kind"]) == ("all", "all")
         )
     card = {**info.card, "deviation": {**(info.card.get("deviation") or {}), "calibration": about}}
     with atomic_file(weights, overwrite=True) as part:
@@ -285,7 +289,7 @@ def _by_case(measured: Iterable[PatientErrors]) -> dict[str, list[PatientErrors]
 
 
 def _row_of(tally: Tally, tested: Calibration, scale: float) -> dict[str, Any]:
-    # The tally's standard deviations carry the scale they were made with.
+    # The tally's standard deviations include the scale they were estimated with.
     more = tested.scale / scale
     ninety = tested.multipliers.get(90)
     return {

@@ -1,1 +1,1 @@
-"""What a network does to what is read from a scan: bias, density, edges, noise, nodules."""
+"""Clinical check of networks: bias, lung density, edges, noise, nodules."""

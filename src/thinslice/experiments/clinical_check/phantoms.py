@@ -1,4 +1,4 @@
-"""Models on phantoms in which everything is known: nodules, slanted edges, noise."""
+"""Measurements of models on phantoms with known nodules, slanted edges and noise."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NOISE_HU = 20.0
 """Standard deviation of the noise in a thin slice's soft tissue; 16 in lung."""
 
 POSITIONS, CROPPED_POSITIONS = 6, 2
-"""Places within a thick slice for each kind of nodule, diameter and setting; fewer in a cropped field."""
+"""Places within a thick slice for each kind of nodule, diameter and setting; the second in a cropped field."""
 
 EDGE_REACH_MM = 20.0
-"""How far to either side of a slanted edge its spread is looked at."""
+"""Distance to either side of a slanted edge over which its spread is measured."""
 
 _MARGIN = 12
 """Pixels at a slanted edge's border that are left out."""
@@ -43,14 +43,14 @@ def phantom_results(
     """Nodules, edges and noise of truth, thick slices and methods.
 
     Args:
-        methods: label -> what makes thin HU of a thick volume at this factor.
+        methods: label -> function from a thick volume to thin HU at this factor.
         factor: thin slices per thick interval; thin slices are 1 mm.
         seed: of the phantoms.
         pixels: height and width of the nodule field, for slow methods; None for all of it.
-        notify: called with a line about what is going on.
+        notify: called with lines about the progress.
 
     Returns:
-        A dictionary for each row, truth and thick slices first: `method`, `factor`, `thick_mm`, `nodules` (each one),
+        A dictionary for each row, truth and thick slices first: `method`, `factor`, `thick_mm`, `nodules` (one by one),
         `nodule_summary`, `nodules_missing`, `noise`, `edges`.
     """
     notify = notify or (lambda line: None)
@@ -75,7 +75,7 @@ def phantom_results(
         made = [_made(label, methods, thick, thin, factor) for thick, thin in scans]
         found = _nodules(made, scans[0][1], field, factor, seed)
         truths = truths or [nodule["detectability"] for nodule in found["nodules"]]
-        # Nodule by nodule, for the same noise meets the same filters in every row.
+        # Nodule by nodule: every row has the same noise at the same filters.
         for nodule, known in zip(found["nodules"], truths, strict=True):
             own = nodule["detectability"]
             nodule["detectability_percent"] = None if own is None or not known else 100.0 * own / known
@@ -136,7 +136,7 @@ def _nodules(made: list[npt.NDArray[Any]], truth: Volume, field: NoduleField, fa
 
 
 def _edge(label: str, hu: npt.NDArray[Any], thick: Volume, thin: Volume, levels: tuple[float, float]) -> dict[str, Any]:
-    """Spread and rise of a slanted edge; of thick slices at their own places, with nothing made up between them."""
+    """Spread and rise of a slanted edge; of thick slices at their own places, without interpolation."""
     volume = thick if label == "thick" else Volume(np.asarray(hu, dtype=np.float32), thin.geometry)
     away = distance_mm(volume.geometry)
     inner = (slice(None), slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))

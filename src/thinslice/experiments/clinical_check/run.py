@@ -1,10 +1,10 @@
-"""The clinical check: what a radiologist, or a program that measures, would notice of a model's thin slices.
+"""The clinical check: measures of bias, density, edges, noise and nodules in a model's thin slices.
 
-Thick slices are made of thin volumes, every model runs on them through the whole line, and its result is measured
-against the truth: bias by tissue, lung density, edges, noise, consistency. In phantoms in which everything is known
-the same models are measured on nodules, slanted edges and noise. Interpolation runs beside the models.
+Thick slices are simulated from thin volumes, every model upscales them as `upscale` does, and its result is measured
+against the truth: bias by tissue, lung density, edges, noise, consistency. In phantoms the same models are measured on
+known nodules, slanted edges and noise. Interpolation runs beside the models.
 
-`check` gives JSON values; `clinical_tables` makes them readable.
+`check` returns JSON values; `thinslice.experiments.clinical_check.table.to_document` is the report.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ SCHEMA = "thinslice-clinical-check/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
 
 BASELINES = ("cubic", "cubic-consistent")
-"""Interpolations that are always measured beside the models."""
+"""Interpolations that are measured beside the models."""
 
 TRUTH, THICK = "truth", "thick"
-"""Rows of the thin truth, and of the thick slices as a viewer shows them: straight between slices."""
+"""Rows of the thin truth, and of the thick slices as a viewer shows them: linear between slices."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MethodOutput:
 
     Attributes:
         hu: thin slices, HU.
-        consistency_rms_hu: as the line measured it; None for what is no method.
+        consistency_rms_hu: as `upscale` measures it; None for truth and thick slices.
         seconds: wall clock; None likewise.
     """
 
@@ -75,7 +75,7 @@ class Methods:
         if not models:
             raise UsageError("Nothing to check: name a model or a weights file.")
         self.device, self.threads = choose_device(device), threads
-        self.told: list[dict[str, Any]] = []
+        self.facts: list[dict[str, Any]] = []
         self.skipped: list[dict[str, Any]] = []
         self._sources: dict[str, str | Path] = {}
         for source in (*BASELINES, *(model for model in models if str(model) not in BASELINES)):
@@ -86,7 +86,7 @@ class Methods:
             while label in self._sources or label in (TRUTH, THICK):
                 label += "'"
             self._sources[label] = source
-            self.told.append(
+            self.facts.append(
                 {
                     "label": label,
                     "kind": "interpolation" if str(source) in BASELINES else "model",
@@ -99,21 +99,22 @@ class Methods:
 
     @property
     def labels(self) -> list[str]:
-        """In the order they run."""
+        """Labels in the order in which methods run."""
         return list(self._sources)
 
     def able(self, factor: int) -> list[str]:
-        """Labels of those that can do a factor; the others are noted as skipped."""
+        """Labels of the methods that can do a factor; the others are added to `skipped`."""
         able = []
-        for told in self.told:
-            if factor in told["factors"]:
-                able.append(told["label"])
-            elif not any(s["method"] == told["label"] and s["factor"] == factor for s in self.skipped):
-                self.skipped.append({"method": told["label"], "factor": factor, "reason": f"cannot do factor {factor}"})
+        for facts in self.facts:
+            if factor in facts["factors"]:
+                able.append(facts["label"])
+            elif not any(s["method"] == facts["label"] and s["factor"] == factor for s in self.skipped):
+                reason = f"cannot do factor {factor}"
+                self.skipped.append({"method": facts["label"], "factor": factor, "reason": reason})
         return able
 
     def run(self, label: str, thick: Volume, factor: int) -> MethodOutput:
-        """One method on one thick volume, through the whole line."""
+        """Upscale one thick volume with one method."""
         begun = time.perf_counter()
         stream = upscale_slabs(
             thick, model=self._sources[label], factor=factor, device=self.device, threads=self.threads
@@ -140,13 +141,14 @@ def check(
 
     Args:
         models: names of the catalog or weights files.
-        cases: label -> what reads a thin volume that no model was trained on; labels must not identify a patient.
+        cases: label -> function that reads a thin volume, on which no model was trained; labels must not identify a
+            patient.
         factors: thin slices per thick interval, in turn.
         crop: height and width in pixels to which cases are cropped, and the phantoms' size; None for all.
         phantom: whether to measure phantoms too.
         device, threads: as for `upscale`.
         seed: of phantoms and bootstrap.
-        notify: called with a line about what is going on.
+        notify: called with lines about the progress.
 
     Returns:
         JSON values, see docs/clinical.md.
@@ -164,7 +166,7 @@ def check(
         raise UsageError(f"A crop of {crop} pixels is too small to measure in; take 64 or more.")
     notify = notify or (lambda line: None)
     methods = Methods(models, device=device, threads=threads)
-    told_cases: list[dict[str, Any]] = []
+    case_facts: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for label, read in cases.items():
         thin = _prepared(read())
@@ -175,7 +177,7 @@ def check(
         for factor in factors:
             notify(f"{label}, factor {factor}")
             facts, rows = _case(methods, label, thin, lung, factor, seed, notify)
-            told_cases.append({**facts, "sha256": digest, "crop": crop})
+            case_facts.append({**facts, "sha256": digest, "crop": crop})
             results += rows
     phantoms: list[dict[str, Any]] = []
     if phantom:
@@ -198,9 +200,9 @@ def check(
         "device": {"kind": methods.device, "name": device_name(methods.device), "threads": threads},
         "seed": seed,
         "rule": {"max_bias_hu": tissue_bias.MAX_BIAS_HU, "min_voxels": tissue_bias.MIN_VOXELS},
-        "methods": methods.told,
+        "methods": methods.facts,
         "skipped": methods.skipped,
-        "cases": told_cases,
+        "cases": case_facts,
         "verdicts": verdicts(methods.labels, results),
         "results": results,
         "phantoms": phantoms,
@@ -212,9 +214,9 @@ def verdicts(labels: Sequence[str], results: Sequence[Mapping[str, Any]]) -> lis
 
     Returns:
         Dictionaries with `method`, `class`, `verdict` ("pass", "FAIL", "too few"), and the bias furthest from 0 with
-        the case and the factor it was seen at; null where no case holds enough of the class.
+        its case and factor; null where no case holds enough of the class.
     """
-    told = []
+    found = []
     for label in labels:
         rows = [row for row in results if row["method"] == label]
         for name in tissue_bias.JUDGED:
@@ -222,7 +224,7 @@ def verdicts(labels: Sequence[str], results: Sequence[Mapping[str, Any]]) -> lis
                 (row["bias_by_thick"][name], row) for row in rows if row["bias_by_thick"][name]["verdict"] != "too few"
             ]
             worst, row = max(judged, key=lambda pair: abs(pair[0]["bias_hu"]), default=(None, {}))
-            told.append(
+            found.append(
                 {
                     "method": label,
                     "class": name,
@@ -233,7 +235,7 @@ def verdicts(labels: Sequence[str], results: Sequence[Mapping[str, Any]]) -> lis
                     "factor": row.get("factor"),
                 }
             )
-    return told
+    return found
 
 
 def _case(
@@ -293,7 +295,7 @@ def _case(
 def _rows(
     methods: Methods, thick: Volume, truth: Volume, factor: int, notify: Notify
 ) -> Iterator[tuple[str, MethodOutput]]:
-    """Truth, thick slices and methods, one at a time so that only one result is held."""
+    """Truth, thick slices and methods, one at a time so that memory holds one result."""
     yield TRUTH, MethodOutput(truth.hu)
     yield THICK, MethodOutput(clinical_edges.straight_between(thick.hu, factor))
     for label in methods.able(factor):
@@ -311,13 +313,13 @@ def _runner(methods: Methods, label: str, factor: int) -> Callable[[Volume], npt
 
 
 def _prepared(thin: Volume) -> Volume:
-    """Padding and what lies below the networks' window become -1024 HU, as every method sees them."""
+    """The volume with padding and values below the networks' window at -1024 HU, as the input of every method."""
     hu = np.maximum(thin.hu, thin.hu.dtype.type(tissue_bias.FLOOR_HU))
     return Volume(hu, thin.geometry, replace(thin.provenance, padding_hu=None))
 
 
 def _digest(volume: Volume) -> str:
-    """SHA-256 of voxels and grid, no header: it names the data without naming anyone."""
+    """SHA-256 of voxels and grid, without headers: it identifies the data, not the patient."""
     digest = hashlib.sha256()
     grid = volume.geometry
     digest.update(f"{volume.hu.dtype};{grid.shape};{tuple(round(s or 0.0, 6) for s in grid.spacing_mm)};".encode())
@@ -327,7 +329,7 @@ def _digest(volume: Volume) -> str:
 
 
 def _cropped(thin: Volume, lung: lung_density.Mask, size: int) -> tuple[Volume, lung_density.Mask]:
-    """The square of pixels in which lung and tissue are most evenly held, over all slices."""
+    """Crop to the square of pixels whose lesser share of lung and tissue is largest, over all slices."""
     depth, height, width = thin.geometry.shape
     rows, columns = min(size, height), min(size, width)
     shares = []

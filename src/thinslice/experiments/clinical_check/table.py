@@ -30,7 +30,7 @@ def to_document(checked: Mapping[str, Any], drawn: Sequence[Picture] = ()) -> Do
 
 
 def rule_lines(checked: Mapping[str, Any]) -> tuple[Cells, list[Cells]]:
-    """(heads, lines) of the rule: method by class."""
+    """Heads and lines of the rule: methods by class."""
     names = list(TISSUES_HU)
     by = {(entry["method"], entry["class"]): entry for entry in checked["verdicts"]}
     lines: list[Cells] = []
@@ -186,14 +186,14 @@ def _nodules(checked: Mapping[str, Any]) -> Section:
     missing = max(row["nodules_missing"] for row in checked["phantoms"])
     note = (
         f"{count} nodules in the phantom{f' ({missing} more did not fit)' if missing else ''}, free, beside vessels "
-        "and on the pleura, spread over all places within a thick slice; mean ± standard deviation over nodules. "
+        "and on the pleura, at places spread over a thick slice; mean ± standard deviation over nodules. "
         "Measured in the difference of two results, with the nodules and without. Contrast: mean within half the "
         "radius, % of the true one. Volume: where the difference reaches half the true contrast, % of the ball's; in "
         "brackets how many nodules reach it nowhere. CNR: that contrast over the standard deviation of the method's "
-        "noise in lung, so smoothing raises it. Matched filter: signal to noise of an observer who knows the nodule "
-        "and meets the noise as it is, smoothed or not, % of the same in the truth; a method that is not linear can "
-        "enlarge a nodule and so pass what thick slices hold, which is no gain of information. The truth row shows "
-        "what 1 mm slices and pixels themselves leave of a ball: compare with it, not with 100 %."
+        "noise in lung, so smoothing raises it. Matched filter: signal to noise of a filter that has the nodule's "
+        "shape, in the method's own noise, % of the same in the truth; a method that is not linear can enlarge a "
+        "nodule and so exceed the thick slices, which is no gain of information. The truth row is the limit of 1 mm "
+        "slices and pixels: compare with it, not with 100 %."
     )
     return Section("Nodules", tuple(tables), (note,))
 
@@ -242,7 +242,7 @@ def _slanted(checked: Mapping[str, Any]) -> Section:
         tables.append(Table(heads, lines, f"{factor} mm slices"))
     note = (
         "10-90 % rise of planes that lean a little against the slices, all voxels by their distance from the known "
-        "plane (slanted edge). Thick: the slices' own spread, with nothing made up between them."
+        "plane (slanted edge). Thick: the slices' own spread, without interpolation."
     )
     return Section("Known edges", tuple(tables), (note,))
 
@@ -254,8 +254,8 @@ def _phantom_noise(checked: Mapping[str, Any]) -> Section:
                  for row in rows]  # fmt: skip
         tables.append(Table(["method", "lung (HU)", "soft tissue (HU)"], lines, f"{factor} mm slices"))
     note = (
-        "Standard deviation of what two draws of noise change in the result, over the square root of two. The figure "
-        "shows its power by frequency."
+        "Standard deviation of the difference between results of two draws of noise, over the square root of two. The "
+        "figure shows its power by frequency."
     )
     return Section("Noise, in the phantom", tuple(tables), (note,))
 

@@ -1,1 +1,1 @@
-"""What training on simulated thick slices costs on real ones."""
+"""Domain gap: the loss on real thick slices of networks trained on simulated ones."""

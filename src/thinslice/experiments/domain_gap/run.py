@@ -1,10 +1,10 @@
-"""The domain gap: what training on simulated thick slices costs when real ones are upscaled.
+"""Domain gap: the loss on real thick slices of networks that were trained on simulated ones.
 
     gap suite ── every network x {paired, each degradation} ── train ──┐
          └── sets of real pairs ───────────────────────────────────────┴─> score ─> paired against simulated
 
-Each set of pairs is an ordinary suite (`thinslice.experiments.benchmark.run`), so a run that was stopped goes on, and
-what fails is named while the rest goes on.
+Each set of pairs is an ordinary suite (`thinslice.experiments.benchmark.run`), so a stopped run continues,
+and failures are listed while the rest goes on.
 
 Source: paper, section 3.2 and Fig. 3(c): the same networks and settings, other training data, the same real test
 pairs, one-sided Wilcoxon signed-rank test. The degradations are named ones, the paper's being in its supplement alone.
@@ -37,16 +37,16 @@ def run_gap(
     """Run an experiment and write its tables, figures and report; see `thinslice.experiments.domain_gap.report`.
 
     Args:
-        gap: what to do.
-        out: folder of results, made when missing. The same folder again goes on with what is not there yet.
+        gap: the experiment.
+        out: folder of results, made when missing. The same folder again continues an earlier run.
         data_root: folder that data sets start from; None for the suite file's.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: CPU threads; None leaves them.
         progress: called with results done and in all, set by set.
-        notify: called with lines about what is going on.
+        notify: called with lines about the progress.
 
     Returns:
-        What was measured; its `failures` name what was not.
+        The results, and `failures` for the rest.
 
     Raises:
         UsageError: an experiment that contradicts itself, a recipe or its data set.
@@ -74,7 +74,7 @@ def measure_gap(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> GapResult:
-    """The same without writing anything but trained weights and the store; arguments and errors as for `run_gap`."""
+    """Run an experiment and write only trained weights and the store; arguments and errors as for `run_gap`."""
     unknown = [name for name in gap.baselines if name not in catalog.names()]
     if unknown:
         raise UsageError(f"There is no baseline {unknown[0]!r}; choose among {', '.join(catalog.names())}.")
@@ -83,7 +83,7 @@ def measure_gap(
     own = measure_suite(
         suite, out, data_root=data_root, device=device, threads=threads, progress=progress, notify=notify
     )
-    # What could not be trained for the first set is not tried, and named, again.
+    # Methods that failed to train for the first set are neither tried nor listed again.
     ready = tuple(method for method in suite.methods if method.label in {m.label for m in own.methods})
     sets, failures = [own], list(own.failures)
     for dataset in gap.external:
@@ -97,7 +97,7 @@ def measure_gap(
                 external, out, data_root=data_root, device=device, threads=threads, progress=progress, notify=notify
             )
         except ThinsliceError as error:
-            # A set that is missing or cannot be scored must not cost the others their results.
+            # The other sets are scored without a set that is missing or damaged.
             failures.append(failure("", f"all of {dataset.root}", error, notify))
             continue
         sets.append(result)

@@ -1,4 +1,4 @@
-"""A domain gap as a table: training on pairs against training on simulated thick slices, with its tests."""
+"""Table of a domain gap: training on pairs against training on simulated thick slices, with tests."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class GapRow:
 
 @dataclass(frozen=True)
 class GapResult:
-    """Everything an experiment has measured.
+    """Results of an experiment.
 
     Attributes:
         gap: the experiment.
         sets: one result for each set of pairs that could be scored, the experiment's own first.
-        failures: what could not be done, on any set.
+        failures: of methods and cases, on any set.
     """
 
     gap: GapSuite
@@ -50,7 +50,7 @@ class GapResult:
 
 
 def gap_tests(gap: GapSuite, result: SuiteResult) -> tuple[PairedTest, ...]:
-    """Is training on pairs better? For each network and degradation, by PSNR and SSIM.
+    """Tests of training on pairs against each degradation, for each network, by PSNR and SSIM.
 
     One-sided Wilcoxon signed-rank tests of paired against simulated, corrected by Holm over all networks and
     degradations on one metric; differences are paired minus simulated, with a seeded bootstrap interval.
@@ -69,7 +69,7 @@ def gap_tests(gap: GapSuite, result: SuiteResult) -> tuple[PairedTest, ...]:
 
 
 def gap_rows(gap: GapSuite, result: SuiteResult) -> tuple[GapRow, ...]:
-    """Rows of a set's table: baselines, then networks, each trained on pairs first; what failed is left out.
+    """Rows of a set's table: baselines, then networks, each trained on pairs first; failed ones are left out.
 
     Args:
         gap: the experiment.
@@ -93,12 +93,12 @@ def gap_rows(gap: GapSuite, result: SuiteResult) -> tuple[GapRow, ...]:
 
 
 def gap_caveats(gap: GapSuite, result: SuiteResult) -> tuple[str, ...]:
-    """Sentences that a reader of a set's table must know."""
+    """Sentences that a reader of a set's table needs."""
     scored = {row.network for row in gap_rows(gap, result) if row.training == PAIRED}
     lacking = [network.label for network in gap.networks if network.label not in scored]
     without = [f"{', '.join(lacking)} trained on pairs could not be scored, so nothing is compared."] if lacking else []
     once = (
-        "Each network is trained once each way. Tests and intervals tell whether the difference holds over cases, not "
-        "whether it holds over trainings: another seed may move every row."
+        "Each network is trained once each way. Tests and intervals are about the difference over cases, not "
+        "over trainings: another seed may move every row."
     )
     return tuple(chain(caveats(result), without, [once]))
