@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,18 +62,29 @@ def test_help_teaches(run: Run) -> None:
 
 def test_a_terminated_run_leaves_what_came_for_the_next(archive: Archive, tmp_path: Path, run: Run) -> None:
     archive.files["train.zip"] = split_zip(0, kilobytes=400)
-    archive.rate = 200_000
+    release = threading.Event()
+
+    def stop_halfway(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        start, stop = span or (0, len(content))
+        half = content[start : (start + stop) // 2]
+        handler.reply(206, half, stop - start, **{"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"})
+        release.wait(600)
+        handler.close_connection = True
+        return True
+
+    archive.on_file = stop_halfway
     arguments = ["dataset", "download", str(tmp_path), "--doi", DOI, "--split", "train", "--connections", "2"]
+    journal = tmp_path / "train.zip.part.json"
     process = subprocess.Popen([sys.executable, "-m", "thinslice", *arguments], env=os.environ.copy())
-    deadline = time.monotonic() + 30
-    while not archive.requests and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 130
-    assert (tmp_path / "train.zip.part.json").is_file()
-    archive.rate = None
-    time.sleep(0.2)
+    try:
+        while process.poll() is None and not (journal.is_file() and json.loads(journal.read_text())["done"]):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 130
+    finally:
+        release.set()
+    assert journal.is_file()
+    archive.on_file = None
     archive.requests.clear()
     assert run(*arguments).code == 0
     assert 0 < archive.served_bytes < len(archive.files["train.zip"])

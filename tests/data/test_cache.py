@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -244,7 +243,7 @@ def builder(cases: tuple[Case, ...], folder: Path, pause_s: float) -> subprocess
 
 def test_processes_that_build_at_once_share_the_work(cases: tuple[Case, ...], tmp_path: Path) -> None:
     both = [builder(cases, tmp_path / "cache", 0.3) for _ in range(3)]
-    said = [process.communicate(timeout=60)[0].splitlines() for process in both]
+    said = [process.communicate(timeout=300)[0].splitlines() for process in both]
     assert [process.returncode for process in both] == [0, 0, 0]
     sums = {lines[-1] for lines in said}
     assert sums == {"sums " + " ".join(str(int(pair_hu(seed=n)[1].sum())) for n in range(3))}
@@ -253,14 +252,15 @@ def test_processes_that_build_at_once_share_the_work(cases: tuple[Case, ...], tm
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
-def test_a_builder_that_was_killed_blocks_nobody(cases: tuple[Case, ...], tmp_path: Path) -> None:
+def test_a_builder_that_was_killed_blocks_nobody(
+    cases: tuple[Case, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     killed = builder(cases, tmp_path / "cache", 60.0)
     assert killed.stdout is not None
     assert killed.stdout.readline().startswith("reads")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     killed.stdout.close()
-    begun = time.monotonic()
+    monkeypatch.setattr(cache, "_WAIT_S", None)  # to wait for a lock would be an error
     assert all(same(pair, n) for n, pair in enumerate(cached_pairs(cases, tmp_path / "cache")))
-    assert time.monotonic() - begun < 30
     assert len(list((tmp_path / "cache").iterdir())) == 3

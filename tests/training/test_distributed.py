@@ -6,9 +6,10 @@ import csv
 import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
-import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import torch
 from thinslice.errors import UsageError
 from thinslice.models import checkpoint
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
-from thinslice.training.fit import fit
+from thinslice.training.fit import Progress, fit
 from thinslice.training.loop import share_batch
 
 TOML = """
@@ -81,9 +82,17 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
         share_batch(OptimiserRecipe(batch=3), rank=0, processes=2)
 
 
-def _train(recipe: TrainRecipe, out: Path, root: Path) -> None:
+def _train_reporting(recipe: TrainRecipe, out: Path, root: Path, lines: int, parent: Connection) -> None:
+    """Train and send each line of the log to the parent; pause one line after the `lines`-th, to be killed."""
     torch.set_num_threads(1)
-    fit(recipe, out, data_root=root, device="cpu")
+    left = iter(range(lines, -1, -1))
+
+    def report(line: Progress) -> None:
+        parent.send(line.step)
+        if next(left) == 0:
+            parent.recv()  # never sent: ends with an error should the parent die
+
+    fit(recipe, out, data_root=root, device="cpu", report=report)
 
 
 def test_sigkill_at_random_ten_times_changes_nothing(tmp_path: Path, pairs_root: Path) -> None:
@@ -93,28 +102,30 @@ def test_sigkill_at_random_ten_times_changes_nothing(tmp_path: Path, pairs_root:
         dataset={"root": "pairs"},
         crops={"depth": 3, "plane": 16},
         loss={"kind": "l1"},
-        optimiser={"steps": 60, "batch": 2, "micro_batch": 1, "warmup": 5, "average": 0.9},
-        validation={"every": 30, "pictures": False, "cases": 1},
+        optimiser={"steps": 64, "batch": 2, "micro_batch": 1, "warmup": 5, "average": 0.9},
+        validation={"every": 32, "pictures": False, "cases": 1},
         save_every_s=0.0,
-        log_every=7,
+        log_every=2,
     )
-    began = time.monotonic()
     whole = fit(recipe, tmp_path / "whole", data_root=pairs_root, device="cpu")
     assert whole is not None
-    seconds = time.monotonic() - began
     # Forked, so that a kill costs the run's time and not that of starting Python.
     fork = multiprocessing.get_context("fork")
     numbers = random.Random(7)
-    killed = 0
+    steps = []
     for _ in range(10):
-        process = fork.Process(target=_train, args=(recipe, tmp_path / "cut", pairs_root))
+        # Killed somewhere between this line of the log and the next one, where the run pauses: 6 steps at most.
+        lines = numbers.choice((1, 2))
+        parent, child = fork.Pipe()
+        process = fork.Process(target=_train_reporting, args=(recipe, tmp_path / "cut", pairs_root, lines, child))
         process.start()
-        process.join(numbers.uniform(0.02, 0.15) * seconds)
-        if process.is_alive():
-            process.kill()
-            killed += 1
+        child.close()
+        steps.append([parent.recv() for _ in range(lines)][-1])
+        process.kill()
         process.join()
-    assert killed >= 5, "the run ended before it could be killed"
+        assert process.exitcode == -signal.SIGKILL
+        parent.close()
+    assert steps == sorted(steps) and steps[-1] < 64
     cut = fit(recipe, tmp_path / "cut", data_root=pairs_root, device="cpu")
     assert cut is not None
     for name in ("killed.safetensors", "last.safetensors", "best.safetensors"):

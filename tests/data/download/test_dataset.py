@@ -22,7 +22,7 @@ from thinslice.errors import (
 )
 from thinslice.system.atomic import sole_run
 
-HASTY = Patience(connect_s=1.0, silence_s=0.5, tries=2, first_wait_s=0.01, longest_wait_s=0.1)
+HASTY = Patience(connect_s=30.0, silence_s=30.0, tries=2, first_wait_s=0.01, longest_wait_s=0.1)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from thinslice.errors import DownloadError, ResourceError
 
 NAME = "train.zip"
 SIZE = 1_000_000
-HASTY = Patience(connect_s=2.0, silence_s=0.5, tries=3, first_wait_s=0.02, longest_wait_s=0.3)
+HASTY = Patience(connect_s=30.0, silence_s=30.0, tries=3, first_wait_s=0.02, longest_wait_s=0.3)
+"""Never impatient with a server that answers, so that a loaded machine changes nothing; quick to try again."""
+
 SMALL = {"most_piece": 100_000, "least_piece": 20_000, "patience": HASTY}
 
 
@@ -54,11 +56,23 @@ def test_intervals_agree_with_sets() -> None:
         assert {n for a, b in gaps(pairs, 40) for n in range(a, b)} == set(range(40)) - covered
 
 
+def meet(archive: Archive, count: int) -> None:
+    """Answer the first requests for a file only when `count` of them are open at the same time."""
+    meeting, coming = threading.Barrier(count, timeout=60), iter(range(count))
+
+    def wait(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        if next(coming, None) is not None:
+            meeting.wait()
+        return False
+
+    archive.on_file = wait
+
+
 def test_several_ranges_at_once_make_the_file(archive: Archive, tmp_path: Path) -> None:
-    archive.rate = 2e6
+    meet(archive, 4)
     seen: list[tuple[int, int]] = []
     assert get(archive, tmp_path, connections=4, progress=lambda *at: seen.append(at)) == archive.files[NAME]
-    assert 2 <= archive.busiest <= 4
+    assert archive.busiest == 4
     assert archive.served_bytes == SIZE
     assert seen[-1] == (SIZE, SIZE) and seen == sorted(seen)
     assert all(agent.startswith("thinslice/") for agent in archive.agents)
@@ -71,17 +85,16 @@ def test_pieces_shrink_towards_the_end(archive: Archive, tmp_path: Path) -> None
     assert lengths[0] == 100_000 and max(lengths) == 100_000 and lengths[-1] <= 20_000
 
 
-def test_eight_connections_beat_one_where_each_is_slow(archive: Archive, tmp_path: Path) -> None:
-    archive.rate = 3e5
-    seconds = []
-    for connections in (1, 8):
-        begun = time.perf_counter()
-        get(archive, tmp_path, connections=connections)
-        seconds.append(time.perf_counter() - begun)
-        (tmp_path / NAME).unlink()
-    # Eight times as fast on an idle machine; a busy one delays the eight more than the one.
-    assert seconds[0] > 1.5 * seconds[1], seconds
-    assert archive.busiest >= 5
+@pytest.mark.parametrize("connections", [1, 8])
+def test_as_many_ranges_are_fetched_at_once_as_there_are_connections(
+    archive: Archive, tmp_path: Path, connections: int
+) -> None:
+    meet(archive, connections)
+    assert get(archive, tmp_path, connections=connections) == archive.files[NAME]
+    assert archive.busiest == connections
+    # What one connection waits for before the others have begun: an eighth of the file at most.
+    first = [tuple(map(int, re.findall(r"\d+", asked or ""))) for _, asked in archive.requests[:8]]
+    assert connections == 1 or max(stop - start + 1 for start, stop in first) <= SIZE // 8  # type: ignore[misc]
 
 
 def test_answers_that_break_off_are_continued(archive: Archive, tmp_path: Path) -> None:
@@ -234,12 +247,11 @@ def test_a_server_that_stays_busy_is_given_up_and_what_came_is_kept(archive: Arc
 
 def test_a_silent_server_is_given_up(archive: Archive, tmp_path: Path) -> None:
     release = threading.Event()
-    archive.on_file = lambda handler, content, span: release.wait(20)
+    # The answer would come after ten minutes; the error comes first.
+    archive.on_file = lambda handler, content, span: release.wait(600) and False
     try:
-        begun = time.perf_counter()
         with pytest.raises(DownloadError, match="silent|broke off"):
-            get(archive, tmp_path, connections=2)
-        assert time.perf_counter() - begun < 8
+            get(archive, tmp_path, connections=2, patience=replace(HASTY, silence_s=0.5))
     finally:
         release.set()
 
@@ -306,7 +318,7 @@ def test_a_journal_that_does_not_fit_is_not_believed(archive: Archive, tmp_path:
 PROGRAM = """
 import sys
 from pathlib import Path
-from thinslice.data.download.dataset import ranges
+from thinslice.data.download import ranges
 from thinslice.data.download.record import RecordFile
 ranges.SAVE_EVERY_S = 0.0
 ranges.fetch(RecordFile("train.zip", int(sys.argv[2]), sys.argv[3], sys.argv[4]), Path(sys.argv[1]), connections=4,
@@ -315,24 +327,38 @@ ranges.fetch(RecordFile("train.zip", int(sys.argv[2]), sys.argv[3], sys.argv[4])
 
 
 def test_a_killed_run_goes_on_exactly_where_its_journal_says(archive: Archive, tmp_path: Path) -> None:
-    archive.rate = 150_000
     file = published(archive)
     arguments = [str(tmp_path / NAME), str(SIZE), file.checksum, file.url]
     journal = tmp_path / f"{NAME}.part.json"
+    release = threading.Event()
+    most = 0
+
+    def hold(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
+        """Keep requests waiting once so many bytes were asked for, so that no run comes to its end."""
+        return archive.served_bytes > most and release.wait(600) and False
+
+    archive.on_file = hold
     done = 0
-    for least in (150_000, 450_000):
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments])
-        deadline = time.monotonic() + 30
-        while done < least and time.monotonic() < deadline:
-            time.sleep(0.02)
-            if journal.is_file():
-                done = sum(stop - start for start, stop in json.loads(journal.read_text())["done"])
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        done = sum(stop - start for start, stop in json.loads(journal.read_text())["done"])
-        assert least <= done < SIZE
-    time.sleep(0.1)
+    try:
+        for least in (150_000, 450_000):
+            most = archive.served_bytes + 400_000
+            process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments])
+            while done < least and process.poll() is None:
+                time.sleep(0.02)
+                if journal.is_file():
+                    done = sum(stop - start for start, stop in json.loads(journal.read_text())["done"])
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            done = sum(stop - start for start, stop in json.loads(journal.read_text())["done"])
+            assert least <= done < SIZE
+    finally:
+        release.set()
+    # By another address, so that late requests of the killed runs do not count.
+    archive.files["again.zip"], archive.on_file = archive.files[NAME], None
+    again = replace(file, url=file.url.replace(NAME, "again.zip"))
     archive.requests.clear()
-    archive.rate = None
-    assert get(archive, tmp_path) == archive.files[NAME]
-    assert archive.served_bytes == SIZE - done
+    fetch(again, tmp_path / NAME, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).read_bytes() == archive.files[NAME]
+    spans = [re.findall(r"\d+", asked or "") for path, asked in archive.requests if path.endswith("again.zip")]
+    assert sum(int(stop) - int(start) + 1 for start, stop in spans) == SIZE - done

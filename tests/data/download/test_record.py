@@ -15,7 +15,7 @@ from thinslice.data.download.http import Patience
 from thinslice.data.download.record import RecordFile, find_record, matches
 from thinslice.errors import DownloadError, UsageError
 
-HASTY = Patience(connect_s=1.0, silence_s=0.5, tries=2, first_wait_s=0.01, longest_wait_s=0.1)
+HASTY = Patience(connect_s=30.0, silence_s=30.0, tries=2, first_wait_s=0.01, longest_wait_s=0.1)
 
 
 @pytest.fixture
