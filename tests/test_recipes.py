@@ -12,7 +12,7 @@ from thinslice.errors import UsageError
 from thinslice.models import catalog
 from thinslice.profile import SliceProfile
 from thinslice.recipes import SimulationRecipe, TrainRecipe, overridden, read_train_recipe
-from thinslice.training.objective import ObjectiveModule, Told
+from thinslice.training.objective import Conditions, ObjectiveModule
 from thinslice.training.optimiser import make_optimiser
 
 SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
@@ -46,7 +46,7 @@ def test_every_shipped_recipe_takes_a_step_that_lowers_its_loss(path: Path) -> N
         losses = []
         for _ in range(2):
             torch.manual_seed(1)
-            loss = objective(thick, thin, torch.ones_like(thin), Told(factor, SliceProfile.mean(factor)))
+            loss = objective(thick, thin, torch.ones_like(thin), Conditions(factor, SliceProfile.mean(factor)))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -17,6 +17,9 @@ WINDOW_MAX_HU = 2048.0
 WINDOW_WIDTH_HU = WINDOW_MAX_HU - WINDOW_MIN_HU
 """HU per unit: 3072."""
 
+BODY_ABOVE_HU = -950.0
+"""A voxel above it is part of the body, lung included; below lies the air around the patient."""
+
 
 def to_unit(hu: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Map HU to unit intensity, without clamping.

@@ -18,3 +18,6 @@ Notify = Callable[[str], None]
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
+
+Transfer = Callable[[str, int, int], None]
+"""Called with (name of the step, bytes done, bytes in all)."""

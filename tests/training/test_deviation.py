@@ -16,7 +16,7 @@ from thinslice.models import catalog, checkpoint
 from thinslice.profile import SliceProfile
 from thinslice.recipes import LossRecipe, OptimiserRecipe, SimulationRecipe, TrainRecipe, read_train_recipe
 from thinslice.training.fit import export_state, fit
-from thinslice.training.objective import ObjectiveModule, Told, surprise
+from thinslice.training.objective import Conditions, ObjectiveModule, surprise
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -142,9 +142,9 @@ def test_voxels_without_weight_do_not_count_and_the_network_gets_no_gradient() -
     thick, thin = torch.rand(1, 1, 3, 8, 8), torch.rand(1, 1, 11, 8, 8)
     weight = torch.ones_like(thin)
     weight[:, :, 4:] = 0
-    value = module(thick, thin, weight, Told(5, SliceProfile.mean(5)))
+    value = module(thick, thin, weight, Conditions(5, SliceProfile.mean(5)))
     thin[:, :, 4:] += 0.3
-    torch.testing.assert_close(module(thick, thin, weight, Told(5, SliceProfile.mean(5))), value, atol=0, rtol=0)
+    torch.testing.assert_close(module(thick, thin, weight, Conditions(5, SliceProfile.mean(5))), value, atol=0, rtol=0)
     value.backward()
     assert network.head.filters.weight.grad is None
     assert network.deviation.filters.weight.grad.abs().sum() > 0

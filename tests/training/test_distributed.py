@@ -18,7 +18,7 @@ import torch
 from thinslice.errors import UsageError
 from thinslice.models import checkpoint
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
-from thinslice.training.fit import Progress, fit
+from thinslice.training.fit import LogLine, fit
 from thinslice.training.loop import share_batch
 
 TOML = """
@@ -87,7 +87,7 @@ def _train_reporting(recipe: TrainRecipe, out: Path, root: Path, lines: int, par
     torch.set_num_threads(1)
     left = iter(range(lines, -1, -1))
 
-    def report(line: Progress) -> None:
+    def report(line: LogLine) -> None:
         parent.send(line.step)
         if next(left) == 0:
             parent.recv()  # never sent: ends with an error should the parent die

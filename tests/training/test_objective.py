@@ -9,7 +9,7 @@ from thinslice.errors import UsageError
 from thinslice.models import catalog
 from thinslice.profile import SliceProfile
 from thinslice.recipes import LossRecipe
-from thinslice.training.objective import ObjectiveModule, Told, gradient_difference, half_neighbourhood, loss
+from thinslice.training.objective import Conditions, ObjectiveModule, gradient_difference, half_neighbourhood, loss
 
 SHAPE = (2, 1, 6, 5, 4)
 
@@ -100,7 +100,7 @@ def test_networks_with_parts_give_a_loss_that_reaches_them(name: str, objective:
     module = ObjectiveModule(catalog.build(name), objective, LossRecipe(kind="l1", side=0.5))
     numbers = torch.Generator().manual_seed(1)
     thick, thin = torch.rand((1, 1, 3, 16, 16), generator=numbers), torch.rand((1, 1, 11, 16, 16), generator=numbers)
-    value = module(thick, thin, torch.ones_like(thin), Told(5, SliceProfile.mean(5)))
+    value = module(thick, thin, torch.ones_like(thin), Conditions(5, SliceProfile.mean(5)))
     assert value.ndim == 0 and value.isfinite() and value > 0
     value.backward()
     reached = [name for name, p in module.network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]

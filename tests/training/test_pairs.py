@@ -20,7 +20,7 @@ from thinslice.errors import InputError, NotEligibleError, ThinsliceError, Unrea
 from thinslice.models import checkpoint
 from thinslice.profile import SliceProfile
 from thinslice.recipes import CropRecipe, DatasetRecipe, TrainRecipe, overridden
-from thinslice.training.fit import Progress, fit
+from thinslice.training.fit import LogLine, fit
 
 TINY = {"features": 8, "blocks": 1}
 RECIPE = TrainRecipe(
@@ -100,7 +100,7 @@ def test_crops_larger_than_a_case_are_refused_naming_it(pairs: list[CachedPair])
 
 
 def test_best_and_last_weights_logs_and_pictures_are_kept(tmp_path: Path, pairs_root: Path) -> None:
-    told: list[Progress] = []
+    told: list[LogLine] = []
     weights = train(RECIPE, tmp_path, pairs_root, report=told.append)
     assert weights == tmp_path / "pairs.safetensors"
     validations = rows(tmp_path / "validation.csv")

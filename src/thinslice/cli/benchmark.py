@@ -73,12 +73,12 @@ def benchmark(
     with console.progress(chosen.name) as progress:
         if isinstance(chosen, GapSuite):
             gap = run_gap(
-                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, notify=console.say
+                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, notify=console.note
             )
             results, failures = gap.sets, gap.failures
         else:
             result = run_suite(
-                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, notify=console.say
+                chosen, folder, data_root=data, device=device, threads=threads, progress=progress, notify=console.note
             )
             results, failures = (result,), result.failures
     for one in results:
@@ -96,7 +96,7 @@ def benchmark(
         sys.stdout.flush()
         for sentence in sentences:
             console.warn(sentence)
-    console.say(f"report: {folder / 'report.html'}")
+    console.note(f"report: {folder / 'report.html'}")
     _complain(failures)
 
 

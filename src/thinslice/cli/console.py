@@ -8,10 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from thinslice.typing import Progress
-
-Transfer = Callable[[str, int, int], None]
-"""Called with what is being done, and bytes done and in all."""
+from thinslice.typing import Progress, Transfer
 
 _LOG_STEPS = 10
 """Lines that a run writes where there is no terminal."""
@@ -27,14 +24,14 @@ class Console:
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
 
-    def say(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """A plain line about what is going on."""
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
     def warn(self, sentence: str) -> None:
         """Something the user should know, although the work goes on."""
-        self.say(f"warning: {sentence}")
+        self.note(f"warning: {sentence}")
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress | None]:
@@ -49,7 +46,7 @@ class Console:
             with _bar(label) as advance:
                 yield advance
         else:
-            yield _lines(label, self.say)
+            yield _lines(label, self.note)
 
     @contextmanager
     def transfer(self) -> Iterator[Transfer | None]:
@@ -60,7 +57,7 @@ class Console:
             with _transfer_bar() as advance:
                 yield advance
         else:
-            yield _transfer_lines(self.say)
+            yield _transfer_lines(self.note)
 
 
 @contextmanager

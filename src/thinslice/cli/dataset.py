@@ -97,7 +97,7 @@ def verify(
             f"{found.bad} of {len(found.checks)} cases have faults{about}; repair them, fetch them again, or take them "
             "out of the data set."
         )
-    console.say(f"{len(found.checks)} cases, no faults.")
+    console.note(f"{len(found.checks)} cases, no faults.")
 
 
 def analyse(
@@ -138,7 +138,7 @@ def analyse(
     print("\n".join(match_near_far.table(measured)))
     if out is not None:
         match_near_far.save(measured, out, overwrite=overwrite)
-        console.say(f"Wrote {', '.join(match_near_far.FILES)}.")
+        console.note(f"Wrote {', '.join(match_near_far.FILES)}.")
     for sentence in measured.left_out:
         console.warn(f"left out: {sentence}")
     if measured.left_out:

@@ -100,7 +100,7 @@ def _tell(outcome: BuildOutcome, console: Console) -> None:
     for reason, count in sorted(outcome.left_out.items()):
         console.warn(f"{count} file(s) left out: {reason}.")
     if outcome.kept:
-        console.say(f"{outcome.kept} of {outcome.studies} studies were done by an earlier run.")
+        console.note(f"{outcome.kept} of {outcome.studies} studies were done by an earlier run.")
     for rejection in outcome.rejections:
         what = " with ".join(part for part in (rejection.series, rejection.with_series) if part)
         print(f"not taken  {rejection.study}  {what}{': ' if what else ''}{rejection.reason}")

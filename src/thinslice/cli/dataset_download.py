@@ -61,5 +61,5 @@ def download(
         for sentence in outcome.warnings:
             console.warn(sentence)
         state = "was here already, fetched and checked before" if outcome.state == "there" else "fetched and checked"
-        console.say(f"{outcome.split}: {state}: {outcome.thin} thin and {outcome.thick} thick volumes.")
-    console.say("Next: thinslice dataset verify OUT")
+        console.note(f"{outcome.split}: {state}: {outcome.thin} thin and {outcome.thick} thick volumes.")
+    console.note("Next: thinslice dataset verify OUT")

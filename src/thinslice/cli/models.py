@@ -93,7 +93,7 @@ def score_model(
     print("\n".join(scorecard.table(rows)))
     if weights is not None:
         scorecard.write_into_card(weights, rows, note="thick slices simulated by `mean`, except real pairs")
-        Console().say(f"{weights.name}: its card holds the scores")
+        Console().note(f"{weights.name}: its card holds the scores")
 
 
 def _row(name: str) -> dict[str, Any]:

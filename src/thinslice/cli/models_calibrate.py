@@ -121,11 +121,11 @@ def calibrate_model(
         volume = part(read(path))
         for row in calibration_run.measure_simulated(model, volume, case=label, factors=wanted, deviation=kind, **run):
             measured.append(row)
-            console.say(f"{label}, factor {row.factor}: measured")
+            console.note(f"{label}, factor {row.factor}: measured")
     for label, (thick_path, thin_path) in doubles.items():
         thick, truth = part(read(thick_path)), part(read(thin_path))
         measured.append(calibration_run.measure_pair(model, thick, truth, case=label, deviation=kind, **run))
-        console.say(f"{label}: measured")
+        console.note(f"{label}: measured")
     if not measured and not earlier:
         raise NotEligibleError(
             "No factor leaves three thick slices of any volume; give --factors 2, or deeper volumes."
@@ -151,4 +151,4 @@ def calibrate_model(
         save_png(report.as_figure(told), figure, overwrite=overwrite)
     if weights is not None:
         calibration_run.write_into_card(weights, told)
-        console.say(f"{weights.name}: its card holds the calibration")
+        console.note(f"{weights.name}: its card holds the calibration")

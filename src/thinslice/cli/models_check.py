@@ -62,9 +62,9 @@ def check_models(
         device=device,
         threads=threads,
         seed=seed,
-        notify=Console(quiet=quiet).say,
+        notify=Console(quiet=quiet).note,
     )
     print(to_markdown(to_document(told)), end="")
     if out is not None:
         write_check(told, out)
-        Console(quiet=quiet).say(f"{out.name}: check.html, check.json, check.md, figures")
+        Console(quiet=quiet).note(f"{out.name}: check.html, check.json, check.md, figures")

@@ -11,7 +11,7 @@ import typer
 from thinslice.cli.console import Console, hush_libraries
 
 if TYPE_CHECKING:
-    from thinslice.training.fit import Progress
+    from thinslice.training.fit import LogLine
 
 
 def train(
@@ -77,7 +77,7 @@ def train(
         data_root=data_root,
         device=device,
         threads=threads,
-        report=lambda line: console.say(_told(line)),
+        report=lambda line: console.note(_told(line)),
     )
     if os.environ.get("RANK", "0") == "0":
         print(weights)
@@ -98,7 +98,7 @@ def _value(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _told(line: Progress) -> str:
+def _told(line: LogLine) -> str:
     """A line of the log for a person."""
     where = f"{line.stage}: step" if line.stage else "step"
     what = f"loss {line.loss:.4g}" if line.psnr is None else f"validation {line.psnr:.3f} dB"

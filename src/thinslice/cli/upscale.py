@@ -145,7 +145,7 @@ def upscale(
         force=force,
     )
     with console.progress("upscaling") as progress:
-        outcome = run_upscale(job, say=console.say, progress=progress)
+        outcome = run_upscale(job, say=console.note, progress=progress)
     for sentence in outcome.warnings:
         console.warn(sentence)
     if not quiet:

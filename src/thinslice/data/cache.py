@@ -15,7 +15,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from thinslice.data.manifest import Case, Pair, content_mark, read_pair
 from thinslice.errors import OutputBusyError, OutputError
 from thinslice.system.atomic import atomic_file, output_errors
 from thinslice.system.resources import require_disk
+from thinslice.typing import Progress
 
 VERSION = 1
 """Of what the files hold; files of another version are built again."""
@@ -74,9 +75,7 @@ class CachedPair:
         return _reopen, (self.path,)
 
 
-def cached_pairs(
-    cases: Sequence[Case], folder: str | Path, *, progress: Callable[[int, int], None] | None = None
-) -> list[CachedPair]:
+def cached_pairs(cases: Sequence[Case], folder: str | Path, *, progress: Progress | None = None) -> list[CachedPair]:
     """The cases as memory-mapped arrays, building what is not there yet.
 
     The first time a process opens a file it reads all of it and compares checksums.

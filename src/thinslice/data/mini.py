@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,7 +24,9 @@ from thinslice.data.manifest import MANIFEST, content_mark
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import InputError, NotEligibleError, UsageError
 from thinslice.geometry import Geometry
+from thinslice.intensity import BODY_ABOVE_HU
 from thinslice.profile import SliceProfile
+from thinslice.typing import Progress
 from thinslice.volume import Volume, as_hu
 
 AXES = ("depth", "height", "width")
@@ -38,7 +40,7 @@ MIN_BODY = 0.4
 
 FACTS = "mini.json"
 
-_BODY_HU, _SAMPLE = -950.0, 4
+_SAMPLE = 4
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def make_mini(
     recipe: MiniRecipe | None = None,
     *,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> MiniSet:
     """Cut a small data set in the released layout from thin volumes.
 
@@ -323,7 +325,7 @@ def _slabs(volume: Volume, axis: int, number: int, recipe: MiniRecipe) -> Iterat
         for h in starts[1]:
             for w in starts[2]:
                 part = tuple(slice(s, s + n, _SAMPLE) for s, n in zip((d, h, w), recipe.extent, strict=True))
-                if float(np.mean(hu[part] > _BODY_HU)) >= MIN_BODY:
+                if float(np.mean(hu[part] > BODY_ABOVE_HU)) >= MIN_BODY:
                     yield _Slab(number, axis, (d, h, w))
 
 

@@ -5,7 +5,7 @@ Nothing stops at the first fault: each case is looked at as far as it can be rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from thinslice.data.pairing import alignment, pair_by_position, sample_planes
 from thinslice.errors import GeometryError, InputError, UsageError
 from thinslice.intensity import to_hu
 from thinslice.io.voxels import FILL_HU
+from thinslice.typing import Progress
 from thinslice.volume import Volume
 
 EXPECTED = ("full", "tiny")
@@ -129,7 +130,7 @@ def verify(
     split: str | None = None,
     expect: str | None = None,
     jobs: int = JOBS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Look at every case of a data set.
 

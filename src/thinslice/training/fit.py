@@ -17,11 +17,11 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.recipes import TrainRecipe
 from thinslice.training import loop
 from thinslice.training.export import export
-from thinslice.training.loop import Progress
-from thinslice.training.optimiser import Judge, RunningAverage, make_optimiser
+from thinslice.training.loop import LogLine
+from thinslice.training.optimiser import RunningAverage, ValidationHistory, make_optimiser
 from thinslice.training.state import Run
 
-__all__ = ["Progress", "export_state", "fit"]
+__all__ = ["LogLine", "export_state", "fit"]
 
 
 def fit(
@@ -32,7 +32,7 @@ def fit(
     device: str = "auto",
     threads: int | None = None,
     stop_after_s: float | None = None,
-    report: Callable[[Progress], None] | None = None,
+    report: Callable[[LogLine], None] | None = None,
 ) -> Path | None:
     """Train as the recipe says, or go on with a run that was interrupted.
 
@@ -101,7 +101,7 @@ def export_state(recipe: TrainRecipe, out: Path) -> Path:
         moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
         average = RunningAverage(network, part.optimiser.average)
         key = loop.run_key(part, None if number else begun)
-        at = Run(key, network, average, make_optimiser(moving, part.optimiser), Judge())
+        at = Run(key, network, average, make_optimiser(moving, part.optimiser), ValidationHistory())
         if at.load(folder) and at.step:
             assert isinstance(average.network, ThroughPlaneModel)
             return export(recipe, average.network, out / f"{recipe.name}.safetensors", steps=at.step, begun=begun)

@@ -30,15 +30,15 @@ from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
 from thinslice.training.export import BEST, LAST, copy_weights, export
 from thinslice.training.journal import Journal
-from thinslice.training.objective import ObjectiveModule, Told
-from thinslice.training.optimiser import Judge, RunningAverage, learning_rate, make_optimiser
+from thinslice.training.objective import Conditions, ObjectiveModule
+from thinslice.training.optimiser import RunningAverage, ValidationHistory, learning_rate, make_optimiser
 from thinslice.training.sources import open_sources
 from thinslice.training.state import Run
 from thinslice.training.validate import validate
 
 
 @dataclass(frozen=True)
-class Progress:
+class LogLine:
     """One line of the log.
 
     Attributes:
@@ -93,7 +93,7 @@ def run(
     start: Path | None = None,
     stage: str = "",
     stop_after_s: float | None = None,
-    report: Callable[[Progress], None] | None = None,
+    report: Callable[[LogLine], None] | None = None,
 ) -> Path | None:
     """Train one network from beginning to end, or go on with a run that was interrupted.
 
@@ -121,7 +121,13 @@ def run(
     network, begun = starting_network(recipe, start)
     moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = make_optimiser(moving, recipe.optimiser)
-    at = Run(run_key(recipe, begun), network, RunningAverage(network, recipe.optimiser.average), optimiser, Judge())
+    at = Run(
+        run_key(recipe, begun),
+        network,
+        RunningAverage(network, recipe.optimiser.average),
+        optimiser,
+        ValidationHistory(),
+    )
     module, wrapped = fabric.setup(ObjectiveModule(network, recipe.objective, recipe.loss), optimiser)
     at.average.network.to(fabric.device)
     at.load(out, fabric)
@@ -133,7 +139,7 @@ def run(
     started = saved = time.monotonic()
     with Journal(out, first=first, writes=fabric.is_global_zero) as journal:
         for step, batches in prefetched(sampler, chunks, first, steps):
-            rate = learning_rate(step, recipe.optimiser, plateau=at.judge.plateau)
+            rate = learning_rate(step, recipe.optimiser, plateau=at.history.plateau)
             for group in wrapped.param_groups:
                 group["lr"] = rate
             wrapped.zero_grad()
@@ -143,7 +149,7 @@ def run(
                 torch.manual_seed(mix(recipe.seed, step, chunk.start))
                 arrays = (fabric.to_device(torch.from_numpy(a)) for a in (batch.thick, batch.thin, batch.weight))
                 with fabric.no_backward_sync(module, enabled=index + 1 < len(chunks)):
-                    loss = module(*arrays, Told(batch.factor, batch.profile))
+                    loss = module(*arrays, Conditions(batch.factor, batch.profile))
                     _check_finite(loss, step, batch)
                     fabric.backward(loss / len(chunks))
                 total += float(loss.detach()) / len(chunks)
@@ -160,21 +166,21 @@ def run(
                 losses.clear()
                 journal.log(done, mean, rate, left)
                 if report and fabric.is_global_zero:
-                    report(Progress(done, steps, mean, left, stage=stage))
+                    report(LogLine(done, steps, mean, left, stage=stage))
             validated = bool(held_out) and recipe.validates and (done % recipe.validation.every == 0 or done == steps)
             if validated:
                 seen = validate(_kept(at), held_out, recipe.validation, fabric)
                 journal.validated(done, seen.psnr, seen.ssim, seen.cases)
                 if seen.picture:
                     journal.picture(done, seen.picture)
-                best = at.judge.see(seen.psnr, done, recipe.optimiser)
+                best = at.history.add(seen.psnr, done, recipe.optimiser)
                 if best and fabric.is_global_zero:
                     export(recipe, _kept(at), out / BEST, steps=done, validation=seen, begun=begun)
                 if report and fabric.is_global_zero:
-                    report(Progress(done, steps, math.nan, left, psnr=seen.psnr, stage=stage))
+                    report(LogLine(done, steps, math.nan, left, psnr=seen.psnr, stage=stage))
                 keep_freed_memory()
             at.losses = tuple(losses)
-            at.finished = done == steps or at.judge.waiting >= (recipe.validation.patience or math.inf)
+            at.finished = done == steps or at.history.waiting >= (recipe.validation.patience or math.inf)
             stopping = stop_after_s is not None and bool(fabric.broadcast(time.monotonic() - started > stop_after_s))
             if at.finished:
                 break

@@ -25,7 +25,7 @@ CONTRAST_WINDOWS_HU = ((-1350.0, 150.0), (-160.0, 240.0))
 """Display windows of lung and soft tissue, in which the contrast-aware loss looks again."""
 
 
-class Told:
+class Conditions:
     """What a network is told beside voxels.
 
     No dataclass on purpose: Fabric looks into dataclasses for tensors to convert, and refuses frozen ones.
@@ -56,7 +56,7 @@ class ObjectiveModule(nn.Module):
             )
         self.network, self.objective, self.recipe = network, objective, recipe
 
-    def forward(self, thick: torch.Tensor, thin: torch.Tensor, weight: torch.Tensor, told: Told) -> torch.Tensor:
+    def forward(self, thick: torch.Tensor, thin: torch.Tensor, weight: torch.Tensor, told: Conditions) -> torch.Tensor:
         """The loss of a batch.
 
         Args:

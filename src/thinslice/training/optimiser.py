@@ -47,7 +47,7 @@ def learning_rate(step: int, recipe: OptimiserRecipe, *, plateau: float = 1.0) -
 
 
 @dataclass
-class Judge:
+class ValidationHistory:
     """Remembers validations: the best one, the learning rate's plateau, and when to stop.
 
     Attributes:
@@ -64,13 +64,14 @@ class Judge:
     plateau: float = 1.0
     waiting_plateau: int = 0
 
-    def see(self, psnr: float, step: int, recipe: OptimiserRecipe) -> bool:
-        """Take in a validation; whether it is the best so far.
+    def add(self, psnr: float, step: int, recipe: OptimiserRecipe) -> bool:
+        """Record a validation; returns whether it is the best so far.
 
-        >>> judge, recipe = Judge(), OptimiserRecipe(schedule="plateau", plateau_patience=1, plateau_factor=0.5)
-        >>> [judge.see(psnr, step, recipe) for step, psnr in enumerate([30.0, 31.0, 30.5, 30.9])]
+        >>> recipe = OptimiserRecipe(schedule="plateau", plateau_patience=1, plateau_factor=0.5)
+        >>> history = ValidationHistory()
+        >>> [history.add(psnr, step, recipe) for step, psnr in enumerate([30.0, 31.0, 30.5, 30.9])]
         [True, True, False, False]
-        >>> judge.best, judge.best_step, judge.waiting, judge.plateau
+        >>> history.best, history.best_step, history.waiting, history.plateau
         (31.0, 1, 2, 0.5)
         """
         if psnr > self.best:

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 
 from thinslice.errors import UnreadableError, UsageError
 from thinslice.system.atomic import atomic_file
-from thinslice.training.optimiser import Judge, RunningAverage
+from thinslice.training.optimiser import RunningAverage, ValidationHistory
 
 STATE_FILE = "state.pt"
 
@@ -27,7 +27,7 @@ class Run:
         network: what is trained.
         average: its running average.
         optimiser: with its moments.
-        judge: of the validations.
+        history: the validations so far.
         step: optimiser steps done.
         losses: those since the last line of the log.
         finished: whether the run has ended, early or not.
@@ -37,7 +37,7 @@ class Run:
     network: torch.nn.Module
     average: RunningAverage
     optimiser: torch.optim.Optimizer
-    judge: Judge
+    history: ValidationHistory
     step: int = 0
     losses: tuple[float, ...] = ()
     finished: bool = False
@@ -51,7 +51,7 @@ class Run:
             "step": self.step,
             "losses": list(self.losses),
             "finished": self.finished,
-            "judge": asdict(self.judge),
+            "judge": asdict(self.history),
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict() if self.average.decay else {},
             "optimiser": self.optimiser.state_dict(),
@@ -85,7 +85,7 @@ class Run:
         if self.average.decay:
             self.average.network.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.judge = Judge(**state["judge"])
+        self.history = ValidationHistory(**state["judge"])
         self.step, self.losses, self.finished = state["step"], tuple(state["losses"]), state["finished"]
         if fabric is not None and state["precision"]:
             fabric._precision.load_state_dict(state["precision"])

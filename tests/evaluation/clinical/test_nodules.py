@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thinslice.data.phantoms.nodule_field import KINDS_HU, LUNG_HU, Planted
+from thinslice.data.phantoms.nodule_field import KINDS_HU, LUNG_HU, InsertedNodule
 from thinslice.evaluation.clinical.nodules import NoduleResult, measure_nodules, summary
 from thinslice.geometry import Geometry
 
@@ -13,11 +13,11 @@ GRID = Geometry((51, 90, 90), (1.0, 0.7, 0.7), thickness_mm=1.0)
 LUNG = np.ones(GRID.shape, bool)
 
 
-def planted(diameter: float, kind: str = "solid", z: float = 25.3) -> Planted:
-    return Planted((31.1, 30.6, z), diameter, KINDS_HU[kind], kind, "free")
+def planted(diameter: float, kind: str = "solid", z: float = 25.3) -> InsertedNodule:
+    return InsertedNodule((31.1, 30.6, z), diameter, KINDS_HU[kind], kind, "free")
 
 
-def ball(nodule: Planted, *, share: float = 1.0, dz: float = 0.0) -> np.ndarray:
+def ball(nodule: InsertedNodule, *, share: float = 1.0, dz: float = 0.0) -> np.ndarray:
     """The nodule's contrast in every voxel, exact averages, at a share of its contrast and moved along z."""
     fine = (np.arange(6) - 2.5) / 6
     z, y, x = (
@@ -34,7 +34,7 @@ def ball(nodule: Planted, *, share: float = 1.0, dz: float = 0.0) -> np.ndarray:
     return share * nodule.contrast_hu * hu
 
 
-def measured(difference: np.ndarray, nodule: Planted, noise: np.ndarray | None = None) -> NoduleResult:
+def measured(difference: np.ndarray, nodule: InsertedNodule, noise: np.ndarray | None = None) -> NoduleResult:
     (found,) = measure_nodules(
         difference, ball(nodule), noise, LUNG, [nodule], GRID, thick_mm=5.0, first_mm=2.0, seed=0
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +17,12 @@ from thinslice.data.download.unpack import Unpacked, unpack
 from thinslice.errors import DownloadError, OutputExistsError, UnreadableError, UsageError
 from thinslice.system.atomic import atomic_file, output_errors, sole_run
 from thinslice.system.resources import require_disk
+from thinslice.typing import Progress, Transfer
 
 SPLITS = ("train", "val", "test")
 """Of the release, each a zip of its name."""
 
 MOST_CONNECTIONS = 32
-
-Report = Callable[[str, int, int], None]
-"""Called with what is being done, and bytes done and in all."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def download(
     overwrite: bool = False,
     resolver: str = DOI_RESOLVER,
     patience: Patience | None = None,
-    report: Report | None = None,
+    report: Transfer | None = None,
 ) -> list[SplitOutcome]:
     """Fetch, check and unpack splits of a record, one after the other.
 
@@ -120,7 +118,7 @@ def download(
     return [there[split] for split in chosen]
 
 
-def _labelled(report: Report | None, doing: str, split: str) -> Callable[[int, int], None] | None:
+def _labelled(report: Transfer | None, doing: str, split: str) -> Progress | None:
     return None if report is None else partial(report, f"{doing} {split}.zip")
 
 
@@ -143,7 +141,12 @@ def _by_hand(doi: str, splits: Sequence[str]) -> str:
 
 
 def _obtain(
-    archive: Path, file: RecordFile | None, doi: str, connections: int, patience: Patience | None, report: Report | None
+    archive: Path,
+    file: RecordFile | None,
+    doi: str,
+    connections: int,
+    patience: Patience | None,
+    report: Transfer | None,
 ) -> str | None:
     """Have the zip on the disk, whole and checked; a warning where it cannot be."""
     split = archive.stem

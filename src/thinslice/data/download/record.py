@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from thinslice.data.download.http import Patience, small_answer
 from thinslice.errors import DownloadError, UsageError
+from thinslice.typing import Progress
 
 RPLHR_DOI = "10.5281/zenodo.17239183"
 """RPLHR-CT as released (CC-BY-4.0): train.zip, val.zip, test.zip."""
@@ -133,7 +133,7 @@ def _file(entry: dict[str, Any]) -> RecordFile:
     return RecordFile(name, size, checksum, str(url))
 
 
-def matches(path: Path, checksum: str, progress: Callable[[int, int], None] | None = None) -> bool:
+def matches(path: Path, checksum: str, progress: Progress | None = None) -> bool:
     """Whether a file has a checksum.
 
     Args:

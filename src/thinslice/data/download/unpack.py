@@ -17,6 +17,7 @@ from pathlib import Path
 from thinslice.errors import UnreadableError
 from thinslice.system.atomic import atomic_directory
 from thinslice.system.resources import require_disk
+from thinslice.typing import Progress
 
 COPY_BYTES = 1 << 20
 
@@ -51,7 +52,7 @@ def unpack(
     folder: Path,
     *,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     before_appearing: Callable[[Unpacked], None] | None = None,
 ) -> Unpacked:
     """Unpack `1mm/CASE.nii.gz` and `5mm/CASE.nii.gz`, in whatever folder of the zip they lie; all or nothing.

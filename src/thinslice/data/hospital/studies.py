@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from thinslice.io.dicom.header import SliceHeader, integer, quiet_pydicom, read_
 from thinslice.io.dicom.kinds import image_type
 from thinslice.io.dicom.series import Stack, stacks_of
 from thinslice.io.dicom.sources import Skipped, Source, sources
+from thinslice.typing import Progress
 
 MOST_FILES = 5_000_000
 """Files of one hospital folder: some thousand patients."""
@@ -105,9 +106,7 @@ class Unfit:
     is_ct: bool
 
 
-def find_studies(
-    folder: Path, progress: Callable[[int, int], None] | None = None
-) -> tuple[list[Study], dict[str, int]]:
+def find_studies(folder: Path, progress: Progress | None = None) -> tuple[list[Study], dict[str, int]]:
     """Sort every DICOM object of a folder or zip by study; headers are read and not kept.
 
     Args:

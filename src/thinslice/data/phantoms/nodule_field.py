@@ -62,7 +62,7 @@ _PLANES = 4
 
 
 @dataclass(frozen=True)
-class Planted:
+class InsertedNodule:
     """A nodule of the field.
 
     Attributes:
@@ -117,7 +117,7 @@ class NoduleField:
     grid: Geometry
     empty: Floats
     full: Floats
-    nodules: tuple[Planted, ...]
+    nodules: tuple[InsertedNodule, ...]
     lung: npt.NDArray[np.bool_]
     missing: int
 
@@ -178,7 +178,7 @@ def nodule_field(
     wanted = [(d, kind, setting, i) for setting in settings[::-1] for d in sorted(diameters_mm, reverse=True)
               for kind in kinds for i in range(positions)]  # fmt: skip
     first_mm = (round(thick_mm / THIN_MM) // 2) * THIN_MM
-    planted: list[Planted] = []
+    planted: list[InsertedNodule] = []
     for diameter, kind, setting, i in wanted:
         centres = site.candidates(setting, 0.5 * diameter, rng)
         phase = ((centres[:, 2] - first_mm) / thick_mm) % 1.0
@@ -193,7 +193,7 @@ def nodule_field(
         centres = centres[site.clear_of_vessels(centres) > _clearance_mm(setting, 0.5 * diameter)]
         if len(centres):
             x, y, z = (float(value) for value in centres[0])
-            planted.append(Planted((x, y, z), diameter, KINDS_HU[kind], kind, setting))
+            planted.append(InsertedNodule((x, y, z), diameter, KINDS_HU[kind], kind, setting))
     sharp, lung = _paint(site, grid, seed)
     full = sharp.copy()
     for nodule in planted:
@@ -333,7 +333,7 @@ def _paint_tubes(share: Floats, tubes: Tubes, fine: Floats) -> None:
         np.maximum(target, mean, out=target)
 
 
-def _ball_share(nodule: Planted, grid: Geometry) -> tuple[tuple[slice, slice, slice], Floats]:
+def _ball_share(nodule: InsertedNodule, grid: Geometry) -> tuple[tuple[slice, slice, slice], Floats]:
     """The voxels about a ball and which share of each it fills."""
     radius = 0.5 * nodule.diameter_mm
     windows, axes = [], []

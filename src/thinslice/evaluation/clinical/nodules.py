@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.data.phantoms.nodule_field import Planted
+from thinslice.data.phantoms.nodule_field import InsertedNodule
 from thinslice.geometry import Geometry
 from thinslice.typing import Doubles
 
@@ -69,7 +69,7 @@ def measure_nodules(
     truth: npt.NDArray[Any],
     noise: npt.NDArray[Any] | None,
     lung: npt.NDArray[np.bool_],
-    nodules: Iterable[Planted],
+    nodules: Iterable[InsertedNodule],
     grid: Geometry,
     *,
     thick_mm: float,
@@ -186,7 +186,7 @@ def _mean_sd(values: list[float | None]) -> dict[str, float | None]:
 
 
 def _box(
-    nodule: Planted, grid: Geometry, beyond_mm: float
+    nodule: InsertedNodule, grid: Geometry, beyond_mm: float
 ) -> tuple[tuple[slice, slice, slice], tuple[Doubles, Doubles, Doubles]] | None:
     """Slices of the voxels about a nodule, and their distances from its centre; None where they leave the grid."""
     radius = 0.5 * nodule.diameter_mm

@@ -159,7 +159,7 @@ def trained(
     return done
 
 
-def _progress_text(name: str, line: fit.Progress) -> str:
+def _progress_text(name: str, line: fit.LogLine) -> str:
     left = f"about {line.seconds_left / 60:.0f} min left"
     if line.psnr is not None:
         return f"{name}: step {line.step} of {line.steps}, validation {line.psnr:.2f} dB, {left}"
