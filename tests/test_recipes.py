@@ -38,7 +38,7 @@ def test_every_shipped_recipe_takes_a_step_that_lowers_its_loss(path: Path) -> N
     factor = network.default_factor
     thick = torch.rand(1, 1, network.window.depth or 3, 16, 16)
     thin = torch.rand(1, 1, (thick.shape[2] - 1) * factor + 1, 16, 16)
-    for part, trains in zip(parts, [s.trains for s in recipe.stages] or [("",)], strict=True):
+    for part, trains in zip(parts, [s.trainable for s in recipe.stages] or [("",)], strict=True):
         objective = ObjectiveModule(network, part.objective, part.loss)
         moving = [p for name, p in network.named_parameters() if name.startswith(trains)]
         optimiser = make_optimiser(moving, part.optimiser)

@@ -39,7 +39,7 @@ def recipe_for(start: Path, **optimiser: object) -> TrainRecipe:
         network={"name": "thinnet", "config": {"deviation": True}},
         data=("data",),
         start=str(start),
-        trains=("deviation.",),
+        trainable=("deviation.",),
         objective="deviation",
         simulation=SimulationRecipe(factors=(3, 4), depth=4, plane=16, least_body=0),
         optimiser=OptimiserRecipe(**{"steps": 8, "batch": 2, "warmup": 2, "average": 0.9, **optimiser}),
@@ -87,7 +87,7 @@ def test_a_run_is_bound_to_the_weights_it_started_from(tmp_path: Path, data_root
 
 
 def test_what_may_be_missing_is_what_is_trained_by_name(tmp_path: Path, data_root: Path, body: Path) -> None:
-    everything = recipe_for(body).model_copy(update={"trains": ("",)})
+    everything = recipe_for(body).model_copy(update={"trainable": ("",)})
     with pytest.raises(CheckpointError, match="missing"):
         fit(everything, tmp_path, data_root=data_root, device="cpu")
     with pytest.raises(UsageError, match="weights file that exists"):
@@ -156,7 +156,7 @@ def test_the_shipped_recipe_trains_the_default_networks_head_on_the_default_crop
     recipe, default = (read_train_recipe(RECIPES / f"{name}.toml") for name in ("default-deviation", "default"))
     assert recipe.simulation == default.simulation.model_copy(update={"sown_share": 0.0})
     assert recipe.data == default.data
-    assert (recipe.start, recipe.trains, recipe.objective) == ("default", ("deviation.",), "deviation")
+    assert (recipe.start, recipe.trainable, recipe.objective) == ("default", ("deviation.",), "deviation")
     assert recipe.network.name == default.network.name
 
 
@@ -165,7 +165,7 @@ def test_digests_of_recipes_that_say_nothing_new_stay() -> None:
     plain = TrainRecipe(name="x", network={"name": "thinnet"}, data=("a",))
     assert plain.digest == "6fffa1291ba44aa83b5e46de60d93c9ee7e72da9a5f3e67c3a6de096d6c02180"
     assert plain.model_copy(update={"start": "default"}).digest != plain.digest
-    assert plain.model_copy(update={"trains": ("head.",)}).digest != plain.digest
+    assert plain.model_copy(update={"trainable": ("head.",)}).digest != plain.digest
     sure = plain.model_copy(update={"objective": "deviation"})
     other = sure.model_copy(update={"loss": LossRecipe(deviation="laplace")})
     assert sure.digest != other.digest

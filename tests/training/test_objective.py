@@ -97,7 +97,7 @@ def test_a_network_without_views_cannot_train_on_them() -> None:
 @pytest.mark.parametrize(("name", "objective"), [("saint", "views"), ("davsr", "views"), ("mpunet", "stages")])
 def test_networks_with_parts_give_a_loss_that_reaches_them(name: str, objective: str) -> None:
     torch.manual_seed(0)
-    module = ObjectiveModule(catalog.build(name), objective, LossRecipe(kind="l1", side=0.5))
+    module = ObjectiveModule(catalog.build(name), objective, LossRecipe(kind="l1", side_outputs=0.5))
     numbers = torch.Generator().manual_seed(1)
     thick, thin = torch.rand((1, 1, 3, 16, 16), generator=numbers), torch.rand((1, 1, 11, 16, 16), generator=numbers)
     value = module(thick, thin, torch.ones_like(thin), Conditions(5, SliceProfile.mean(5)))

@@ -168,8 +168,8 @@ def test_stages_move_their_own_parameters_alone(tmp_path: Path, pairs_root: Path
             "validation.every": 100,
             "validation.plane": 16,
             "stages": [
-                {"name": "views", "trains": ["through_plane."], "objective": "views", "steps": 2},
-                {"name": "fusion", "trains": ["fusion."], "steps": 2},
+                {"name": "views", "trainable": ["through_plane."], "objective": "views", "steps": 2},
+                {"name": "fusion", "trainable": ["fusion."], "steps": 2},
             ],
         },
     )

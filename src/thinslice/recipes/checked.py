@@ -20,12 +20,18 @@ class Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def digest_without(self, names: Collection[str]) -> str:
-        """SHA-256 of all values but those of the named fields, hexadecimal; "loss.side" names one of a part."""
+        """SHA-256 of all values except those of the named fields, hexadecimal.
+
+        Keys that were renamed count under their first name (`serialization_alias`), so digests outlive a renaming.
+
+        Args:
+            names: fields that are left out; "loss.knee_hu" names a field of a part.
+        """
         left_out: dict[str, Any] = {}
         for name in names:
             part, _, field = name.partition(".")
             left_out[part] = {*left_out.get(part, ()), field} if field else True
-        values = self.model_dump(mode="json", exclude=left_out)
+        values = self.model_dump(mode="json", by_alias=True, exclude=left_out)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

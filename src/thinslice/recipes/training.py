@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from thinslice.errors import UsageError
 from thinslice.recipes.checked import Checked, read_toml
@@ -169,7 +169,7 @@ class LossRecipe(Checked):
         gradient: weight of the L1 distance of differences to the 26 neighbours (ResVox).
         contrast: weight of the L1 distance after display windows of lung and soft tissue (MPU-Net's contrast-aware
             loss, in our reading).
-        side: weight of each side output, for the objective "stages" (MPU-Net).
+        side_outputs: weight of each side output, for the objective "stages" (MPU-Net).
         deviation: for the objective "deviation" alone, which distribution of errors the standard deviation is the
             likeliest of: "gaussian", "laplace", or "student" with four degrees of freedom.
     """
@@ -179,7 +179,9 @@ class LossRecipe(Checked):
     trim: int = Field(0, ge=0)
     gradient: float = Field(0.0, ge=0)
     contrast: float = Field(0.0, ge=0)
-    side: float = Field(1.0, ge=0)
+    side_outputs: float = Field(
+        1.0, ge=0, validation_alias=AliasChoices("side_outputs", "side"), serialization_alias="side"
+    )
     deviation: Literal["gaussian", "laplace", "student"] = "student"
 
 
@@ -238,7 +240,7 @@ class StageRecipe(Checked):
 
     Attributes:
         name: of the stage's folder.
-        trains: prefixes of the parameters that move; the others are frozen.
+        trainable: prefixes of the names of the parameters that are trained; the others are frozen.
         objective: what is compared with the truth: the network's "output", its sagittal and coronal "views" before
             fusion, the outputs of all "stages" of a progressive decoder, or how sure the network says it is, its
             "deviation", with its actual errors.
@@ -247,7 +249,9 @@ class StageRecipe(Checked):
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    trains: tuple[str, ...] = ("",)
+    trainable: tuple[str, ...] = Field(
+        ("",), validation_alias=AliasChoices("trainable", "trains"), serialization_alias="trains"
+    )
     objective: Objective = "output"
     steps: int = Field(ge=1)
     learning_rate: float | None = Field(None, gt=0)
@@ -268,7 +272,7 @@ class TrainRecipe(Checked):
         loss: what is minimised.
         start: weights that the run starts from, a name of the catalog or a weights file: their config is taken where
             `network.config` says nothing. None for fresh ones.
-        trains: prefixes of the parameters that move, for a run without stages; the others stay as they are.
+        trainable: as in `StageRecipe`, for a run without stages.
         objective: as in `StageRecipe`, for a run without stages.
         stages: for networks trained part by part; their steps take the place of `optimiser.steps`.
         optimiser: how the weights move.
@@ -288,7 +292,9 @@ class TrainRecipe(Checked):
     crops: CropRecipe = CropRecipe()
     loss: LossRecipe = LossRecipe()
     start: str | None = None
-    trains: tuple[str, ...] = ("",)
+    trainable: tuple[str, ...] = Field(
+        ("",), validation_alias=AliasChoices("trainable", "trains"), serialization_alias="trains"
+    )
     objective: Objective = "output"
     stages: tuple[StageRecipe, ...] = ()
     optimiser: OptimiserRecipe = OptimiserRecipe()
@@ -321,7 +327,7 @@ class TrainRecipe(Checked):
         """SHA-256 of all values that change the weights, hexadecimal: what a score or a card names."""
         # What recipes learned to say later counts where it is said, so that a digest outlives new versions.
         unsaid = ["start"] if self.start is None else []
-        unsaid += ["trains"] if self.trains == ("",) else []
+        unsaid += ["trainable"] if self.trainable == ("",) else []
         unsaid += [] if self.simulation.sown_share else ["simulation.sown_share"]
         plain = SimulationRecipe()
         unsaid += [f"simulation.{name}" for name in _LATER if getattr(self.simulation, name) == getattr(plain, name)]
@@ -335,7 +341,7 @@ class TrainRecipe(Checked):
         """The recipe of one stage by itself.
 
         >>> recipe = TrainRecipe(name="x", network={"name": "saint"}, data=("a",),
-        ...     stages=({"name": "one", "steps": 5, "trains": ("fusion",)},))
+        ...     stages=({"name": "one", "steps": 5, "trainable": ("fusion",)},))
         >>> recipe.at_stage(0).name, recipe.at_stage(0).optimiser.steps
         ('x-one', 5)
         """
@@ -345,11 +351,29 @@ class TrainRecipe(Checked):
             update={
                 "name": f"{self.name}-{stage.name}",
                 "objective": stage.objective,
-                "trains": stage.trains,
+                "trainable": stage.trainable,
                 "optimiser": self.optimiser.model_copy(update=moved),
                 "stages": (),
             }
         )
+
+
+RENAMED = {
+    old: name
+    for part in (CropRecipe, SimulationRecipe, LossRecipe, OptimiserRecipe, StageRecipe, TrainRecipe)
+    for name, field in part.model_fields.items()
+    if isinstance(field.validation_alias, AliasChoices)
+    for old in field.validation_alias.choices
+    if isinstance(old, str) and old != name
+}
+"""Old spellings of keys, which recipes and overrides may still use -> the current names. Digests hold the old ones."""
+
+
+def _current(part: str | int, place: Any) -> str | int:
+    """The key of a part of a recipe for one of its spellings."""
+    if isinstance(part, str) and part not in place and RENAMED.get(part) in place:
+        return RENAMED[part]
+    return part
 
 
 def read_train_recipe(path: Path) -> TrainRecipe:
@@ -376,18 +400,18 @@ def overridden(recipe: TrainRecipe, values: Mapping[str, Any]) -> TrainRecipe:
     5
     """
     # Through JSON, so that tuples are lists that can be changed.
-    told = recipe.model_dump(mode="json")
+    changed = recipe.model_dump(mode="json")
     for name, value in values.items():
         *path, last = (int(part) if part.isdigit() else part for part in name.split("."))
-        place: Any = told
+        place: Any = changed
         try:
             for part in path:
-                place = place[part]
-            place[last] = value
+                place = place[_current(part, place)]
+            place[_current(last, place)] = value
         except (KeyError, IndexError, TypeError) as error:
             raise UsageError(f"The recipe has no value {name!r}; see docs/training.md for those it has.") from error
     try:
-        return TrainRecipe(**told)
+        return TrainRecipe(**changed)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "as a whole"

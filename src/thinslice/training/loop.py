@@ -199,8 +199,8 @@ def run_key(recipe: TrainRecipe, begun: CheckpointInfo | None) -> str:
         recipe: of the run.
         begun: from `starting_network`; of stages after the first, None.
     """
-    alone = recipe.model_copy(update={"trains": ("",)})
-    parts = [alone.digest, *recipe.trains, "" if begun is None else begun.sha256]
+    alone = recipe.model_copy(update={"trainable": ("",)})
+    parts = [alone.digest, *recipe.trainable, "" if begun is None else begun.sha256]
     return " ".join(part for part in parts if part)
 
 
@@ -279,17 +279,17 @@ def starting_network(recipe: TrainRecipe, start: Path | None = None) -> tuple[Th
         checkpoint.check_fit(network, {name: tuple(t.shape) for name, t in network_tensors.items()}, start.name)
         network.load_state_dict(network_tensors)
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(recipe.trains))
+        parameter.requires_grad_(name.startswith(recipe.trainable))
         if parameter.dim() == 5:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise UsageError(f"No parameter of {recipe.network.name!r} begins with {' or '.join(recipe.trains)}.")
+        raise UsageError(f"No parameter of {recipe.network.name!r} begins with {' or '.join(recipe.trainable)}.")
     return network.train(), begun
 
 
 def _named(recipe: TrainRecipe) -> tuple[str, ...]:
     """Prefixes of parameters that the run trains by name, and that weights to start from may lack."""
-    return tuple(prefix for prefix in recipe.trains if prefix)
+    return tuple(prefix for prefix in recipe.trainable if prefix)
 
 
 def _check_finite(loss: torch.Tensor, step: int, batch: Batch) -> None:

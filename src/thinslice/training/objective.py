@@ -78,7 +78,7 @@ class ObjectiveModule(nn.Module):
             total = loss(output.float(), thin, weight, self.recipe)
             for _, side in sides:
                 truth, kept = (resample_depth(a, side.shape[2]) for a in (thin, weight))
-                total = total + self.recipe.side * pixel_loss(side.float(), truth, kept, self.recipe)
+                total = total + self.recipe.side_outputs * pixel_loss(side.float(), truth, kept, self.recipe)
             return total
         if self.objective == "deviation":
             estimate, deviation = self.network.with_deviation(thick, factor=factor, profile=profile)
