@@ -86,7 +86,7 @@ def test_every_value_of_the_simulation_changes_the_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("name = ", "not a TOML file"),
         ('name = "x"', "network"),
@@ -94,10 +94,10 @@ def test_every_value_of_the_simulation_changes_the_digest() -> None:
         ('name = "x"\ndata = ["a"]\nnetwork = { name = "thinnet" }\noptimiser = { batch = 0 }', "optimiser.batch"),
     ],
 )
-def test_a_wrong_recipe_is_refused_naming_the_place(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_recipe_is_refused_naming_the_place(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "r.toml"
     path.write_text(text)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=expected):
         read_train_recipe(path)
 
 

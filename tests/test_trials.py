@@ -1,5 +1,6 @@
-"""The trials of docs/trials.md can still be run: every body, every recipe, and the page names no trial that is gone.
-What limits the network can still be told and drawn.
+"""The trials of docs/trials.md still run: each body, each recipe; the page lists no trial that is gone.
+
+The figure of what limits the network is still drawn.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def trials() -> Iterator[ModuleType]:
     sys.path.remove(str(ROOT / "trials"))
 
 
-def test_every_body_upscales_and_looks_no_further_than_its_halo(trials: ModuleType) -> None:
+def test_every_body_upscales_and_reads_no_further_than_its_halo(trials: ModuleType) -> None:
     from bodies import TrialConfig, TrialNet
 
     seen = set()
@@ -62,7 +63,7 @@ def test_every_body_upscales_and_looks_no_further_than_its_halo(trials: ModuleTy
     assert len(seen) >= 8
 
 
-def test_every_recipe_is_one(trials: ModuleType) -> None:
+def test_every_recipe_is_valid(trials: ModuleType) -> None:
     for label, (config, changes) in trials.TRIALS.items():
         recipe = trials._recipe(config, changes, ("a.nii.gz",), 100)
         assert recipe.network.config == config, label
@@ -72,19 +73,19 @@ def test_every_recipe_is_one(trials: ModuleType) -> None:
             assert name == "optimiser.steps" or getattr(getattr(recipe, part), field) == value, label
 
 
-def test_the_page_tells_of_trials_that_can_be_run(trials: ModuleType) -> None:
+def test_the_page_lists_trials_that_can_be_run(trials: ModuleType) -> None:
     page = (ROOT / "docs" / "trials.md").read_text(encoding="utf-8").partition("\n## ")[0]
-    told = [row.split("|")[1].strip() for row in page.splitlines() if row.startswith("| ")][1:]
+    listed = [row.split("|")[1].strip() for row in page.splitlines() if row.startswith("| ")][1:]
     known = {_words(label) for label in trials.TRIALS}
-    assert len(told) > 10
-    assert [label for label in told if _words(label) not in known] == []
+    assert len(listed) > 10
+    assert [label for label in listed if _words(label) not in known] == []
 
 
 def _words(label: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[a-z0-9]+", label.lower().replace("&nbsp;", "").replace("of the loss", "")))
 
 
-def test_what_limits_the_network_is_told_and_drawn(
+def test_the_limits_of_the_network_are_tabulated_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = render(thorax(1), phantom_grid((24, 96, 96), (1.0, 3.0, 3.0)))
@@ -100,8 +101,8 @@ def test_what_limits_the_network_is_told_and_drawn(
         f"1={fast}",
         f"40={fast}",
     ]
-    told = ["limits.py", str(tmp_path / "thin.nii.gz"), *series, "--factor", "3"]
-    monkeypatch.setattr(sys, "argv", [*told, "--out", str(tmp_path / "l.png"), "--json", str(tmp_path / "l.json")])
+    arguments = ["limits.py", str(tmp_path / "thin.nii.gz"), *series, "--factor", "3"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "l.png"), "--json", str(tmp_path / "l.json")])
     script("limits").main()
     points = json.loads((tmp_path / "l.json").read_text())["points"]
     assert [point["x"] for point in points] == [178140, 423276, 1, 40]

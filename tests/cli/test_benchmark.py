@@ -1,4 +1,4 @@
-"""thinslice benchmark and leaderboard: what a person sees, and the exit codes."""
+"""thinslice benchmark and leaderboard: output and exit codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_suite_prints_its_table_and_a_leaderboard_shows_its_rows(run: Run, fol
         "nearest", "cubic", "small",
     ]  # fmt: skip
     assert all(line.split()[1] == "2" for line in lines[1:])
-    assert "100 % (6 of 6)" in done.err and "report" in done.err and "no stars" in done.said
+    assert "100 % (6 of 6)" in done.err and "report" in done.err and "no stars" in done.text
     assert (out / "report.html").is_file()
 
     shown = run("leaderboard", board)
@@ -48,18 +48,20 @@ def test_a_suite_prints_its_table_and_a_leaderboard_shows_its_rows(run: Run, fol
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "said"),
+    ("change", "code", "expected"),
     [
         (("factor = 5", "factor = 50"), 2, "factor"),
         (('"pairs"', '"elsewhere"'), 3, "elsewhere"),
         (('model = "cubic"', 'model = "cubism"'), 8, "cubism"),
     ],
 )
-def test_errors_have_their_exit_codes(run: Run, folder: Path, change: tuple[str, str], code: int, said: str) -> None:
+def test_errors_have_their_exit_codes(
+    run: Run, folder: Path, change: tuple[str, str], code: int, expected: str
+) -> None:
     suite = folder / "suite.toml"
     suite.write_text(suite.read_text().replace(*change))
     done = run("benchmark", suite, "--out", folder / "out", "--device", "cpu", "--limit", 1)
-    assert done.code == code and said in done.err, done.err
+    assert done.code == code and expected in done.err, done.err
     assert "Traceback" not in done.err
 
 
@@ -70,7 +72,7 @@ def test_missing_files_are_named(run: Run, folder: Path) -> None:
     assert device.code == 2 and "tpu" in device.err
 
 
-def test_help_teaches(run: Run) -> None:
-    told = run("benchmark", "--help").said
-    assert "goes on" in told and "thinslice benchmark suites/" in told and "manifest.csv" in told
-    assert "STALE" in run("leaderboard", "--help").said
+def test_help_describes_the_command(run: Run) -> None:
+    text = run("benchmark", "--help").text
+    assert "continues" in text and "thinslice benchmark suites/" in text and "manifest.csv" in text
+    assert "STALE" in run("leaderboard", "--help").text

@@ -31,7 +31,7 @@ def test_a_sound_set_is_good(run: Run, released: Path) -> None:
     assert run("dataset", "verify", released, "--quiet").err == ""
 
 
-def test_a_bad_case_is_named_and_the_exit_code_says_so(run: Run, released: Path) -> None:
+def test_a_bad_case_is_named_and_has_its_exit_code(run: Run, released: Path) -> None:
     save_unit(np.roll(pair_hu(seed=1)[1], 2, axis=0), released / "train/1mm/CT00000001.nii.gz")
     done = run("dataset", "verify", released)
     assert done.code == 3
@@ -41,10 +41,10 @@ def test_a_bad_case_is_named_and_the_exit_code_says_so(run: Run, released: Path)
     assert run("dataset", "verify", released, "--split", "val").code == 0
     as_json = run("dataset", "verify", released, "--json", "--expect", "full", "--quiet")
     assert as_json.code == 3
-    told = json.loads(as_json.out)
-    assert [case["shift"] for case in told["cases"]] == [0, 2, 0]
+    values = json.loads(as_json.out)
+    assert [case["shift"] for case in values["cases"]] == [0, 2, 0]
     assert "1 of 3 cases have faults and 3 about the set as a whole" in as_json.err
-    assert told["faults"][0]["message"].startswith("train lacks 98 of 100 cases: CT00000002")
+    assert values["faults"][0]["message"].startswith("train lacks 98 of 100 cases: CT00000002")
 
 
 def test_analysis_prints_a_table_and_writes_files(run: Run, released: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_small_set_is_made_and_is_sound(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["verify", "analyse", "mini"])
-def test_help_teaches_with_examples(run: Run, command: str) -> None:
+def test_help_has_examples(run: Run, command: str) -> None:
     done = run("dataset", command, "--help")
     assert done.code == 0
     assert f"thinslice dataset {command} " in done.out

@@ -1,4 +1,4 @@
-"""thinslice dataset download: what it says and how it exits."""
+"""thinslice dataset download: output and exit codes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
         yield served
 
 
-def test_fetches_and_says_so_once_more(archive: Archive, tmp_path: Path, run: Run) -> None:
+def test_fetches_and_recognises_it_the_second_time(archive: Archive, tmp_path: Path, run: Run) -> None:
     outcome = run("dataset", "download", tmp_path, "--doi", DOI, "--split", "val")
     assert outcome.code == 0 and outcome.out == ""
-    assert "val: fetched and checked: 2 thin and 2 thick volumes." in outcome.said
-    assert "fetching val.zip: 100 %" in outcome.said and "MB/s" in outcome.said and "left" in outcome.said
+    assert "val: fetched and checked: 2 thin and 2 thick volumes." in outcome.text
+    assert "fetching val.zip: 100 %" in outcome.text and "MB/s" in outcome.text and "left" in outcome.text
     assert (tmp_path / "val" / "1mm" / "CT00000001.nii.gz").is_file()
     outcome = run("dataset", "download", tmp_path, "--doi", DOI, "--split", "val")
-    assert outcome.code == 0 and "val: was here already" in outcome.said
+    assert outcome.code == 0 and "val: already present" in outcome.text
 
 
-def test_quiet_says_nothing(archive: Archive, tmp_path: Path, run: Run) -> None:
+def test_quiet_prints_nothing(archive: Archive, tmp_path: Path, run: Run) -> None:
     outcome = run("dataset", "download", tmp_path, "--record", DOI, "--split", "train", "--quiet")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
@@ -46,7 +46,7 @@ def test_exit_codes(archive: Archive, tmp_path: Path, run: Run) -> None:
     assert run("dataset", "download", tmp_path, "--doi", "4242").code == 2
     archive.checksums["val.zip"] = "md5:" + "0" * 32
     outcome = run("dataset", "download", tmp_path, "--doi", DOI, "--split", "val")
-    assert outcome.code == 3 and "'val.zip'" in outcome.err and "published checksum" in outcome.said
+    assert outcome.code == 3 and "'val.zip'" in outcome.err and "published checksum" in outcome.text
     assert str(tmp_path) not in outcome.err
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "train").mkdir()
@@ -54,10 +54,12 @@ def test_exit_codes(archive: Archive, tmp_path: Path, run: Run) -> None:
     assert run("dataset", "download", tmp_path, "--doi", DOI, "--split", "train").code == 5
 
 
-def test_help_teaches(run: Run) -> None:
+def test_help_describes_the_command(run: Run) -> None:
     outcome = run("dataset", "download", "--help")
-    assert outcome.code == 0 and "goes on where it was" in outcome.said and "10.5281/zenodo.17239183" in outcome.said
-    assert "RESOLVER" not in outcome.said
+    assert (
+        outcome.code == 0 and "continues where it stopped" in outcome.text and "10.5281/zenodo.17239183" in outcome.text
+    )
+    assert "RESOLVER" not in outcome.text
 
 
 def test_a_terminated_run_leaves_what_came_for_the_next(archive: Archive, tmp_path: Path, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""thinslice benchmark with a domain-gap experiment: what a person sees, and the exit codes."""
+"""thinslice benchmark with a domain-gap experiment: output and exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_table_for_each_set_and_rows_for_the_leaderboard(run: Run, folder: Pat
     assert [line for line in lines if line.startswith(("pairs", "phantom"))] == ["pairs, test", "phantom, external"]
     assert lines[1].split()[:4] == ["network", "trained", "on", "cases"]
     assert [line.split()[:3] for line in lines[4:7]] == [["A", way, "1"] for way in ("paired", "mean", "subsample")]
-    assert "training a-mean" in done.err and "trained once each way" in done.said and "report" in done.err
+    assert "training a-mean" in done.err and "trained once each way" in done.text and "report" in done.err
     rows = json.loads(board.read_text())["rows"]
     assert len(rows) == 10 and {row["dataset"] for row in rows} == {"pairs", "phantom"}
     shown = json.loads(run("leaderboard", board, "--json").out)["rows"]

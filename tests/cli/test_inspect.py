@@ -29,7 +29,7 @@ def test_json_lists_every_series(tmp_path: Path, run: Run) -> None:
     assert good["spacing_mm"] == [5.0, 0.7, 0.7] and good["thickness_mm"] == 5.0
     assert (thin["eligible"], thin["factor"]) == (False, None) and "--spacing" in thin["reasons"][0]
     assert (gap["eligible"], gap["factor"]) == (False, None) and "10" in gap["reasons"][0]
-    assert_no_canary(outcome.said)
+    assert_no_canary(outcome.text)
 
 
 def test_lines_say_the_verdict(tmp_path: Path, run: Run) -> None:
@@ -38,7 +38,7 @@ def test_lines_say_the_verdict(tmp_path: Path, run: Run) -> None:
     assert outcome.code == 0
     assert "1.2.3.1" in outcome.out and "4 slices" in outcome.out
     assert "eligible, factor 5 reaches 1 mm" in outcome.out
-    assert_no_canary(outcome.said)
+    assert_no_canary(outcome.text)
 
 
 def test_of_a_nifti_only_the_header_is_read(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""How the `models` commands are told what to measure on."""
+"""Arguments of the `models` commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_labels_keep_their_order_and_paths_their_equal_signs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "told", "says"),
+    ("read", "arguments", "expected"),
     [
         (labelled_paths.thin_cases, ["doe_jane.nii"], "LABEL=PATH"),
         (labelled_paths.thin_cases, ["=doe_jane.nii"], "LABEL=PATH"),
@@ -36,8 +36,8 @@ def test_labels_keep_their_order_and_paths_their_equal_signs() -> None:
     ],
 )
 def test_what_is_malformed_is_refused_without_repeating_a_file_name(
-    read: Callable[..., object], told: object, says: str
+    read: Callable[..., object], arguments: object, expected: str
 ) -> None:
-    with pytest.raises(UsageError, match=says) as refused:
-        read(told)
+    with pytest.raises(UsageError, match=expected) as refused:
+        read(arguments)
     assert "doe_jane" not in str(refused.value)

@@ -76,7 +76,7 @@ def test_an_error_becomes_one_line_and_its_exit_code(name: str, run: Run, monkey
     assert outcome.out == ""
 
 
-def test_a_fault_of_ours_asks_for_a_report_and_hides_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_asks_for_a_report_and_hides_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THINSLICE_DEBUG", raising=False)
     _raising(monkeypatch, ValueError("Doe^Jane"))
     outcome = run("inspect", "x")
@@ -115,7 +115,7 @@ def test_version(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_teaches_and_carries_the_notice(command: list[str], run: Run) -> None:
+def test_help_has_examples_and_the_notice(command: list[str], run: Run) -> None:
     outcome = run(*command, "--help")
     assert outcome.code == 0
     assert thinslice.NOTICE in outcome.out
@@ -151,7 +151,7 @@ def test_sigterm_in_the_network_leaves_nothing(thick_nifti: Path, tmp_path: Path
     assert process.stdout is not None
     assert process.stdout.readline() == "in the network\n"
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
+    _, text = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "interrupted" in said and "Traceback" not in said
+    assert "interrupted" in text and "Traceback" not in text
     assert list(out.iterdir()) == []

@@ -27,8 +27,8 @@ def test_tables_go_to_stdout_and_files_into_the_folder(run: Run, thin: Path, tmp
     done = run("models", "check", "linear", "--thin", f"waves={thin}", "--factors", "3", "--no-phantom", "--out", out)
     assert done.code == 0, done.err
     assert "| linear |" in done.out and "waves, factor 3" in done.out and "waves, factor 3" in done.err
-    told = json.loads((out / "check.json").read_text())
-    assert told["schema"] == "thinslice-clinical-check/1" and told["cases"][0]["thick_mm"] == pytest.approx(3.0)
+    values = json.loads((out / "check.json").read_text())
+    assert values["schema"] == "thinslice-clinical-check/1" and values["cases"][0]["thick_mm"] == pytest.approx(3.0)
     assert done.out == (out / "check.md").read_text()
     # A file's name may be a patient's.
     for path in out.glob("check.*"):
@@ -37,7 +37,7 @@ def test_tables_go_to_stdout_and_files_into_the_folder(run: Run, thin: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (["default", "--no-phantom"], "--thin"),
         (["default", "--thin", "nolabel"], "LABEL=PATH"),
@@ -46,10 +46,10 @@ def test_tables_go_to_stdout_and_files_into_the_folder(run: Run, thin: Path, tmp
         (["default", "--crop", "5"], "64"),
     ],
 )
-def test_what_cannot_be_done_is_said(run: Run, arguments: list[str], says: str) -> None:
+def test_impossible_arguments_are_refused(run: Run, arguments: list[str], expected: str) -> None:
     done = run("models", "check", *arguments)
-    assert done.code == 2 and says in done.err
+    assert done.code == 2 and expected in done.err
 
 
-def test_help_teaches(run: Run) -> None:
+def test_help_describes_the_command(run: Run) -> None:
     assert "thinslice models check default --thin" in run("models", "check", "--help").out

@@ -91,7 +91,7 @@ def test_a_dicom_series_becomes_a_dicom_series(tmp_path: Path, run: Run) -> None
     np.testing.assert_array_equal(thin.hu[::5], series.hu)
     header = pydicom.dcmread(next(iter(sorted((tmp_path / "thin").iterdir()))))
     assert header.ImageType[0] == "DERIVED"
-    assert_no_canary(outcome.said)
+    assert_no_canary(outcome.text)
     assert_no_canary(report.read_text())
 
 

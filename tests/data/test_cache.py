@@ -1,4 +1,4 @@
-"""The cache gives what the files hold, is built once, and is rebuilt when it or its source is not as it was."""
+"""The cache holds the voxels of the files, is built once, and is rebuilt when it or its source changes."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_pair_travels_to_another_process_without_its_voxels(cases: tuple[Case,
     assert len(packed) < 500
     assert same(pickle.loads(packed), 0)  # noqa: S301
     pair.path.unlink()
-    with pytest.raises(OutputError, match="gone or damaged"):
+    with pytest.raises(OutputError, match="missing or damaged"):
         pickle.loads(packed)  # noqa: S301
 
 
@@ -243,12 +243,12 @@ def builder(cases: tuple[Case, ...], folder: Path, pause_s: float) -> subprocess
 
 def test_processes_that_build_at_once_share_the_work(cases: tuple[Case, ...], tmp_path: Path) -> None:
     both = [builder(cases, tmp_path / "cache", 0.3) for _ in range(3)]
-    said = [process.communicate(timeout=300)[0].splitlines() for process in both]
+    printed = [process.communicate(timeout=300)[0].splitlines() for process in both]
     assert [process.returncode for process in both] == [0, 0, 0]
-    sums = {lines[-1] for lines in said}
+    sums = {lines[-1] for lines in printed}
     assert sums == {"sums " + " ".join(str(int(pair_hu(seed=n)[1].sum())) for n in range(3))}
     # Each case was read once in all.
-    assert sorted(line for lines in said for line in lines[:-1]) == [f"reads CT0000000{n}" for n in range(3)]
+    assert sorted(line for lines in printed for line in lines[:-1]) == [f"reads CT0000000{n}" for n in range(3)]
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 

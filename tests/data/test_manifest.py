@@ -1,4 +1,4 @@
-"""Every layout gives the same cases and pairs; what is wrong with a case is said with its name."""
+"""Every layout gives the same cases and pairs; an error names the case."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def no_text(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (no_folder, "no data set at"),
         (empty, "train/1mm and train/5mm"),
@@ -189,9 +189,9 @@ def no_text(root: Path) -> None:
         (no_text, "UTF-8"),
     ],
 )
-def test_what_is_no_data_set_is_refused(released: Path, spoil, said: str) -> None:
+def test_what_is_no_data_set_is_refused(released: Path, spoil, expected: str) -> None:
     spoil(released)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=expected):
         open_dataset(released)
 
 
@@ -246,15 +246,15 @@ def of_another(thick: Path, thin: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "error", "said"),
+    ("spoil", "error", "expected"),
     [
         (lambda thick, thin: thin.unlink(), UnreadableError, "There is no file 'CT00000000.nii.gz'"),
         (truncated, UnreadableError, "cut short"),
         (damaged, UnreadableError, "damaged"),
         (not_nifti, UnreadableError, "is not NIfTI"),
         (wrong_depth, GeometryError, "8 thick slices go with 36 thin ones, not 35"),
-        (wrong_plane, GeometryError, "differ along one axis"),
-        (same_shape, GeometryError, "differ along one axis"),
+        (wrong_plane, GeometryError, "differ along exactly one axis"),
+        (same_shape, GeometryError, "differ along exactly one axis"),
         (hu_values, InputError, "no unit intensities"),
         (not_numbers, InputError, "3 voxels are not finite"),
         (shifted, GeometryError, r"misaligned: thick slice k shows thin slice factor \* k \+ 2"),
@@ -262,11 +262,11 @@ def of_another(thick: Path, thin: Path) -> None:
         (of_another, GeometryError, "do not show the same"),
     ],
 )
-def test_what_is_wrong_with_a_released_pair_is_said_with_its_name(released: Path, spoil, error, said: str) -> None:
+def test_a_fault_of_a_released_pair_is_named(released: Path, spoil, error, expected: str) -> None:
     case = open_dataset(released).cases[0]
     assert case.thick is not None
     spoil(case.thick, case.thin)
-    with pytest.raises(error, match=f"^Case CT00000000: .*{said}"):
+    with pytest.raises(error, match=f"^Case CT00000000: .*{expected}"):
         read_pair(case)
 
 

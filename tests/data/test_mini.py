@@ -126,12 +126,12 @@ def test_patterns_say_which_files_go_where(source: Path, tmp_path: Path) -> None
         source, tmp_path / "out", recipe(patterns={"train": ["*_2.nii.gz"], "val": ["*_0*"], "test": ["deep/*"]})
     )
     assert made.patients == {"train": ("P004",), "val": ("P002",), "test": ("P001",)}
-    assert any("'thick.nii.gz' lie 5 mm apart" in said for said in made.left_out)
-    assert any("No split wants 'patient_name_1.nii.gz'" in said for said in made.left_out)
+    assert any("'thick.nii.gz' lie 5 mm apart" in reason for reason in made.left_out)
+    assert any("No split needs 'patient_name_1.nii.gz'" in reason for reason in made.left_out)
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "said"),
+    ("changes", "error", "expected"),
     [
         ({"patterns": {"val": ["nothing*"]}}, UsageError, "'nothing\\*' for val fits no file"),
         ({"patterns": {"val": ["*_0*"], "test": ["*_0*"]}}, UsageError, "into val and into test"),
@@ -142,9 +142,9 @@ def test_patterns_say_which_files_go_where(source: Path, tmp_path: Path) -> None
     ],
 )
 def test_what_cannot_be_made_is_refused_and_leaves_nothing(
-    source: Path, tmp_path: Path, changes: dict[str, object], error: type[Exception], said: str
+    source: Path, tmp_path: Path, changes: dict[str, object], error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=expected):
         make_mini(source, tmp_path / "out", recipe(**changes))
     assert {p.name for p in tmp_path.iterdir()} == {"source"}
 

@@ -1,4 +1,4 @@
-"""Pairs are cut by position, and what does not fit is told by position or by what the voxels show."""
+"""Pairs are cut by position, and a mismatch is found by position or by the voxels."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_a_thin_volume_with_other_axes_is_turned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
-        (lambda g: replace(g, origin_mm=(10.0, -20.0, 32.3)), "0.30 mm apart through the planes"),
-        (lambda g: replace(g, origin_mm=(10.35, -20.0, 32.0)), "0.35 mm apart along the columns"),
-        (lambda g: replace(g, spacing_mm=(5.04, 0.7, 0.7)), "mm apart through the planes"),
-        (lambda g: replace(g, spacing_mm=(5.0, 0.71, 0.7)), "mm apart along the rows"),
-        (lambda g: replace(g, spacing_mm=(1.2, 0.7, 0.7)), "no thick and thin ones"),
+        (lambda g: replace(g, origin_mm=(10.0, -20.0, 32.3)), "0.30 mm apart along the depth axis"),
+        (lambda g: replace(g, origin_mm=(10.35, -20.0, 32.0)), "0.35 mm apart along the width axis"),
+        (lambda g: replace(g, spacing_mm=(5.04, 0.7, 0.7)), "mm apart along the depth axis"),
+        (lambda g: replace(g, spacing_mm=(5.0, 0.71, 0.7)), "mm apart along the height axis"),
+        (lambda g: replace(g, spacing_mm=(1.2, 0.7, 0.7)), "not a thick and a thin series"),
         (lambda g: replace(g, origin_mm=(10.0, -20.0, 400.0)), "0 positions in common"),
         (
             lambda g: replace(
@@ -72,9 +72,9 @@ def test_a_thin_volume_with_other_axes_is_turned() -> None:
         ),
     ],
 )
-def test_what_has_no_common_grid_is_refused(change: Callable[[Geometry], Geometry], said: str) -> None:
+def test_what_has_no_common_grid_is_refused(change: Callable[[Geometry], Geometry], expected: str) -> None:
     thick, thin = true_volumes(2)
-    with pytest.raises(GeometryError, match=said):
+    with pytest.raises(GeometryError, match=expected):
         pair_by_position(Volume(thick.hu, change(thick.geometry)), thin)
 
 
@@ -110,7 +110,7 @@ def test_reversed_and_unrelated_slices_are_named() -> None:
     thick, thin = pair_hu(thick_depth=10)
     backwards = alignment(thick, thin[::-1], 5)
     assert backwards is not None
-    assert "other way" in (backwards.fault or "")
+    assert "reversed order" in (backwards.fault or "")
     other = alignment(thick, pair_hu(thick_depth=10, seed=9)[1], 5)
     assert other is not None
     assert "do not show the same" in (other.fault or "")

@@ -1,4 +1,4 @@
-"""Every fault is found and said by case; a sound set has none."""
+"""Every fault is found and listed by case; a sound set has none."""
 
 from __future__ import annotations
 
@@ -53,26 +53,26 @@ def test_every_bad_case_is_named_and_the_others_are_looked_at(released: Path) ->
     found = verify(open_dataset(released))
     assert not found.ok
     assert found.bad == 7
-    said = {check.case_id: [(fault.kind, fault.message) for fault in check.faults] for check in found.checks}
+    faults_of = {check.case_id: [(fault.kind, fault.message) for fault in check.faults] for check in found.checks}
     expected = [
         ("missing", "thick volume is missing"),
         ("unreadable", "cut short"),
         ("shape", "8 thick slices go with 36 thin ones, not 34"),
-        ("range", "these look like HU"),
+        ("range", "these are probably HU"),
         ("not finite", "2 voxels of the thick volume"),
         ("misaligned", "factor * k - 2"),
         ("unreadable", "is not NIfTI"),
     ]
     for number, (kind, message) in enumerate(expected):
-        faults = said[case_name(number)]
+        faults = faults_of[case_name(number)]
         assert len(faults) == 1
         assert faults[0][0] == kind
         assert message in faults[0][1]
-    assert said[case_name(7)] == said[case_name(100)] == []
+    assert faults_of[case_name(7)] == faults_of[case_name(100)] == []
     assert found.checks[5].shift == -2
     assert found.checks[3].high is not None
     assert found.checks[3].high > 100
-    # What could be read of a bad case is told.
+    # The readable part of a bad case is reported.
     assert found.checks[0].thin_shape == (36, 24, 24)
     assert found.checks[0].thick_shape is None
     json = found.to_json()
@@ -146,7 +146,7 @@ def test_volumes_in_hu_are_checked_by_position(tmp_path: Path) -> None:
     assert (checks["good"].thin_shape, checks["good"].shift) == ((50, 24, 24), 0)
     kinds = {name: [fault.kind for fault in check.faults] for name, check in checks.items()}
     assert kinds == {"good": [], "off": ["misaligned"], "unit": ["range"], "raw": ["range"], "moved": ["misaligned"]}
-    assert "apart through the planes" in checks["off"].faults[0].message
+    assert "apart along the depth axis" in checks["off"].faults[0].message
     assert "intercept" in checks["raw"].faults[0].message
     assert checks["moved"].shift == 1
 

@@ -1,4 +1,4 @@
-"""Domain-gap experiments: what they refuse, and the ordinary suites they stand for."""
+"""Domain-gap experiments: errors, and the ordinary suites that they expand to."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_network_is_trained_each_way_by_one_recipe_but_for_the_thick_slice
     assert recipes[0].digest == overridden(read_train_recipe(folder / "a.toml"), {"crops.plane": 16}).digest
 
 
-def test_the_expanded_suite_says_what_the_experiment_says(folder: Path) -> None:
+def test_the_expanded_suite_keeps_the_settings_of_the_experiment(folder: Path) -> None:
     path = changed(folder, 'plan = "paper"', "limit = 3", "seed = 4", 'runs = "r"', 'external = [{root = "other"}]')
     gap = read_gap_suite(path)
     suite = expanded(gap)
@@ -83,7 +83,7 @@ def test_the_expanded_suite_says_what_the_experiment_says(folder: Path) -> None:
     assert expanded(read_gap_suite(changed(folder, 'shown = "A"'))).figures.methods[1] == "A · paired"
 
 
-def test_a_suite_file_tells_its_kind(folder: Path) -> None:
+def test_the_kind_of_a_suite_file_is_recognised(folder: Path) -> None:
     assert isinstance(read_any_suite(folder / "gap.toml"), GapSuite)
     (folder / "suite.toml").write_text(
         'name = "x"\ndataset = {root = "d"}\nmethods = [{label = "cubic", model = "cubic"}]'
@@ -94,7 +94,7 @@ def test_a_suite_file_tells_its_kind(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ("factor = 9", "factor"),
         ("networks = []", "networks"),
@@ -115,10 +115,10 @@ def test_a_suite_file_tells_its_kind(folder: Path) -> None:
         ('methods = [{label = "cubic", model = "cubic"}]', "methods"),
     ],
 )
-def test_what_an_experiment_refuses(folder: Path, change: str, said: str) -> None:
+def test_what_an_experiment_refuses(folder: Path, change: str, expected: str) -> None:
     with pytest.raises(UsageError, match="gap.toml") as refused:
         read_gap_suite(changed(folder, change))
-    assert said in str(refused.value)
+    assert expected in str(refused.value)
 
 
 def test_trainings_that_would_share_a_run_and_recipes_without_pairs_are_refused(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Suites: what they refuse, in words that name the place; and where their paths start."""
+"""Suites: errors that name the place, and where relative paths start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_suite_knows_its_folder_and_is_frozen(tmp_path: Path) -> None:
+def test_a_suite_has_its_folder_and_is_frozen(tmp_path: Path) -> None:
     suite = read_suite(written(tmp_path, SUITE))
     assert suite.folder == tmp_path.resolve()
     assert suite.protocols == ("rplhr",) and suite.comparisons[0].kind == "above"
@@ -38,7 +38,7 @@ def test_a_suite_knows_its_folder_and_is_frozen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ('folder = "x"', "folder"),
         ("factor = 9", "factor"),
@@ -60,12 +60,12 @@ def test_a_suite_knows_its_folder_and_is_frozen(tmp_path: Path) -> None:
         ("methods = []", "methods"),
     ],
 )
-def test_what_a_suite_refuses(tmp_path: Path, change: str, said: str) -> None:
+def test_what_a_suite_refuses(tmp_path: Path, change: str, expected: str) -> None:
     key = change.partition(" ")[0]
     kept = [line for line in SUITE.splitlines() if not line.startswith(f"{key} ")]
     with pytest.raises(UsageError, match="suite.toml") as refused:
         read_suite(written(tmp_path, "\n".join([*kept, change])))
-    assert said in str(refused.value)
+    assert expected in str(refused.value)
 
 
 def test_no_file_and_no_toml(tmp_path: Path) -> None:

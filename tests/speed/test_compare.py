@@ -1,4 +1,4 @@
-"""The command that compares speeds: what its worker answers, what is computed, and what the page says."""
+"""The comparison of speeds: answers of its worker, computed figures, and the page."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def test_the_worker_answers_line_by_line_and_outlives_what_it_cannot_do(tmp_path
         check=True,
     )
     run, facts, refused, output = map(json.loads, done.stdout.splitlines())
-    assert run["told"] > 0 and run["peak_mib"] > 50
-    assert facts["told"]["plan"] == "released" and facts["told"]["windows"] == 2
+    assert run["answer"] > 0 and run["peak_mib"] > 50
+    assert facts["answer"]["plan"] == "released" and facts["answer"]["windows"] == 2
     assert "square" in refused["error"]
-    assert output["told"] is True and (tmp_path / "thin.npy").is_file()
+    assert output["answer"] is True and (tmp_path / "thin.npy").is_file()
 
 
 def test_traffic_counts_what_operators_read_and_write_and_no_views() -> None:

@@ -20,7 +20,7 @@ class Outcome:
     err: str
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Everything printed, as one line: help is wrapped to the terminal."""
         return " ".join((self.out + self.err).split())
 

@@ -1,4 +1,4 @@
-"""A local archive that publishes a record with zips in the layout of RPLHR-CT, and misbehaves as it is told."""
+"""A local archive that publishes a record with zips in the layout of RPLHR-CT, with faults on request."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Archive:
         files: content by name.
         requests: (path, Range header) of every request for a file, in order.
         busiest: most file requests answered at one time.
-        on_file: called as on_file(handler, content, range) before a file is answered; True when it answered itself.
-        sizes, checksums: what the record says instead of the truth.
+        on_file: called as on_file(handler, content, range) before a file is answered; True when it has answered.
+        sizes, checksums: values in the record in place of the true ones.
         ranges: whether ranges are understood.
         rate: bytes a second and connection; None for as fast as it goes.
-        on_page: called as on_page(handler) before any page but a file; True when it answered itself.
+        on_page: called as on_page(handler) before any page but a file; True when it has answered.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -142,8 +142,8 @@ def serve(archive: Archive) -> Iterator[Archive]:
             elif span[0] >= len(content):
                 self.reply(416, b"", **{"Content-Range": f"bytes */{len(content)}"})
             else:
-                told = f"bytes {span[0]}-{span[1] - 1}/{len(content)}"
-                self.reply(206, content[slice(*span)], **{"Content-Range": told})
+                content_range = f"bytes {span[0]}-{span[1] - 1}/{len(content)}"
+                self.reply(206, content[slice(*span)], **{"Content-Range": content_range})
 
         def reply(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
             self.send_response(status)

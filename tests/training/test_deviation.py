@@ -1,4 +1,4 @@
-"""Training the head that says how sure a network is: the network stays, the head learns where errors are large."""
+"""Training the head for the standard deviation: the network stays, the head learns where errors are large."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def test_the_network_stays_bit_for_bit_and_the_card_stays_its_own(tmp_path: Path
     info = checkpoint.inspect(weights)
     assert info.config == {**checkpoint.inspect(body).config, "deviation": True}
     assert info.card["scores"] == {"psnr": 38.0} and (info.card["name"], info.card["version"]) == ("body", "4")
-    told = info.card["deviation"]
-    assert (told["recipe_sha256"], told["steps"]) == (recipe.digest, 8)
-    assert told["start"] == {"name": "body", "sha256": checkpoint.sha256(body)}
+    card = info.card["deviation"]
+    assert (card["recipe_sha256"], card["steps"]) == (recipe.digest, 8)
+    assert card["start"] == {"name": "body", "sha256": checkpoint.sha256(body)}
 
 
 def test_a_run_cut_short_and_continued_equals_one_that_was_not(tmp_path: Path, data_root: Path, body: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_shipped_recipe_trains_the_default_networks_head_on_the_default_crop
     assert recipe.network.name == default.network.name
 
 
-def test_digests_of_recipes_that_say_nothing_new_stay() -> None:
+def test_digests_of_recipes_without_new_keys_stay() -> None:
     """Runs and scores of earlier versions are found by their digest."""
     plain = TrainRecipe(name="x", network={"name": "thinnet"}, data=("a",))
     assert plain.digest == "6fffa1291ba44aa83b5e46de60d93c9ee7e72da9a5f3e67c3a6de096d6c02180"

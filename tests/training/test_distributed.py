@@ -1,4 +1,4 @@
-"""Two processes do together what one does; a run that is killed, again and again, ends as one that was not."""
+"""Two processes give the result of one; a run that is killed several times ends like one that was not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small real training run: it learns, it resumes exactly, and it refuses what it should."""
+"""A small real training run: it learns, resumes exactly, and reports faults."""
 
 from __future__ import annotations
 

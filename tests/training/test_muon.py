@@ -35,8 +35,8 @@ def test_the_scale_of_a_gradient_does_not_matter() -> None:
 def test_steps_of_a_matrix_are_those_of_torch(shape: tuple[int, int]) -> None:
     start = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    told = {"lr": 1e-2, "weight_decay": 0.1}
-    optimisers = [Muon([ours], **told), torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **told)]
+    options = {"lr": 1e-2, "weight_decay": 0.1}
+    optimisers = [Muon([ours], **options), torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **options)]
     for gradient in gradients(*shape):
         for parameter, optimiser in zip((ours, theirs), optimisers, strict=True):
             parameter.grad = gradient.clone()
@@ -59,8 +59,8 @@ def test_a_kernel_moves_as_the_matrix_it_is() -> None:
 
 def test_small_tensors_move_as_by_adamw() -> None:
     ours, theirs = nn.Parameter(torch.ones(5, 3)), nn.Parameter(torch.ones(5, 3))
-    told = {"lr": 1e-2, "weight_decay": 0.1}
-    optimisers = [Muon([ours], **told), torch.optim.AdamW([theirs], betas=(0.9, 0.99), **told)]
+    options = {"lr": 1e-2, "weight_decay": 0.1}
+    optimisers = [Muon([ours], **options), torch.optim.AdamW([theirs], betas=(0.9, 0.99), **options)]
     for gradient in gradients(5, 3):
         for parameter, optimiser in zip((ours, theirs), optimisers, strict=True):
             parameter.grad = gradient.clone()

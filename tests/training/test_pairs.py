@@ -100,8 +100,8 @@ def test_crops_larger_than_a_case_are_refused_naming_it(pairs: list[CachedPair])
 
 
 def test_best_and_last_weights_logs_and_pictures_are_kept(tmp_path: Path, pairs_root: Path) -> None:
-    told: list[LogLine] = []
-    weights = train(RECIPE, tmp_path, pairs_root, report=told.append)
+    lines: list[LogLine] = []
+    weights = train(RECIPE, tmp_path, pairs_root, report=lines.append)
     assert weights == tmp_path / "pairs.safetensors"
     validations = rows(tmp_path / "validation.csv")
     assert [row["step"] for row in validations] == ["2", "4", "6"]
@@ -114,7 +114,7 @@ def test_best_and_last_weights_logs_and_pictures_are_kept(tmp_path: Path, pairs_
     assert [row["step"] for row in rows(tmp_path / "log.csv")] == ["1", "2", "3", "4", "5", "6"]
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
     assert list((tmp_path / "tensorboard").glob("events.*"))
-    assert sum(line.psnr is not None for line in told) == 3
+    assert sum(line.psnr is not None for line in lines) == 3
 
 
 def test_a_run_cut_at_every_step_equals_one_that_was_not(tmp_path: Path, pairs_root: Path) -> None:

@@ -1,7 +1,7 @@
-"""The command line: parses arguments, prints, and turns errors into exit codes. The work is done elsewhere.
+"""The command line: parses arguments, prints results, and turns errors into exit codes.
 
 Exit codes: 0 done; 2 usage; 3 input refused; 4 model or weights; 5 output exists or cannot be written; 6 memory or disk
-short; 7 device; 8 partly done (batch); 130 interrupted; 1 a fault of ours.
+short; 7 device; 8 partly done (batch); 130 interrupted; 1 internal error.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit; the entry point of `thinslice`.
+    """Run one command and exit: the entry point of `thinslice`.
 
-    Every deliberate error becomes one sentence on stderr and its exit code. A traceback is shown only when
+    Each deliberate error becomes one sentence on stderr and its exit code. A traceback is shown only when
     THINSLICE_DEBUG=1 is set: the values in it may come from patient data.
 
     Args:
-        arguments: without the program's name; None for those of the process.
+        arguments: command and options, without the program's name; None for those of the process.
 
     Raises:
         SystemExit: always.
@@ -41,18 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         get_command(app).main(args=arguments, prog_name="thinslice", standalone_mode=True)
     except SystemExit as leaving:
         if leaving.code == EXIT_INTERRUPTED:
-            _leave("interrupted; nothing half-written was left behind.", EXIT_INTERRUPTED)
+            _leave("interrupted; no half-written output is left.", EXIT_INTERRUPTED)
         raise
     except KeyboardInterrupt:
-        _leave("interrupted; nothing half-written was left behind.", EXIT_INTERRUPTED)
+        _leave("interrupted; no half-written output is left.", EXIT_INTERRUPTED)
     except ThinsliceError as error:
         _leave(str(error), error.exit_code)
     except MemoryError:
-        _leave("memory ran out; close other programs, or use a machine with more.", EXIT_SHORT_OF_MEMORY)
+        _leave("out of memory; close other programs, or use a machine with more memory.", EXIT_SHORT_OF_MEMORY)
     except Exception as error:
         _leave(
-            f"a fault of ours ({type(error).__name__} at {_place(error)}); please report it with this line and the "
-            "command you ran. THINSLICE_DEBUG=1 shows the details, which may name the patient.",
+            f"internal error ({type(error).__name__} at {_place(error)}); please report this line and the command. "
+            "THINSLICE_DEBUG=1 shows the details, which may name the patient.",
             EXIT_FAULT,
         )
     raise SystemExit(0)
@@ -68,7 +68,7 @@ def _leave(sentence: str, code: int) -> NoReturn:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost of our own lines that the error passed through, as module:line."""
+    """The innermost line of this package that the error passed through, as module:line."""
     place = "start"
     trace = error.__traceback__
     while trace is not None:
@@ -80,12 +80,12 @@ def _place(error: BaseException) -> str:
 
 
 def _treat_termination_as_interruption() -> None:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that outputs under way are removed."""
+    """Handle SIGTERM like Ctrl-C: the stack unwinds, so unfinished outputs are removed."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
     try:
         signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: the caller decides about signals
+    except ValueError:  # not the main thread: signals are the caller's choice
         return

@@ -1,4 +1,4 @@
-"""The program and its commands. Everything heavy is imported inside the command that needs it."""
+"""The program `thinslice` and its commands; heavy packages are imported inside the command that needs them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from thinslice.cli import (
     upscale,
 )
 
-# A lone backspace keeps typer from wrapping the paragraph below it.
+# A backspace alone on a line keeps typer from wrapping the paragraph below.
 EPILOG = f"""\b
 Exit codes: 0 done; 2 usage; 3 input refused; 4 model or weights; 5 output exists
 or cannot be written; 6 memory or disk short; 7 device; 8 partly done (batch);
-130 interrupted; 1 a fault of ours.
+130 interrupted; 1 internal error.
 
 \b
 {NOTICE}
 """
 
-# Plain help: rich would double the time that --help takes.
+# Plain help: rich would double the time of --help.
 app = typer.Typer(
     name="thinslice",
     rich_markup_mode=None,
@@ -53,18 +53,18 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def thinslice(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Thick-slice CT in, thin-slice CT out.
 
     \b
-    thinslice upscale chest_5mm/ chest_1mm/         a DICOM series from a DICOM folder, on the CPU
-    thinslice upscale thick.nii.gz thin.nii.gz      a NIfTI from a NIfTI
-    thinslice inspect disk/                         what is there, and what can be upscaled
-    thinslice demo                                  a synthetic chest, start to finish
+    thinslice upscale chest_5mm/ chest_1mm/         make a thin DICOM series, on the CPU
+    thinslice upscale thick.nii.gz thin.nii.gz      make a thin NIfTI file
+    thinslice inspect disk/                         list the series that can be upscaled
+    thinslice demo                                  upscale a synthetic chest
 
-    thinslice COMMAND --help teaches each command.
+    thinslice COMMAND --help describes each command.
     """
 
 
@@ -77,7 +77,9 @@ app.command("train", epilog=EPILOG)(train.train)
 app.command("benchmark", epilog=EPILOG)(benchmark.benchmark)
 app.command("leaderboard", epilog=EPILOG)(benchmark.leaderboard)
 
-_models = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=models.__doc__, epilog=EPILOG)
+_models = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="List, show, score, check and calibrate networks.", epilog=EPILOG
+)
 _models.command("list", epilog=EPILOG)(models.list_models)
 _models.command("show", epilog=EPILOG)(models.show_model)
 _models.command("score", epilog=EPILOG)(models.score_model)
@@ -88,7 +90,7 @@ app.add_typer(_models, name="models")
 _dataset = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Data sets of thick and thin volumes: fetch, check, measure and make them.",
+    help="Download, verify, analyse and build data sets of thick and thin volumes.",
     epilog=EPILOG,
 )
 _dataset.command("download", epilog=EPILOG)(dataset_download.download)

@@ -1,4 +1,4 @@
-"""thinslice benchmark and leaderboard: methods scored on cases, and scores kept with what they were made from."""
+"""Commands `benchmark` and `leaderboard`: scores of methods on a data set, and a table of kept scores."""
 
 from __future__ import annotations
 
@@ -16,34 +16,39 @@ if TYPE_CHECKING:
 
 def benchmark(
     suite: Annotated[
-        Path, typer.Argument(metavar="SUITE.toml", show_default=False, help="Which methods, which cases, how.")
+        Path, typer.Argument(metavar="SUITE.toml", show_default=False, help="Suite: methods, cases, protocols.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the results; default benchmarks/NAME.")
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Folder of the results; default: benchmarks/NAME.")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Folder that data sets start from; default the suite file's."),
+        typer.Option("--data", metavar="FOLDER", help="Folder that holds the data sets; default: the suite's folder."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default all cores.")] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="Device: auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="NUMBER", min=1, help="CPU threads; default: all cores.")
+    ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Score the first so many cases only, to try a suite.")
+        int | None,
+        typer.Option("--limit", metavar="NUMBER", min=1, help="Score only the first NUMBER cases, to try a suite."),
     ] = None,
     leaderboard: Annotated[
         Path | None,
-        typer.Option("--leaderboard", metavar="FILE.json", help="Add the rows to this file; it is begun if missing."),
+        typer.Option("--leaderboard", metavar="FILE.json", help="Add the rows to this file; created when missing."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but the table and errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table and errors.")] = False,
 ) -> None:
     """Score methods on the cases of a data set: table, tests, figures, one report.
 
     A suite names a data set and split, protocols, and methods: catalog names, weights files, or training recipes whose
-    network is trained first. A suite with degradations is a domain-gap experiment: every network is trained on paired
-    thick slices and on each kind of simulated ones, and all are tested on real pairs.
+    network is trained first. A suite with degradations is a domain-gap experiment: each network is trained on paired
+    thick slices and on each kind of simulated ones, and tested on real pairs.
 
-    Every finished result is kept at once. Stop it at any time; the same command goes on and ends with the same scores.
-    A method or case that fails is named, the rest goes on, and the exit code is 8.
+    Each finished result is kept at once. After an interruption the same command continues and ends with the same
+    scores. A method or case that fails is reported, the others continue, and the exit code is 8.
 
     \b
     thinslice benchmark suites/rplhr.toml --data /data
@@ -51,7 +56,7 @@ def benchmark(
     thinslice benchmark suites/mini.toml --limit 2 --out trial
     thinslice leaderboard leaderboard.json
 
-    Any data set serves (thinslice dataset build): a folder in the released layout, or one with a manifest.csv.
+    A data set is a folder in the released layout, or a folder with a manifest.csv (thinslice dataset build).
     """
     import sys
 
@@ -97,14 +102,14 @@ def benchmark(
         for sentence in sentences:
             console.warn(sentence)
     console.note(f"report: {folder / 'report.html'}")
-    _complain(failures)
+    _raise_for(failures)
 
 
-def _complain(failures: Sequence[Failure]) -> None:
-    """Name what failed, if anything, and leave with exit code 8.
+def _raise_for(failures: Sequence[Failure]) -> None:
+    """Raise an error that names the first failure, if there are any.
 
     Raises:
-        PartlyDoneError: there are failures.
+        PartlyDoneError: when there are failures; mend them and run the command again.
     """
     from thinslice.errors import PartlyDoneError
 
@@ -113,18 +118,20 @@ def _complain(failures: Sequence[Failure]) -> None:
         at = " on case ".join(part for part in (first.label, first.case_id) if part)
         raise PartlyDoneError(
             f"{len(failures)} of the suite's methods or results failed, the first: {at}: {first.reason} The rest is "
-            "complete; mend this and run the same command again."
+            "complete; correct this and run the same command again."
         )
 
 
 def leaderboard(
-    file: Annotated[Path, typer.Argument(metavar="FILE.json", show_default=False, help="What benchmark has written.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the state of each row, instead.")] = False,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.json", show_default=False, help="Leaderboard that benchmark wrote.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the state of each row.")] = False,
 ) -> None:
     """Show a leaderboard: rows by data and protocol, the best PSNR first.
 
-    Each row is compared with what lies on disk: STALE where its data, weights or recipe have changed since, UNCHECKED
-    where they are not to be found. Only rows under one heading may be compared.
+    Each row is compared with the files on disk: STALE where its data, weights or recipe have changed since, UNCHECKED
+    where they cannot be found. Only rows under one heading may be compared.
 
     \b
     thinslice benchmark suites/mini.toml --leaderboard leaderboard.json
@@ -136,17 +143,17 @@ def leaderboard(
 
     board, folder = read_leaderboard(file), file.resolve().parent
     if as_json:
-        told = board.model_dump(mode="json", by_alias=True)
-        for row, entry in zip(told["rows"], board.rows, strict=True):
+        values = board.model_dump(mode="json", by_alias=True)
+        for row, entry in zip(values["rows"], board.rows, strict=True):
             now = standing(entry, folder)
             row["state"], row["why"] = now.status, list(now.why)
-        print(json.dumps(told, indent=2))
+        print(json.dumps(values, indent=2))
         return
     print(to_markdown(board, folder), end="")
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell.
+    """Lines of cells, each column as wide as its widest cell.
 
     >>> _aligned([("method", "PSNR"), ("a", "33.100")])
     ['method  PSNR', 'a       33.100']

@@ -1,44 +1,46 @@
-"""What a person at a terminal, or a log file, sees while a command works."""
+"""Progress and notes on stderr while a command works."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from thinslice.typing import Progress, Transfer
+if TYPE_CHECKING:
+    # For annotations only: numpy would slow --help down.
+    from thinslice.typing import Notify, Progress, Transfer
 
 _LOG_STEPS = 10
-"""Lines that a run writes where there is no terminal."""
+"""Lines of progress where there is no terminal."""
 
 
 class Console:
-    """Speaks on stderr, so that stdout carries results alone.
+    """Prints notes and progress on stderr; stdout carries only results.
 
     Args:
-        quiet: say nothing but errors.
+        quiet: whether only errors are printed.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
 
     def note(self, line: str) -> None:
-        """A plain line about what is going on."""
+        """Print a line about the work in progress."""
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
     def warn(self, sentence: str) -> None:
-        """Something the user should know, although the work goes on."""
+        """Print a warning; the work continues."""
         self.note(f"warning: {sentence}")
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress | None]:
-        """Something to call as work goes on: a bar on a terminal, a line every tenth otherwise, None when quiet.
+        """A callback for progress: a bar on a terminal, a line every tenth elsewhere, None when quiet.
 
         Args:
-            label: what is being done, a few words.
+            label: name of the work, a few words.
         """
         if self.quiet:
             yield None
@@ -50,7 +52,7 @@ class Console:
 
     @contextmanager
     def transfer(self) -> Iterator[Transfer | None]:
-        """The same for bytes, with rate and time left; called with what is being done, which may change."""
+        """A callback for bytes transferred, shown with rate and time left; the name of the step may change."""
         if self.quiet:
             yield None
         elif sys.stderr.isatty():
@@ -76,34 +78,34 @@ def _transfer_bar() -> Iterator[Transfer]:
     with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
-        def advance(doing: str, done: int, total: int) -> None:
-            if doing not in tasks:
+        def advance(step: str, done: int, total: int) -> None:
+            if step not in tasks:
                 for earlier in tasks.values():
                     bar.remove_task(earlier)
                 tasks.clear()
-                # What an earlier run has left was not transferred now: it must not count in the rate.
-                tasks[doing] = bar.add_task(doing, total=total, completed=done)
-            bar.update(tasks[doing], completed=done)
+                # Bytes that an earlier run left were not transferred now: they do not count in the rate.
+                tasks[step] = bar.add_task(step, total=total, completed=done)
+            bar.update(tasks[step], completed=done)
 
         yield advance
 
 
-def _transfer_lines(say: Callable[[str], None]) -> Transfer:
-    label, told, begun_at, begun_s = "", 0, 0, 0.0
+def _transfer_lines(note: Notify) -> Transfer:
+    label, printed, begun_at, begun_s = "", 0, 0, 0.0
 
-    def advance(doing: str, done: int, total: int) -> None:
-        nonlocal label, told, begun_at, begun_s
+    def advance(step: str, done: int, total: int) -> None:
+        nonlocal label, printed, begun_at, begun_s
         now = time.monotonic()
-        step = done * _LOG_STEPS // max(total, 1)
-        if doing != label:
-            label, told, begun_at, begun_s = doing, step, done, now
+        tenths = done * _LOG_STEPS // max(total, 1)
+        if step != label:
+            label, printed, begun_at, begun_s = step, tenths, done, now
             if done:
-                say(f"{doing}: goes on at {_mb(done)} of {_mb(total)} MB")
-        elif step > told:
-            told = step
+                note(f"{step}: continues at {_mb(done)} of {_mb(total)} MB")
+        elif tenths > printed:
+            printed = tenths
             rate = (done - begun_at) / max(now - begun_s, 1e-3)
-            say(
-                f"{doing}: {100 * done // max(total, 1)} % ({_mb(done)} of {_mb(total)} MB, {_mb(rate)} MB/s, "
+            note(
+                f"{step}: {100 * done // max(total, 1)} % ({_mb(done)} of {_mb(total)} MB, {_mb(rate)} MB/s, "
                 f"{duration((total - done) / max(rate, 1.0))} left)"
             )
 
@@ -111,12 +113,12 @@ def _transfer_lines(say: Callable[[str], None]) -> Transfer:
 
 
 def _mb(count: float) -> str:
-    """Bytes as MB, with a decimal while they are few."""
+    """Bytes as MB; below 10 MB with two digits."""
     return f"{count / 1e6:.0f}" if count >= 1e7 else f"{count / 1e6:.2g}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words short enough for a progress line.
+    """A duration as short text for a progress line.
 
     >>> duration(42.3), duration(130), duration(7300)
     ('42 s', '2 min 10 s', '2 h 1 min')
@@ -147,24 +149,23 @@ def _bar(label: str) -> Iterator[Progress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _lines(label: str, say: Callable[[str], None]) -> Progress:
-    told = 0
+def _lines(label: str, note: Notify) -> Progress:
+    printed = 0
 
     def advance(done: int, total: int) -> None:
-        nonlocal told
-        step = done * _LOG_STEPS // max(total, 1)
-        if step > told:
-            told = step
-            say(f"{label}: {100 * done // total} % ({done} of {total})")
+        nonlocal printed
+        tenths = done * _LOG_STEPS // max(total, 1)
+        if tenths > printed:
+            printed = tenths
+            note(f"{label}: {100 * done // total} % ({done} of {total})")
 
     return advance
 
 
 def hush_libraries() -> None:
-    """Keep other packages' warnings and log lines off the terminal: they quote values, which may be the patient's.
+    """Keep warnings and log lines of other packages off the terminal: they quote values, which may be the patient's.
 
-    What matters in them is said by our own readers, in our own words. `python -W` and THINSLICE_DEBUG=1 bring
-    them back.
+    This package's readers report what matters in them. `python -W` and THINSLICE_DEBUG=1 show them again.
     """
     import logging
     import os

@@ -1,4 +1,4 @@
-"""thinslice convert: the authors' released weights into a weights file of ours."""
+"""Command `convert`: a weights file from the authors' released checkpoint."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from thinslice.cli.console import hush_libraries
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", show_default=False, help="A released checkpoint (.pkl), or plain safetensors."),
+        typer.Argument(metavar="IN", show_default=False, help="Released checkpoint (.pkl), or plain safetensors."),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT.safetensors", show_default=False, help="The weights file to write.")
+        Path, typer.Argument(metavar="OUT.safetensors", show_default=False, help="Weights file to write.")
     ],
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls these weights.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the weights in their card.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a weights file that exists.")] = False,
 ) -> None:
-    """Turn the authors' released weights into ours.
+    """Convert the authors' released weights.
 
-    A pickle can run any program when it is loaded the usual way. Here it is read as data: an object that is not a
-    tensor or a plain container is refused.
+    A pickle can run any program when it is loaded the usual way. This command reads it as data: an object that is
+    neither a tensor nor a plain container is refused.
 
     \b
     thinslice convert tvsrn.pkl tvsrn.safetensors

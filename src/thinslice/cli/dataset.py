@@ -1,4 +1,4 @@
-"""RPLHR-CT and sets like it: fetch, check, analyse, build one from hospital DICOM, make a small one."""
+"""Commands `dataset verify`, `analyse` and `mini`: check, measure and make data sets of thick and thin volumes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Release(StrEnum):
-    """Which cases there should be."""
+    """Values of --expect."""
 
     FULL = "full"
     TINY = "tiny"
 
 
 class Profile(StrEnum):
-    """How thick slices are simulated."""
+    """Values of --profile."""
 
     MEAN = "mean"
     GAUSSIAN = "gaussian"
@@ -31,7 +31,7 @@ class Profile(StrEnum):
 
 
 class Axis(StrEnum):
-    """Which axis of the source plays the one across the slices."""
+    """Values of --axis."""
 
     DEPTH = "depth"
     HEIGHT = "height"
@@ -41,19 +41,21 @@ class Axis(StrEnum):
 Root = Annotated[
     Path, typer.Argument(metavar="ROOT", show_default=False, help="Folder of the data set, or its manifest.csv.")
 ]
-Jobs = Annotated[int, typer.Option("--jobs", metavar="N", help="Cases worked on side by side; about 1 GB each.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result and errors only.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", metavar="NUMBER", help="Cases processed in parallel; about 1 GB of memory each.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the result and errors.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
 def verify(
     root: Root,
     split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Check this split alone, such as val.")
+        str | None, typer.Option("--split", metavar="NAME", help="Check only this split, such as val.")
     ] = None,
     expect: Annotated[
         Release | None,
-        typer.Option("--expect", help="Also list cases of the full or tiny release that ROOT lacks."),
+        typer.Option("--expect", help="Also list the cases of the full or tiny release that ROOT lacks."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     jobs: Jobs = 2,
@@ -61,20 +63,20 @@ def verify(
 ) -> None:
     """Check every pair of a data set.
 
-    Is it there, readable, of the right shape, finite, in range and aligned? All cases are looked at; what is wrong is
-    said by case. Exit code 0 when nothing is, 3 otherwise.
+    A pair must exist, be readable, of the right shape, finite, in range and aligned. All cases are checked, and faults
+    are listed by case. Exit code 0 without faults, 3 otherwise.
 
     \b
     thinslice dataset verify rplhr/ --expect full
     thinslice dataset verify rplhr/ --split val --json > val.json
 
-    A pair is aligned when thick slice k looks most like the mean of thin slices 5 k - 2 .. 5 k + 2; `shift` is where it
-    does, in thin slices, `corr` how much it does at 5 k.
+    A pair is aligned when thick slice k correlates best with the mean of thin slices 5 k - 2 .. 5 k + 2. `shift` is the
+    offset of the best correlation in thin slices, `corr` the correlation at 5 k.
     """
     import json
 
     from thinslice.data.manifest import open_dataset
-    from thinslice.data.verify import verify as look
+    from thinslice.data.verify import verify as verify_dataset
     from thinslice.errors import InputError
 
     hush_libraries()
@@ -82,7 +84,7 @@ def verify(
     dataset = open_dataset(root)
     with console.progress("cases") as progress:
         release = None if expect is None else expect.value
-        found = look(dataset, split=split, expect=release, jobs=jobs, progress=progress)
+        found = verify_dataset(dataset, split=split, expect=release, jobs=jobs, progress=progress)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
     else:
@@ -103,26 +105,27 @@ def verify(
 def analyse(
     root: Root,
     split: Annotated[
-        list[str] | None, typer.Option("--split", metavar="NAME", help="This split alone; may be given several times.")
+        list[str] | None,
+        typer.Option("--split", metavar="NAME", help="Measure only this split; may be given several times."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write CSV (by case), JSON and the figure there.")
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Folder for CSV (by case), JSON and the figure.")
     ] = None,
     jobs: Jobs = 2,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Match, Near and Far: the paper's Fig. 1.
+    """Measure Match, Near and Far: the paper's Fig. 1.
 
-    How alike are thick and thin slices? PSNR and SSIM of thick slice k against thin slice 5 k (Match), 5 k +- 1 (Near)
-    and 5 k +- 2 (Far), mean and standard deviation over the cases of each split. Where Match is not the best, thick and
-    thin slices are shifted against each other.
+    PSNR and SSIM of thick slice k against thin slice 5 k (Match), 5 k +- 1 (Near) and 5 k +- 2 (Far): mean and standard
+    deviation over the cases of each split. Where Match is not the best, thick and thin slices are shifted against each
+    other.
 
     \b
     thinslice dataset analyse rplhr/ --out figure-1/
     thinslice dataset analyse rplhr/ --split val
 
-    A case that cannot be read is left out and named, and the exit code is 8.
+    A case that cannot be read is left out and reported, and the exit code is 8.
     """
     from thinslice.data.manifest import open_dataset
     from thinslice.errors import PartlyDoneError
@@ -143,8 +146,8 @@ def analyse(
         console.warn(f"left out: {sentence}")
     if measured.left_out:
         raise PartlyDoneError(
-            f"{len(measured.left_out)} of {len(dataset.cases)} cases were left out; `thinslice dataset verify` says "
-            "what is wrong with them."
+            f"{len(measured.left_out)} of {len(dataset.cases)} cases were left out; `thinslice dataset verify` "
+            "lists their faults."
         )
 
 
@@ -155,13 +158,15 @@ def mini(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False, help="Folder of the new data set.")],
     train: Annotated[
-        list[str] | None, typer.Option("--train", metavar="GLOB", help="Files for train; default what others leave.")
+        list[str] | None,
+        typer.Option("--train", metavar="PATTERN", help="Files for train; default: the remaining ones."),
     ] = None,
     val: Annotated[
-        list[str] | None, typer.Option("--val", metavar="GLOB", help="Files for val; default one, chosen by the seed.")
+        list[str] | None,
+        typer.Option("--val", metavar="PATTERN", help="Files for val; default: one, chosen by the seed."),
     ] = None,
     test: Annotated[
-        list[str] | None, typer.Option("--test", metavar="GLOB", help="Files for test; default one, by the seed.")
+        list[str] | None, typer.Option("--test", metavar="PATTERN", help="Files for test; default: one, by the seed.")
     ] = None,
     cases: Annotated[
         tuple[int, int, int], typer.Option("--cases", metavar="TRAIN VAL TEST", help="Cases in each split.")
@@ -170,15 +175,24 @@ def mini(
         tuple[int, int], typer.Option("--size", metavar="HEIGHT WIDTH", help="Pixels of a slab's planes.")
     ] = (96, 96),
     thick_depth: Annotated[
-        int, typer.Option("--thick-depth", metavar="N", help="Thick slices of a slab: 5 (N - 1) + 1 thin ones.")
+        int,
+        typer.Option(
+            "--thick-depth", metavar="NUMBER", help="Thick slices N of a slab; it has 5 (N - 1) + 1 thin ones."
+        ),
     ] = 12,
     axis: Annotated[
         list[Axis] | None,
-        typer.Option("--axis", help="Axes that may play the one across the slices in train; default all three."),
+        typer.Option("--axis", help="Source axes that serve as the through-plane axis in train; default: all three."),
     ] = None,
-    profile: Annotated[Profile, typer.Option("--profile", help="How thick slices are simulated.")] = Profile.MEAN,
-    noise: Annotated[float, typer.Option("--noise", metavar="HU", help="Noise added to thick slices.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of every choice; the same seed gives the same bytes.")] = 0,
+    profile: Annotated[
+        Profile, typer.Option("--profile", help="Slice profile of the simulated thick slices.")
+    ] = Profile.MEAN,
+    noise: Annotated[
+        float, typer.Option("--noise", metavar="HU", help="Standard deviation of noise added to thick slices.")
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="NUMBER", help="Seed; the same seed gives the same bytes.")
+    ] = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -188,10 +202,10 @@ def mini(
     thinslice dataset mini thin-chests/ mini/
     thinslice dataset mini thin-chests/ mini/ --test 'ward-b/*' --cases 20 5 5 --size 128 128
 
-    One file is one patient and lies in one split, whatever the number of cases: slabs of a volume stand for cases and,
-    in train, its in-plane axes play the axis across the slices. manifest.csv in OUT says which is which. If a patient
-    has several files, put them into one split with --train, --val, --test (shell patterns of the path within SOURCE,
-    quoted; each may be given several times).
+    One file is one patient and lies in one split. Cases are slabs of a volume; in train, an in-plane axis may serve as
+    the through-plane axis. manifest.csv in OUT lists patient, slab and axis of each case. If a patient has several
+    files, put them into one split with --train, --val, --test (shell patterns of the path within SOURCE, quoted; each
+    may be given several times).
     """
     from thinslice.data.mini import AXES, MiniRecipe, make_mini
 
@@ -200,7 +214,7 @@ def mini(
     patterns = {"train": train, "val": val, "test": test}
     recipe = MiniRecipe(
         cases=dict(zip(patterns, cases, strict=True)),
-        patterns={name: given for name, given in patterns.items() if given},
+        patterns={name: globs for name, globs in patterns.items() if globs},
         size=size,
         thick_depth=thick_depth,
         axes=tuple(a.value for a in axis) if axis else AXES,
@@ -222,5 +236,5 @@ def _line(check: CaseCheck) -> str:
     shift = "-" if check.shift is None else str(check.shift)
     correlation = "-" if check.correlation is None else f"{check.correlation:.4f}"
     verdict = " ".join(f"{fault.kind.upper()}: {fault.message}" for fault in check.faults) or "good"
-    told = f"{check.case_id:<16} {check.split:<8} {shapes[0]:<14} {shapes[1]:<15} {values:<18}"
-    return f"{told} {shift:>5} {correlation:>7}  {verdict}"
+    case = f"{check.case_id:<16} {check.split:<8} {shapes[0]:<14} {shapes[1]:<15} {values:<18}"
+    return f"{case} {shift:>5} {correlation:>7}  {verdict}"

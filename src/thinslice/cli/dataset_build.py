@@ -1,4 +1,4 @@
-"""thinslice dataset build: a paired data set from a hospital's own DICOM."""
+"""Command `dataset build`: a paired data set from a hospital's own DICOM."""
 
 from __future__ import annotations
 
@@ -17,32 +17,38 @@ if TYPE_CHECKING:
 
 def build(
     dicom: Annotated[
-        Path, typer.Argument(metavar="DICOM_FOLDER", show_default=False, help="Any number of studies; a zip will do.")
+        Path, typer.Argument(metavar="DICOM_FOLDER", show_default=False, help="Folder or zip of studies.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False, help="Folder of the data set.")],
-    seed: Annotated[int, typer.Option("--seed", help="Of the order in which patients are split.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="NUMBER", help="Seed of the split of patients.")] = 0,
     fractions: Annotated[
         str, typer.Option("--fractions", metavar="A,B,C", help="Shares of train, val and test.")
     ] = "0.4,0.2,0.4",
     factor: Annotated[
-        int | None, typer.Option("--factor", min=2, max=8, help="Take only pairs of this factor; default any, 2 to 8.")
+        int | None,
+        typer.Option(
+            "--factor", metavar="NUMBER", min=2, max=8, help="Take only pairs of this factor; default: any, 2 to 8."
+        ),
     ] = None,
     any_kernel: Annotated[
-        bool, typer.Option("--any-kernel", help="Pair series whatever their reconstruction kernels are.")
+        bool, typer.Option("--any-kernel", help="Pair series of different reconstruction kernels too.")
     ] = False,
     patient_by: Annotated[
-        str, typer.Option("--patient-by", metavar="id|study", help="PatientID, or every study a patient of its own.")
+        str,
+        typer.Option(
+            "--patient-by", metavar="id|study", help="Identify patients by PatientID, or take each study as one."
+        ),
     ] = "id",
-    label: Annotated[str, typer.Option("--label", help="Written beside every case, such as a site's name.")] = "",
+    label: Annotated[str, typer.Option("--label", metavar="TEXT", help="Label of all cases, such as a site.")] = "",
     salt: Annotated[
         Path | None,
-        typer.Option("--salt", metavar="FILE", help="Keep the secret of made-up names here, to add studies later."),
+        typer.Option("--salt", metavar="FILE", help="Keep the secret key of pseudonyms in FILE, to add studies later."),
     ] = None,
     link: Annotated[
         Path | None,
-        typer.Option("--link", metavar="FILE.csv", help="For the hospital alone: which case is which series UID."),
+        typer.Option("--link", metavar="FILE.csv", help="Table of cases and series UIDs, for the hospital only."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Pair thick and thin series of a hospital's studies into a data set to train on.
 
@@ -54,11 +60,11 @@ def build(
     pixels in plane, thin slices (at most 2 mm apart) that divide the thick ones' distance 2 to 8 times, and voxels
     that agree. Both are cut so that thick slice k lies on thin slice factor * k. One pair of each study is taken.
 
-    OUT gets thick/ and thin/ (NIfTI, HU, true geometry), manifest.csv and rejected.csv (what was not taken, and why).
-    Patients get random names; no identifier, date or UID is written. Derived, projected and lossy series and pictures
-    with burnt-in text are never taken. Text in the pixels of a plain CT slice, and faces, are not looked for.
+    OUT gets thick/ and thin/ (NIfTI, HU, true geometry), manifest.csv and rejected.csv (rejected series with reasons).
+    Patients get pseudonyms; no identifier, date or UID is written. Derived, projected and lossy series and images with
+    burnt-in text are never taken. Text in the pixels of a plain CT slice, and faces, are not detected.
 
-    Stopped or killed, the same command goes on. Exit code 8: some studies failed; run again to try them again.
+    After an interruption the same command continues. Exit code 8: some studies failed; run again to retry them.
     """
     from thinslice.data.hospital.build import PairRules, build_dataset
 
@@ -69,7 +75,7 @@ def build(
     try:
         shares = [float(share) for share in fractions.split(",")]
     except ValueError:
-        raise UsageError("--fractions are three numbers with commas between, such as 0.7,0.1,0.2.") from None
+        raise UsageError("--fractions takes three numbers separated by commas, such as 0.7,0.1,0.2.") from None
     outcome = build_dataset(
         dicom,
         out,
@@ -81,20 +87,20 @@ def build(
         stage=console.progress,
     )
     if not quiet:
-        _tell(outcome, console)
+        _print_outcome(outcome, console)
     if not outcome.rows:
         raise InputError(
             f"No pair was found in {outcome.studies} stud{'y' if outcome.studies == 1 else 'ies'}; rejected.csv in the "
-            "output folder says why."
+            "output folder gives the reasons."
         )
     if outcome.failed:
         raise PartlyDoneError(
-            f"{outcome.failed} of {outcome.studies} studies failed; rejected.csv says why, and the same command tries "
-            "them again."
+            f"{outcome.failed} of {outcome.studies} studies failed; rejected.csv gives the reasons. Run the same "
+            "command to retry them."
         )
 
 
-def _tell(outcome: BuildOutcome, console: Console) -> None:
+def _print_outcome(outcome: BuildOutcome, console: Console) -> None:
     for sentence in outcome.warnings:
         console.warn(sentence)
     for reason, count in sorted(outcome.left_out.items()):
@@ -102,8 +108,8 @@ def _tell(outcome: BuildOutcome, console: Console) -> None:
     if outcome.kept:
         console.note(f"{outcome.kept} of {outcome.studies} studies were done by an earlier run.")
     for rejection in outcome.rejections:
-        what = " with ".join(part for part in (rejection.series, rejection.with_series) if part)
-        print(f"not taken  {rejection.study}  {what}{': ' if what else ''}{rejection.reason}")
+        series = " with ".join(part for part in (rejection.series, rejection.with_series) if part)
+        print(f"not taken  {rejection.study}  {series}{': ' if series else ''}{rejection.reason}")
     cases = Counter(row["split"] for row in outcome.rows)
     patients = {split: len({row["patient"] for row in outcome.rows if row["split"] == split}) for split in cases}
     for split in cases:

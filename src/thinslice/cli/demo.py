@@ -1,4 +1,4 @@
-"""thinslice demo: the whole of it, on a synthetic chest or on a scan of yours."""
+"""Command `demo`: upscale a synthetic chest, or the user's own scan, with scores, pictures and a report."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from thinslice.cli.console import Console, hush_libraries
 def demo(
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="[INPUT]", show_default=False, help="A scan of yours; a synthetic chest unless given."),
+        typer.Argument(metavar="[INPUT]", show_default=False, help="Your own scan; default: a synthetic chest."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")] = Path("demo-output"),
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the results.")] = Path("demo-output"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that exists.")] = False,
 ) -> None:
-    """Upscale a synthetic chest, or a scan of yours.
+    """Upscale a synthetic chest, or your own scan.
 
-    Makes a folder with the thick series, the thin DICOM series and NIfTI, a table of scores beside interpolation, a
-    picture of thick, estimate and truth, a preview and a report. With a scan of your own there is no truth, so it
-    makes the thin volume, the preview and the report.
+    The folder holds the thick series, the thin DICOM series and NIfTI, a table of scores beside interpolation, a
+    picture of thick, estimate and truth, a preview and a report. Your own scan has no truth: the folder then holds the
+    thin volume, the preview and the report.
 
     \b
     thinslice demo

@@ -1,4 +1,4 @@
-"""thinslice evaluate: how far an estimate is from the true thin volume."""
+"""Command `evaluate`: scores of an estimated thin volume against the true one."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from thinslice.cli.console import Console, hush_libraries, readable
 
 
 class Protocol(StrEnum):
-    """What is measured."""
+    """Values of --protocol."""
 
     RPLHR = "rplhr"
     CLINICAL = "clinical"
 
 
 class Alignment(StrEnum):
-    """How voxels are paired."""
+    """Values of --align."""
 
     WORLD = "world"
     INDEX = "index"
 
 
 class Intensity(StrEnum):
-    """What the values mean."""
+    """Values of --intensity."""
 
     AUTO = "auto"
     HU = "hu"
@@ -37,7 +37,7 @@ def evaluate(
     estimate: Annotated[Path, typer.Argument(metavar="ESTIMATE", show_default=False, help="The thin volume to score.")],
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE", show_default=False, help="The true thin volume.")],
     protocol: Annotated[
-        Protocol, typer.Option(help="rplhr: as published numbers are made. clinical: bias and error by tissue, in HU.")
+        Protocol, typer.Option(help="rplhr: PSNR and SSIM as published. clinical: bias and error by tissue, in HU.")
     ] = Protocol.RPLHR,
     align: Annotated[
         Alignment, typer.Option(help="Pair voxels by position in the patient, or by index for equal shapes.")
@@ -48,18 +48,18 @@ def evaluate(
     thick: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="The thick source, for protocol clinical: tissue classes, distance, consistency."
+            metavar="PATH", help="Thick source, for protocol clinical: tissue classes, distance, consistency."
         ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores; - for the terminal.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON; - prints them.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a JSON file that exists.")] = False,
 ) -> None:
     """Score a thin volume against the true one.
 
     Protocol rplhr: both volumes clamped to [-1024, 2048] HU, five slices left out at each end, PSNR over the volume,
-    SSIM by axial slice. Numbers compare only within one protocol and one data set.
+    SSIM by axial slice. Scores can be compared only within one protocol and one data set.
 
     \b
     thinslice evaluate estimate.nii.gz truth.nii.gz
@@ -92,8 +92,8 @@ def evaluate(
     if json_file is not None and str(json_file) == "-":
         print(text, end="")
         return
-    # PSNR and SSIM with the digits that tables compare; the list by slice is for programs.
+    # PSNR and SSIM with the digits of published tables; the list by slice is only in the JSON.
     print(f"psnr: {'infinite (identical)' if scores.identical else f'{scores.psnr:.4f} dB'}")
     print(f"ssim: {scores.ssim:.4f}")
-    told = {"psnr", "identical", "ssim", "ssim_per_slice", "warnings"}
-    print("\n".join(readable({name: value for name, value in measured.items() if name not in told})))
+    printed = {"psnr", "identical", "ssim", "ssim_per_slice", "warnings"}
+    print("\n".join(readable({name: value for name, value in measured.items() if name not in printed})))

@@ -1,4 +1,4 @@
-"""thinslice inspect: what is there, and what can be upscaled. Loads neither torch nor highdicom."""
+"""Command `inspect`: the series of a folder, and which of them can be upscaled. Imports neither torch nor highdicom."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from thinslice.cli.console import Console, hush_libraries
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", show_default=False, help="A folder, a file or a zip: DICOM, NIfTI, NRRD.")
+        Path, typer.Argument(metavar="PATH", show_default=False, help="Folder, file or zip: DICOM, NIfTI, NRRD.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of lines.")] = False,
 ) -> None:
-    """List every series, and what can be upscaled.
+    """List all series, and which of them can be upscaled.
 
-    Of DICOM and NIfTI only headers are read. Nothing that identifies a patient is printed.
+    Only headers of DICOM and NIfTI are read. Nothing that identifies a patient is printed.
 
     \b
     thinslice inspect disk/

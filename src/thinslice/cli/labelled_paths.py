@@ -1,4 +1,4 @@
-"""How the `models` commands are told what to measure on: LABEL=PATH, LABEL=THICK,THIN and lists of factors."""
+"""Arguments of the `models` commands: LABEL=PATH, LABEL=THICK,THIN and lists of factors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from thinslice.errors import UsageError
 
 
 def factors(text: str) -> list[int]:
-    """Factors from 2 on, in the order given.
+    """The factors of an option, in its order.
 
     Raises:
-        UsageError: for anything else than whole numbers separated by commas.
+        UsageError: for anything but whole numbers from 2 on, separated by commas.
 
     >>> factors("2,3, 5")
     [2, 3, 5]
@@ -22,34 +22,34 @@ def factors(text: str) -> list[int]:
     except ValueError:
         wanted = []
     if not wanted or min(wanted) < 2:
-        raise UsageError(f"--factors {text!r}: give whole numbers from 2 on, separated by commas, as in 2,3,5.")
+        raise UsageError(f"--factors {text!r}: use whole numbers from 2 on, separated by commas, as in 2,3,5.")
     return wanted
 
 
-def thin_cases(told: Sequence[str] | None) -> dict[str, Path]:
+def thin_cases(arguments: Sequence[str] | None) -> dict[str, Path]:
     """Paths of thin volumes by label.
 
     Raises:
-        UsageError: for a case without label or path, and for a label given twice.
+        UsageError: for a case without label or path, and for a label that occurs twice.
 
     >>> thin_cases(["a=x.nii.gz"])
     {'a': PosixPath('x.nii.gz')}
     """
-    return {label: Path(path) for label, path in _labelled("--thin", "LABEL=PATH", told).items()}
+    return {label: Path(path) for label, path in _labelled("--thin", "LABEL=PATH", arguments).items()}
 
 
-def pair_cases(told: Sequence[str] | None) -> dict[str, tuple[Path, Path]]:
+def pair_cases(arguments: Sequence[str] | None) -> dict[str, tuple[Path, Path]]:
     """Paths of thick and thin volumes by label.
 
     Raises:
-        UsageError: for a case without label or two paths, and for a label given twice.
+        UsageError: for a case without label or two paths, and for a label that occurs twice.
 
     >>> pair_cases(["head=thick.nii.gz,thin.nii.gz"])
     {'head': (PosixPath('thick.nii.gz'), PosixPath('thin.nii.gz'))}
     """
     shape = "LABEL=THICK,THIN"
     found = {}
-    for label, paths in _labelled("--pair", shape, told).items():
+    for label, paths in _labelled("--pair", shape, arguments).items():
         thick, _, thin = paths.partition(",")
         if not thick or not thin or "," in thin:
             raise _malformed("--pair", shape)
@@ -58,10 +58,10 @@ def pair_cases(told: Sequence[str] | None) -> dict[str, tuple[Path, Path]]:
 
 
 def own_weights(name: str) -> Path:
-    """The weights file whose card --write-card changes: one of the user's, never one of this installation.
+    """The weights file whose card --write-card changes: a user's file, never one of this installation.
 
     Raises:
-        UsageError: for a name of the catalog, and for what is no file.
+        UsageError: for a name of the catalog, and for a path without a file; name a weights file of your own.
     """
     from thinslice.models import catalog
 
@@ -72,9 +72,9 @@ def own_weights(name: str) -> Path:
     return catalog.weights_of(name)
 
 
-def _labelled(option: str, shape: str, told: Sequence[str] | None) -> dict[str, str]:
+def _labelled(option: str, shape: str, arguments: Sequence[str] | None) -> dict[str, str]:
     found: dict[str, str] = {}
-    for case in told or []:
+    for case in arguments or []:
         label, _, rest = case.partition("=")
         if not label or not rest:
             raise _malformed(option, shape)
@@ -85,5 +85,5 @@ def _labelled(option: str, shape: str, told: Sequence[str] | None) -> dict[str, 
 
 
 def _malformed(option: str, shape: str) -> UsageError:
-    # What was given is not repeated: a file's name may be a patient's.
+    # The argument is not quoted: a file's name may be a patient's.
     return UsageError(f"{option} takes {shape}, a label of your choice before each path.")

@@ -1,4 +1,4 @@
-"""The networks, and what each says about itself."""
+"""Commands `models list`, `show` and `score`: the networks, their cards and their scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thinslice.cli.console import readable
 
 
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the networks by name, installed plug-ins included.
 
@@ -33,10 +33,10 @@ def list_models(
 
 
 def show_model(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", show_default=False, help="A network, or a weights file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", show_default=False, help="Network, or weights file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a network's card: what its weights were made from, how they score, and where they fail.
+    """Show a network's card: training data, scores and limits.
 
     \b
     thinslice models show default
@@ -49,20 +49,25 @@ def show_model(
 
 
 def score_model(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", show_default=False, help="A network, or a weights file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", show_default=False, help="Network, or weights file.")],
     thin: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL=PATH", help="A thin volume not trained on; thick slices are simulated from it."),
+        typer.Option(
+            metavar="LABEL=PATH", help="Thin volume outside the training data; thick slices are simulated from it."
+        ),
     ] = None,
     pair: Annotated[
-        list[str] | None, typer.Option(metavar="LABEL=THICK,THIN", help="Two reconstructions of one acquisition.")
+        list[str] | None,
+        typer.Option(metavar="LABEL=THICK,THIN", help="Thick and thin reconstruction of one acquisition."),
     ] = None,
-    factors: Annotated[str, typer.Option(help="Factors for --thin, separated by commas.")] = "2,3,4,5,6,7,8",
+    factors: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Factors for --thin, separated by commas.")
+    ] = "2,3,4,5,6,7,8",
     write_card: Annotated[
         bool, typer.Option("--write-card", help="Keep the scores in the weights file's card.")
     ] = False,
 ) -> None:
-    """Score a network beside cubic interpolation, protocol rplhr, through the whole line.
+    """Score a network beside cubic interpolation with protocol rplhr.
 
     \b
     thinslice models score default --thin mine=/data/thin.nii.gz
@@ -81,7 +86,7 @@ def score_model(
         labelled_paths.pair_cases(pair),
     )
     if not singles and not doubles:
-        raise UsageError("Nothing to score: give --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
+        raise UsageError("Nothing to score: pass --thin LABEL=PATH or --pair LABEL=THICK,THIN.")
     weights = labelled_paths.own_weights(name) if write_card else None
     rows: list[scorecard.Score] = []
     for label, path in singles.items():
@@ -89,11 +94,11 @@ def score_model(
     for label, (thick_path, thin_path) in doubles.items():
         rows += scorecard.score_pair(name, read(thick_path), read(thin_path), case=label)
     if not rows:
-        raise NotEligibleError("No factor leaves 11 thin slices of any volume; give --factors 2, or deeper volumes.")
+        raise NotEligibleError("No factor leaves 11 thin slices of any volume; use --factors 2, or deeper volumes.")
     print("\n".join(scorecard.table(rows)))
     if weights is not None:
         scorecard.write_into_card(weights, rows, note="thick slices simulated by `mean`, except real pairs")
-        Console().note(f"{weights.name}: its card holds the scores")
+        Console().note(f"{weights.name}: scores written into the card")
 
 
 def _row(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""thinslice models check: what a radiologist, or a program that measures, would notice."""
+"""Command `models check`: clinical measures of networks beside cubic interpolation."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ def check_models(
     ],
     thin: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL=PATH", help="A thin volume not trained on; thick slices are simulated from it."),
+        typer.Option(
+            metavar="LABEL=PATH", help="Thin volume outside the training data; thick slices are simulated from it."
+        ),
     ] = None,
-    factors: Annotated[str, typer.Option(help="Factors, separated by commas.")] = "5",
+    factors: Annotated[str, typer.Option(metavar="NUMBERS", help="Factors, separated by commas.")] = "5",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for check.html, check.json, check.md and figures.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for check.html, check.json, check.md and figures.")
     ] = None,
     crop: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Measure on a crop this wide and fewer nodules: slow networks.")
+        int | None,
+        typer.Option(metavar="PIXELS", help="Measure on a crop of this width and fewer nodules, for slow networks."),
     ] = None,
     phantom: Annotated[bool, typer.Option("--phantom/--no-phantom", help="Measure nodules, edges and noise.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    seed: Annotated[int, typer.Option(help="Of phantoms and bootstrap.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    threads: Annotated[int | None, typer.Option(metavar="NUMBER", min=1, help="CPU threads.")] = None,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of phantoms and bootstrap.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
-    """Check networks clinically, beside cubic interpolation.
+    """Measure networks clinically, beside cubic interpolation.
 
-    HU bias by tissue (the rule: 2 HU at most in every class), lung density, edges across slices, nodules of 3 to 10
-    mm, noise, consistency. docs/clinical.md tells what each number is.
+    HU bias by tissue (limit: 2 HU in every class), lung density, edges across slices, nodules of 3 to 10 mm, noise,
+    consistency. docs/clinical.md explains each number.
 
     \b
     thinslice models check default --thin chest=/data/thin.nii.gz --out check
     thinslice models check default tvsrn.safetensors --thin chest=/data/thin.nii.gz --crop 192
-    thinslice models check default --factors 3,5,8            phantoms alone
+    thinslice models check default --factors 3,5,8            phantoms only
     """
     from thinslice.cli import labelled_paths
     from thinslice.errors import UsageError
@@ -53,7 +56,7 @@ def check_models(
     wanted, paths = labelled_paths.factors(factors), labelled_paths.thin_cases(thin)
     if out is not None and out.is_file():
         raise UsageError(f"--out names a folder, and {out.name!r} is a file.")
-    told = check(
+    measured = check(
         models,
         {label: lambda path=path: read(path) for label, path in paths.items()},  # type: ignore[misc]
         factors=wanted,
@@ -64,7 +67,7 @@ def check_models(
         seed=seed,
         notify=Console(quiet=quiet).note,
     )
-    print(to_markdown(to_document(told)), end="")
+    print(to_markdown(to_document(measured)), end="")
     if out is not None:
-        write_check(told, out)
+        write_check(measured, out)
         Console(quiet=quiet).note(f"{out.name}: check.html, check.json, check.md, figures")

@@ -1,4 +1,4 @@
-"""thinslice train: train a network as a recipe says, or go on with a run that was interrupted."""
+"""Command `train`: train a network by a recipe, or continue an interrupted run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", show_default=False, help="What to train, and how.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", show_default=False, help="Training recipe.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; default runs/NAME.")
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Folder of the run; default: runs/NAME.")
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
-            metavar="DIR",
-            help="Folder that the recipe's data paths start from; default THINSLICE_SHARED, else the recipe's folder.",
+            metavar="FOLDER",
+            help="Folder that holds the recipe's data; default: THINSLICE_SHARED, else the recipe's folder.",
         ),
     ] = None,
     values: Annotated[
@@ -32,21 +32,25 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Change a value of the recipe, as in optimiser.steps=500; again for more.",
+            help="Change a value of the recipe, as in optimiser.steps=500; may be given several times.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default all cores.")] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="Device: auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="NUMBER", min=1, help="CPU threads; default: all cores.")
+    ] = None,
     export_now: Annotated[
-        bool, typer.Option("--export", help="Do not train: write the unfinished run's weights, to look at them.")
+        bool, typer.Option("--export", help="Write the weights of an unfinished run instead of training.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
-    """Train a network, on pairs of a data set or on thin CT with thick slices simulated from it.
+    """Train a network on pairs of a data set, or on thin CT with thick slices simulated from it.
 
-    The run's folder holds state.pt (resumable), log.csv, validation.csv, pictures, TensorBoard's events, best and last
-    weights and, at the end, NAME.safetensors with its model card. Stop it at any time; the same command goes on where
-    the last state was saved and ends with the same weights.
+    The run's folder holds state.pt (resumable), log.csv, validation.csv, pictures, TensorBoard events, best and last
+    weights and, at the end, NAME.safetensors with its model card. After an interruption the same command continues from
+    the last saved state and ends with the same weights.
 
     \b
     thinslice train recipes/paper-tvsrn.toml --data /data          /data/RPLHR-CT holds the data set
@@ -77,14 +81,14 @@ def train(
         data_root=data_root,
         device=device,
         threads=threads,
-        report=lambda line: console.note(_told(line)),
+        report=lambda line: console.note(_as_text(line)),
     )
     if os.environ.get("RANK", "0") == "0":
         print(weights)
 
 
 def _value(text: str) -> tuple[str, Any]:
-    """NAME=VALUE with the value read as TOML, or as a plain word."""
+    """Name and value of NAME=VALUE; the value is read as TOML, or else as a plain word."""
     import tomllib
 
     from thinslice.errors import UsageError
@@ -98,8 +102,7 @@ def _value(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _told(line: LogLine) -> str:
-    """A line of the log for a person."""
-    where = f"{line.stage}: step" if line.stage else "step"
-    what = f"loss {line.loss:.4g}" if line.psnr is None else f"validation {line.psnr:.3f} dB"
-    return f"{where} {line.step} of {line.steps}: {what}, about {line.seconds_left / 60:.0f} min left"
+def _as_text(line: LogLine) -> str:
+    step = f"{line.stage}: step" if line.stage else "step"
+    value = f"loss {line.loss:.4g}" if line.psnr is None else f"validation {line.psnr:.3f} dB"
+    return f"{step} {line.step} of {line.steps}: {value}, about {line.seconds_left / 60:.0f} min left"

@@ -1,1 +1,1 @@
-"""Data sets, simulated thick slices, crops and the phantom."""
+"""Data sets, simulated thick slices, crops and phantoms."""

@@ -1,11 +1,11 @@
 """Pairs as memory-mapped arrays: random cubes are read without decompressing whole volumes each time.
 
-Each case becomes one file that holds its HU uncompressed. A file is built once, appears whole or not at all, and is
-built again when its source changed or when its own checksums do not hold. Any number of processes may ask for the same
-cases at the same time; they share the work.
+Each case has one file with its HU, uncompressed. A file is built once, appears whole or not at all, and is rebuilt when
+its source has changed or its checksums fail. Several processes may request the same cases at the same time; they share
+the work.
 
 The files are in the safetensors layout (https://github.com/huggingface/safetensors): the length of a JSON header, the
-header, and two tensors, "thick" and "thin". All else stands in the header's metadata.
+header, and two tensors, "thick" and "thin". The header's metadata holds the other facts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from thinslice.system.resources import require_disk
 from thinslice.typing import Progress
 
 VERSION = 1
-"""Of what the files hold; files of another version are built again."""
+"""Version of the files' content; files of another version are rebuilt."""
 
 SUFFIX = ".safetensors"
 
@@ -40,28 +40,28 @@ _DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "F32": np.dtype("<f
 _ALIGNMENT = 64
 _MAX_HEADER_BYTES = 1 << 20
 _PIECE_BYTES = 16 << 20
-"""Each such piece has a checksum of its own, so that several threads can check at once."""
+"""Bytes of a piece with its own checksum, so that several threads can check a file."""
 
 _CHECKERS = 4
 _WAIT_S = 0.2
 
 _checked: dict[Path, tuple[int, int, int]] = {}
-"""Files whose checksums this process has found right, with what tells that they are still the same."""
+"""Files whose checksums this process has verified -> (inode, size, time of change) at that time."""
 
 
 @dataclass(frozen=True, eq=False)
 class CachedPair:
-    """A pair on disk, seen through the system's page cache.
+    """A pair on disk, mapped into memory.
 
-    It can be handed to other processes: only its place travels, not its voxels.
+    Pickling transfers only the path, not the voxels.
 
     Attributes:
-        case_id: of the case.
+        case_id: name of the case.
         thick: (D, height, width) HU, int16 or float32, read-only.
         thin: ((D - 1) * factor + 1, height, width) HU, int16 or float32, read-only.
         factor: thin slices per thick interval; thick slice k is centred on thin slice factor * k.
-        relative_thickness: thickness of the thick slices over their distance; 1.0 where it is not known.
-        path: the file.
+        relative_thickness: thickness of the thick slices over their distance; 1.0 where the thickness is unknown.
+        path: cache file.
     """
 
     case_id: str
@@ -76,22 +76,22 @@ class CachedPair:
 
 
 def cached_pairs(cases: Sequence[Case], folder: str | Path, *, progress: Progress | None = None) -> list[CachedPair]:
-    """The cases as memory-mapped arrays, building what is not there yet.
+    """The cases as memory-mapped arrays; missing cache files are built.
 
-    The first time a process opens a file it reads all of it and compares checksums.
+    When a process opens a file for the first time, it reads the whole file and verifies its checksums.
 
     Args:
-        cases: each with thick and thin slices.
-        folder: of the cache; made if need be. Several data sets may share one.
+        cases: cases with thick and thin slices.
+        folder: folder of the cache, created when missing; several data sets may share it.
         progress: called with (cases ready, cases in all).
 
     Returns:
-        One pair a case, in their order.
+        One pair for each case, in the same order.
 
     Raises:
-        InputError: as `read_pair`, naming the case: damaged, incomplete or misaligned pairs are never cached.
-        ResourceError: memory or disk is short; free some space, then run again.
-        OutputError: the folder cannot be written.
+        InputError: as `read_pair`, with the name of the case: damaged, incomplete or misaligned pairs are not cached.
+        ResourceError: when memory or disk is short; free some space, then run again.
+        OutputError: when the folder cannot be written; choose another.
     """
     folder = Path(folder)
     with output_errors(folder):
@@ -104,7 +104,7 @@ def cached_pairs(cases: Sequence[Case], folder: str | Path, *, progress: Progres
             try:
                 found[index] = _ready(cases[index], folder)
             except OutputBusyError:
-                # Another process builds this one; we go on with others and come back.
+                # Another process builds this file: build others first.
                 busy.append(index)
                 continue
             if progress is not None:
@@ -116,14 +116,14 @@ def cached_pairs(cases: Sequence[Case], folder: str | Path, *, progress: Progres
 
 
 def cache_path(case: Case, folder: Path) -> Path:
-    """Where a case's file lies in a cache; it does not depend on the source's content."""
+    """Path of a case's file in a cache; it depends on the paths of the source, not on its content."""
     place = f"{case.case_id}\n{case.thick and case.thick.resolve()}\n{case.thin.resolve()}"
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", case.case_id)[:60].lstrip(".")
     return folder / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}{SUFFIX}"
 
 
 class _BuiltMeanwhileError(Exception):
-    """Another process finished the file before we had its lock."""
+    """Another process finished the file before this one had its lock."""
 
 
 def _ready(case: Case, folder: Path) -> CachedPair:
@@ -141,14 +141,14 @@ def _ready(case: Case, folder: Path) -> CachedPair:
     pair = _open(path, identity)
     if pair is None:
         raise OutputError(
-            f"The cache file of case {case.case_id} does not hold what was written to it; check the disk, or choose "
+            f"The cache file of case {case.case_id} differs from what was written; check the disk, or choose "
             "another folder for the cache."
         )
     return pair
 
 
 def _identity(case: Case) -> str:
-    """What tells this case's source from any other, and from itself after a change."""
+    """Text that identifies the source of a case and changes when the source changes."""
     parts = [str(VERSION), case.case_id, case.layout]
     for path in (case.thick, case.thin):
         if path is not None:
@@ -185,7 +185,7 @@ def _write(pair: Pair, identity: str, path: Path) -> None:
 
 
 def _open(path: Path, identity: str | None) -> CachedPair | None:
-    """The pair in a file; None where there is none, or not one of this source, or a damaged one."""
+    """The pair in a file; None where the file is missing, damaged or of another source."""
     try:
         with path.open("rb") as file:
             status = path.stat()
@@ -218,14 +218,14 @@ def _open(path: Path, identity: str | None) -> CachedPair | None:
         factor, thickness = int(metadata["factor"]), float(metadata["relative_thickness"])
         return CachedPair(metadata["case_id"], arrays["thick"], arrays["thin"], factor, thickness, path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # Not there, or not what we write: it is built (again).
+        # Missing, or not a cache file: it is built.
         return None
 
 
 def _reopen(path: Path) -> CachedPair:
     pair = _open(path, None)
     if pair is None:
-        raise OutputError(f"The cache file {path.name!r} is gone or damaged; start again, so that it is built anew.")
+        raise OutputError(f"The cache file {path.name!r} is missing or damaged; start again, so that it is rebuilt.")
     return pair
 
 
@@ -242,5 +242,5 @@ def _checksums(array: npt.NDArray[Any]) -> list[int]:
 
 
 def _seal(header: dict[str, Any], metadata: dict[str, str]) -> str:
-    """A checksum of everything in the header but itself."""
+    """Checksum of the header and the other metadata."""
     return hashlib.sha256(json.dumps([header, metadata], sort_keys=True).encode()).hexdigest()[:16]

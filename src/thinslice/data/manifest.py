@@ -1,13 +1,13 @@
-"""Which volumes a data set holds, which belong together, and how a pair is read. No torch.
+"""Cases of a data set, and reading of their pairs.
 
-`open_dataset` knows these layouts; what it returns looks the same for all:
+`open_dataset` reads these layouts and returns the same kind of object for all:
 
     <split>/1mm/ + <split>/5mm/     RPLHR-CT as released (`thinslice.data.rplhr`)
     HD_1mm/ + HD_5mm/               the same without splits
     manifest.csv                    a table with the columns thick, thin, split [, case, patient, label]: volumes in HU
                                     with true geometry, paired by position
 
-A manifest.csv beside the folders of the first two tells patient and label of the cases there, nothing else.
+A manifest.csv beside the folders of the first two layouts adds patient and label of their cases, nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("thick", "thin", "split")
 
 ALL = "all"
-"""The split of a data set that has none."""
+"""Name of the only split of a data set without splits."""
 
 Layout = Literal["released", "true"]
 
@@ -44,14 +44,14 @@ class Case:
     """A thin volume and, where there is one, the thick one of the same scan.
 
     Attributes:
-        case_id: unique in its data set.
-        split: such as train, val, test.
-        thin: file or DICOM folder of the thin slices; it need not exist (`read_pair` and `dataset verify` say so).
-        thick: the same for the thick slices; None where the set has none.
-        patient: who was scanned, by a name that tells nothing; the case's own where the set does not say.
+        case_id: name of the case, unique in its data set.
+        split: name of the split, such as train, val, test.
+        thin: file or DICOM folder of the thin slices; it may be missing (`read_pair` and `dataset verify` report it).
+        thick: file or DICOM folder of the thick slices; None where the set has none.
+        patient: pseudonym of the patient; `case_id` where the set names no patients.
         layout: "released" for unit values without geometry, paired by index; "true" for HU with geometry, paired by
             position.
-        label: what else the set says of the case.
+        label: free text of the manifest.
     """
 
     case_id: str
@@ -65,13 +65,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set by its files; no voxel has been read.
+    """A data set as a list of files; no voxel has been read.
 
     Attributes:
-        root: its folder.
-        name: the folder's name.
-        layout: "released", "hd" or "manifest": where its cases were found.
-        cases: in the order of splits, then of names.
+        root: folder of the data set.
+        name: name of the folder.
+        layout: "released", "hd" or "manifest": the layout in which the cases were found.
+        cases: cases in the order of splits, then of names.
     """
 
     root: Path
@@ -81,14 +81,14 @@ class Dataset:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits' names: train, val, test first."""
+        """Names of the splits: train, val, test first."""
         return tuple(dict.fromkeys(case.split for case in self.cases))
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split.
 
         Raises:
-            UsageError: there is no such split; the message names those there are.
+            UsageError: there is no such split; the message lists the splits.
         """
         found = tuple(case for case in self.cases if case.split == name)
         if not found:
@@ -97,9 +97,9 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over cases, splits and file contents (by size, first and last bytes): names the data in results.
+        """SHA-256 over cases, splits and file contents (size, first and last bytes); results record it.
 
-        It does not change when the set is moved or copied. The last bytes of a gzip file hold its checksum.
+        The digest does not change when the set is moved or copied. The last bytes of a gzip file hold its checksum.
         """
         lines = sorted(
             f"{case.split}/{case.case_id}/{case.layout}:"
@@ -111,10 +111,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Pair:
-    """Thick slices and the thin ones they stand for.
+    """Thick slices and the corresponding thin ones.
 
     Attributes:
-        case_id: of the case it was read from.
+        case_id: name of the case.
         thick: HU, D slices.
         thin: HU, (D - 1) * factor + 1 slices; thick slice k is centred on thin slice factor * k.
         factor: thin slices per thick interval.
@@ -130,11 +130,11 @@ def open_dataset(root: str | Path) -> Dataset:
     """Find the cases of a data set.
 
     Args:
-        root: its folder, or the manifest itself.
+        root: folder of the data set, or its manifest.
 
     Raises:
-        UnreadableError: there is nothing there, or the manifest cannot be read.
-        InputError: no known layout, a table without the columns it needs, or two cases of one name.
+        UnreadableError: the path does not exist, or the manifest cannot be read; check the path.
+        InputError: an unknown layout, a table without the required columns, or two cases of one name.
     """
     root = Path(root)
     if root.is_file():
@@ -156,21 +156,21 @@ def open_dataset(root: str | Path) -> Dataset:
 
 
 def read_pair(case: Case) -> Pair:
-    """Read a case as thick and thin HU that lie as they should.
+    """Read a case as an aligned pair of thick and thin HU.
 
-    Released files are paired by index, others by position. That the voxels agree is checked as well
-    (`thinslice.data.pairing.alignment`), so a shifted or exchanged volume is refused whatever its header says.
+    Released files are paired by index, others by position. The voxels must agree too
+    (`thinslice.data.pairing.alignment`), so a shifted or exchanged volume is refused even if its header is right.
 
     Returns:
-        The pair; in-plane spacing is None for released files, which do not tell it.
+        The pair; in-plane spacing is None for released files, which lack it.
 
     Raises:
         UnreadableError: a file is missing or damaged.
-        GeometryError: the two do not lie as a pair should, by shape, position or content.
-        InputError: the case has no thick volume, or its values are not what they should be.
-        ResourceError: the memory does not hold them.
+        GeometryError: the volumes are no pair by shape, position or content.
+        InputError: the case has no thick volume, or its values are out of range.
+        ResourceError: the volumes do not fit in memory.
 
-    Every message of these, but the last, names the case.
+    All messages except the last name the case.
     """
     with naming(case.case_id):
         if case.thick is None:
@@ -188,7 +188,7 @@ def read_pair(case: Case) -> Pair:
 
 
 def _refuse_blank(thick: Volume, thin: Volume) -> None:
-    """A volume of one value shows nothing that `alignment` could compare; beside one that shows more it is wrong."""
+    """Refuse a constant volume beside one that is not constant; `alignment` cannot compare it."""
     blank = {name: bool(v.hu.min() == v.hu.max()) for name, v in (("thick", thick), ("thin", thin))}
     if blank["thick"] != blank["thin"]:
         name = "thick" if blank["thick"] else "thin"
@@ -198,7 +198,7 @@ def _refuse_blank(thick: Volume, thin: Volume) -> None:
 
 
 def read_thin(case: Case) -> Volume:
-    """Read the thin slices of a case alone, all of them, as HU: what thick slices are simulated from.
+    """Read all thin slices of a case as HU, without the thick ones; thick slices can be simulated from them.
 
     Raises:
         UnreadableError, GeometryError, InputError, ResourceError: as `read_pair`.
@@ -209,7 +209,7 @@ def read_thin(case: Case) -> Volume:
 
 @contextmanager
 def naming(case_id: str) -> Iterator[None]:
-    """Let every refusal of an input name the case."""
+    """Put the name of the case in front of the message of every `InputError`."""
     try:
         yield
     except InputError as error:
@@ -217,10 +217,10 @@ def naming(case_id: str) -> Iterator[None]:
 
 
 def content_mark(path: Path) -> str:
-    """What tells a file's content, or a DICOM folder's, from another at the cost of two small reads a file.
+    """A digest of the content of a file or DICOM folder: size, first and last bytes of each file.
 
     Returns:
-        Hexadecimal digits; those of nothing where the file is missing.
+        16 hexadecimal digits; those of no content where the file is missing.
     """
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -255,12 +255,19 @@ def _from_folder(root: Path) -> tuple[list[Case], str]:
     for layout, (thick, thin) in (("released", plain), ("hd", hd)):
         splits = {folder.name: folder for folder in folders if (folder / thin).is_dir() or (folder / thick).is_dir()}
         if not splits and ((root / thin).is_dir() or (root / thick).is_dir()):
-            # One split was given for the whole set.
+            # The folder is a single split.
             splits = {root.resolve().name if root.resolve().name in rplhr.SPLITS else ALL: root}
         if splits:
-            told = _told(root / MANIFEST) if (root / MANIFEST).is_file() else {}
+            # Rows of a manifest beside the folders add patient and label.
+            listed = (
+                {(row["split"], row.get("case") or _stem(row["thin"])): row for row in _rows(root / MANIFEST)}
+                if (root / MANIFEST).is_file()
+                else {}
+            )
             cases = [
-                case for name, folder in splits.items() for case in _of_split(name, folder / thick, folder / thin, told)
+                case
+                for name, folder in splits.items()
+                for case in _of_split(name, folder / thick, folder / thin, listed)
             ]
             if not cases:
                 raise InputError("The data set's folders hold no .nii.gz or .nii files; check the download.")
@@ -274,17 +281,17 @@ def _from_folder(root: Path) -> tuple[list[Case], str]:
 
 
 def _of_split(
-    split: str, thick_folder: Path, thin_folder: Path, told: Mapping[tuple[str, str], Mapping[str, str]]
+    split: str, thick_folder: Path, thin_folder: Path, listed: Mapping[tuple[str, str], Mapping[str, str]]
 ) -> Iterator[Case]:
     thick, thin = _volumes(thick_folder), _volumes(thin_folder)
-    listed = {case for where, case in told if where == split}
+    own = {case for where, case in listed if where == split}
     layout = _layout_of(thick, thin)
-    for name in sorted({*thick, *thin, *listed}):
-        row = told.get((split, name), {})
+    for name in sorted({*thick, *thin, *own}):
+        row = listed.get((split, name), {})
         yield Case(
             case_id=name,
             split=split,
-            # A file that is missing keeps its place, so that it can be named; a set without thick slices has none.
+            # A missing file keeps its path, so that errors can name it; a set without thick slices has None.
             thin=thin.get(name, thin_folder / f"{name}{rplhr.SUFFIX}"),
             thick=thick.get(name, thick_folder / f"{name}{rplhr.SUFFIX}") if thick_folder.is_dir() else None,
             patient=row.get("patient") or name,
@@ -294,7 +301,7 @@ def _of_split(
 
 
 def _layout_of(thick: Mapping[str, Path], thin: Mapping[str, Path]) -> Layout:
-    """What the first pair's headers say: "true" where they tell slices of two distances, "released" otherwise."""
+    """The layout by the headers of the first pair: "true" where the thick slices lie further apart, else "released"."""
     from thinslice.io.nifti import scan_nifti
 
     for name in sorted(set(thick) & set(thin)):
@@ -307,7 +314,7 @@ def _layout_of(thick: Mapping[str, Path], thin: Mapping[str, Path]) -> Layout:
 
 
 def _volumes(folder: Path) -> dict[str, Path]:
-    """NIfTI files by the name of their case; hidden files are none."""
+    """NIfTI files by the name of their case, without hidden files."""
     found: dict[str, Path] = {}
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
@@ -323,7 +330,7 @@ def _stem(path: str) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a manifest, with lower-case column names and without empty lines."""
+    """Rows of a manifest, with lower-case column names and without empty lines."""
     try:
         # utf-8-sig: spreadsheets begin a file with a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
@@ -350,10 +357,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not rows:
         raise InputError(f"{path.name!r} lists no case.")
     return rows
-
-
-def _told(path: Path) -> dict[tuple[str, str], dict[str, str]]:
-    return {(row["split"], row.get("case") or _stem(row["thin"])): row for row in _rows(path)}
 
 
 def _from_manifest(path: Path) -> list[Case]:

@@ -1,8 +1,8 @@
-"""A small data set in exactly the released layout, cut from any folder of thin volumes.
+"""A small data set in the released layout, cut from a folder of thin volumes.
 
-Patients are few, so several slabs of one volume stand for cases, and in training an in-plane axis may play the part of
-the axis across the slices (in plane a CT is as sharp). manifest.csv says of every case which patient, which slab and
-which axis it is; all cases of a patient lie in one split.
+Cases are slabs of a volume, because patients are few. In training an in-plane axis may serve as the through-plane axis
+(in plane a CT is as sharp). manifest.csv lists patient, slab and axis of each case; all cases of a patient lie in one
+split.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,13 +29,13 @@ from thinslice.typing import Progress
 from thinslice.volume import Volume, as_hu
 
 AXES = ("depth", "height", "width")
-"""What may play the axis across the slices: itself, the rows' or the columns' axis of the source."""
+"""Axes of the source that may serve as the through-plane axis."""
 
 MAX_THIN_MM = 1.5
-"""Slices further apart are not thin."""
+"""Largest distance of thin slices."""
 
 MIN_BODY = 0.4
-"""A slab holds at least this part of voxels that are not air (above -950 HU)."""
+"""Least share of body voxels in a slab (above -950 HU, `BODY_ABOVE_HU`)."""
 
 FACTS = "mini.json"
 
@@ -45,22 +44,21 @@ _SAMPLE = 4
 
 @dataclass(frozen=True)
 class MiniRecipe:
-    """What a small set is made of.
+    """Settings of a small data set.
 
     Attributes:
         cases: number of cases in each split.
-        patterns: for each split, which files belong to it: shell patterns of the path within the source folder.
-            Of the remaining files val and test take one each where they have no patterns, and train the others if it
-            has none.
-        size: (height, width) of a slab in pixels.
+        patterns: files of each split, as shell patterns of the path within the source folder. Of the remaining files,
+            val and test take one each where they have no patterns, and train takes the others if it has none.
+        size: (height, width) of a slab, pixels.
         thick_depth: thick slices of a slab.
-        axes: of `AXES`, for training; val and test are cut across the slices only, as scores should be.
-        profile: how thick slices are simulated, one of `thinslice.profile.SIMULATED`.
+        axes: through-plane axes in train, some of `AXES`; val and test use the source's own.
+        profile: slice profile of the simulated thick slices, one of `thinslice.profile.SIMULATED`.
         noise_hu: standard deviation of noise added to the thick slices.
-        seed: of the choice of files and slabs, and of the noise.
+        seed: seed of the choice of files and slabs, and of the noise.
 
     Raises:
-        UsageError: numbers that make no data set.
+        UsageError: when a value is out of range; the message names the range.
     """
 
     cases: Mapping[str, int] = field(default_factory=lambda: {"train": 12, "val": 4, "test": 4})
@@ -98,20 +96,23 @@ class MiniRecipe:
 
     @property
     def extent(self) -> tuple[int, int, int]:
-        """Thin (depth, height, width) a slab takes from its source, the reach of the profile included."""
+        """Thin (depth, height, width) of a slab in its source, the reach of the profile included.
+
+        Example: 12 thick slices of `mean` at factor 5 take 5 * 11 + 1 + 2 * 2 = 60 thin ones.
+        """
         reach = self.slice_profile.reach
         return (rplhr.FACTOR * (self.thick_depth - 1) + 1 + 2 * reach, *self.size)
 
 
 @dataclass(frozen=True)
 class MiniSet:
-    """What `make_mini` wrote.
+    """Result of `make_mini`.
 
     Attributes:
-        root: the data set's folder.
+        root: folder of the data set.
         cases: number of cases in each split.
-        patients: for each split, its patients.
-        left_out: for every file that was not used, a sentence with its name and why.
+        patients: patients of each split.
+        left_out: for each unused file, a sentence with its name and the reason.
     """
 
     root: Path
@@ -125,9 +126,9 @@ class _Slab:
     """A box in a source volume.
 
     Attributes:
-        number: of the source among the files, from 1.
-        axis: the source's axis that plays the one across the slices.
-        start: first voxel, in the source with its axes in the order played.
+        number: number of the source among the files, from 1.
+        axis: axis of the source that serves as the through-plane axis.
+        start: first voxel, in the source with `axis` moved to the front.
     """
 
     number: int
@@ -148,18 +149,18 @@ def make_mini(
     The same source and recipe give the same bytes.
 
     Args:
-        source: folder, searched with its subfolders for NIfTI files; one file is one patient.
-        out: the new data set's folder; it appears whole or not at all. Beside the splits it holds manifest.csv
-            (patient and label of every case) and mini.json (how the set was made).
-        recipe: what to make; `MiniRecipe()` by default.
-        overwrite: replace what is there.
+        source: folder that is searched with its subfolders for NIfTI files; one file is one patient.
+        out: folder of the new data set; it appears whole or not at all. Beside the splits it holds manifest.csv
+            (patient and label of each case) and mini.json (settings).
+        recipe: settings; `MiniRecipe()` by default.
+        overwrite: whether an existing folder is replaced.
         progress: called with (cases written, cases in all).
 
     Raises:
-        InputError: no thin volumes, fewer patients than splits, or one volume twice.
-        UsageError: a pattern that fits no file, or a file that two splits claim.
-        NotEligibleError: the volumes do not hold as many slabs as asked for.
-        OutputExistsError, OutputError, ResourceError: it cannot be written.
+        InputError: no thin volumes, fewer patients than splits, or one volume twice; add or remove volumes.
+        UsageError: a pattern that fits no file, or a file in two splits; correct the patterns.
+        NotEligibleError: the volumes hold fewer slabs than requested; request fewer or smaller ones.
+        OutputExistsError, OutputError, ResourceError: the folder cannot be written.
     """
     from thinslice.system.atomic import atomic_directory
 
@@ -170,7 +171,7 @@ def make_mini(
     marks = {number: content_mark(files[number - 1]) for numbers in splits.values() for number in numbers}
     _refuse_twins(marks)
     patients = {split: tuple(_patient(number) for number in numbers) for split, numbers in splits.items()}
-    # All splits first: one that lacks slabs is said before any is written.
+    # All splits first: a lack of slabs is an error before anything is written.
     chosen = {split: _choose(files, numbers, split, recipe) for split, numbers in splits.items()}
     rows: list[dict[str, str]] = []
     with atomic_directory(out, overwrite=overwrite) as folder:
@@ -178,7 +179,7 @@ def make_mini(
             for name in (rplhr.THICK_FOLDER, rplhr.THIN_FOLDER):
                 (folder / split / name).mkdir(parents=True)
             slabs = list(zip(rplhr.SPLITS[split], chosen[split], strict=False))
-            # Volume by volume, so that one at a time is held in memory.
+            # Volume by volume, so that only one is in memory.
             for number in numbers:
                 own = [(index, slab) for index, slab in slabs if slab.number == number]
                 if not own:
@@ -193,14 +194,16 @@ def make_mini(
             writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        facts = {"made_by": f"thinslice {__version__}", "recipe": _plain(recipe), "profile": recipe.slice_profile.name}
+        # Patterns are left out: they may hold file names, and those names of patients.
+        recipe_facts = {name: value for name, value in asdict(recipe).items() if name != "patterns"}
+        facts = {"made_by": f"thinslice {__version__}", "recipe": recipe_facts, "profile": recipe.slice_profile.name}
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return MiniSet(Path(out), dict(recipe.cases), patients, left_out)
 
 
 def _files(source: Path) -> list[Path]:
     if not source.is_dir():
-        raise InputError(f"There is no folder {source.name!r}; give one that holds thin volumes (NIfTI).")
+        raise InputError(f"There is no folder {source.name!r}; name one that holds thin volumes (NIfTI).")
     found = [p for p in source.rglob("*") if p.name.endswith((".nii", ".nii.gz")) and not p.name.startswith(".")]
     if not found:
         raise InputError(f"{source.name!r} holds no NIfTI file (.nii, .nii.gz).")
@@ -212,7 +215,7 @@ def _patient(number: int) -> str:
 
 
 def _assign(files: Sequence[Path], source: Path, recipe: MiniRecipe) -> tuple[dict[str, list[int]], tuple[str, ...]]:
-    """The numbers of the files of every split that has cases, and sentences on those left out."""
+    """Numbers of the files of each split that has cases, and sentences on unused files."""
     from thinslice.io.nifti import scan_nifti
 
     wanted = [split for split in rplhr.SPLITS if recipe.cases.get(split, 0) > 0]
@@ -238,10 +241,10 @@ def _assign(files: Sequence[Path], source: Path, recipe: MiniRecipe) -> tuple[di
             left_out[number] = str(error)
             continue
         if step > MAX_THIN_MM:
-            said = f"The slices of {path.name!r} lie {step:g} mm apart, which is not thin (up to {MAX_THIN_MM:g} mm)."
+            reason = f"The slices of {path.name!r} lie {step:g} mm apart, which is not thin (up to {MAX_THIN_MM:g} mm)."
             if number in claimed:
-                raise NotEligibleError(f"{said} Leave it out of the patterns.")
-            left_out[number] = said
+                raise NotEligibleError(f"{reason} Leave it out of the patterns.")
+            left_out[number] = reason
         elif number not in claimed:
             free.append(number)
     splits = {split: sorted(n for n, s in claimed.items() if s == split) for split in wanted}
@@ -252,12 +255,12 @@ def _assign(files: Sequence[Path], source: Path, recipe: MiniRecipe) -> tuple[di
     if "train" in wanted and not splits["train"]:
         splits["train"] = sorted(order)
     else:
-        left_out.update((n, f"No split wants {files[n - 1].name!r}.") for n in order)
+        left_out.update((n, f"No split needs {files[n - 1].name!r}.") for n in order)
     empty = [split for split, numbers in splits.items() if not numbers]
     if empty:
         raise InputError(
             f"{len(claimed) + len(free)} thin volumes do not fill {', '.join(wanted)} with different patients "
-            f"(none is left for {', '.join(empty)}); add volumes, or ask for 0 cases there."
+            f"(none is left for {', '.join(empty)}); add volumes, or request 0 cases there."
         )
     return splits, tuple(sentence for _, sentence in sorted(left_out.items()))
 
@@ -271,8 +274,8 @@ def _refuse_twins(marks: Mapping[int, str]) -> None:
     for number, mark in marks.items():
         if mark in seen:
             raise InputError(
-                f"Files {seen[mark]} and {number} of the folder, by name, are the same; remove one, lest a patient be "
-                "in two splits."
+                f"Files {seen[mark]} and {number} of the folder, by name, are the same; remove one, so that "
+                "no patient is in two splits."
             )
         seen[mark] = number
 
@@ -283,13 +286,13 @@ def _read_thin(path: Path) -> Volume:
     volume = read_nifti(path)
     details = volume.provenance.details
     if details.get("not_finite") or details.get("unit_range"):
-        what = "values that are not finite" if details.get("not_finite") else "values within [0, 1], not HU"
-        raise InputError(f"{path.name!r} holds {what}; repair or remove it.")
+        fault = "values that are not finite" if details.get("not_finite") else "values within [0, 1], not HU"
+        raise InputError(f"{path.name!r} holds {fault}; repair or remove it.")
     return volume
 
 
 def _choose(files: Sequence[Path], numbers: Sequence[int], split: str, recipe: MiniRecipe) -> list[_Slab]:
-    """As many slabs as the split wants, in turn from every volume and axis; no two of one axis overlap."""
+    """The slabs of a split, in turn from each volume and axis; slabs of one axis do not overlap."""
     axes = [AXES.index(axis) for axis in recipe.axes] if split == "train" else [0]
     rng = np.random.default_rng((recipe.seed, 2, list(rplhr.SPLITS).index(split)))
     queues: list[list[_Slab]] = []
@@ -308,14 +311,17 @@ def _choose(files: Sequence[Path], numbers: Sequence[int], split: str, recipe: M
         depth, height, width = recipe.extent
         raise NotEligibleError(
             f"The volumes of {split} hold {len(chosen)} slabs of {depth} x {height} x {width} thin voxels, not "
-            f"{count}; ask for fewer cases or smaller slabs, or give more volumes."
+            f"{count}; request fewer cases or smaller slabs, or add volumes."
         )
     return chosen
 
 
 def _slabs(volume: Volume, axis: int, number: int, recipe: MiniRecipe) -> Iterator[_Slab]:
-    """Slabs side by side, spread evenly over the volume, that hold enough of the patient."""
-    hu = _turned(volume.hu, axis)
+    """Adjacent slabs, spread evenly over the volume, with enough body voxels.
+
+    Example: an axis of 100 voxels holds 3 slabs of 30 with 10 to spare, which start at 1, 35 and 68.
+    """
+    hu = np.moveaxis(volume.hu, axis, 0)
     starts = []
     for size, wanted in zip(hu.shape, recipe.extent, strict=True):
         count = size // wanted
@@ -329,23 +335,18 @@ def _slabs(volume: Volume, axis: int, number: int, recipe: MiniRecipe) -> Iterat
                     yield _Slab(number, axis, (d, h, w))
 
 
-def _turned(hu: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
-    """A view whose first axis is `axis`; the other two keep their order."""
-    return np.moveaxis(hu, axis, 0)
-
-
 def _write_case(
     folder: Path, split: str, index: int, volume: Volume, slab: _Slab, mark: str, recipe: MiniRecipe
 ) -> dict[str, str]:
-    """Write one case; returns its row of the manifest."""
+    """Write one case and return its row of the manifest."""
     name = rplhr.case_name(index)
     stop = tuple(s + n for s, n in zip(slab.start, recipe.extent, strict=True))
-    part = _turned(volume.hu, slab.axis)[tuple(slice(a, b) for a, b in zip(slab.start, stop, strict=True))]
+    part = np.moveaxis(volume.hu, slab.axis, 0)[tuple(slice(a, b) for a, b in zip(slab.start, stop, strict=True))]
     others = [a for a in range(3) if a != slab.axis]
     steps = [volume.geometry.spacing_mm[a] or 1.0 for a in (slab.axis, *others)]
     depth, height, width = part.shape
     grid = Geometry((depth, height, width), (steps[0], steps[1], steps[2]))
-    # One seed a case, whatever was written before it.
+    # The seed depends on the case alone, not on cases before it.
     seed = int.from_bytes(hashlib.sha256(f"{recipe.seed}/{name}".encode()).digest()[:4], "big")
     thick, thin = simulate_thick(Volume(as_hu(part), grid), recipe.slice_profile, noise_hu=recipe.noise_hu, seed=seed)
     paths = {}
@@ -368,8 +369,3 @@ def _write_case(
         "axis": AXES[slab.axis],
         "source_sha256": mark,
     }
-
-
-def _plain(recipe: MiniRecipe) -> dict[str, Any]:
-    # Patterns may hold names of files, and those of patients.
-    return {name: value for name, value in asdict(recipe).items() if name != "patterns"}

@@ -1,7 +1,7 @@
-"""Do thick and thin slices belong together, and how do they lie to each other: by position, and by what they show.
+"""Pairing of thick and thin slices: cut by position, checked by correlation of their voxels.
 
-Thick slice k of a pair is centred on thin slice factor * k. Where headers tell positions, `pair_by_position` cuts both
-volumes so that this holds. Whether it is true can be seen in the voxels alone: `alignment` looks.
+Thick slice k of a pair is centred on thin slice factor * k. Where headers hold positions, `pair_by_position` cuts both
+volumes accordingly. `alignment` checks by the voxels alone whether the pair is aligned.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from thinslice.profile import SliceProfile
 from thinslice.volume import Volume, reorient
 
 MIN_THICK = 2
-"""A pair with fewer thick slices holds nothing between two of them."""
+"""Least number of thick slices of a pair."""
 
 SAMPLES = 96
-"""Pixels along an in-plane axis that `alignment` looks at."""
+"""Approximate number of pixels along an in-plane axis that `alignment` compares."""
 
 UNRELATED_BELOW, DRIFTING_BELOW = 0.5, 0.9
-"""A pair that correlates less than the first at its best shows two different things; so does one that correlates less
-than the second and keeps getting better to the end of the search."""
+"""Thresholds of the best correlation: below the first, thick and thin slices show different things; below the second,
+they do where the correlation still rises at the end of the search."""
 
 CLEARLY_BETTER = 0.9
-"""Another position is right when what it leaves unexplained is at most this part of what the nominal one leaves."""
+"""Another position is right when 1 - its correlation is at most this share of 1 - the nominal correlation."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """What the voxels of a pair say about its alignment.
+    """Alignment of a pair as measured in its voxels.
 
     Attributes:
-        shift: thick slice k looks most like the thin slices around factor * k + shift; 0 where it should.
-        correlation: of thick slices with the mean of the thin ones around factor * k.
-        best: the same around factor * k + shift.
-        backwards: the same around factor * k with the thin slices in reversed order.
-        searched: the largest shift that was tried, either way.
+        shift: thick slice k correlates best with the thin slices around factor * k + shift; 0 for an aligned pair.
+        correlation: correlation of thick slices with the mean of the thin ones around factor * k.
+        best: the same correlation around factor * k + shift.
+        backwards: the same correlation around factor * k with the thin slices in reversed order.
+        searched: largest shift that was tried, in both directions.
 
     >>> Alignment(shift=2, correlation=0.98, best=0.999, backwards=0.7, searched=5).fault
     'thick slice k shows thin slice factor * k + 2 (correlation 0.999, against 0.980 at factor * k)'
@@ -58,9 +58,9 @@ class Alignment:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong, for a message; None for a pair that fits."""
+        """The fault of the pair, as part of a message; None for an aligned pair."""
         if self.backwards > self.correlation and 1.0 - self.backwards <= CLEARLY_BETTER * (1.0 - self.best):
-            return f"the thin slices run the other way (correlation {self.backwards:.3f} when reversed)"
+            return f"the thin slices are in reversed order (correlation {self.backwards:.3f} when reversed)"
         if self.best < UNRELATED_BELOW or (self.best < DRIFTING_BELOW and abs(self.shift) == self.searched):
             return f"thick and thin slices do not show the same (correlation {self.best:.3f})"
         if self.shift and 1.0 - self.best <= CLEARLY_BETTER * (1.0 - self.correlation):
@@ -73,7 +73,7 @@ class Alignment:
 
 
 def alignment(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int) -> Alignment | None:
-    """Compare thick slices with averages of thin ones at every shift up to a thick slice.
+    """Correlate thick slices with averages of thin ones at every shift up to the factor.
 
     Args:
         thick: (D, height, width) HU.
@@ -81,7 +81,10 @@ def alignment(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int) -> A
         factor: thin slices per thick interval.
 
     Returns:
-        What was found; None where it cannot be told: too few slices, or nothing to be seen in them.
+        The alignment; None where it cannot be measured: too few slices, or constant ones.
+
+    Example: at factor 5 and 7 thick slices, shifts of -5 .. 5 are tried on thick slices 2 .. 4, since slice 2 shifted
+    by -5 reaches back to thin slice 10 - 5 - 2 = 3.
 
     >>> thin = np.random.default_rng(0).normal(size=(31, 8, 8))
     >>> thick = np.stack([thin[max(0, 5 * k - 2) : 5 * k + 3].mean(0) for k in range(7)])
@@ -99,28 +102,28 @@ def alignment(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int) -> A
     else:
         return None
     low, high = np.float32(WINDOW_MIN_HU), np.float32(WINDOW_MAX_HU)
-    seen = np.clip(sample_planes(thick)[rows].astype(np.float32), low, high)
-    below = np.clip(sample_planes(thin).astype(np.float32), low, high)
+    thick_planes = np.clip(sample_planes(thick)[rows].astype(np.float32), low, high)
+    thin_planes = np.clip(sample_planes(thin).astype(np.float32), low, high)
 
     def correlation(source: npt.NDArray[np.float32], shift: int) -> float:
         centres = rows * factor + shift
         mean = sum(
             (w * source[centres + offset] for offset, w in zip(range(-reach, reach + 1), weights, strict=True)),
-            np.zeros_like(seen),
+            np.zeros_like(thick_planes),
         )
-        return _correlation(seen, mean)
+        return _correlation(thick_planes, mean)
 
-    found = {shift: correlation(below, shift) for shift in range(-largest, largest + 1)}
+    found = {shift: correlation(thin_planes, shift) for shift in range(-largest, largest + 1)}
     if not np.isfinite(found[0]):
         return None
-    # Of equal ones the nearest to 0: slices that all look alike say nothing against a pair.
+    # Of equal correlations the shift nearest to 0: identical slices are no evidence of a misaligned pair.
     best = max(found, key=lambda shift: (found[shift], -abs(shift)))
-    backwards = correlation(below[::-1], 0) if thin_depth == (depth - 1) * factor + 1 else float("nan")
+    backwards = correlation(thin_planes[::-1], 0) if thin_depth == (depth - 1) * factor + 1 else float("nan")
     return Alignment(shift=best, correlation=found[0], best=found[best], backwards=backwards, searched=largest)
 
 
 def sample_planes(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The pixels of each plane that `alignment` looks at, a view.
+    """The pixels of each plane that `alignment` compares, as a view.
 
     >>> sample_planes(np.zeros((3, 512, 64))).shape
     (3, 103, 64)
@@ -132,26 +135,26 @@ def sample_planes(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def pair_by_position(thick: Volume, thin: Volume) -> tuple[Volume, Volume, int]:
     """Cut both volumes so that thick slice k lies on thin slice factor * k.
 
-    The thin volume's axes are permuted and flipped to run as the thick one's do. Nothing is interpolated.
+    The thin volume's axes are permuted and flipped to match the thick volume's. Nothing is interpolated.
 
     Args:
-        thick: HU on a grid whose positions are to be trusted.
-        thin: the same scan in thin slices, its planes on the pixels of the thick ones.
+        thick: HU on a grid with reliable positions.
+        thin: thin slices of the same scan on the pixels of the thick ones.
 
     Returns:
-        D thick slices, the (D - 1) * factor + 1 thin ones between the first and the last one's centre (views), and
-        the factor.
+        D thick slices, the (D - 1) * factor + 1 thin ones from the first thick centre to the last (views), and the
+        factor.
 
     Raises:
-        GeometryError: axes not parallel, spacings whose ratio is no whole number from 2 on, other planes, slices
-            offset by a part of a thin spacing, or fewer than two thick slices in common.
+        GeometryError: axes not parallel, spacings whose ratio is no whole number from 2 on, different planes, slices
+            offset by a part of a thin spacing, or fewer than two thick slices in common; check the two series.
     """
     thin = reorient(thin, thick.geometry)
     thick_mm, thin_mm = thick.geometry.spacing_mm[0], thin.geometry.spacing_mm[0]
     factor = round(thick_mm / thin_mm)
     if factor < 2:
         raise GeometryError(
-            f"Slices {thick_mm:g} mm and {thin_mm:g} mm apart are no thick and thin ones; check which is which."
+            f"Slices {thick_mm:g} mm and {thin_mm:g} mm apart are not a thick and a thin series; check which is which."
         )
     if thick.geometry.shape[1:] != thin.geometry.shape[1:]:
         sizes = [" x ".join(map(str, v.geometry.shape[1:])) for v in (thick, thin)]
@@ -159,6 +162,8 @@ def pair_by_position(thick: Volume, thin: Volume) -> tuple[Volume, Volume, int]:
             f"Planes of {sizes[0]} and {sizes[1]} pixels do not belong together; reconstruct both with one matrix "
             "and field of view."
         )
+    # Example: thick slice 0 lies on thin slice offset = -7. At factor 5, the first thick slice with a thin one is
+    # first = 2, on thin slice -7 + 5 * 2 = 3; with 40 thin slices the last is (39 + 7) // 5 = 9, on thin slice 38.
     offset = round(thin.geometry.index_at(thick.geometry.origin_mm)[0])
     first = max(0, -(offset // factor))
     last = min(thick.geometry.shape[0] - 1, (thin.geometry.shape[0] - 1 - offset) // factor)
@@ -175,12 +180,12 @@ def pair_by_position(thick: Volume, thin: Volume) -> tuple[Volume, Volume, int]:
 
 
 def _check_corners(thick: Geometry, thin: Geometry, factor: int) -> None:
-    """Every corner of the thick volume lies on its thin voxel, so every voxel between does."""
+    """Check that each corner of the thick volume lies on its thin voxel; then all voxels between do."""
     for d, h, w in product(*((0, n - 1) for n in thick.shape)):
         apart = np.subtract(thick.position_mm((d, h, w)), thin.position_mm((d * factor, h, w)))
         along = np.abs(np.asarray(thick.direction).T @ apart)
         if along.max() > REGISTRATION_TOLERANCE_MM:
-            axis = ("through the planes", "along the rows' order", "along the columns' order")[int(along.argmax())]
+            axis = ("along the depth axis", "along the height axis", "along the width axis")[int(along.argmax())]
             raise GeometryError(
                 f"A thick slice and its thin one lie {along.max():.2f} mm apart {axis} (tolerance "
                 f"{REGISTRATION_TOLERANCE_MM} mm, factor {factor}); the pair has no common grid."
@@ -188,7 +193,7 @@ def _check_corners(thick: Geometry, thin: Geometry, factor: int) -> None:
 
 
 def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    """Pearson's, NaN where one of the two is constant."""
+    """Pearson's correlation; NaN where an array is constant."""
     a64, b64 = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
     a64 -= a64.mean()
     b64 -= b64.mean()

@@ -1,10 +1,10 @@
-"""RPLHR-CT as released: which files there are, what their numbers mean, and how to read and write them.
+"""RPLHR-CT as released: its files, the meaning of their values, reading and writing.
 
     <split>/1mm/CT00000000.nii.gz      <split>/5mm/CT00000000.nii.gz      split: train, val, test
 
-Thin slices lie in `1mm`, thick ones in `5mm`, a case under the same name in both. Voxels are float32 in [0, 1], not
-HU. Headers say nothing: spacing 1 along every axis, origin 0. What is known of the geometry is therefore written here:
-slices 1 mm and 5 mm apart, thick slice k centred on thin slice 5 k, in-plane spacing lost.
+Thin slices lie in `1mm`, thick ones in `5mm`, under the same name. Voxels are float32 in [0, 1], not HU. Headers hold
+no geometry: spacing 1 along every axis, origin 0. This module adds the known geometry: slices 1 mm and 5 mm apart,
+thick slice k centred on thin slice 5 k, unknown in-plane spacing.
 
 Source: paper, section 2.1 (Dataset Description); the release itself for values, headers and names. The published code
 reads the files with the last axis of the header as depth.
@@ -28,30 +28,30 @@ FACTOR = 5
 """Thin slices per thick interval."""
 
 THIN_MM, THICK_MM = 1.0, 5.0
-"""Slice distance and thickness, which the headers do not tell."""
+"""Slice distance and thickness, which the headers lack."""
 
 THICK_FOLDER, THIN_FOLDER = "5mm", "1mm"
 """Folders of a split."""
 
 HD_PREFIX = "HD_"
-"""In the layout without splits the folders are HD_5mm and HD_1mm."""
+"""Prefix of the folders in the layout without splits: HD_5mm and HD_1mm."""
 
 SPLITS = {"train": range(100), "val": range(100, 150), "test": range(150, 250)}
 """Case numbers of the full release."""
 
 TINY_CASES = {"train": 20, "val": 10, "test": 20}
-"""Cases of the small set the authors offer; which numbers they have is not documented."""
+"""Number of cases in the authors' small set; their case numbers are not documented."""
 
 SUFFIX = ".nii.gz"
 
 UNIT_SLACK = 1e-3
-"""How far a value may lie outside [0, 1] and still be called within it."""
+"""Largest distance of a value from [0, 1] that counts as inside."""
 
 CANNOT_BE_UNIT = (-0.5, 1.5)
-"""A file with values outside holds something else: HU, most likely."""
+"""Range outside which values are not unit intensities: HU, most likely."""
 
 _WHOLE_HU = 2e-3
-"""float32 unit values give whole HU back to this."""
+"""Largest rounding error of whole HU that were stored as float32 unit values."""
 
 
 def case_name(number: int) -> str:
@@ -64,15 +64,13 @@ def case_name(number: int) -> str:
 
 
 def depth_axis(thick: Sequence[int], thin: Sequence[int]) -> int:
-    """The files' axis across the slices, which the headers do not tell.
-
-    It is the one along which the two files differ.
+    """The files' through-plane axis: the only one along which the two files differ.
 
     Args:
         thick, thin: voxels along the axes 0, 1, 2 of the two files.
 
     Raises:
-        GeometryError: planes of different size, or slice counts that do not belong together.
+        GeometryError: planes of different size, or slice counts that do not match; check the two files.
 
     >>> depth_axis((512, 512, 40), (512, 512, 196)), depth_axis((40, 512, 512), (196, 512, 512))
     (2, 0)
@@ -81,8 +79,8 @@ def depth_axis(thick: Sequence[int], thin: Sequence[int]) -> int:
     sizes = [" x ".join(map(str, shape)) for shape in (thick, thin)]
     if len(differing) != 1:
         raise GeometryError(
-            f"Thick {sizes[0]} and thin {sizes[1]} voxels are no pair: they should differ along one axis, "
-            "that across the slices."
+            f"Thick {sizes[0]} and thin {sizes[1]} voxels are no pair: they must differ along exactly one axis, "
+            "the through-plane axis."
         )
     axis = differing[0]
     wanted = FACTOR * (thick[axis] - 1) + 1
@@ -113,12 +111,12 @@ def read_released(thick_path: Path, thin_path: Path) -> tuple[Volume, Volume]:
     """Read a pair of the release.
 
     Returns:
-        (thick, thin): HU (depth, height, width) of D and 5 (D - 1) + 1 slices on the geometry the release has; whole HU
-        come back as int16.
+        (thick, thin): HU (depth, height, width) of D and 5 (D - 1) + 1 slices on the geometry of the release; int16 for
+        whole HU.
 
     Raises:
-        UnreadableError: a file is missing or damaged.
-        GeometryError: the shapes are not those of a pair.
+        UnreadableError: a file is missing or damaged; download it again.
+        GeometryError: the shapes are not those of a pair; check the two files.
         InputError: values that are not finite or cannot be unit intensities.
     """
     axis = depth_axis(file_shape(thick_path), file_shape(thin_path))
@@ -131,7 +129,7 @@ def read_released(thick_path: Path, thin_path: Path) -> tuple[Volume, Volume]:
 
 
 def read_released_thin(thin_path: Path, thick_path: Path | None = None) -> Volume:
-    """Read the thin slices alone; without the thick ones the last of the file's axes is depth.
+    """Read only the thin slices; without a thick file, the last axis of the file is depth.
 
     Raises:
         UnreadableError, GeometryError, InputError: as `read_released`.
@@ -142,9 +140,9 @@ def read_released_thin(thin_path: Path, thick_path: Path | None = None) -> Volum
 
 
 def read_unit(path: Path, axis: int) -> Volume:
-    """Read one file as it is: unit intensities (depth, height, width), the file's `axis` as depth.
+    """Read one file unchanged: unit intensities (depth, height, width), with the file's `axis` as depth.
 
-    `provenance.details["not_finite"]` counts values that are not finite numbers (read as -1024), if there are any.
+    `provenance.details["not_finite"]` counts values that are not finite (read as -1024), if there are any.
 
     Raises:
         UnreadableError, GeometryError, ResourceError: as `thinslice.io.nifti.read_nifti`.
@@ -166,7 +164,7 @@ def unit_to_hu(volume: Volume) -> Volume:
     low, high = float(volume.hu.min()), float(volume.hu.max())
     if low < CANNOT_BE_UNIT[0] or high > CANNOT_BE_UNIT[1]:
         raise InputError(
-            f"Values from {low:g} to {high:g} are no unit intensities, which the released files hold; "
+            f"Values from {low:g} to {high:g} are no unit intensities, as in the released files; "
             "list volumes in HU in a manifest.csv."
         )
     provenance = Provenance(format=volume.provenance.format, file_axes=volume.provenance.file_axes)
@@ -174,7 +172,7 @@ def unit_to_hu(volume: Volume) -> Volume:
 
 
 def write_released(volume: Volume, path: Path) -> None:
-    """Write HU as the release does: unit float32, clamped to [0, 1], a header that says nothing.
+    """Write HU in the format of the release: unit float32, clamped to [0, 1], a header without geometry.
 
     Raises:
         OutputExistsError, OutputError, ResourceError: as `thinslice.io.files.write`.
@@ -197,7 +195,7 @@ def _grid(shape: Sequence[int], step_mm: float) -> Geometry:
 
 
 def _whole(hu: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    """int16 where every value is a whole number but for rounding, else the array itself."""
+    """int16 where all values are whole numbers up to rounding, else the array itself."""
     whole = np.empty(hu.shape, dtype=np.int16)
     for index, plane in enumerate(hu):
         nearest = np.rint(plane)

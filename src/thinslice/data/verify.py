@@ -1,6 +1,6 @@
-"""Is a data set whole and sound: every pair there, of the right shape, with sensible values, and aligned?
+"""Verification of a data set: each pair exists, has the right shape and plausible values, and is aligned.
 
-Nothing stops at the first fault: each case is looked at as far as it can be read.
+Faults are collected: each case is checked as far as it can be read.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from thinslice.typing import Progress
 from thinslice.volume import Volume
 
 EXPECTED = ("full", "tiny")
-"""Releases whose cases `verify` can ask for."""
+"""Releases whose cases `verify` can require."""
 
 PLAUSIBLE_HU = (-8192.0, 32767.0)
-"""What a CT in HU can hold: padding of all makers below, metal above."""
+"""Range of a CT in HU, from the padding values of all manufacturers to metal."""
 
 JOBS = 2
-"""Cases looked at side by side; each of the full release takes about 1 GB of memory."""
+"""Cases checked in parallel; each of the full release takes about 1 GB of memory."""
 
 _LISTED = 12
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong.
+    """A fault of a case or a data set.
 
     Attributes:
         kind: "missing", "unreadable", "shape", "not finite", "range", "misaligned", "twice", "leak" or "incomplete".
-        message: a sentence about it.
+        message: sentence that describes the fault.
     """
 
     kind: str
@@ -49,16 +49,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class CaseCheck:
-    """What was found of one case.
+    """Result for one case.
 
     Attributes:
-        case_id: its name.
-        split: where it belongs.
+        case_id: name of the case.
+        split: split of the case.
         thick_shape, thin_shape: (depth, height, width); None where the file cannot be read.
         low, high: extremes of both volumes' finite values, in the files' own units.
-        shift: thin slices by which the pair is off, 0 for a sound one; None where it cannot be told.
-        correlation: of thick slices with the mean of the thin ones around factor * k.
-        faults: what is wrong; empty for a sound case.
+        shift: misalignment in thin slices, 0 for an aligned pair; None where it cannot be measured.
+        correlation: correlation of thick slices with the mean of the thin ones around factor * k.
+        faults: faults of the case.
     """
 
     case_id: str
@@ -88,13 +88,13 @@ class CaseCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found of a data set.
+    """Result for a data set.
 
     Attributes:
-        name: the data set's.
-        layout: as `Dataset.layout`.
-        checks: one a case, in the data set's order.
-        faults: of the set as a whole: patients in two splits, one volume twice, cases that are missing.
+        name: name of the data set.
+        layout: layout, as `Dataset.layout`.
+        checks: result of each case, in the data set's order.
+        faults: faults of the whole set: patients in two splits, duplicate volumes, missing cases.
     """
 
     name: str
@@ -104,12 +104,12 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no faults."""
         return not self.faults and not any(check.faults for check in self.checks)
 
     @property
     def bad(self) -> int:
-        """Cases with faults."""
+        """Number of cases with faults."""
         return sum(1 for check in self.checks if check.faults)
 
     def to_json(self) -> dict[str, Any]:
@@ -132,23 +132,23 @@ def verify(
     jobs: int = JOBS,
     progress: Progress | None = None,
 ) -> Verification:
-    """Look at every case of a data set.
+    """Check all cases of a data set.
 
     Args:
-        dataset: from `open_dataset`.
-        split: look at this one alone.
-        expect: "full" or "tiny": which release's cases there should be.
-        jobs: cases looked at side by side.
+        dataset: data set from `open_dataset`.
+        split: the only split to check; None for all.
+        expect: release whose cases must exist: "full" or "tiny"; None for no such check.
+        jobs: cases checked in parallel.
         progress: called with (cases done, cases in all).
 
     Raises:
         UsageError: no such split or release, or fewer than one job.
-        ResourceError: the memory does not hold a volume; lower `jobs`.
+        ResourceError: when a volume does not fit in memory; lower `jobs`.
     """
     if expect is not None and expect not in EXPECTED:
         raise UsageError(f"There is no release {expect!r}; expect one of {', '.join(EXPECTED)}.")
     if jobs < 1:
-        raise UsageError(f"At least one case must be looked at at a time, not {jobs}.")
+        raise UsageError(f"At least one case must be checked at a time, not {jobs}.")
     cases = dataset.cases if split is None else dataset.split(split)
     checks: dict[int, CaseCheck] = {}
     with ThreadPoolExecutor(jobs) as pool:
@@ -170,11 +170,13 @@ def verify(
 
 
 def check_case(case: Case) -> CaseCheck:
-    """Look at one case as far as it can be read; never raises for what is wrong with it.
+    """Check one case as far as it can be read; faults are returned, not raised.
 
     Raises:
-        ResourceError: the memory does not hold it.
+        ResourceError: when the case does not fit in memory.
     """
+    from thinslice.io.files import read
+
     faults: list[Fault] = []
     places = {"thick": case.thick, "thin": case.thin}
     for name, path in places.items():
@@ -185,15 +187,15 @@ def check_case(case: Case) -> CaseCheck:
     volumes: dict[str, Volume] = {}
     for name, path in there.items():
         try:
-            volumes[name] = rplhr.read_unit(path, axis) if case.layout == "released" else _read(path)
+            volumes[name] = rplhr.read_unit(path, axis) if case.layout == "released" else read(path)
         except InputError as error:
             fault = Fault("unreadable", str(error))
             if fault not in faults:
                 faults.append(fault)
-    extremes = [_look_at_values(name, volume, case.layout == "released", faults) for name, volume in volumes.items()]
+    extremes = [_check_values(name, volume, case.layout == "released", faults) for name, volume in volumes.items()]
     shift, correlation = None, None
     if len(volumes) == 2 and not faults:
-        shift, correlation = _look_at_alignment(volumes["thick"], volumes["thin"], case.layout, faults)
+        shift, correlation = _check_alignment(volumes["thick"], volumes["thin"], case.layout, faults)
     return CaseCheck(
         case_id=case.case_id,
         split=case.split,
@@ -208,7 +210,7 @@ def check_case(case: Case) -> CaseCheck:
 
 
 def _released_axis(there: dict[str, Path], faults: list[Fault]) -> int:
-    """The files' axis across the slices: the last where the shapes do not tell."""
+    """The files' through-plane axis; the last axis where the shapes do not determine it."""
     shapes = {}
     for name, path in there.items():
         try:
@@ -223,19 +225,13 @@ def _released_axis(there: dict[str, Path], faults: list[Fault]) -> int:
     return 2
 
 
-def _read(path: Path) -> Volume:
-    from thinslice.io.files import read
-
-    return read(path)
-
-
-def _look_at_values(name: str, volume: Volume, unit: bool, faults: list[Fault]) -> tuple[float, float]:
-    """The extremes of the finite values; what is wrong with them is added to `faults`."""
+def _check_values(name: str, volume: Volume, unit: bool, faults: list[Fault]) -> tuple[float, float]:
+    """The extremes of the finite values; their faults are appended to `faults`."""
     hu = volume.hu
     bad = volume.provenance.details.get("not_finite", 0)
     if bad:
         faults.append(Fault("not finite", f"{bad} voxels of the {name} volume are not finite numbers."))
-        # The reader has put air in their place.
+        # The reader has replaced them by air.
         finite = hu[hu != FILL_HU]
         hu = finite if finite.size else hu
     low, high = float(hu.min()), float(hu.max())
@@ -243,13 +239,16 @@ def _look_at_values(name: str, volume: Volume, unit: bool, faults: list[Fault]) 
         faults.append(Fault("range", f"All voxels of the {name} volume are {low:g}."))
     elif unit:
         if low < -rplhr.UNIT_SLACK or high > 1.0 + rplhr.UNIT_SLACK:
-            said = "these look like HU" if low < rplhr.CANNOT_BE_UNIT[0] or high > rplhr.CANNOT_BE_UNIT[1] else ""
-            outside = f"Values of the {name} volume reach from {low:g} to {high:g}, not from 0 to 1"
-            faults.append(Fault("range", f"{outside}{'; ' + said if said else ''}."))
+            hint = "; these are probably HU" if low < rplhr.CANNOT_BE_UNIT[0] or high > rplhr.CANNOT_BE_UNIT[1] else ""
+            faults.append(
+                Fault("range", f"Values of the {name} volume reach from {low:g} to {high:g}, not from 0 to 1{hint}.")
+            )
     elif volume.provenance.details.get("unit_range"):
         faults.append(Fault("range", f"Values of the {name} volume lie between 0 and 1: unit intensities, not HU."))
     elif low < PLAUSIBLE_HU[0] or high > PLAUSIBLE_HU[1]:
-        faults.append(Fault("range", f"Values of the {name} volume reach from {low:g} to {high:g}, which are no HU."))
+        faults.append(
+            Fault("range", f"Values of the {name} volume reach from {low:g} to {high:g}, which is impossible in HU.")
+        )
     elif low >= 0.0:
         faults.append(
             Fault("range", f"The {name} volume has no value below 0 HU, not even air; is its intercept missing?")
@@ -257,21 +256,19 @@ def _look_at_values(name: str, volume: Volume, unit: bool, faults: list[Fault]) 
     return low, high
 
 
-def _look_at_alignment(
-    thick: Volume, thin: Volume, layout: str, faults: list[Fault]
-) -> tuple[int | None, float | None]:
-    """Shift and correlation; a pair that does not fit is added to `faults`."""
+def _check_alignment(thick: Volume, thin: Volume, layout: str, faults: list[Fault]) -> tuple[int | None, float | None]:
+    """Shift and correlation of a pair; a misalignment is appended to `faults`."""
     if layout == "released":
         factor = rplhr.FACTOR
-        seen, below = (to_hu(sample_planes(volume.hu)) for volume in (thick, thin))
+        thick_hu, thin_hu = (to_hu(sample_planes(volume.hu)) for volume in (thick, thin))
     else:
         try:
             thick, thin, factor = pair_by_position(thick, thin)
         except GeometryError as error:
             faults.append(Fault("misaligned", str(error)))
             return None, None
-        seen, below = thick.hu, thin.hu
-    found = alignment(seen, below, factor)
+        thick_hu, thin_hu = thick.hu, thin.hu
+    found = alignment(thick_hu, thin_hu, factor)
     if found is None:
         return None, None
     if found.fault is not None:
@@ -285,7 +282,7 @@ def _leaks(cases: Sequence[Case]) -> Iterator[Fault]:
         splits.setdefault(case.patient, {}).setdefault(case.split, []).append(case.case_id)
     for found in splits.values():
         if len(found) > 1:
-            # By case, not by patient: whatever a set calls its patients stays in it.
+            # Named by case: a set's names of patients are not repeated.
             named = ", ".join(f"{ids[0]} ({split})" for split, ids in found.items())
             yield Fault("leak", f"One patient is in several splits: {named}.")
 

@@ -1,4 +1,4 @@
-"""Recipes: frozen, checked models of everything that defines an experiment, read from TOML. No eval, no pickle."""
+"""Recipes and suites: frozen, checked models of trainings and experiments, read from TOML."""
 
 from thinslice.recipes.gap import (
     Degradation,

@@ -1,4 +1,4 @@
-"""What all recipes share: frozen models that refuse unknown keys, their digest, and reading them from TOML."""
+"""Common base of recipes: frozen models that refuse unknown keys, their digest, and reading from TOML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thinslice.errors import UsageError
 
 
 class Checked(BaseModel):
-    """A part of a recipe: frozen, and a key it does not know is an error."""
+    """A part of a recipe: a frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,10 +39,10 @@ Recipe = TypeVar("Recipe", bound=Checked)
 
 
 def toml_values(path: Path) -> dict[str, Any]:
-    """What a TOML file says, unchecked.
+    """The values of a TOML file, unchecked.
 
     Raises:
-        UsageError: when the file is missing or not TOML.
+        UsageError: when the file is missing or not TOML; check the path or the syntax.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -53,10 +53,14 @@ def toml_values(path: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path, kind: type[Recipe]) -> Recipe:
-    """Read and check a recipe of a kind.
+    """Read and check a recipe.
+
+    Args:
+        path: TOML file.
+        kind: model of the recipe.
 
     Raises:
-        UsageError: when the file is missing, not TOML, or says something that kind of recipe does not know.
+        UsageError: when the file is missing, not TOML, or has an unknown key or a wrong value; the message names it.
     """
     values = toml_values(path)
     try:

@@ -1,6 +1,7 @@
-"""The recipe of a domain-gap experiment: networks trained on real and on simulated thick slices, tested on real pairs.
+"""The suite of a domain-gap experiment: networks trained on real and on simulated thick slices, tested on real pairs.
 
-Source: paper, section 3.2 and Fig. 3(c). Its degradation is only in its supplement; here it has a name.
+Source: paper, section 3.2 and Fig. 3(c). The paper describes its degradation only in the supplement; here each
+degradation has a name.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from thinslice.recipes.suite import Figures, Method, Plan, Suite, SuiteDataset, 
 from thinslice.recipes.training import ProfileName, overridden, read_train_recipe
 
 PAIRED = "paired"
-"""How training on the data set's own thick slices is called, in tables, figures and recipes."""
+"""Name of training on the data set's own thick slices, in tables, figures and recipes."""
 
 MAX_DEGRADATIONS = 7
-"""With training on pairs, as many series as a plot can tell apart."""
+"""Together with training on pairs, the number of series that a plot can distinguish."""
 
 _SET_HERE = ("dataset.thick", "dataset.noise_hu")
 
@@ -30,11 +31,11 @@ class GapNetwork(Checked):
     """A network of the experiment.
 
     Attributes:
-        label: its name in tables and figures.
-        recipe: its training recipe, relative to the suite file; it must train on pairs (`dataset`).
-        override: values of that recipe to change, by dotted name; change `name` with them.
-        plan: window plan; None for the suite's.
-        adapt_steps: steps of test-time adaptation to each volume, for networks that can (davsr); 0 for none.
+        label: name in tables and figures.
+        recipe: training recipe, relative to the suite file; it must train on pairs (`dataset`).
+        override: values of the recipe to change, by dotted name; change `name` with them.
+        plan: window plan; None for that of the suite.
+        adapt_steps: steps of test-time adaptation to each volume, for networks that support it (davsr); 0 for none.
     """
 
     label: str = Field(pattern=r"^[^·]+$", max_length=30)
@@ -45,11 +46,11 @@ class GapNetwork(Checked):
 
 
 class Degradation(Checked):
-    """A way to simulate the thick slices that a network is trained on.
+    """A simulation of the thick slices that a network is trained on.
 
     Attributes:
-        label: its name in tables and figures, and in the name of the training run.
-        profile: how a thick slice weighs thin ones (`thinslice.profile.SIMULATED`).
+        label: name in tables and figures, and in the name of the training run.
+        profile: slice profile (`thinslice.profile.SIMULATED`).
         noise_hu: standard deviation of white noise added to the thick slices.
     """
 
@@ -59,7 +60,7 @@ class Degradation(Checked):
 
     @property
     def slug(self) -> str:
-        """Its label as part of a file name.
+        """The label as part of a file name.
 
         >>> Degradation(label="mean, 8 HU", profile="mean", noise_hu=8).slug
         'mean-8-hu'
@@ -71,20 +72,21 @@ class ExternalDataset(SuiteDataset):
     """Another set of real pairs to test on.
 
     Attributes:
-        optional: whether to go on without a word of failure where there is nothing at its root.
+        optional: whether a missing folder is accepted without a failure.
     """
 
     optional: bool = False
 
 
 class GapSuite(SuiteFile):
-    """A domain-gap experiment. `dataset` holds the real pairs tested on; what is trained on, `training` tells.
+    """A domain-gap experiment. `dataset` holds the real pairs for testing, recipes and `training` those for training.
 
     Attributes:
-        external: other sets of real pairs, such as another scanner's, each scored in a table of its own.
-        networks: each is trained on paired slices and once on each degradation, by one recipe otherwise.
-        degradations: of the thin slices trained on.
-        baselines: names of the catalog scored beside them, such as interpolations: lines in the figure.
+        external: other sets of real pairs, such as another scanner's; each is scored in a table of its own.
+        networks: networks of the experiment; each is trained on paired slices and once on each degradation, otherwise
+            by the same recipe.
+        degradations: simulations of the thick slices for training.
+        baselines: names of the catalog that are scored too, such as interpolations: lines in the figure.
         shown: label of the network whose pictures are shown; None for the last one.
     """
 
@@ -103,8 +105,8 @@ class GapSuite(SuiteFile):
         return value
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
-        for what, names in (
+    def _labels_differ(self) -> Self:
+        for kind, names in (
             ("networks are labelled", [network.label for network in self.networks]),
             ("degradations are labelled", [PAIRED, *(degradation.slug for degradation in self.degradations)]),
             ("baselines are named", list(self.baselines)),
@@ -112,13 +114,13 @@ class GapSuite(SuiteFile):
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise ValueError(f"two {what} {twice[0]!r}")
+                raise ValueError(f"two {kind} {twice[0]!r}")
         if self.shown is not None and self.shown not in [network.label for network in self.networks]:
             raise ValueError(f"shown names {self.shown!r}, which is no network's label")
         for values in (self.training, *(network.override for network in self.networks)):
             for name in _SET_HERE:
                 if name in values:
-                    raise ValueError(f"{name} is what the degradations tell; leave it out")
+                    raise ValueError(f"the degradations set {name}; leave it out")
         return self
 
 
@@ -129,7 +131,6 @@ class Variant:
     Attributes:
         network: label of the network.
         training: label of the degradation, or `PAIRED`.
-        label: of its row in the expanded suite.
     """
 
     network: str
@@ -137,7 +138,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """Of its row in the expanded suite.
+        """The label of the variant's row in the expanded suite.
 
         >>> Variant("TVSRN", "mean").label
         'TVSRN · mean'
@@ -146,23 +147,24 @@ class Variant:
 
 
 def variants(gap: GapSuite) -> tuple[Variant, ...]:
-    """All trainings, network by network, paired slices first."""
+    """All trainings of an experiment, network by network, paired slices first."""
     trainings = (PAIRED, *(degradation.label for degradation in gap.degradations))
     return tuple(Variant(network.label, training) for network in gap.networks for training in trainings)
 
 
 def expanded(gap: GapSuite, dataset: SuiteDataset | None = None) -> Suite:
-    """The experiment as an ordinary suite: baselines, then a method for each variant.
+    """The ordinary suite of an experiment: baselines, then a method for each variant.
 
-    A network trained on paired slices keeps its recipe's name, so that a run of the same recipe in the same folder
-    serves; the others have the degradation's behind it.
+    A network trained on paired slices keeps the name of its recipe, so an earlier run of the recipe in the same folder
+    is used; the names of other runs end with the degradation's slug.
 
     Args:
-        gap: the experiment.
+        gap: experiment.
         dataset: cases to score; None for the experiment's own.
 
     Raises:
-        UsageError: a recipe that cannot be read, does not train on pairs, or shares its name with another.
+        UsageError: a recipe that cannot be read, does not train on pairs, or shares its name with another; the message
+            names it.
     """
     methods = [Method(label=name, model=name) for name in gap.baselines]
     names: dict[str, str] = {}
@@ -172,7 +174,7 @@ def expanded(gap: GapSuite, dataset: SuiteDataset | None = None) -> Suite:
         if recipe.dataset is None:
             raise UsageError(
                 f"The recipe of {network.label!r} trains on thin volumes (data), so nothing paired can be compared; "
-                "give one with a dataset."
+                "use a recipe with a dataset."
             )
         for thick, noise_hu, training, name in [
             (PAIRED, 0.0, PAIRED, recipe.name),
@@ -180,16 +182,16 @@ def expanded(gap: GapSuite, dataset: SuiteDataset | None = None) -> Suite:
         ]:
             if name in names:
                 raise UsageError(
-                    f"Two trainings, of {names[name]!r} and {network.label!r}, are both named {name!r}; give one "
-                    "recipe another name in its override."
+                    f"Two trainings, of {names[name]!r} and {network.label!r}, are both named {name!r}; change "
+                    "the name of one recipe in its override."
                 )
             names[name] = network.label
-            told = {"dataset.thick": thick, "dataset.noise_hu": noise_hu, "name": name}
+            simulated = {"dataset.thick": thick, "dataset.noise_hu": noise_hu, "name": name}
             methods.append(
                 Method(
                     label=Variant(network.label, training).label,
                     recipe=network.recipe,
-                    override={**network.override, **told},
+                    override={**network.override, **simulated},
                     plan=network.plan,
                     adapt_steps=network.adapt_steps,
                 )
@@ -217,15 +219,15 @@ def read_gap_suite(path: Path) -> GapSuite:
     """Read and check a domain-gap experiment.
 
     Raises:
-        UsageError: when the file is missing, not TOML, or says something such a suite does not know.
+        UsageError: when the file is missing, not TOML, or has an unknown key or a wrong value; the message names it.
     """
     return read_toml(path, GapSuite).placed(path.resolve().parent)
 
 
 def read_any_suite(path: Path) -> Suite | GapSuite:
-    """What a suite file holds: a domain-gap experiment where it names degradations, else a benchmark.
+    """Read and check a suite file: a domain-gap experiment where it has degradations, else a benchmark.
 
     Raises:
-        UsageError: when the file is missing, not TOML, or says something its kind of suite does not know.
+        UsageError: when the file is missing, not TOML, or has an unknown key or a wrong value; the message names it.
     """
     return read_gap_suite(path) if "degradations" in toml_values(path) else read_suite(path)

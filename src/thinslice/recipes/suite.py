@@ -1,4 +1,4 @@
-"""The recipe of a benchmark: which methods are scored on which cases, how, and what is drawn and tested."""
+"""The suite of a benchmark: methods, cases, protocols, statistical tests and figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SimulatedThick(Checked):
     """Thick slices simulated from thin ones, for cases that have none of their own.
 
     Attributes:
-        profile: how a thick slice weighs thin ones (`thinslice.profile.SIMULATED`).
+        profile: slice profile (`thinslice.profile.SIMULATED`).
         noise_hu: standard deviation of white noise added to the thick slices.
     """
 
@@ -29,13 +29,13 @@ class SimulatedThick(Checked):
 
 
 class SuiteDataset(Checked):
-    """The cases.
+    """The cases of a suite.
 
     Attributes:
-        root: folder of a data set, relative to --data or to the suite file. One with a manifest.csv may be anybody's:
-            external test sets are given so.
-        split: which of its splits; None for all cases.
-        simulate: for cases without thick slices of their own; the suite must then tell the factor.
+        root: folder of a data set, relative to --data or to the suite file. A folder with a manifest.csv serves for
+            external test sets.
+        split: split of the data set; None for all cases.
+        simulate: simulation of thick slices for cases that have none; the suite must then set the factor.
     """
 
     root: str
@@ -47,14 +47,14 @@ class Method(Checked):
     """A row of the table.
 
     Attributes:
-        label: its name in tables and figures.
-        model: a name of the catalog or a weights file, relative to the suite file.
-        recipe: a training recipe, relative to the suite file: the network is trained first where its weights are
-            missing. Give this or `model`.
-        override: values of that recipe to change, by dotted name ("optimiser.steps"); change `name` with them.
-        plan: window plan; None for the suite's, and where that is None for the network's own.
-        adapt_steps: steps of test-time adaptation to each volume, for networks that can (davsr); 0 for none.
-        published: key of the published numbers printed beside it (`thinslice.experiments.benchmark.published`).
+        label: name in tables and figures.
+        model: name of the catalog, or weights file relative to the suite file.
+        recipe: training recipe, relative to the suite file; the network is trained first where its weights are
+            missing. Either `model` or `recipe` is set.
+        override: values of the recipe to change, by dotted name ("optimiser.steps"); change `name` with them.
+        plan: window plan; None for that of the suite, or else of the network.
+        adapt_steps: steps of test-time adaptation to each volume, for networks that support it (davsr); 0 for none.
+        published: key of the published scores beside the row (`thinslice.experiments.benchmark.published`).
     """
 
     label: str = Field(min_length=1, max_length=60)
@@ -80,8 +80,8 @@ class Comparison(Checked):
     Attributes:
         kind: "above" tests each row against the one above it (the paper's Table 1); "others" tests one method
             against each other one (Fig. 3).
-        tested: label of that one method.
-        methods: labels taken in, in this order; empty for all.
+        tested: label of the one method, for "others".
+        methods: labels of the methods compared, in this order; empty for all.
     """
 
     kind: Literal["above", "others"]
@@ -96,7 +96,7 @@ class Comparison(Checked):
 
 
 class Region(Checked):
-    """A box of thin voxels, half-open; what is left out is the whole extent."""
+    """A box of thin voxels: a half-open range along each axis, or None for the whole extent."""
 
     depth: Range | None = None
     height: Range | None = None
@@ -111,14 +111,14 @@ class Region(Checked):
 
 
 class Figures(Checked):
-    """What Fig. 4 and the scatter plots show.
+    """Content of Fig. 4 and the scatter plots.
 
     Attributes:
         case: case of Fig. 4; None for the first one.
-        region: the box shown, the same for every method, cut through its middle; None for the body's box.
+        region: box that is shown, cut through its middle, the same for all methods; None for the box of the body.
         rows: pairs of view and display window, each with a map of the error below.
-        methods: labels shown in Fig. 4; empty for all.
-        scatter: label of the method on the scatter plots' vertical axis; None for the last one.
+        methods: labels of the methods in Fig. 4; empty for all.
+        scatter: label of the method on the vertical axis of scatter plots; None for the last one.
     """
 
     case: str | None = None
@@ -133,20 +133,19 @@ class Figures(Checked):
 
 
 class SuiteFile(Checked):
-    """What all suites say.
+    """Settings of all suites.
 
     Attributes:
-        name: of the suite; its results go to benchmarks/NAME unless told otherwise.
+        name: name of the suite; by default its results go to benchmarks/NAME.
         title: heading of the report.
-        dataset: the cases.
+        dataset: cases.
         factor: thin slices per thick interval; None for each pair's own. A pair of another factor is an error.
-        protocols: scoring protocols; the first one rules tables and figures.
-        plan: window plan of networks with weights. Interpolation runs on whole columns unless its method says more.
-        training: values of every recipe to change, by dotted name, before a method's own `override`: how all networks
-            are trained alike, or briefly.
+        protocols: scoring protocols; tables and figures follow the first one.
+        plan: window plan of networks with weights. Interpolation runs on whole columns unless its method sets a plan.
+        training: values of all recipes to change, by dotted name, before a method's `override`.
         runs: folder of training runs, relative to the suite file; None for a folder of the results.
-        limit: at most so many cases, the first ones; None for all.
-        seed: of bootstrap intervals.
+        limit: largest number of cases, the first ones; None for all.
+        seed: seed of bootstrap intervals.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
@@ -171,16 +170,16 @@ class SuiteFile(Checked):
 
     @property
     def folder(self) -> Path:
-        """Folder of the suite file, where its relative paths start."""
+        """Folder of the suite file, to which its paths are relative."""
         return self._folder
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all its values, hexadecimal: what a result names."""
+        """SHA-256 of all values, hexadecimal; results record it."""
         return self.digest_without(())
 
     def placed(self, folder: Path) -> Self:
-        """The same suite with relative paths that start from a folder."""
+        """A copy of the suite whose paths are relative to a folder."""
         copy = self.model_copy()
         copy._folder = folder
         return copy
@@ -190,9 +189,9 @@ class Suite(SuiteFile):
     """One benchmark.
 
     Attributes:
-        methods: rows, in table order.
-        comparisons: tests of the table.
-        figures: settings of the pictures.
+        methods: rows of the table, in order.
+        comparisons: statistical tests of the table.
+        figures: settings of the figures.
     """
 
     methods: tuple[Method, ...] = Field(min_length=1)
@@ -218,6 +217,6 @@ def read_suite(path: Path) -> Suite:
     """Read and check a suite.
 
     Raises:
-        UsageError: when the file is missing, not TOML, or says something a suite does not know.
+        UsageError: when the file is missing, not TOML, or has an unknown key or a wrong value; the message names it.
     """
     return read_toml(path, Suite).placed(path.resolve().parent)

@@ -17,11 +17,11 @@ Objective = Literal["output", "views", "stages", "deviation"]
 
 
 class NetworkRecipe(Checked):
-    """Which network to train.
+    """The network to train.
 
     Attributes:
-        name: row of the catalog.
-        config: values that override the row's preset.
+        name: name in the catalog.
+        config: values that replace those of the catalog's preset.
     """
 
     name: str
@@ -32,13 +32,13 @@ class DatasetRecipe(Checked):
     """Pairs of a data set (`thinslice dataset`).
 
     Attributes:
-        root: its folder, relative to --data.
-        split: trained on.
-        validation: split that validation uses; None for no validation.
-        thick: "paired" takes the data set's own thick slices; the name of a slice profile simulates them from the
-            thin ones instead (the paper's pseudo-LR experiment). Validation always uses the data set's own.
+        root: folder of the data set, relative to --data.
+        split: split for training.
+        validation: split for validation; None for no validation.
+        thick: "paired" for the data set's own thick slices, or the name of a slice profile by which they are simulated
+            from the thin ones (the paper's pseudo-LR experiment). Validation always uses the data set's own.
         noise_hu: standard deviation of white noise on simulated thick slices.
-        cases: at most so many cases of the split, the first ones; None for all.
+        cases: largest number of cases of the split, the first ones; None for all.
     """
 
     root: str
@@ -53,11 +53,11 @@ class CropRecipe(Checked):
     """Random crops of pairs.
 
     Attributes:
-        depth: thick slices.
-        plane: in-plane extent, pixels.
-        flips: axes mirrored with probability one half.
+        depth: thick slices of a crop.
+        plane: in-plane extent of a crop, pixels.
+        flips: axes that are mirrored with probability one half.
         transpose: whether rows and columns are exchanged with probability one half.
-        least_body: share of thick voxels above -950 HU that a crop must have (a few draws are tried).
+        least_body: least share of thick voxels above -950 HU in a crop (a few draws are tried).
     """
 
     depth: int = Field(4, ge=2)
@@ -160,18 +160,18 @@ _LATER = (
 
 
 class LossRecipe(Checked):
-    """What is minimised.
+    """The loss.
 
     Attributes:
-        kind: "l1"; "mse"; or "huber", square below `knee_hu` and absolute above.
-        knee_hu: see `kind`; HU.
-        trim: thin slices at either end that carry no loss (the released TVSRN: 3).
+        kind: "l1"; "mse"; or "huber", squared error below `knee_hu` and absolute error above.
+        knee_hu: error at which "huber" changes from squared to absolute; HU.
+        trim: thin slices at either end without loss (the released TVSRN: 3).
         gradient: weight of the L1 distance of differences to the 26 neighbours (ResVox).
-        contrast: weight of the L1 distance after display windows of lung and soft tissue (MPU-Net's contrast-aware
-            loss, in our reading).
+        contrast: weight of the L1 distance after display windows of lung and soft tissue (this project's reading of
+            MPU-Net's contrast-aware loss).
         side_outputs: weight of each side output, for the objective "stages" (MPU-Net).
-        deviation: for the objective "deviation" alone, which distribution of errors the standard deviation is the
-            likeliest of: "gaussian", "laplace", or "student" with four degrees of freedom.
+        deviation: distribution of errors whose likelihood the objective "deviation" maximises: "gaussian", "laplace",
+            or "student" with four degrees of freedom.
     """
 
     kind: Literal["l1", "mse", "huber"] = "huber"
@@ -191,16 +191,18 @@ class OptimiserRecipe(Checked):
     Attributes:
         method: "adamw", "adam" or "muon" (`thinslice.training.muon`).
         steps: optimiser steps in all.
-        batch: crops per step, over all processes; a step's crops share their factor.
-        micro_batch: crops per forward pass; gradients of a step's passes are accumulated. None: all of a process's at
-            once. Stochastic depth is seeded by pass, so runs on one and on more processes agree where this is equal.
-        learning_rate: peak, reached after `warmup` steps.
+        batch: crops per step, over all processes; the crops of a step share their factor.
+        micro_batch: crops per forward pass; gradients of the passes of a step are accumulated. None for one pass per
+            process. Stochastic depth is seeded by pass, so runs on one and on more processes agree at equal values.
+        learning_rate: peak learning rate, reached after `warmup` steps.
         schedule: "cosine" lowers it to zero along half a cosine; "constant"; "plateau" multiplies it by
             `plateau_factor` when validation has not improved `plateau_patience` times in a row.
-        warmup: steps.
-        weight_decay: of AdamW, or Adam's L2 term.
+        warmup: steps of linear warm-up.
+        plateau_patience: see `schedule`.
+        plateau_factor: see `schedule`.
+        weight_decay: decoupled weight decay of AdamW and Muon, or Adam's L2 term.
         clip_norm: largest gradient norm; 0 for no clipping.
-        average: decay of the running average of the weights that is validated and kept; 0 for none.
+        average: decay of the running average of the weights, which is validated and kept; 0 for none.
     """
 
     method: Literal["adamw", "adam", "muon"] = "adamw"
@@ -218,14 +220,14 @@ class OptimiserRecipe(Checked):
 
 
 class ValidationRecipe(Checked):
-    """Scores on whole volumes, through the full window plan, while training goes on.
+    """Scores on whole volumes during training, upscaled with the full window plan.
 
     Attributes:
         every: steps between validations; the last step is always validated.
-        cases: at most so many cases, the first ones; None for all.
+        cases: largest number of cases, the first ones; None for all.
         plane: side in pixels of the central part that is used; None for the whole plane.
-        patience: validations without a better PSNR after which training stops early; None never.
-        pictures: whether each validation leaves a picture of its first case.
+        patience: validations without a better PSNR after which training stops early; None for no early stop.
+        pictures: whether each validation saves a picture of its first case.
     """
 
     every: int = Field(1000, ge=1)
@@ -236,16 +238,16 @@ class ValidationRecipe(Checked):
 
 
 class StageRecipe(Checked):
-    """One of several stages, each trained after the other from the weights the last one left.
+    """One of several stages, which are trained one after the other; each starts from the weights of the one before.
 
     Attributes:
-        name: of the stage's folder.
+        name: name of the stage and its folder.
         trainable: prefixes of the names of the parameters that are trained; the others are frozen.
-        objective: what is compared with the truth: the network's "output", its sagittal and coronal "views" before
-            fusion, the outputs of all "stages" of a progressive decoder, or how sure the network says it is, its
-            "deviation", with its actual errors.
+        objective: values that are compared with the truth: the network's "output", its sagittal and coronal "views"
+            before fusion, or the outputs of all "stages" of a progressive decoder. "deviation" compares the network's
+            standard deviations with its errors.
         steps: optimiser steps of the stage.
-        learning_rate: None for the recipe's.
+        learning_rate: peak learning rate; None for that of the recipe.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -261,24 +263,24 @@ class TrainRecipe(Checked):
     """One training run.
 
     Attributes:
-        name: of the run and of the weights.
-        network: what is trained.
-        data: thin volumes (NIfTI, NRRD, MetaImage or DICOM folders) whose thick slices are simulated; a relative path
-            is relative to --data, and a folder of NIfTI files stands for all of them. Name a file again, beside its
-            folder as well, to draw it more often.
-        dataset: pairs instead of `data`.
-        simulation: how crops are drawn from `data`.
-        crops: how crops are drawn from `dataset`.
-        loss: what is minimised.
-        start: weights that the run starts from, a name of the catalog or a weights file: their config is taken where
-            `network.config` says nothing. None for fresh ones.
+        name: name of the run and of the weights.
+        network: network to train.
+        data: thin volumes (NIfTI, NRRD, MetaImage or DICOM folders) from which thick slices are simulated; a relative
+            path is relative to --data, and a folder of NIfTI files stands for all of them. A file that is named again,
+            also beside its folder, is drawn more often.
+        dataset: pairs, in place of `data`.
+        simulation: crops of `data`.
+        crops: crops of `dataset`.
+        loss: loss.
+        start: initial weights: a name of the catalog or a weights file, whose config holds for keys that
+            `network.config` lacks. None for random weights.
         trainable: as in `StageRecipe`, for a run without stages.
         objective: as in `StageRecipe`, for a run without stages.
-        stages: for networks trained part by part; their steps take the place of `optimiser.steps`.
-        optimiser: how the weights move.
-        validation: on `dataset.validation`.
-        seed: of everything random.
-        precision: of Lightning Fabric: "32-true", "bf16-mixed" or "16-mixed".
+        stages: stages of networks that are trained part by part; their steps replace `optimiser.steps`.
+        optimiser: optimiser and schedule.
+        validation: validation on `dataset.validation`.
+        seed: seed of all random numbers.
+        precision: precision of Lightning Fabric: "32-true", "bf16-mixed" or "16-mixed".
         save_every_s: seconds between resumable states.
         log_every: steps between lines of the log.
         card: facts for the model card: data, licences, limits.
@@ -308,7 +310,7 @@ class TrainRecipe(Checked):
     @model_validator(mode="after")
     def _has_data(self) -> Self:
         if bool(self.data) == (self.dataset is not None):
-            raise ValueError("give either data (thin volumes) or dataset (pairs)")
+            raise ValueError("a recipe needs either data (thin volumes) or dataset (pairs)")
         if self.optimiser.schedule == "plateau" and not self.validates:
             raise ValueError("the plateau schedule needs a dataset with a validation split")
         if len({stage.name for stage in self.stages}) < len(self.stages):
@@ -317,15 +319,13 @@ class TrainRecipe(Checked):
 
     @property
     def validates(self) -> bool:
-        """Whether whole volumes are scored while training goes on; an objective that leaves the output alone would
-        score the same each time.
-        """
+        """Whether whole volumes are scored during training; the objective "deviation" does not change the output."""
         return self.dataset is not None and self.dataset.validation is not None and self.objective != "deviation"
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all values that change the weights, hexadecimal: what a score or a card names."""
-        # What recipes learned to say later counts where it is said, so that a digest outlives new versions.
+        """SHA-256 of all values that change the weights, hexadecimal; scores and cards record it."""
+        # Keys of later versions count only where they are set, so old recipes keep their digest.
         unsaid = ["start"] if self.start is None else []
         unsaid += ["trainable"] if self.trainable == ("",) else []
         unsaid += [] if self.simulation.sown_share else ["simulation.sown_share"]
@@ -338,7 +338,7 @@ class TrainRecipe(Checked):
         return any(stage.objective == objective for stage in self.stages)
 
     def at_stage(self, index: int) -> TrainRecipe:
-        """The recipe of one stage by itself.
+        """The recipe of one stage as a recipe without stages.
 
         >>> recipe = TrainRecipe(name="x", network={"name": "saint"}, data=("a",),
         ...     stages=({"name": "one", "steps": 5, "trainable": ("fusion",)},))
@@ -370,7 +370,7 @@ RENAMED = {
 
 
 def _current(part: str | int, place: Any) -> str | int:
-    """The key of a part of a recipe for one of its spellings."""
+    """The current key for a key in either spelling."""
     if isinstance(part, str) and part not in place and RENAMED.get(part) in place:
         return RENAMED[part]
     return part
@@ -380,20 +380,20 @@ def read_train_recipe(path: Path) -> TrainRecipe:
     """Read and check a training recipe.
 
     Raises:
-        UsageError: when the file is missing, not TOML, or says something a recipe does not know.
+        UsageError: when the file is missing, not TOML, or has an unknown key or a wrong value; the message names it.
     """
     return read_toml(path, TrainRecipe)
 
 
 def overridden(recipe: TrainRecipe, values: Mapping[str, Any]) -> TrainRecipe:
-    """The recipe with some values changed, checked again.
+    """A copy of a recipe with some values changed, checked again.
 
     Args:
-        recipe: stays as it is.
+        recipe: recipe, which is not changed.
         values: dotted name -> value, as in `optimiser.steps`, `network.config.depth` or `stages.0.steps`.
 
     Raises:
-        UsageError: a name that a recipe does not have, or a value that does not fit.
+        UsageError: an unknown name, or a value that does not fit; the message names it.
 
     >>> recipe = TrainRecipe(name="x", network={"name": "thinnet"}, data=("a",))
     >>> overridden(recipe, {"optimiser.steps": 5, "network.config.features": 8}).optimiser.steps

@@ -1,1 +1,1 @@
-"""One readable training loop."""
+"""Training of networks: loop, objective, optimiser, resumable state, validation, weights."""

@@ -1,4 +1,4 @@
-"""Weights of a run, with a card that says how they came about."""
+"""Weights files of a run; their card records how they were trained."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ def export(
     *,
     steps: int,
     validation: Validation | None = None,
-    begun: CheckpointInfo | None = None,
+    initial: CheckpointInfo | None = None,
 ) -> Path:
-    """Write weights with their card, which names the recipe, its digest, the seed and the machine's software.
+    """Write weights with their card: recipe, its digest, seed and versions of the software.
 
-    Where only a head for the standard deviation was trained, the estimates are those of the weights the run started
-    from, bit for bit: the card stays theirs, and says under `deviation` how the head came about.
+    Where only a head for the standard deviation was trained, the estimates are those of the initial weights, bit for
+    bit: the card is that of the initial weights, and its entry `deviation` records the training of the head.
 
     Args:
-        recipe: of the run.
-        network: whose weights.
-        path: replaced atomically.
+        recipe: recipe of the run.
+        network: network whose weights are written.
+        path: file that is replaced atomically.
         steps: optimiser steps done.
-        validation: of exactly these weights, if there was one.
-        begun: the weights that the run started from.
+        validation: scores of exactly these weights, if there are any.
+        initial: the weights that the run started from.
+
+    Returns:
+        `path`.
     """
     run: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json", exclude={"card"}),
@@ -52,10 +55,10 @@ def export(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    if begun is not None:
-        run["start"] = {"name": begun.card.get("name"), "sha256": begun.sha256}
-    if begun is not None and recipe.objective == "deviation":
-        card = {**begun.card, "deviation": {**recipe.card, **run}}
+    if initial is not None:
+        run["start"] = {"name": initial.card.get("name"), "sha256": initial.sha256}
+    if initial is not None and recipe.objective == "deviation":
+        card = {**initial.card, "deviation": {**recipe.card, **run}}
     else:
         card = {**recipe.card, "name": recipe.name, **run}
     if validation is not None:

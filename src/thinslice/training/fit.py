@@ -1,7 +1,7 @@
-"""Training as a recipe says: one run, or several stages one after the other.
+"""Training by a recipe: one run, or several stages one after the other.
 
-Stages are for networks trained part by part (SAINT's views, then their fusion): each is a run of its own in a folder of
-its own, starts from the weights the last one left, and moves the parameters it names.
+Stages serve networks that are trained part by part (SAINT's views, then their fusion). Each stage is a run in a folder
+of its own, starts from the weights of the stage before, and trains the parameters that it names.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ def fit(
     stop_after_s: float | None = None,
     report: Callable[[LogLine], None] | None = None,
 ) -> Path | None:
-    """Train as the recipe says, or go on with a run that was interrupted.
+    """Train by a recipe, or continue an interrupted run.
 
-    Started by torchrun, the processes share each batch.
+    Processes started by torchrun share each batch.
 
     Args:
-        recipe: what to do.
-        out: folder of the run; made when missing.
-        data_root: folder that the recipe's relative data paths start from.
+        recipe: recipe of the run.
+        out: folder of the run; created when missing.
+        data_root: folder that holds the recipe's relative data paths.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: CPU threads; None for torch's default.
-        stop_after_s: save the state and return after so many seconds; None to go on to the end.
+        stop_after_s: seconds after which the state is saved and training stops; None for no limit.
         report: called with each line of the log, in the first process.
 
     Returns:
         The weights file, or None when stopped before the end.
 
     Raises:
-        UsageError: when the folder holds a run of another recipe.
-        UnreadableError: when a data path holds no volume.
-        InputError: when a case is corrupt or misaligned; it is named.
-        ModelError: when the loss stops being finite; the last saved state is kept.
-        DeviceError: when the device is missing.
+        UsageError: when the folder holds a run of another recipe; choose another folder.
+        UnreadableError: when a data path holds no volume; correct the path.
+        InputError: when a case is corrupt or misaligned; the message names the case to repair.
+        ModelError: when the loss is no longer finite; the last saved state is kept. Lower the learning rate.
+        DeviceError: when the device is missing; choose another.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -63,7 +63,7 @@ def fit(
     if not recipe.stages:
         return loop.run(recipe, out, fabric=fabric, data_root=data_root, stop_after_s=stop_after_s, report=report)
     weights: Path | None = None
-    begun = None if recipe.start is None else checkpoint.inspect(catalog.weights_of(recipe.start))
+    initial = None if recipe.start is None else checkpoint.inspect(catalog.weights_of(recipe.start))
     for index, stage in enumerate(recipe.stages):
         weights = loop.run(
             recipe.at_stage(index),
@@ -80,29 +80,36 @@ def fit(
     assert weights is not None
     final = out / f"{recipe.name}.safetensors"
     if fabric.is_global_zero:
-        export(recipe, checkpoint.load(weights), final, steps=sum(stage.steps for stage in recipe.stages), begun=begun)
+        export(
+            recipe, checkpoint.load(weights), final, steps=sum(stage.steps for stage in recipe.stages), initial=initial
+        )
     fabric.barrier()
     return final
 
 
 def export_state(recipe: TrainRecipe, out: Path) -> Path:
-    """Write the kept weights of an unfinished run, to look at them before the end.
+    """Write the weights of an unfinished run; of a run in stages, those of the last stage that has started.
 
-    Of a run in stages, those of the last stage that has begun.
+    Args:
+        recipe: recipe of the run.
+        out: folder of the run.
+
+    Returns:
+        The weights file.
 
     Raises:
-        UsageError: when the folder holds no state of this recipe.
+        UsageError: when the folder holds no state of this recipe; check the folder.
     """
     places: list[tuple[TrainRecipe, Path]] = [(recipe, out)]
     if recipe.stages:
         places = [(recipe.at_stage(i), out / s.name) for i, s in enumerate(recipe.stages)]
     for number, (part, folder) in reversed([*enumerate(places)]):
-        network, begun = loop.starting_network(part)
-        moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        network, initial = loop.starting_network(part)
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         average = RunningAverage(network, part.optimiser.average)
-        key = loop.run_key(part, None if number else begun)
-        at = Run(key, network, average, make_optimiser(moving, part.optimiser), ValidationHistory())
-        if at.load(folder) and at.step:
+        key = loop.run_key(part, None if number else initial)
+        run = Run(key, network, average, make_optimiser(trainable, part.optimiser), ValidationHistory())
+        if run.load(folder) and run.step:
             assert isinstance(average.network, ThroughPlaneModel)
-            return export(recipe, average.network, out / f"{recipe.name}.safetensors", steps=at.step, begun=begun)
+            return export(recipe, average.network, out / f"{recipe.name}.safetensors", steps=run.step, initial=initial)
     raise UsageError(f"{out} holds no training state yet.")

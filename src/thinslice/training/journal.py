@@ -1,6 +1,6 @@
-"""What a run leaves to be read while it goes on: CSV, TensorBoard, pictures.
+"""Logs of a run in progress: CSV, TensorBoard, pictures.
 
-A run that was killed goes on from its last state, so lines written after that state are cut off and written again.
+A run that was killed continues from its last saved state, so lines after that state are removed and written again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ VALIDATION_COLUMNS = ("step", "psnr", "ssim", "cases")
 
 
 class Journal:
-    """Writes the logs of a run.
+    """Writer of the logs of a run.
 
     Args:
         out: folder of the run.
-        first: optimiser steps done; lines beyond it are removed.
-        writes: False in every process but the first, where nothing is written.
+        first: optimiser steps done; later lines are removed.
+        writes: whether this process writes; only the first one does.
     """
 
     def __init__(self, out: Path, *, first: int, writes: bool = True) -> None:
@@ -46,17 +46,17 @@ class Journal:
             self._board.close()
 
     def log(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
-        """A line about training."""
+        """Add a line on training."""
         row = (step, f"{loss:.8g}", f"{rate:.3e}", f"{seconds_left:.0f}")
         self._add("log.csv", LOG_COLUMNS, row, {"loss": loss, "learning_rate": rate})
 
     def validated(self, step: int, psnr: float, ssim: float, cases: int) -> None:
-        """A line about a validation."""
+        """Add a line on a validation."""
         row = (step, f"{psnr:.6f}", f"{ssim:.6f}", cases)
         self._add("validation.csv", VALIDATION_COLUMNS, row, {"psnr": psnr, "ssim": ssim})
 
     def picture(self, step: int, png: bytes) -> None:
-        """A picture of a validation case."""
+        """Save a picture of a validation case."""
         if self.writes:
             from thinslice.pictures.figures import save_png
 
@@ -64,7 +64,7 @@ class Journal:
             folder.mkdir(exist_ok=True)
             save_png(png, folder / f"step-{step:08d}.png", overwrite=True)
 
-    def _add(self, name: str, columns: tuple[str, ...], row: tuple[object, ...], told: dict[str, float]) -> None:
+    def _add(self, name: str, columns: tuple[str, ...], row: tuple[object, ...], scalars: dict[str, float]) -> None:
         if not self.writes:
             return
         path = self.out / name
@@ -75,12 +75,12 @@ class Journal:
                 writer.writerow(columns)
             writer.writerow(row)
         if self._board is not None:
-            for label, value in told.items():
+            for label, value in scalars.items():
                 self._board.add_scalar(label, value, int(str(row[0])))
 
 
 def _cut(path: Path, last: int) -> None:
-    """Remove the lines of steps after `last`, and a last line that was cut short."""
+    """Remove the lines of steps after `last`, and an incomplete last line."""
     if not path.exists():
         return
     with path.open(newline="", encoding="utf-8") as stream:

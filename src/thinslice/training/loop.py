@@ -1,9 +1,9 @@
-"""The training loop: one, readable, resumable, on one process or many.
+"""The training loop: resumable, on one process or several.
 
-A run is a folder: `state.pt` (our own training state, replaced atomically), `log.csv`, `validation.csv`, `pictures/`,
-`tensorboard/`, and weights. Started again, it goes on where the state was saved. Crops and stochastic depth depend on
-the seed, the step and the place in the batch alone, so the continued run does what the uninterrupted one would have
-done, and several processes do together what one would.
+A run is a folder: `state.pt` (the training state, replaced atomically), `log.csv`, `validation.csv`, `pictures/`,
+`tensorboard/`, and weights. A run that is started again continues from the saved state. Crops and stochastic depth
+depend only on the seed, the step and the place in the batch, so a continued run equals an uninterrupted one, and
+several processes together equal one.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class LogLine:
 
     Attributes:
         step: optimiser steps done.
-        steps: of how many.
-        loss: mean since the last line.
-        seconds_left: estimate, validations included.
-        psnr: of a validation just made, dB; None otherwise.
+        steps: optimiser steps in all.
+        loss: mean loss since the last line.
+        seconds_left: estimated seconds to the end, validations included.
+        psnr: PSNR of a validation just made, dB; None otherwise.
         stage: name of the stage; empty for a run without stages.
     """
 
@@ -59,10 +59,14 @@ class LogLine:
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """Lightning Fabric for this process: alone, or one of those that torchrun started.
+    """Lightning Fabric for this process, which runs alone or was started by torchrun.
+
+    Args:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: Fabric's name of the precision, such as "32-true".
 
     Raises:
-        DeviceError: when the device is missing.
+        DeviceError: when the device is missing; use "cpu" or "auto".
     """
     kind, _, number = device.partition(":")
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
@@ -95,34 +99,34 @@ def run(
     stop_after_s: float | None = None,
     report: Callable[[LogLine], None] | None = None,
 ) -> Path | None:
-    """Train one network from beginning to end, or go on with a run that was interrupted.
+    """Train one network to the end, or continue an interrupted run.
 
     Args:
-        recipe: what to do; its stages are not looked at.
-        out: folder of the run; made when missing.
-        fabric: from `make_fabric`.
-        data_root: folder that the recipe's relative data paths start from.
-        start: weights to start from; None for those that the recipe names, or fresh ones.
-        stage: name for messages.
-        stop_after_s: save the state and return after so many seconds; None to go on to the end.
+        recipe: recipe of the run; its stages are ignored.
+        out: folder of the run; created when missing.
+        fabric: result of `make_fabric`.
+        data_root: folder that holds the recipe's relative data paths.
+        start: initial weights; None for those that the recipe names, or random ones.
+        stage: name of the stage for messages.
+        stop_after_s: seconds after which the state is saved and training stops; None for no limit.
         report: called with each line of the log, in the first process.
 
     Returns:
         The weights file, or None when stopped before the end.
 
     Raises:
-        UsageError: when the folder holds a run of another recipe, or the recipe does not fit the processes.
-        ModelError: when the loss stops being finite; it names the cases; the last saved state is kept.
+        UsageError: when the folder holds a run of another recipe, or the processes cannot share the batch evenly.
+        ModelError: when the loss is no longer finite; the message names the cases, and the last saved state is kept.
     """
     out.mkdir(parents=True, exist_ok=True)
     chunks = share_batch(recipe.optimiser, rank=fabric.global_rank, processes=fabric.world_size)
     keep_freed_memory()
     fabric.seed_everything(recipe.seed, verbose=False)
-    network, begun = starting_network(recipe, start)
-    moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimiser = make_optimiser(moving, recipe.optimiser)
+    network, initial = starting_network(recipe, start)
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = make_optimiser(trainable, recipe.optimiser)
     at = Run(
-        run_key(recipe, begun),
+        run_key(recipe, initial),
         network,
         RunningAverage(network, recipe.optimiser.average),
         optimiser,
@@ -145,7 +149,7 @@ def run(
             wrapped.zero_grad()
             total = 0.0
             for index, (chunk, batch) in enumerate(zip(chunks, batches, strict=True)):
-                # Stochastic depth: the same for the same seed, step and place in the batch, on any process.
+                # Stochastic depth depends only on seed, step and place in the batch, on any process.
                 torch.manual_seed(mix(recipe.seed, step, chunk.start))
                 arrays = (fabric.to_device(torch.from_numpy(a)) for a in (batch.thick, batch.thin, batch.weight))
                 with fabric.no_backward_sync(module, enabled=index + 1 < len(chunks)):
@@ -169,15 +173,15 @@ def run(
                     report(LogLine(done, steps, mean, left, stage=stage))
             validated = bool(held_out) and recipe.validates and (done % recipe.validation.every == 0 or done == steps)
             if validated:
-                seen = validate(_kept(at), held_out, recipe.validation, fabric)
-                journal.validated(done, seen.psnr, seen.ssim, seen.cases)
-                if seen.picture:
-                    journal.picture(done, seen.picture)
-                best = at.history.add(seen.psnr, done, recipe.optimiser)
+                scores = validate(_averaged(at), held_out, recipe.validation, fabric)
+                journal.validated(done, scores.psnr, scores.ssim, scores.cases)
+                if scores.picture:
+                    journal.picture(done, scores.picture)
+                best = at.history.add(scores.psnr, done, recipe.optimiser)
                 if best and fabric.is_global_zero:
-                    export(recipe, _kept(at), out / BEST, steps=done, validation=seen, begun=begun)
+                    export(recipe, _averaged(at), out / BEST, steps=done, validation=scores, initial=initial)
                 if report and fabric.is_global_zero:
-                    report(LogLine(done, steps, math.nan, left, psnr=seen.psnr, stage=stage))
+                    report(LogLine(done, steps, math.nan, left, psnr=scores.psnr, stage=stage))
                 keep_freed_memory()
             at.losses = tuple(losses)
             at.finished = done == steps or at.history.waiting >= (recipe.validation.patience or math.inf)
@@ -189,26 +193,33 @@ def run(
                 saved = time.monotonic()
             if stopping:
                 return None
-    return _finish(recipe, at, out, fabric, begun)
+    return _finish(recipe, at, out, fabric, initial)
 
 
-def run_key(recipe: TrainRecipe, begun: CheckpointInfo | None) -> str:
-    """What a run's folder is bound to: the recipe, which parameters move, and the weights it started from.
+def run_key(recipe: TrainRecipe, initial: CheckpointInfo | None) -> str:
+    """The key of a run's state: digest of the recipe, trainable parameters and initial weights.
+
+    A folder holds one run, whose state is read only under the same key.
 
     Args:
-        recipe: of the run.
-        begun: from `starting_network`; of stages after the first, None.
+        recipe: recipe of the run.
+        initial: second result of `starting_network`; None for stages after the first.
     """
     alone = recipe.model_copy(update={"trainable": ("",)})
-    parts = [alone.digest, *recipe.trainable, "" if begun is None else begun.sha256]
+    parts = [alone.digest, *recipe.trainable, "" if initial is None else initial.sha256]
     return " ".join(part for part in parts if part)
 
 
 def share_batch(recipe: OptimiserRecipe, *, rank: int, processes: int) -> list[range]:
-    """The parts of a step's batch that a process takes, each one forward pass.
+    """The crops of a batch that a process takes: one half-open range of items for each forward pass.
+
+    Args:
+        recipe: batch and micro-batch.
+        rank: number of the process, from 0.
+        processes: number of processes.
 
     Raises:
-        UsageError: when the batch cannot be shared evenly.
+        UsageError: when the batch cannot be shared evenly; change batch or micro_batch.
 
     >>> share_batch(OptimiserRecipe(batch=4, micro_batch=1), rank=1, processes=2)
     [range(1, 2), range(3, 4)]
@@ -226,7 +237,7 @@ def share_batch(recipe: OptimiserRecipe, *, rank: int, processes: int) -> list[r
 
 
 def mix(*numbers: int) -> int:
-    """One seed from several numbers.
+    """A seed computed from several numbers.
 
     >>> mix(0, 1) != mix(1, 0)
     True
@@ -235,47 +246,50 @@ def mix(*numbers: int) -> int:
 
 
 def prefetched(sampler: Sampler, chunks: Sequence[range], first: int, steps: int) -> Iterator[tuple[int, list[Batch]]]:
-    """The crops of each step in order, those of the next drawn while the last are used."""
+    """Steps in order with their crops; the crops of the next step are drawn in a second thread meanwhile."""
 
     def draw(step: int) -> list[Batch]:
         return [sampler.draw(step, chunk) for chunk in chunks]
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(draw, first)
+        upcoming = pool.submit(draw, first)
         for step in range(first, steps):
-            batches = coming.result()
+            batches = upcoming.result()
             if step + 1 < steps:
-                coming = pool.submit(draw, step + 1)
+                upcoming = pool.submit(draw, step + 1)
             yield step, batches
 
 
 def starting_network(recipe: TrainRecipe, start: Path | None = None) -> tuple[ThroughPlaneModel, CheckpointInfo | None]:
-    """The network as a run begins, with the parameters that do not move frozen.
+    """The network at the start of a run; parameters that are not trainable are frozen.
 
     Args:
-        recipe: of the run, or of one stage.
-        start: weights that an earlier stage left; None for those that the recipe names, if any.
+        recipe: recipe of the run, or of one stage.
+        start: weights of an earlier stage; None for those that the recipe names, if any.
 
     Returns:
-        The network, and what the weights that the recipe names say about themselves (None where it names none, or
-        an earlier stage has used them).
+        The network, and the facts about the weights that the recipe names (None where it names none, or an earlier
+        stage has used them).
 
     Raises:
-        UsageError: when the weights do not exist, or no parameter moves.
-        CheckpointError: when the weights do not fit. They may lack what the recipe's config adds and the run trains.
+        UsageError: when the weights do not exist, or no parameter is trainable; correct `start` or `trainable`.
+        CheckpointError: when the weights do not fit. They may lack tensors that the recipe's config adds and the run
+            trains.
     """
-    begun = None
+    initial = None
     config = recipe.network.config
     if start is None and recipe.start is not None:
         start = catalog.weights_of(recipe.start)
-        begun = checkpoint.inspect(start)
+        initial = checkpoint.inspect(start)
     if start is not None:
         config = {**checkpoint.inspect(start).config, **config}
     network = catalog.build(recipe.network.name, **config)
     if start is not None:
-        given = checkpoint.load(start).state_dict()
-        fresh = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_named(recipe))}
-        network_tensors = {**fresh, **given}
+        loaded = checkpoint.load(start).state_dict()
+        # Tensors that the run trains by name, and that the initial weights may lack.
+        named = tuple(prefix for prefix in recipe.trainable if prefix)
+        fresh = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(named)}
+        network_tensors = {**fresh, **loaded}
         checkpoint.check_fit(network, {name: tuple(t.shape) for name, t in network_tensors.items()}, start.name)
         network.load_state_dict(network_tensors)
     for name, parameter in network.named_parameters():
@@ -284,24 +298,19 @@ def starting_network(recipe: TrainRecipe, start: Path | None = None) -> tuple[Th
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UsageError(f"No parameter of {recipe.network.name!r} begins with {' or '.join(recipe.trainable)}.")
-    return network.train(), begun
-
-
-def _named(recipe: TrainRecipe) -> tuple[str, ...]:
-    """Prefixes of parameters that the run trains by name, and that weights to start from may lack."""
-    return tuple(prefix for prefix in recipe.trainable if prefix)
+    return network.train(), initial
 
 
 def _check_finite(loss: torch.Tensor, step: int, batch: Batch) -> None:
     if not math.isfinite(float(loss.detach())):
         raise ModelError(
-            f"The loss became {float(loss.detach())} at step {step}, on crops of {', '.join(batch.cases)}; look at "
+            f"The loss became {float(loss.detach())} at step {step}, on crops of {', '.join(batch.cases)}; check "
             "these cases (thinslice dataset verify), or lower optimiser.learning_rate in the recipe and start again."
         )
 
 
-def _kept(at: Run) -> ThroughPlaneModel:
-    """The network that is validated and kept."""
+def _averaged(at: Run) -> ThroughPlaneModel:
+    """The network with averaged weights, which is validated and kept."""
     assert isinstance(at.average.network, ThroughPlaneModel)
     return at.average.network
 
@@ -314,14 +323,14 @@ def _mean_over_processes(fabric: Fabric, values: Sequence[float]) -> float:
     return float(reduced)  # type: ignore[arg-type]
 
 
-def _finish(recipe: TrainRecipe, at: Run, out: Path, fabric: Fabric, begun: CheckpointInfo | None) -> Path:
-    """Write the last weights, and under the run's name the best ones, or the last where nothing was validated."""
+def _finish(recipe: TrainRecipe, at: Run, out: Path, fabric: Fabric, initial: CheckpointInfo | None) -> Path:
+    """Write the last weights, and a copy under the run's name: the best ones, or the last without validation."""
     final = out / f"{recipe.name}.safetensors"
     if fabric.is_global_zero:
-        export(recipe, _kept(at), out / LAST, steps=at.step, begun=begun)
+        export(recipe, _averaged(at), out / LAST, steps=at.step, initial=initial)
         chosen = out / (BEST if recipe.validates else LAST)
         copy_weights(chosen, final)
-    # Only now: a run that is killed before this comes back here.
+    # Saved last: a run that is killed before this point finishes again.
     at.save(out, fabric)
     fabric.barrier()
     return final

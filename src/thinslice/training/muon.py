@@ -1,11 +1,12 @@
-"""Muon: steps of equal length in every direction of a kernel, for networks that must learn much in little time.
+"""The Muon optimiser: steps of equal length in every direction of a kernel.
 
-A convolution's gradient, seen as a matrix of output channels by inputs, is nearly of low rank, and so is a step of
-Adam: a few directions move, the others hardly. Muon steps along the nearest matrix with all singular values alike.
+The gradient of a convolution, as a matrix of output channels by inputs, is nearly of low rank, and so is a step of
+Adam: it moves a few directions and hardly moves the others. Muon steps along the nearest matrix with equal singular
+values, so it needs fewer steps.
 
 Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024. The length of a step that
 suits AdamW's learning rates: Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982. `torch.optim.Muon`
-takes matrices alone; this one takes kernels of any rank, and small tensors go on by AdamW.
+takes only matrices; this one takes kernels of any rank and moves small tensors by AdamW.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ import torch
 from torch import nn
 
 SMALLEST = 8192
-"""Values of a kernel that is moved by Muon; smaller ones and vectors are left to AdamW."""
+"""Least number of values of a kernel that Muon moves; AdamW moves smaller ones and vectors."""
 
 MOMENTUM = 0.95
 ADAM_DECAYS = (0.9, 0.99)
 _TO_ADAMW = 0.2
-"""Root mean square of a step of AdamW in learning rates, about."""
+"""Approximate root mean square of a step of AdamW, in units of the learning rate."""
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for kernels and matrices of at least `SMALLEST` values, AdamW for all else; one learning rate for both.
 
     Args:
-        parameters: to move.
-        lr: as of AdamW.
-        weight_decay: decoupled, as of AdamW.
+        parameters: parameters to optimise.
+        lr: learning rate, as of AdamW.
+        weight_decay: decoupled weight decay, as of AdamW.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> None:
@@ -77,7 +78,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def is_kernel(parameter: torch.Tensor) -> bool:
-    """Whether Muon moves it.
+    """Whether Muon moves a parameter.
 
     >>> is_kernel(torch.zeros(48, 48, 3, 3, 3)), is_kernel(torch.zeros(48, 4, 3, 3, 3)), is_kernel(torch.zeros(9000))
     (True, False, False)
@@ -86,16 +87,16 @@ def is_kernel(parameter: torch.Tensor) -> bool:
 
 
 def orthogonal(matrix: torch.Tensor, *, iterations: int = 5) -> torch.Tensor:
-    """About the nearest matrix whose singular values are all 1 (they come to lie between 0.7 and 1.2).
+    """Approximately the nearest matrix whose singular values are all 1; they end between 0.7 and 1.2.
 
-    A quintic Newton-Schulz iteration, its coefficients chosen for speed near zero rather than for convergence.
+    A quintic Newton-Schulz iteration with coefficients for speed near zero rather than for convergence.
 
     Args:
         matrix: (rows, columns), any scale.
-        iterations: five suffice for singular values that differ by a factor of a thousand.
+        iterations: number of iterations; five suffice for singular values that differ by a factor of a thousand.
 
     Returns:
-        Same shape, float32.
+        Matrix of the same shape, float32.
 
     >>> values = torch.linalg.svdvals(orthogonal(torch.randn(8, 50, generator=torch.Generator().manual_seed(0))))
     >>> bool(values.min() > 0.6) and bool(values.max() < 1.3)

@@ -1,8 +1,8 @@
-"""What is minimised: the loss, and which of a network's outputs it looks at.
+"""The training objective: the loss, and the outputs of a network that it compares with the truth.
 
-The loop knows one module that takes a batch and gives a scalar. Networks trained part by part differ in the objective
-alone: SAINT's first stage compares its two views before fusion, MPU-Net every output of its progressive decoder, and a
-head for the standard deviation is compared with the errors that the network makes.
+The loop calls one module that maps a batch to a scalar. Networks trained part by part differ only in the objective:
+SAINT's first stage compares its two views before fusion, MPU-Net each output of its progressive decoder, and a head for
+the standard deviation is compared with the errors of the network.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from thinslice.profile import SliceProfile
 from thinslice.recipes.training import LossRecipe, Objective
 
 CONTRAST_WINDOWS_HU = ((-1350.0, 150.0), (-160.0, 240.0))
-"""Display windows of lung and soft tissue, in which the contrast-aware loss looks again."""
+"""Display windows of lung and soft tissue for the contrast-aware loss."""
 
 
 class Conditions:
-    """What a network is told beside voxels.
+    """Inputs of a network beside voxels: factor and slice profile.
 
-    No dataclass on purpose: Fabric looks into dataclasses for tensors to convert, and refuses frozen ones.
+    Not a dataclass: Fabric searches dataclasses for tensors to convert, and refuses frozen ones.
     """
 
     def __init__(self, factor: int, profile: SliceProfile) -> None:
@@ -36,15 +36,15 @@ class Conditions:
 
 
 class ObjectiveModule(nn.Module):
-    """A network together with its loss, so that distributed training sees one forward pass.
+    """A network together with its loss, so that distributed training has one forward pass.
 
     Args:
-        network: what is trained.
+        network: network that is trained.
         objective: "output", "views", "stages" or "deviation" (`thinslice.recipes.training.StageRecipe`).
-        recipe: of the loss.
+        recipe: recipe of the loss.
 
     Raises:
-        UsageError: when the network has no such outputs.
+        UsageError: when the network has no such outputs; use "output".
     """
 
     def __init__(self, network: ThroughPlaneModel, objective: Objective, recipe: LossRecipe) -> None:
@@ -56,19 +56,21 @@ class ObjectiveModule(nn.Module):
             )
         self.network, self.objective, self.recipe = network, objective, recipe
 
-    def forward(self, thick: torch.Tensor, thin: torch.Tensor, weight: torch.Tensor, told: Conditions) -> torch.Tensor:
+    def forward(
+        self, thick: torch.Tensor, thin: torch.Tensor, weight: torch.Tensor, conditions: Conditions
+    ) -> torch.Tensor:
         """The loss of a batch.
 
         Args:
             thick: (batch, 1, D, H, W), unit intensity.
-            thin: (batch, 1, (D - 1) * factor + 1, H, W).
-            weight: as `thin`, >= 0; voxels of weight 0 do not count.
-            told: factor and profile.
+            thin: (batch, 1, (D - 1) * factor + 1, H, W), unit intensity.
+            weight: same shape as `thin`, >= 0; voxels of weight 0 do not count.
+            conditions: factor and profile.
 
         Returns:
             Scalar, float32.
         """
-        factor, profile = told.factor, told.profile
+        factor, profile = conditions.factor, conditions.profile
         if self.objective == "views":
             views: Any = cast(Any, self.network).views(thick, factor=factor, profile=profile)
             losses = [loss(view.float(), thin, weight, self.recipe) for view in views]
@@ -83,19 +85,19 @@ class ObjectiveModule(nn.Module):
         if self.objective == "deviation":
             estimate, deviation = self.network.with_deviation(thick, factor=factor, profile=profile)
             error_hu = (estimate.detach().float().clamp(0.0, 1.0) - thin) * WINDOW_WIDTH_HU
-            # What is clipped has no error that a head could learn.
+            # A clipped voxel has no error that a head could learn.
             return surprise(error_hu, deviation.float() * WINDOW_WIDTH_HU, weight * (thin < 1.0), self.recipe)
         return loss(self.network(thick, factor=factor, profile=profile).float(), thin, weight, self.recipe)
 
 
 def loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, recipe: LossRecipe) -> torch.Tensor:
-    """The recipe's loss of thin slices.
+    """The loss of thin slices.
 
     Args:
         estimate: (batch, 1, T, H, W), unit intensity.
         truth: same shape.
         weight: same shape, >= 0.
-        recipe: which terms, and their weights.
+        recipe: terms of the loss and their weights.
 
     Returns:
         Scalar.
@@ -107,18 +109,19 @@ def loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, reci
     if recipe.gradient:
         total = total + recipe.gradient * gradient_difference(estimate, truth, weight)
     if recipe.contrast:
-        seen = [
+        differences = [
             weighted_mean((_display(estimate, window) - _display(truth, window)).abs(), weight)
             for window in CONTRAST_WINDOWS_HU
         ]
-        total = total + recipe.contrast * torch.stack(seen).mean()
+        total = total + recipe.contrast * torch.stack(differences).mean()
     return total
 
 
 def pixel_loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, recipe: LossRecipe) -> torch.Tensor:
-    """Voxel by voxel: L1, squares, or Huber in units of the knee.
+    """The loss by voxel: L1, squares, or Huber in units of the knee.
 
-    Squares below the knee make Huber's the loss that PSNR measures; the knee keeps bone edges and metal from ruling it.
+    Below the knee, Huber's loss is the squared error that PSNR measures; above it, bone edges and metal count linearly
+    and do not dominate.
     """
     error = estimate - truth
     if recipe.kind == "l1":
@@ -134,24 +137,26 @@ STUDENT_FREEDOM = 4.0
 
 
 def surprise(error: torch.Tensor, deviation: torch.Tensor, weight: torch.Tensor, recipe: LossRecipe) -> torch.Tensor:
-    """Mean negative log-likelihood of errors under a distribution of the given standard deviation, less a constant.
+    """Mean negative log-likelihood of errors under a distribution with a standard deviation, less a constant.
 
-    All are proper scores: least, in expectation, where the deviation is that of the errors, if they are so distributed.
-    A Gaussian's follows the rare large error, a Laplace's the mean absolute one, Student's lies between.
+    Each is a proper score: if the errors have this distribution, the expected score is least at their true standard
+    deviation. The Gaussian follows rare large errors, the Laplace distribution the mean absolute error, Student's lies
+    between.
 
     Args:
         error: (batch, 1, T, H, W), any unit.
         deviation: same shape and unit, above 0.
         weight: same shape, >= 0.
-        recipe: `deviation` says which, `trim` which slices count.
+        recipe: distribution (`deviation`) and slices that do not count (`trim`).
 
     Returns:
         Scalar.
 
     >>> error = torch.randn(1, 1, 1, 100, 100, generator=torch.Generator().manual_seed(0)) * 5.0
-    >>> told = [surprise(error, torch.full_like(error, s), torch.ones_like(error), LossRecipe(deviation="gaussian"))
-    ...         for s in (4.0, 5.0, 6.0)]
-    >>> bool(told[1] < told[0]) and bool(told[1] < told[2])
+    >>> recipe = LossRecipe(deviation="gaussian")
+    >>> low, true, high = (surprise(error, torch.full_like(error, s), torch.ones_like(error), recipe)
+    ...                    for s in (4.0, 5.0, 6.0))
+    >>> bool(true < low) and bool(true < high)
     True
     """
     if recipe.trim:
@@ -171,7 +176,7 @@ def surprise(error: torch.Tensor, deviation: torch.Tensor, weight: torch.Tensor,
 def gradient_difference(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """L1 distance between the differences of each voxel to its neighbours in estimate and truth.
 
-    The 26 neighbours make 13 pairs of opposite directions with equal differences, so 13 are summed and averaged.
+    The 26 neighbours form 13 pairs of opposite directions with equal differences, so 13 directions are averaged.
 
     Source: Ge et al., MICCAI 2019 (ResVox), the gradient-difference term of the generator's loss.
 
@@ -192,7 +197,7 @@ def gradient_difference(estimate: torch.Tensor, truth: torch.Tensor, weight: tor
 
 
 def half_neighbourhood() -> Iterator[tuple[int, int, int]]:
-    """One of each two opposite directions to the 26 neighbours.
+    """The 13 directions to the 26 neighbours, one of each two opposite ones.
 
     >>> len(list(half_neighbourhood()))
     13
@@ -203,7 +208,7 @@ def half_neighbourhood() -> Iterator[tuple[int, int, int]]:
 
 
 def _moved(volume: torch.Tensor, shift: tuple[int, int, int]) -> torch.Tensor:
-    """The voxels that have a neighbour at minus `shift`: (batch, 1, depth, height, width)."""
+    """Voxels that have a neighbour at minus `shift`: (batch, 1, depth, height, width)."""
     for axis, step in enumerate(shift, start=2):
         extent = volume.shape[axis]
         volume = volume.narrow(axis, max(0, step), max(0, extent - abs(step)))
@@ -211,7 +216,7 @@ def _moved(volume: torch.Tensor, shift: tuple[int, int, int]) -> torch.Tensor:
 
 
 def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean of values by weight; 0 where no voxel has any."""
+    """Weighted mean of values; 0 where all weights are 0."""
     return (values * weight).sum() / weight.sum().clamp(min=1.0)
 
 

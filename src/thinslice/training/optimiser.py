@@ -1,4 +1,4 @@
-"""What one step of training does, apart from the loop and the loss: optimiser, learning rate, running average."""
+"""Parts of a training step beside the loss: optimiser, learning rate, history of validations, running average."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thinslice.training.muon import Muon
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], recipe: OptimiserRecipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; its learning rate is set before each step."""
+    """The optimiser of a recipe; the loop sets its learning rate before each step."""
     if recipe.method == "muon":
         return Muon(parameters, lr=0.0, weight_decay=recipe.weight_decay)
     kind = torch.optim.Adam if recipe.method == "adam" else torch.optim.AdamW
@@ -26,9 +26,9 @@ def learning_rate(step: int, recipe: OptimiserRecipe, *, plateau: float = 1.0) -
     """Learning rate of a step: linear warm-up, then the schedule.
 
     Args:
-        step: from 0.
-        recipe: of the optimiser.
-        plateau: what the plateau schedule has multiplied it by so far.
+        step: number of the step, from 0.
+        recipe: recipe of the optimiser.
+        plateau: product of the factors that the plateau schedule has applied so far.
 
     >>> recipe = OptimiserRecipe(steps=100, warmup=10, learning_rate=1.0)
     >>> learning_rate(0, recipe), learning_rate(10, recipe), round(learning_rate(55, recipe), 3)
@@ -48,14 +48,14 @@ def learning_rate(step: int, recipe: OptimiserRecipe, *, plateau: float = 1.0) -
 
 @dataclass
 class ValidationHistory:
-    """Remembers validations: the best one, the learning rate's plateau, and when to stop.
+    """The validations so far: the best one, and what plateau schedule and early stopping need.
 
     Attributes:
         best: highest PSNR so far, dB.
-        best_step: steps done when it was reached.
-        waiting: validations since.
-        plateau: what the learning rate is multiplied by.
-        waiting_plateau: validations since the best one or the last lowering.
+        best_step: optimiser steps done at the best validation.
+        waiting: validations since the best one.
+        plateau: factor of the learning rate.
+        waiting_plateau: validations since the best one or since the learning rate was last lowered.
     """
 
     best: float = -math.inf
@@ -86,10 +86,14 @@ class ValidationHistory:
 
 
 class RunningAverage:
-    """An exponential running average of a network's weights; what is validated and kept at the end.
+    """An exponential running average of a network's weights, which is validated and kept at the end.
+
+    Args:
+        network: network that is trained.
+        decay: decay of the average by step; 0 for no average.
 
     Attributes:
-        network: a copy of the network that holds the average; with decay 0 the network itself.
+        network: copy of the network that holds the average; with decay 0 the network itself.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -98,7 +102,7 @@ class RunningAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Move the average towards the network; early on it follows faster."""
+        """Move the average towards the network; the first steps move it further."""
         if not self.decay:
             return
         decay = min(self.decay, (1 + step) / (10 + step))

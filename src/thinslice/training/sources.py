@@ -1,4 +1,4 @@
-"""From a recipe's words to something that draws crops, and to the pairs that are validated."""
+"""Data of a recipe: the sampler that draws crops, and the pairs for validation."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ from thinslice.recipes import TrainRecipe
 from thinslice.volume import Volume
 
 CACHE_FOLDER = ".thinslice-cache"
-"""Below a data set's folder: its voxels as memory-mapped arrays, shared by all runs."""
+"""Folder inside a data set's folder: voxels as memory-mapped arrays, shared by all runs."""
 
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
 def open_sources(recipe: TrainRecipe, data_root: Path) -> tuple[Sampler, list[CachedPair]]:
-    """What training draws from, and the pairs of the validation split (none without one).
+    """The sampler of training crops, and the pairs of the validation split (none without such a split).
+
+    Args:
+        recipe: recipe of the run.
+        data_root: folder that holds the recipe's relative data paths.
 
     Raises:
-        UnreadableError, InputError: data that is missing, corrupt or misaligned, naming the case.
-        UsageError: a split that does not exist, or holds no pairs.
-        NotEligibleError: data smaller than a crop.
+        UnreadableError, InputError: data that is missing, corrupt or misaligned; the message names the case.
+        UsageError: a split that does not exist, or holds no pairs; correct the recipe.
+        NotEligibleError: data smaller than a crop; lower depth or plane of the crops.
     """
     if recipe.dataset is None:
         return CropSampler(list(_volumes(recipe, data_root)), recipe.simulation, seed=recipe.seed), []
     place = data_root / recipe.dataset.root
     if not place.is_dir():
         raise UnreadableError(
-            f"The recipe's data set {recipe.dataset.root} does not exist below {data_root}; give its place with --data."
+            f"The recipe's data set {recipe.dataset.root} does not exist below {data_root}; set --data."
         )
     dataset = open_dataset(place)
     pairs = cached_pairs(_paired(dataset, recipe.dataset.split)[: recipe.dataset.cases], place / CACHE_FOLDER)
@@ -52,7 +56,7 @@ def _paired(dataset: Dataset, split: str) -> Sequence[Case]:
 
 
 def _check_apart(dataset: Dataset, split: str, validation: str) -> None:
-    """A patient in both splits would make validation a test of memory."""
+    """Refuse splits that share a patient: validation would not measure generalisation."""
     shared = {case.patient for case in dataset.split(split)} & {case.patient for case in dataset.split(validation)}
     if split != validation and shared:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The resumable state of a run: one file, replaced atomically, and read without unpickling anything but tensors."""
+"""The resumable state of a run: one file, replaced atomically; only tensors are unpickled."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ STATE_FILE = "state.pt"
 
 @dataclass
 class Run:
-    """Everything of a run that changes as it goes on.
+    """The part of a run that changes during training.
 
     Attributes:
-        key: of recipe and stage; a folder holds one run.
-        network: what is trained.
-        average: its running average.
-        optimiser: with its moments.
+        key: key of recipe and stage; a folder holds one run.
+        network: network that is trained.
+        average: running average of its weights.
+        optimiser: optimiser with its moments.
         history: the validations so far.
         step: optimiser steps done.
-        losses: those since the last line of the log.
+        losses: losses since the last line of the log.
         finished: whether the run has ended, early or not.
     """
 
@@ -43,7 +43,7 @@ class Run:
     finished: bool = False
 
     def save(self, out: Path, fabric: Fabric) -> None:
-        """Write the state; only the first process does."""
+        """Write the state; only the first process writes."""
         if not fabric.is_global_zero:
             return
         state = {
@@ -63,11 +63,11 @@ class Run:
             os.fsync(stream.fileno())
 
     def load(self, out: Path, fabric: Fabric | None = None) -> bool:
-        """Take up a saved state; False when there is none.
+        """Restore the saved state of a folder; returns False when there is none.
 
         Raises:
-            UsageError: when the folder holds a run of another recipe.
-            UnreadableError: when the file is damaged.
+            UsageError: when the folder holds a run of another recipe; choose another folder.
+            UnreadableError: when the file is damaged; remove it to start again.
         """
         path = out / STATE_FILE
         if not path.exists():
@@ -80,7 +80,7 @@ class Run:
                 f"The training state in {out.name} is damaged; remove {STATE_FILE} to start that run again."
             ) from error
         if key != self.key:
-            raise UsageError(f"{out} holds a run of another recipe; give another --out folder or remove it.")
+            raise UsageError(f"{out} holds a run of another recipe; choose another --out folder or remove it.")
         self.network.load_state_dict(state["network"])
         if self.average.decay:
             self.average.network.load_state_dict(state["average"])
@@ -93,5 +93,5 @@ class Run:
 
 
 def precision_state(fabric: Fabric) -> dict[str, Any]:
-    """The loss scale of half precision; empty for the others. Fabric has no public name for it."""
+    """The loss scale of half precision, empty for other precisions; Fabric has no public name for it."""
     return dict(fabric._precision.state_dict())

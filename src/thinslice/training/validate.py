@@ -1,4 +1,4 @@
-"""Scores on whole validation volumes, through the same window plan that a user's scan takes."""
+"""Scores on whole validation volumes, upscaled with the window plan of inference."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from thinslice.volume import Volume
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over cases under protocol `rplhr`.
+    """Mean scores over cases under protocol `rplhr`.
 
     Attributes:
-        psnr: dB.
-        ssim: mean over slices, then cases.
-        cases: how many.
-        picture: PNG of the first case; empty where none was asked for.
+        psnr: mean PSNR, dB.
+        ssim: mean SSIM over slices, then cases.
+        cases: number of cases.
+        picture: PNG of the first case; empty where the recipe wants none.
     """
 
     psnr: float
@@ -43,16 +43,16 @@ def validate(
     """Score a network on validation pairs; processes share the cases.
 
     Args:
-        network: any mode; it is left in the mode it had.
+        network: network in any mode; the mode is restored.
         pairs: all validation pairs, the same in every process.
-        recipe: how many cases, which part of the plane, pictures.
-        fabric: of the run.
+        recipe: number of cases, part of the plane, pictures.
+        fabric: Fabric of the run.
 
     Returns:
-        The same in every process.
+        The mean scores, the same in every process.
     """
     was_training = network.training
-    # Scores along a run compare only in one arithmetic, torch's float32.
+    # Scores of one run are comparable only in one arithmetic: torch's float32.
     device, chosen = str(fabric.device), list(pairs)[: recipe.cases]
     sums = torch.zeros(2, dtype=torch.float64)
     picture = b""
@@ -71,11 +71,11 @@ def validate(
 
 
 def as_volumes(pair: CachedPair, plane: int | None = None) -> tuple[Volume, Volume]:
-    """Thick and thin volumes of a cached pair on a grid of its own; in-plane spacing is not kept in the cache.
+    """Thick and thin volumes of a cached pair, thin slices 1 mm apart; the cache holds no in-plane spacing.
 
     Args:
         pair: voxels in HU.
-        plane: side in pixels of the central part to take; None for all of it.
+        plane: side in pixels of the central part; None for the whole plane.
     """
     height, width = pair.thin.shape[1:]
     middle = tuple(

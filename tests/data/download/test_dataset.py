@@ -1,4 +1,4 @@
-"""RPLHR-CT as a record of a local archive: split by split, again, by hand, and when the disk is short."""
+"""RPLHR-CT from a record of a local archive: split by split, twice, from zips fetched by hand, on a short disk."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def listed(folder: Path) -> set[str]:
 
 
 def test_every_split_in_the_released_layout(archive: Archive, tmp_path: Path) -> None:
-    said: list[tuple[str, int, int]] = []
-    outcomes = run(archive, tmp_path / "set", report=lambda *at: said.append(at))
+    calls: list[tuple[str, int, int]] = []
+    outcomes = run(archive, tmp_path / "set", report=lambda *at: calls.append(at))
     assert [(o.split, o.state, o.thin, o.thick) for o in outcomes] == [(split, "new", 2, 2) for split in SPLITS]
     cases = {
         f"{s}/{t}/CT{c:08d}.nii.gz"
@@ -51,8 +51,8 @@ def test_every_split_in_the_released_layout(archive: Archive, tmp_path: Path) ->
         for t in ("1mm", "5mm")
     }
     assert listed(tmp_path / "set") == cases | {f".{split}.downloaded.json" for split in SPLITS}
-    assert list(dict.fromkeys(doing for doing, _, _ in said)) == [
-        f"{doing} {split}.zip" for split in SPLITS for doing in ("fetching", "checking", "unpacking")
+    assert list(dict.fromkeys(step for step, _, _ in calls)) == [
+        f"{step} {split}.zip" for split in SPLITS for step in ("fetching", "checking", "unpacking")
     ]
 
 
@@ -93,9 +93,9 @@ def test_a_zip_fetched_by_hand_is_checked(archive: Archive, tmp_path: Path) -> N
     assert archive.requests == []
 
 
-def test_without_a_network_it_says_how_to_go_on_by_hand(archive: Archive, tmp_path: Path) -> None:
+def test_without_a_network_the_error_describes_the_way_by_hand(archive: Archive, tmp_path: Path) -> None:
     nowhere = {"doi": DOI, "resolver": "http://127.0.0.1:9", "patience": HASTY, "splits": ["val"]}
-    with pytest.raises(DownloadError, match=f"val.zip by hand from the page of DOI {DOI}"):
+    with pytest.raises(DownloadError, match=f"fetch val.zip from the page of DOI {DOI}"):
         download(tmp_path, **nowhere)
     (tmp_path / "val.zip").write_bytes(archive.files["val.zip"])
     outcome = download(tmp_path, **nowhere)[0]
@@ -103,9 +103,9 @@ def test_without_a_network_it_says_how_to_go_on_by_hand(archive: Archive, tmp_pa
     assert download(tmp_path, **nowhere)[0].state == "there"
 
 
-def test_a_file_that_stays_away_says_the_same(archive: Archive, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_fetched_has_the_same_advice(archive: Archive, tmp_path: Path) -> None:
     archive.on_file = lambda handler, content, span: handler.reply(403, b"") or True
-    with pytest.raises(DownloadError, match="refuses to give the file.*by hand"):
+    with pytest.raises(DownloadError, match="refuses to give the file.*fetch train.zip from the page"):
         run(archive, tmp_path)
 
 
@@ -131,7 +131,7 @@ def test_one_of_two_runs_wins(archive: Archive, tmp_path: Path) -> None:
 def test_splits_and_connections_are_checked(archive: Archive, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="only test.zip, train.zip, val.zip"):
         run(archive, tmp_path, splits=["tiny"])
-    with pytest.raises(UsageError, match="no name of a split"):
+    with pytest.raises(UsageError, match="not the name of a split"):
         run(archive, tmp_path, splits=["../train"])
     with pytest.raises(UsageError, match="--connections"):
         run(archive, tmp_path, connections=0)

@@ -1,4 +1,4 @@
-"""One file over several connections: what a server may do to it, and a run that was killed."""
+"""One file over several connections: every kind of faulty server, and runs that are killed."""
 
 from __future__ import annotations
 
@@ -156,10 +156,10 @@ def test_another_range_than_asked_for_is_not_taken(archive: Archive, tmp_path: P
     assert get(archive, tmp_path, connections=2) == archive.files[NAME]
 
 
-@pytest.mark.parametrize("told", [SIZE + 1, SIZE - 1])
-def test_a_size_that_contradicts_the_record_is_named(archive: Archive, tmp_path: Path, told: int) -> None:
-    archive.sizes[NAME] = told
-    with pytest.raises(DownloadError, match=f"has {SIZE} bytes, the record says {told}"):
+@pytest.mark.parametrize("size", [SIZE + 1, SIZE - 1])
+def test_a_size_that_contradicts_the_record_is_named(archive: Archive, tmp_path: Path, size: int) -> None:
+    archive.sizes[NAME] = size
+    with pytest.raises(DownloadError, match=f"has {SIZE} bytes, in the record {size}"):
         get(archive, tmp_path)
     assert not (tmp_path / NAME).exists()
 
@@ -175,8 +175,8 @@ def test_wrong_bytes_are_named_and_removed(archive: Archive, tmp_path: Path) -> 
 
 def _reply_zeros(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
     assert span is not None
-    told = f"bytes {span[0]}-{span[1] - 1}/{len(content)}"
-    handler.reply(206, bytes(span[1] - span[0]), **{"Content-Range": told})
+    content_range = f"bytes {span[0]}-{span[1] - 1}/{len(content)}"
+    handler.reply(206, bytes(span[1] - span[0]), **{"Content-Range": content_range})
     return True
 
 
@@ -297,7 +297,7 @@ def test_a_journal_that_does_not_fit_is_not_believed(archive: Archive, tmp_path:
     part = tmp_path / f"{NAME}.part"
     journal = tmp_path / f"{NAME}.part.json"
     good = {"version": 1, "size": SIZE, "checksum": file.checksum, "done": [[0, 1000]]}
-    for told, size in (
+    for journal_values, size in (
         ({**good, "checksum": "md5:00"}, SIZE),
         ({**good, "size": 5}, SIZE),
         ({**good, "done": [[0, SIZE + 1]]}, SIZE),
@@ -306,7 +306,7 @@ def test_a_journal_that_does_not_fit_is_not_believed(archive: Archive, tmp_path:
         (good, SIZE - 1),
     ):
         part.write_bytes(bytes(size))
-        journal.write_text(json.dumps(told))
+        journal.write_text(json.dumps(journal_values))
         assert Ledger(part, file).done_bytes == 0
     part.write_bytes(bytes(SIZE))
     journal.write_text(json.dumps(good))

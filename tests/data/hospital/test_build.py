@@ -156,7 +156,7 @@ def test_other_factors(tmp_path: Path, factor: int) -> None:
     with pytest.raises(AssertionError):
         outcome = build_dataset(tmp_path / "in", tmp_path / "five", rules=PairRules(factor=5))
         assert outcome.rows
-    assert outcome is not None and f"The factor is {factor}, and --factor 5 was asked for." in reasons(outcome)
+    assert outcome is not None and f"The factor is {factor}, and --factor 5 was requested." in reasons(outcome)
 
 
 def wrong(source: Any) -> dict[str, Any]:
@@ -181,13 +181,13 @@ MISMATCHES: dict[str, tuple[dict[str, Any], str]] = {
     "scanner": ({"thin": {"Manufacturer": "SIEMENS"}}, "two manufacturers"),
     "field of view": ({"thin": {"PixelSpacing": [0.6, 0.6]}}, "Their planes differ: 24 x 24 pixels of 0.7"),
     "shifted field": ({"thin": {"origin_mm": (-9.0, -20.0, 100.0)}}, "no common grid"),
-    "between": ({"thin": {"origin_mm": (-10.0, -20.0, 100.5)}}, "0.50 mm apart through the planes"),
+    "between": ({"thin": {"origin_mm": (-10.0, -20.0, 100.5)}}, "0.50 mm apart along the depth axis"),
     "no multiple": ({"thin": {"spacing_mm": (1.2, 0.7, 0.7)}}, "no multiple of 1.2 mm"),
     "elsewhere": ({"thin": {"origin_mm": (-10.0, -20.0, 500.0)}}, "0 positions in common"),
     "as thick": ({"thin": {"thickness_mm": 5.0}}, "hardly less than 5 mm"),
     "derived": ({"thin": {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}}, "computed from others"),
     "projection": ({"thick": {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "MIP"]}}, "computed from others"),
-    "burnt in": ({"thin": {"BurnedInAnnotation": "YES"}}, "text is written into the picture"),
+    "burnt in": ({"thin": {"BurnedInAnnotation": "YES"}}, "marks text in the image"),
     "lossy": ({"thin": {"LossyImageCompression": "01"}}, "compressed with loss"),
     "tilt": ({"thin": {"tilt_degrees": 12.0}, "thick": {"tilt_degrees": 12.0}}, "gantry tilt"),
     "gap": ({"thin": {"missing": [11]}}, "Slices are missing"),
@@ -439,7 +439,7 @@ def test_who_is_who_must_be_told(tmp_path: Path) -> None:
 
 def test_places_are_checked(tmp_path: Path) -> None:
     write_scan(tmp_path / "in", 1)
-    with pytest.raises(UsageError, match="would lie in the folder"):
+    with pytest.raises(UsageError, match="would lie in its source folder"):
         build_dataset(tmp_path / "in", tmp_path / "in" / "out")
     with pytest.raises(UnreadableError, match="nothing at"):
         build_dataset(tmp_path / "absent", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The thorax phantom: the same from the same seed, what it says it holds, and HU as in a chest."""
+"""The thorax phantom: one seed gives one phantom, its nodules lie where listed, and its HU are those of a chest."""
 
 from __future__ import annotations
 

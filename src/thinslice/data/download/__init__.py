@@ -1,1 +1,1 @@
-"""Data sets from the web: an archive's record, ranges of large files, resumed downloads, unpacking."""
+"""Download of data sets: records of an archive, resumable downloads of byte ranges, unpacking."""

@@ -1,4 +1,4 @@
-"""RPLHR-CT from its published record to folders on the disk: fetched, checked and unpacked, split by split."""
+"""Download of RPLHR-CT: each split of the published record is fetched, checked and unpacked into a folder."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from thinslice.system.resources import require_disk
 from thinslice.typing import Progress, Transfer
 
 SPLITS = ("train", "val", "test")
-"""Of the release, each a zip of its name."""
+"""Splits of the release; each is a zip of the same name."""
 
 MOST_CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
 class SplitOutcome:
-    """What became of one split.
+    """Result for one split.
 
     Attributes:
-        split: its name.
-        state: "there" when an earlier run had fetched and checked it, else "new".
+        split: name of the split.
+        state: "there" when an earlier run has fetched and checked the split, else "new".
         thin: number of 1 mm volumes.
         thick: number of 5 mm volumes.
-        warnings: sentences.
+        warnings: warnings, as sentences.
     """
 
     split: str
@@ -58,36 +58,36 @@ def download(
 ) -> list[SplitOutcome]:
     """Fetch, check and unpack splits of a record, one after the other.
 
-    Interrupted at any point, the same call goes on where it was. A zip that was put into `out` by hand is checked
-    and used; without a network its own checksums have to do.
+    After an interruption the same call continues where it stopped. A zip that already lies in `out` is checked and
+    used; without a network it is checked only by its own checksums.
 
     Args:
-        out: folder of the data set, made where needed; each split becomes a folder in it.
-        splits: which; SPLIT.zip must be a file of the record.
-        doi: of the record.
+        out: folder of the data set, created when missing; each split becomes a folder in it.
+        splits: names of the splits; SPLIT.zip must be a file of the record.
+        doi: DOI of the record.
         connections: ranges fetched at the same time.
-        keep_zip: keep each zip beside its folder.
-        overwrite: replace a split's folder that this function did not make, or that was changed since.
+        keep_zip: whether each zip is kept beside its folder.
+        overwrite: whether a split's folder is replaced when this function did not make it or it has changed since.
         resolver: address that turns a DOI into the page of its record.
-        patience: time limits and tries.
-        report: called as work goes on.
+        patience: time limits and number of tries.
+        report: called with step, bytes done and bytes in all.
 
     Returns:
         One outcome for each split.
 
     Raises:
-        UsageError: a split that the record does not have; `connections` out of range.
-        DownloadError: the record or a file cannot be fetched, or is not what was published.
-        UnreadableError: a zip is damaged, hostile or holds something else.
-        OutputExistsError: a split's folder is there and not ours.
-        OutputBusyError: another run is at work there.
-        ResourceError: the disk does not hold it.
+        UsageError: a split that the record does not have, or `connections` out of range.
+        DownloadError: the record or a file cannot be fetched, or differs from the published one; try again later.
+        UnreadableError: a zip is damaged, hostile or holds something else; delete it.
+        OutputExistsError: a split's folder exists and was not made by this function; set `overwrite`.
+        OutputBusyError: another run uses the folder; wait for it.
+        ResourceError: the disk is too small; free some space.
     """
     if not 1 <= connections <= MOST_CONNECTIONS:
         raise UsageError(f"--connections must be 1 to {MOST_CONNECTIONS}, not {connections}.")
     for split in splits:
         if not split.replace("_", "").replace("-", "").isalnum():
-            raise UsageError(f"{split[:40]!r} is no name of a split; the release has {', '.join(SPLITS)}.")
+            raise UsageError(f"{split[:40]!r} is not the name of a split; the release has {', '.join(SPLITS)}.")
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     with sole_run(out / "download"):
@@ -104,7 +104,7 @@ def download(
             file = None if record is None else record.file(f"{split}.zip")
             archive = out / f"{split}.zip"
             note = _obtain(archive, file, doi, connections, patience, report)
-            # The receipt first: a run killed between the two would not know the folder for its own.
+            # The receipt first: without it a later run would refuse the folder of a run that was killed here.
             unpacked = unpack(
                 archive,
                 out / split,
@@ -118,12 +118,12 @@ def download(
     return [there[split] for split in chosen]
 
 
-def _labelled(report: Transfer | None, doing: str, split: str) -> Progress | None:
-    return None if report is None else partial(report, f"{doing} {split}.zip")
+def _labelled(report: Transfer | None, step: str, split: str) -> Progress | None:
+    return None if report is None else partial(report, f"{step} {split}.zip")
 
 
 def _record(out: Path, missing: list[str], doi: str, resolver: str, patience: Patience | None) -> Record | None:
-    """The record, or None when it cannot be reached but every zip was brought by hand."""
+    """The record, or None when it cannot be reached but all zips were put into the folder by hand."""
     try:
         return find_record(doi, resolver=resolver, patience=patience)
     except DownloadError as error:
@@ -135,8 +135,8 @@ def _record(out: Path, missing: list[str], doi: str, resolver: str, patience: Pa
 def _by_hand(doi: str, splits: Sequence[str]) -> str:
     zips = ", ".join(f"{split}.zip" for split in splits)
     return (
-        f"Or fetch {zips} by hand from the page of DOI {doi} on a machine that can, put them into the output folder, "
-        "and run the same command: they are checked and unpacked."
+        f"Or fetch {zips} from the page of DOI {doi} on another machine, put them into the output folder, and run the "
+        "same command: it checks and unpacks them."
     )
 
 
@@ -148,7 +148,7 @@ def _obtain(
     patience: Patience | None,
     report: Transfer | None,
 ) -> str | None:
-    """Have the zip on the disk, whole and checked; a warning where it cannot be."""
+    """Fetch and check the zip; returns a warning where it cannot be compared with the published checksum."""
     split = archive.stem
     checking = _labelled(report, "checking", split)
     if file is None:
@@ -159,8 +159,8 @@ def _obtain(
     if archive.is_file():
         if archive.stat().st_size != file.size or not matches(archive, file.checksum, checking):
             raise UnreadableError(
-                f"{archive.name!r} was in the output folder already, but it is not the published file; delete it and "
-                "run the same command again."
+                f"{archive.name!r} in the output folder is not the published file; delete it and run the same command "
+                "again."
             )
     else:
         try:
@@ -180,7 +180,7 @@ def _obtain(
 
 
 def _require_disk(out: Path, files: list[RecordFile], keep_zip: bool) -> None:
-    """Refuse to begin what the disk cannot end: all splits unpacked (as large as their zips), and the zips."""
+    """Check the disk for all splits unpacked (as large as their zips) and the zips."""
     unpacked = sum(file.size for file in files)
     zips = [file.size for file in files]
     fetched = sum(_allocated(out / f"{file.name}{suffix}") for file in files for suffix in ("", ".part"))
@@ -188,7 +188,7 @@ def _require_disk(out: Path, files: list[RecordFile], keep_zip: bool) -> None:
 
 
 def _allocated(path: Path) -> int:
-    """Bytes that a file takes on the disk; an unfinished one has holes."""
+    """Bytes of a file on the disk; an unfinished file has holes."""
     try:
         status = path.stat()
     except OSError:
@@ -197,23 +197,23 @@ def _allocated(path: Path) -> int:
 
 
 def _receipt(out: Path, split: str) -> Path:
-    """Says what was unpacked into a split's folder; beside it, so that the folder holds the release alone."""
+    """Path of the list of unpacked files, beside the split's folder, so that the folder holds only the release."""
     return out / f".{split}.downloaded.json"
 
 
 def _write_receipt(out: Path, split: str, doi: str, file: RecordFile | None, unpacked: Unpacked) -> None:
-    told = {"version": 1, "doi": doi, "checksum": None if file is None else file.checksum, "files": unpacked.files}
+    values = {"version": 1, "doi": doi, "checksum": None if file is None else file.checksum, "files": unpacked.files}
     with atomic_file(_receipt(out, split), overwrite=True) as unfinished:
-        unfinished.write_text(json.dumps(told))
+        unfinished.write_text(json.dumps(values))
 
 
 def _already(out: Path, split: str, doi: str) -> SplitOutcome | None:
-    """The outcome of an earlier run, when every file it unpacked is still there with its size."""
+    """The outcome of an earlier run, if all files that it unpacked still exist with their sizes."""
     try:
-        told: Any = json.loads(_receipt(out, split).read_bytes())
-        if (told["version"], told["doi"]) != (1, doi) or not told["files"]:
+        values: Any = json.loads(_receipt(out, split).read_bytes())
+        if (values["version"], values["doi"]) != (1, doi) or not values["files"]:
             return None
-        files = {str(place): (int(size), int(crc)) for place, (size, crc) in told["files"].items()}
+        files = {str(place): (int(size), int(crc)) for place, (size, crc) in values["files"].items()}
         if any((out / split / place).stat().st_size != size for place, (size, _) in files.items()):
             return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -227,8 +227,8 @@ def _refuse_foreign(folder: Path) -> None:
             folder.rmdir()
     if folder.exists():
         raise OutputExistsError(
-            f"{folder.name!r} is in the output folder, but it is not as this command leaves it (files are missing or "
-            "changed, or it was put there by hand); pass --overwrite to replace it, or choose another folder."
+            f"{folder.name!r} in the output folder was not made by this command, or its files have changed; "
+            "pass --overwrite to replace it, or choose another folder."
         )
 
 

@@ -1,4 +1,4 @@
-"""One HTTP request at a time, and what to do when it fails: try again, wait as told, or give up in a sentence."""
+"""HTTP requests with time limits; failures are sorted into those worth another try and final ones."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     import requests
 
 USER_AGENT = f"thinslice/{__version__} (RPLHR-CT downloader)"
-"""Archives slow down or refuse clients that do not say who they are."""
+"""Name of this client; archives slow down or refuse clients without one."""
 
 BUSY = frozenset({429, 503})
-"""Status codes that ask for patience."""
+"""Status codes of a busy server."""
 
 PASSING = frozenset({408, 425, 500, 502, 504})
-"""Status codes of faults that may be gone at the next try."""
+"""Status codes of faults that may pass."""
 
 MAX_REDIRECTS = 10
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a server, and how often to try again.
+    """Time limits of requests and number of tries.
 
     Attributes:
-        connect_s: for a connection to be made.
-        silence_s: between two arriving bytes.
-        tries: failures in a row, without a byte gained, before giving up.
-        first_wait_s: before the first new try; each wait is twice the one before.
-        longest_wait_s: no wait is longer, whatever the server asks for.
+        connect_s: time limit for a connection.
+        silence_s: time limit between two arriving bytes.
+        tries: failures in a row, without a byte gained, before the download stops with an error.
+        first_wait_s: wait before the first new try; each further wait is twice as long.
+        longest_wait_s: upper limit of all waits, also of those that the server requests.
     """
 
     connect_s: float = 15.0
@@ -48,7 +48,7 @@ class Patience:
     longest_wait_s: float = 300.0
 
     def wait_s(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row.
+        """Seconds to wait after a number of failures in a row.
 
         >>> [Patience().wait_s(n) for n in (1, 2, 5, 50)]
         [1.0, 2.0, 16.0, 300.0]
@@ -57,11 +57,11 @@ class Patience:
 
 
 class PassingError(Exception):
-    """A failure that may be gone at the next try.
+    """A failure that may pass, so that another try is worthwhile.
 
     Attributes:
-        wait_s: how long the server asks to wait; None when it does not say.
-        busy: whether the server says that it is asked too often.
+        wait_s: wait that the server requests; None without such a request.
+        busy: whether the server reports too many requests.
     """
 
     def __init__(self, reason: str, *, wait_s: float | None = None, busy: bool = False) -> None:
@@ -71,12 +71,12 @@ class PassingError(Exception):
 
 
 def session() -> requests.Session:
-    """A connection that is kept between requests, and says who we are; proxies are those of the environment."""
+    """An HTTP session with this client's name; proxies are those of the environment."""
     import requests
 
     made = requests.Session()
     made.max_redirects = MAX_REDIRECTS
-    # Bytes as they are published: a transparent compression would shift every range.
+    # No transparent compression, which would shift all ranges.
     made.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
     return made
 
@@ -85,22 +85,22 @@ def session() -> requests.Session:
 def response_to(
     at: requests.Session, url: str, patience: Patience, headers: dict[str, str] | None = None
 ) -> Iterator[requests.Response]:
-    """Ask for a page or a file, its body not read yet.
+    """Request a page or a file; the body is read in the block.
 
-    Whatever goes wrong, also while the block reads the body, comes out as one of two exceptions.
+    All failures, also while the block reads the body, become one of two exceptions.
 
     Args:
-        at: the session.
-        url: http or https.
-        patience: its time limits.
-        headers: beside those of the session.
+        at: session.
+        url: http or https address.
+        patience: time limits.
+        headers: headers beside those of the session.
 
     Yields:
         A response with status 200, 206 or 416.
 
     Raises:
-        PassingError: worth another try.
-        DownloadError: not worth one: refused, no such file, no certificate, no proxy.
+        PassingError: a failure that may pass; try again.
+        DownloadError: a final failure: refused, no such file, no certificate, no proxy.
     """
     import requests
 
@@ -115,13 +115,13 @@ def response_to(
     except requests.exceptions.ProxyError as error:
         raise DownloadError("The proxy refuses the connection; check HTTPS_PROXY and NO_PROXY.") from error
     except requests.exceptions.TooManyRedirects as error:
-        raise DownloadError("The server sends us in circles (too many redirections); try again later.") from error
+        raise DownloadError("The server redirects in circles (too many redirections); try again later.") from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise DownloadError("The server gave an address that is none; try again later.") from error
+        raise DownloadError("The server redirects to an invalid address; try again later.") from error
     except requests.exceptions.Timeout as error:
         raise PassingError("the server is silent") from error
     except requests.exceptions.ConnectionError as error:
-        raise PassingError("the connection cannot be made, or broke off") from error
+        raise PassingError("the connection failed or broke off") from error
     except requests.exceptions.RequestException as error:
         raise PassingError("the answer broke off") from error
 
@@ -143,7 +143,7 @@ def _check_status(response: requests.Response) -> None:
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, given as seconds or as a date; None without a usable one.
+    """Seconds of a Retry-After header, which holds seconds or a date; None without a usable value.
 
     >>> retry_after_s("7"), retry_after_s("soon"), retry_after_s("Thu, 01 Jan 1970 00:00:00 GMT")
     (7.0, None, 0.0)
@@ -161,18 +161,18 @@ def retry_after_s(value: str | None) -> float | None:
 
 
 def small_answer(url: str, patience: Patience, most_bytes: int) -> tuple[str, bytes]:
-    """Fetch a page, with new tries while it seems worth them.
+    """Fetch a small page, with further tries after passing failures.
 
     Args:
-        url: http or https.
-        patience: time limits and tries.
-        most_bytes: more is refused.
+        url: http or https address.
+        patience: time limits and number of tries.
+        most_bytes: largest size of the body.
 
     Returns:
-        The address it came from after all redirections, and its body.
+        Address of the page after all redirections, and its body.
 
     Raises:
-        DownloadError: it cannot be fetched.
+        DownloadError: the page cannot be fetched, or is too long; check network and DOI.
     """
     failures = 0
     with session() as at:
@@ -183,11 +183,11 @@ def small_answer(url: str, patience: Patience, most_bytes: int) -> tuple[str, by
                     for piece in response.iter_content(1 << 16):
                         body += piece
                         if len(body) > most_bytes:
-                            raise DownloadError("The record's page is far too long to be one; check the DOI.")
+                            raise DownloadError("The page is too long for a record; check the DOI.")
                     return response.url, body
             except PassingError as fault:
                 failures += 1
                 if failures >= patience.tries:
                     raise DownloadError(f"The record cannot be reached: {fault}; check the network.") from fault
-                asked_s = patience.wait_s(failures) if fault.wait_s is None else fault.wait_s
-                threading.Event().wait(min(asked_s, patience.longest_wait_s))
+                wait_s = patience.wait_s(failures) if fault.wait_s is None else fault.wait_s
+                threading.Event().wait(min(wait_s, patience.longest_wait_s))

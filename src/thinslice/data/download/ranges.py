@@ -1,7 +1,7 @@
-"""One large file over several connections, each fetching a range; a run that was killed goes on where it was.
+"""Download of a large file over several connections, each of which fetches a range; resumable after a kill.
 
-Beside the unfinished file (NAME.part) lies a journal (NAME.part.json) of the ranges that are on the disk. It is written
-after the bytes it speaks of have reached the disk, and replaced whole, so that it never claims too much.
+Beside the unfinished file (NAME.part) lies a journal (NAME.part.json) of the ranges on the disk. The journal is written
+after its bytes have reached the disk, and replaced as a whole, so it never lists bytes that are missing.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     import requests
 
 DEFAULT_CONNECTIONS = 8
-"""One connection to the archive of RPLHR-CT is slow (0.15 MB/s were seen); archives refuse very many."""
+"""One connection to the archive of RPLHR-CT is slow (0.15 MB/s measured); archives refuse too many."""
 
 MOST_PIECE_BYTES = 32 << 20
-"""What one request asks for: large, because archives count requests."""
+"""Largest range of one request: large, because archives limit the number of requests."""
 
 LEAST_PIECE_BYTES = 4 << 20
-"""Pieces become smaller towards the end, so that all connections end together, but not smaller than this."""
+"""Smallest range of one request; ranges shrink to it towards the end, so that all connections end together."""
 
 READ_BYTES = 1 << 14
-"""What is read before it is written and counted; what an answer that breaks off has of the next is lost."""
+"""Bytes that are read before they are written and counted; an incomplete block is lost when an answer breaks off."""
 
 SAVE_EVERY_S = 2.0
-"""Between two writings of the journal."""
+"""Time between two writings of the journal."""
 
 TICK_S = 0.1
 
@@ -47,7 +47,7 @@ Interval = tuple[int, int]
 
 
 def merged(intervals: Iterable[Interval]) -> list[Interval]:
-    """Half-open intervals, sorted, those that touch or overlap joined.
+    """Half-open intervals, sorted; touching and overlapping ones are joined.
 
     >>> merged([(6, 9), (0, 2), (2, 4), (8, 12)])
     [(0, 4), (6, 12)]
@@ -62,7 +62,7 @@ def merged(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def gaps(intervals: Iterable[Interval], size: int) -> list[Interval]:
-    """What intervals leave of [0, size).
+    """The parts of [0, size) outside of intervals.
 
     >>> gaps([(0, 4), (6, 12)], 20)
     [(4, 6), (12, 20)]
@@ -78,13 +78,13 @@ def gaps(intervals: Iterable[Interval], size: int) -> list[Interval]:
 
 
 class Ledger:
-    """Which bytes of an unfinished file are there, and who fetches the others.
+    """The bytes of an unfinished file: fetched, claimed by a connection, or missing.
 
     Args:
-        part: the unfinished file; made, or taken over from a run before when its journal fits.
-        file: what it shall become.
-        most_piece: largest range handed out at once, bytes.
-        least_piece: smallest one, bytes.
+        part: unfinished file; created, or continued from an earlier run if its journal fits.
+        file: published file.
+        most_piece: largest range of a claim, bytes.
+        least_piece: smallest range of a claim, bytes.
     """
 
     def __init__(
@@ -105,23 +105,23 @@ class Ledger:
 
     @property
     def done_bytes(self) -> int:
-        """Bytes that are there."""
+        """Number of bytes that are fetched."""
         with self._lock:
             return sum(stop - start for start, stop in self._done)
 
     @property
     def complete(self) -> bool:
-        """Whether all are."""
+        """Whether all bytes are fetched."""
         return self.done_bytes == self._file.size
 
     @property
     def idle(self) -> bool:
-        """Whether nobody is fetching anything."""
+        """Whether no range is claimed."""
         with self._lock:
             return self._claims == 0
 
     def claim(self, connections: int) -> Interval | None:
-        """The next range to fetch, or None when all that is missing is being fetched."""
+        """The next range to fetch, or None when all missing bytes are claimed."""
         with self._lock:
             if not self._todo:
                 return None
@@ -135,18 +135,18 @@ class Ledger:
             return start, end
 
     def release(self, start: int, stop: int) -> None:
-        """End a claim; [start, stop) of it is still missing."""
+        """End a claim, of which [start, stop) is still missing."""
         with self._lock:
             self._claims -= 1
             self._todo = merged([*self._todo, (start, stop)])
 
     def gained(self, start: int, stop: int) -> None:
-        """Bytes [start, stop) were written."""
+        """Record bytes [start, stop) as written."""
         with self._lock:
             self._done = merged([*self._done, (start, stop)])
 
     def save(self) -> None:
-        """Write the journal, once the bytes it speaks of have reached the disk."""
+        """Write the journal after its bytes have reached the disk."""
         with self._lock:
             done = list(self._done)
         with self.part.open("r+b") as file:
@@ -160,18 +160,18 @@ class Ledger:
         new.replace(self.journal)
 
     def remove(self) -> None:
-        """Remove the file and its journal; the file first, for a journal alone claims nothing."""
+        """Remove the file and its journal; the file first, because a journal without a file is ignored."""
         self.part.unlink(missing_ok=True)
         self.journal.unlink(missing_ok=True)
 
     def _kept(self) -> list[Interval]:
-        """What a run before has left; nothing unless file and journal fit this very file."""
+        """Intervals that an earlier run has fetched; none unless file and journal fit the published file."""
         try:
-            told: Any = json.loads(self.journal.read_bytes())
-            fits = (told["version"], told["size"], told["checksum"]) == (1, self._file.size, self._file.checksum)
+            values: Any = json.loads(self.journal.read_bytes())
+            fits = (values["version"], values["size"], values["checksum"]) == (1, self._file.size, self._file.checksum)
             if not fits or self.part.stat().st_size != self._file.size:
                 return []
-            done = [(int(start), int(stop)) for start, stop in told["done"]]
+            done = [(int(start), int(stop)) for start, stop in values["done"]]
         except (OSError, ValueError, TypeError, KeyError):
             return []
         return merged(done) if all(0 <= start < stop <= self._file.size for start, stop in done) else []
@@ -188,25 +188,25 @@ def fetch(
     most_piece: int = MOST_PIECE_BYTES,
     least_piece: int = LEAST_PIECE_BYTES,
 ) -> None:
-    """Fetch a file, several ranges at once, and check it; what a run before has fetched is not fetched again.
+    """Fetch a file in several ranges at once and check it; ranges of an earlier run are not fetched again.
 
-    A server that ignores ranges is read as one stream. A server that is busy is waited for as long as it asks, with
-    half as many connections.
+    A server that ignores ranges is read as one stream. A busy server gets half as many connections, after the wait that
+    it requests.
 
     Args:
-        file: what and from where.
-        target: where it appears, whole and checked.
+        file: published file.
+        target: path at which the whole, checked file appears.
         connections: ranges fetched at the same time.
-        patience: time limits and tries.
-        progress: called with (bytes there, bytes in all).
-        checking: called with (bytes read, bytes in all) while the checksum is made.
-        most_piece: largest range asked for at once, bytes.
-        least_piece: smallest one, bytes.
+        patience: time limits and number of tries.
+        progress: called with (bytes fetched, bytes in all).
+        checking: called with (bytes read, bytes in all) while the checksum is computed.
+        most_piece: largest range of one request, bytes.
+        least_piece: smallest range of one request, bytes.
 
     Raises:
-        DownloadError: it cannot be fetched (what has come is kept; run again), or it is not what was published (it is
-            removed; run again).
-        OutputError: it cannot be written there.
+        DownloadError: the file cannot be fetched (fetched ranges are kept; run again), or it differs from the published
+            one (it is removed; run again).
+        OutputError: the file cannot be written.
         ResourceError: the disk is full.
     """
     part = target.with_name(f"{target.name}.part")
@@ -218,8 +218,8 @@ def fetch(
     if not matches(part, file.checksum, checking):
         ledger.remove()
         raise DownloadError(
-            f"{file.name!r} came whole, but it does not have the published checksum; it was removed. Run the same "
-            "command again; if that fails too, report it to the archive."
+            f"{file.name!r} was fetched completely, but does not have the published checksum; it was removed. Run "
+            "the same command again; if that fails too, report it to the archive."
         )
     with output_errors(target):
         part.replace(target)
@@ -227,7 +227,7 @@ def fetch(
 
 
 class _NoRangesError(Exception):
-    """The server sends the whole file whatever range it is asked for."""
+    """The server ignores ranges and sends the whole file."""
 
 
 class _Transfer:
@@ -246,10 +246,10 @@ class _Transfer:
         self._working = 0
 
     def run(self, progress: Progress | None) -> None:
-        """Fetch until all is there.
+        """Fetch all missing bytes.
 
         Raises:
-            DownloadError: nothing goes on any more.
+            DownloadError: no connection makes progress any more.
         """
         try:
             self._run_threads(self._work, self._allowed, progress)
@@ -262,7 +262,9 @@ class _Transfer:
         if self._error is not None:
             raise self._error
         if not self._ledger.complete:
-            raise DownloadError(f"{self._file.name!r} did not come whole; run the same command again to go on.")
+            raise DownloadError(
+                f"{self._file.name!r} was not fetched completely; run the same command again to continue."
+            )
 
     def _run_threads(self, work: Callable[[], None], count: int, progress: Progress | None) -> None:
         threads = [threading.Thread(target=self._guarded, args=(work,), daemon=True) for _ in range(count)]
@@ -284,7 +286,7 @@ class _Transfer:
             progress(self._ledger.done_bytes, self._file.size)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Run one thread; its error, if any, ends the others and is raised by the main one."""
+        """Run the work of a thread; an error ends all threads and is raised in the main one."""
         try:
             with output_errors(self._ledger.part):
                 work()
@@ -297,7 +299,7 @@ class _Transfer:
             self._stop.set()
 
     def _leave(self, most: int) -> bool:
-        """Whether this connection may end, because more than `most` work."""
+        """Whether this connection ends because more than `most` connections are active."""
         with self._lock:
             if self._working <= most:
                 return False
@@ -305,14 +307,14 @@ class _Transfer:
             return True
 
     def _work(self) -> None:
-        """Fetch one range after the other."""
+        """Fetch ranges one after the other."""
         failures = 0
         with session() as at, self._ledger.part.open("r+b", buffering=0) as sink:
             while not self._stop.is_set() and not self._leave(self._allowed):
                 self._stop.wait(max(0.0, self._not_before - time.monotonic()))
                 piece = self._ledger.claim(self._allowed)
                 if piece is None:
-                    # What another connection fetches may still come back to us.
+                    # A range that another connection fetches may become missing again.
                     if self._ledger.idle or self._stop.wait(TICK_S):
                         return
                     continue
@@ -325,7 +327,7 @@ class _Transfer:
                     return
 
     def _range(self, at: requests.Session, sink: Any, start: int, stop: int) -> tuple[int, PassingError | None]:
-        """Fetch [start, stop) as far as the server gives it: how many bytes came, and what ended them early."""
+        """Fetch [start, stop); returns the number of bytes that arrived, and the failure that cut them short."""
         position, fault = start, None
         try:
             with response_to(at, self._file.url, self._patience, {"Range": f"bytes={start}-{stop - 1}"}) as response:
@@ -333,7 +335,7 @@ class _Transfer:
                 for block in response.iter_content(READ_BYTES):
                     if self._stop.is_set():
                         break
-                    # A server may send more than it was asked for.
+                    # A server may send more than was requested.
                     wanted = block[: stop - position]
                     _write_at(sink, position, wanted)
                     self._ledger.gained(position, position + len(wanted))
@@ -341,7 +343,7 @@ class _Transfer:
                     if position == stop:
                         break
             if position < stop and not self._stop.is_set():
-                fault = PassingError("the answer is shorter than what was asked for")
+                fault = PassingError("the answer is shorter than the requested range")
         except PassingError as passing:
             fault = passing
         finally:
@@ -349,25 +351,25 @@ class _Transfer:
         return position - start, fault
 
     def _check_range(self, response: requests.Response, start: int) -> None:
-        """Whether an answer is the range that was asked for."""
+        """Check that an answer is the requested range."""
         _check_plain(response)
-        told = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        sent = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if response.status_code == 200:
             raise _NoRangesError
-        if told is not None and told.group(3) != "*" and int(told.group(3)) != self._file.size:
+        if sent is not None and sent.group(3) != "*" and int(sent.group(3)) != self._file.size:
             raise DownloadError(
-                f"The server says that {self._file.name!r} has {int(told.group(3))} bytes, the record says "
-                f"{self._file.size}; try again later, and report it to the archive if that stays."
+                f"On the server {self._file.name!r} has {int(sent.group(3))} bytes, in the record "
+                f"{self._file.size}; try again later, and report it to the archive if that remains."
             )
         if response.status_code == 416:
             raise DownloadError(
-                f"The server says that {self._file.name!r} ends before its {self._file.size} bytes; try again later."
+                f"On the server {self._file.name!r} ends before its {self._file.size} bytes; try again later."
             )
-        if told is None or int(told.group(1)) != start:
-            raise PassingError("the server sends another range than it was asked for")
+        if sent is None or int(sent.group(1)) != start:
+            raise PassingError("the server sends another range than requested")
 
     def _stream(self) -> None:
-        """Fetch the whole file from its beginning, again and again until it comes whole."""
+        """Fetch the whole file from its beginning, with further tries until it is complete."""
         failures = furthest = 0
         with session() as at, self._ledger.part.open("r+b", buffering=0) as sink:
             while not self._ledger.complete:
@@ -384,13 +386,13 @@ class _Transfer:
                             position += len(wanted)
                             if len(wanted) < len(block):
                                 raise DownloadError(
-                                    f"The server sends more than the {self._file.size} bytes that the record says "
-                                    f"{self._file.name!r} has; try again later."
+                                    f"The server sends more than the {self._file.size} bytes of {self._file.name!r} in "
+                                    "the record; try again later."
                                 )
                     if position < self._file.size:
                         raise PassingError("the answer broke off")
                 except PassingError as fault:
-                    # Without ranges a new try begins at byte 0: only getting further than before is progress.
+                    # Without ranges a new try starts at byte 0: only bytes beyond the furthest one are progress.
                     failures = 1 if position > furthest else failures + 1
                     furthest = max(furthest, position)
                     if not self._go_on_after(fault, failures):
@@ -398,10 +400,10 @@ class _Transfer:
                     self._stop.wait(max(0.0, self._not_before - time.monotonic()))
 
     def _go_on_after(self, fault: PassingError, failures: int) -> bool:
-        """Wait before the next try; False when this connection shall end because others still work.
+        """Wait before the next try; returns False when this connection ends because others are active.
 
         Raises:
-            DownloadError: this was the last connection, and its last try.
+            DownloadError: the last try of the last connection has failed; run again later.
         """
         wait_s = self._patience.wait_s(failures) if fault.wait_s is None else fault.wait_s
         wait_s = min(wait_s, self._patience.longest_wait_s)
@@ -416,8 +418,8 @@ class _Transfer:
         if self._leave(1):
             return False
         raise DownloadError(
-            f"{self._file.name!r} cannot be fetched further: {fault}, {failures} times in a row. What has come "
-            "is kept: run the same command again to go on."
+            f"{self._file.name!r} cannot be fetched further: {fault}, {failures} times in a row. The fetched part "
+            "is kept: run the same command again to continue."
         )
 
 

@@ -1,7 +1,7 @@
-"""A published record by its DOI: which files it has, how large they are, and their checksums.
+"""A published record by its DOI: names, sizes, checksums and addresses of its files.
 
-pooch finds addresses and checksums by DOI too, but tells no sizes, takes an error page for a record, and has its hosts
-fixed; the few lines needed are here, and every one is tested against a local server.
+pooch finds addresses and checksums by DOI too, but gives no sizes, accepts an error page as a record, and supports only
+fixed hosts.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ RPLHR_DOI = "10.5281/zenodo.17239183"
 """RPLHR-CT as released (CC-BY-4.0): train.zip, val.zip, test.zip."""
 
 DOI_RESOLVER = "https://doi.org"
-"""Knows where the record of a DOI lies."""
+"""Address that redirects a DOI to the page of its record."""
 
 MAX_RECORD_BYTES = 8 << 20
-"""A record's page or description is smaller."""
+"""Upper limit for a record's page or description."""
 
 CHECKSUMS = ("md5", "sha1", "sha256", "sha512")
-"""Kinds of checksum that are understood."""
+"""Supported kinds of checksums."""
 
 HASH_BYTES = 4 << 20
 
@@ -41,10 +41,10 @@ class RecordFile:
     """One published file.
 
     Attributes:
-        name: without any folder.
-        size: bytes.
+        name: file name without a folder.
+        size: size in bytes.
         checksum: "md5:..." or another of `CHECKSUMS`, in lower case.
-        url: where it can be fetched.
+        url: address of the file.
     """
 
     name: str
@@ -58,18 +58,18 @@ class Record:
     """A published record.
 
     Attributes:
-        doi: its name.
-        files: in the order given.
+        doi: DOI of the record.
+        files: files in the order of the record.
     """
 
     doi: str
     files: tuple[RecordFile, ...]
 
     def file(self, name: str) -> RecordFile:
-        """The file of this name, capitals aside.
+        """The file of a name, whatever its case.
 
         Raises:
-            UsageError: there is none; the message names those there are.
+            UsageError: there is no such file; the message lists the files.
         """
         for file in self.files:
             if file.name.lower() == name.lower():
@@ -81,19 +81,19 @@ class Record:
 
 
 def find_record(doi: str, *, resolver: str = DOI_RESOLVER, patience: Patience | None = None) -> Record:
-    """Ask the archive what a record holds.
+    """Fetch the description of a record from its archive.
 
-    The resolver says where the record's page lies; the archive's public interface is on the same host, under
+    The resolver redirects to the record's page; the archive's public interface is on the same host, under
     /api/records/NUMBER (InvenioRDM, as Zenodo runs it).
 
     Args:
-        doi: such as `RPLHR_DOI`.
+        doi: DOI of the record, such as `RPLHR_DOI`.
         resolver: address that turns a DOI into the page of its record.
-        patience: time limits and tries.
+        patience: time limits and number of tries.
 
     Raises:
-        UsageError: `doi` is none.
-        DownloadError: the record cannot be reached, or what came describes none.
+        UsageError: `doi` is not a DOI.
+        DownloadError: the record cannot be reached, or the answer does not describe a record; check network and DOI.
     """
     patience = patience or Patience(tries=4)
     doi = doi.removeprefix("doi:")
@@ -102,7 +102,7 @@ def find_record(doi: str, *, resolver: str = DOI_RESOLVER, patience: Patience | 
     page, _ = small_answer(f"{resolver.rstrip('/')}/{quote(doi, safe='/')}", patience, MAX_RECORD_BYTES)
     number = _NUMBER_AT_END.search(urlsplit(page).path)
     if number is None:
-        raise DownloadError(f"The DOI {doi} does not lead to a record of an archive that we know; check it.")
+        raise DownloadError(f"The DOI {doi} does not lead to a record of a supported archive; check it.")
     _, body = small_answer(urljoin(page, f"/api/records/{number.group(1)}"), patience, MAX_RECORD_BYTES)
     try:
         files = json.loads(body)["files"]
@@ -114,7 +114,7 @@ def find_record(doi: str, *, resolver: str = DOI_RESOLVER, patience: Patience | 
 
 
 def _file(entry: dict[str, Any]) -> RecordFile:
-    """A file of the record, in the older and the newer form of the interface."""
+    """A file of the record, from the older or newer form of the interface."""
     name, size = entry.get("key", entry.get("filename")), entry.get("size", entry.get("filesize"))
     checksum = str(entry["checksum"]).lower()
     if ":" not in checksum:
@@ -137,7 +137,7 @@ def matches(path: Path, checksum: str, progress: Progress | None = None) -> bool
     """Whether a file has a checksum.
 
     Args:
-        path: the file.
+        path: file to check.
         checksum: "md5:..." or another of `CHECKSUMS`.
         progress: called with (bytes read, bytes in all).
 

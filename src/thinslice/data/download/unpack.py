@@ -1,7 +1,7 @@
-"""A split's zip to its two folders of NIfTI files, trusting nothing that the zip says.
+"""Unpacking of a split's zip into two folders of NIfTI files; the zip is not trusted.
 
-No name of the zip is ever used as a path: a member is wanted or not, and where it goes is put together from the
-thickness and the case's number that were found in its name.
+No name in the zip is used as a path: the target of a member is composed of the thickness and the case name that match
+in its name.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from thinslice.typing import Progress
 COPY_BYTES = 1 << 20
 
 MOST_MEMBERS = 10_000
-"""A released split has 200 files."""
+"""Largest number of members; a released split has 200."""
 
 MOST_RATIO = 20.0
-"""Unpacked over packed size, of a member and of the whole; the files are packed already, so it is about 1."""
+"""Largest ratio of unpacked to packed size, of a member and of the whole; about 1 for compressed files."""
 
 RATIO_FREE_BYTES = 64 << 20
-"""Zips that declare less than this may have any ratio."""
+"""Unpacked size up to which any ratio is accepted."""
 
 _CASE = re.compile(r"(?:[^/]+/)*(?:HD_)?(1mm|5mm)/([A-Za-z0-9_]{1,64}\.nii(?:\.gz)?)")
 _RUBBISH = re.compile(r"(?:.*/)?(?:__MACOSX/.*|\.DS_Store|Thumbs\.db)")
@@ -36,11 +36,11 @@ _RUBBISH = re.compile(r"(?:.*/)?(?:__MACOSX/.*|\.DS_Store|Thumbs\.db)")
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came out of a zip.
+    """Content of an unpacked zip.
 
     Attributes:
-        files: size and checksum (CRC-32) of each, by its path below the folder ("1mm/CT00000000.nii.gz").
-        left_out: how many other files the zip holds; they are not written.
+        files: size and checksum (CRC-32) of each file, by its path in the folder ("1mm/CT00000000.nii.gz").
+        left_out: number of other files in the zip, which are not written.
     """
 
     files: dict[str, tuple[int, int]]
@@ -55,19 +55,20 @@ def unpack(
     progress: Progress | None = None,
     before_appearing: Callable[[Unpacked], None] | None = None,
 ) -> Unpacked:
-    """Unpack `1mm/CASE.nii.gz` and `5mm/CASE.nii.gz`, in whatever folder of the zip they lie; all or nothing.
+    """Unpack `1mm/CASE.nii.gz` and `5mm/CASE.nii.gz` from any folder of the zip; all or nothing.
 
     Args:
-        archive: the zip.
-        folder: made as a whole; gets 1mm/ and 5mm/.
-        overwrite: replace a folder that is there.
+        archive: zip.
+        folder: folder that appears as a whole, with 1mm/ and 5mm/.
+        overwrite: whether an existing folder is replaced.
         progress: called with (bytes unpacked, bytes in all).
-        before_appearing: called with the outcome when all is unpacked, just before the folder appears.
+        before_appearing: called with the result after unpacking, just before the folder appears.
 
     Raises:
-        UnreadableError: damaged, hostile (a path that leads out, a link, a bomb), or without the expected files.
+        UnreadableError: a zip that is damaged, hostile (a path that leads out, a link, a bomb), or without the expected
+            files; delete it.
         OutputExistsError: the folder exists and `overwrite` is False.
-        ResourceError: the disk does not hold it.
+        ResourceError: the disk is too small; free some space.
     """
     name = archive.name
     try:
@@ -101,14 +102,14 @@ def unpack(
 
 
 def _wanted(opened: zipfile.ZipFile, archive: Path) -> tuple[dict[str, zipfile.ZipInfo], int]:
-    """The members to write by where they go, and how many others there are."""
+    """The members to write by their target, and the number of other files."""
     members = [member for member in opened.infolist() if not member.is_dir()]
     if len(members) > MOST_MEMBERS:
         raise _refused(archive, f"holds {len(members)} files")
     wanted: dict[str, zipfile.ZipInfo] = {}
     left_out = 0
     for member in members:
-        # Python has replaced the system's separator and cut at a null byte; what stood in the zip counts.
+        # The name as stored in the zip: Python's own has separators replaced and is cut at a null byte.
         raw = member.orig_filename
         if raw.startswith("/") or "\\" in raw or "\0" in raw or ":" in raw or ".." in raw.split("/"):
             raise _refused(archive, "holds a path that leads out of its folder")
@@ -134,10 +135,10 @@ def _wanted(opened: zipfile.ZipFile, archive: Path) -> tuple[dict[str, zipfile.Z
 
 
 def _check_sizes(archive: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Refuse a decompression bomb by what the members declare; each is held to its declaration when it is read."""
+    """Refuse a decompression bomb by the declared sizes, which are enforced when members are read."""
     declared = sum(member.file_size for member in members)
     packed = sum(member.compress_size for member in members)
-    # Members that share one packed block add up to more than the archive has.
+    # Members that share one packed block add up to more than the archive's size.
     if packed > archive.stat().st_size:
         raise _refused(archive, "holds files that overlap")
     ratios = [member.file_size / max(1, member.compress_size) for member in members if member.file_size > 1 << 20]
@@ -145,5 +146,5 @@ def _check_sizes(archive: Path, members: list[zipfile.ZipInfo]) -> None:
         raise _refused(archive, f"claims to unpack to {declared / 2**30:.1f} GiB, far more than its size allows")
 
 
-def _refused(archive: Path, what: str) -> UnreadableError:
-    return UnreadableError(f"{archive.name!r} {what}; it is refused. Delete it and check where it came from.")
+def _refused(archive: Path, fault: str) -> UnreadableError:
+    return UnreadableError(f"{archive.name!r} {fault}; it is refused. Delete it and check its source.")

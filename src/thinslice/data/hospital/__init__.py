@@ -1,1 +1,1 @@
-"""A data set of pairs from a hospital's DICOM: which studies and series match, de-identified, split by patient."""
+"""Data sets of pairs from a hospital's DICOM: matching series, de-identified, split by patient."""

@@ -1,8 +1,8 @@
-"""A data set of true pairs from a hospital's own DICOM: paired, cut, de-identified, split by patient.
+"""Building of a data set of true pairs from a hospital's DICOM: paired, cut, de-identified, split by patient.
 
-Of every study one thick and one thin reconstruction of the same scan are looked for (`series_pairs`), cut so that thick
-slice k lies on thin slice factor * k, compared by what they show, and written as NIfTI in HU with true geometry.
-Nothing of a header is kept but the geometry and words from short lists (`deidentify`).
+Each study is searched for a thick and a thin reconstruction of one scan (`matching`). Both are cut so that thick slice
+k lies on thin slice factor * k, compared by their voxels, and written as NIfTI in HU with true geometry. Of the headers
+only the geometry and words from short lists are kept (`deidentify`).
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ PAPER_FRACTIONS = (0.4, 0.2, 0.4)
 """Train, val and test of RPLHR-CT: 100, 50 and 100 patients."""
 
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
-"""Called with what begins; a context manager of something to call as it goes on, or of None."""
+"""Called with the name of a part of the work; a context manager of its progress callback, or of None."""
 
 
 @dataclass(frozen=True)
 class BuildOutcome:
-    """What became of a folder of studies.
+    """Result of a build.
 
     Attributes:
-        rows: of the manifest.
-        rejections: what did not come into the data set, and why.
-        studies: how many there were.
-        kept: studies that an earlier run had dealt with.
-        failed: studies that could not be dealt with because of a fault; run again to try them again.
-        left_out: files that are no DICOM object or are damaged, by reason.
-        warnings: sentences.
+        rows: rows of the manifest.
+        rejections: rejected studies and series, with reasons.
+        studies: number of studies.
+        kept: number of studies that an earlier run has processed.
+        failed: number of studies that failed because of a fault; another run tries them again.
+        left_out: number of files that are no DICOM object or damaged, by reason.
+        warnings: warnings, as sentences.
     """
 
     rows: tuple[Row, ...]
@@ -65,13 +65,13 @@ class BuildOutcome:
 
 @dataclass(frozen=True)
 class PairRules:
-    """What decides which pairs are taken.
+    """Rules for the selection of pairs.
 
     Attributes:
-        factor: only pairs of this factor; None for any.
-        any_kernel: whatever the kernels are.
-        patient_by: what tells patients apart: "id" for PatientID, "study" to take every study for a patient.
-        label: written beside every case, such as the hospital's made-up name.
+        factor: factor of the pairs; None for any.
+        any_kernel: whether pairs may have different kernels.
+        patient_by: identification of patients: "id" by PatientID, "study" takes each study as one patient.
+        label: label of all cases, such as a pseudonym of the hospital.
     """
 
     factor: int | None = None
@@ -91,25 +91,25 @@ def build_dataset(
     link: Path | None = None,
     stage: Stage | None = None,
 ) -> BuildOutcome:
-    """Make a paired data set from a folder of hospital DICOM; killed, the same call goes on where it was.
+    """Build a paired data set from a folder of hospital DICOM; after an interruption the same call continues.
 
     Args:
         source: folder or zip with any number of studies; it is only read.
         out: folder of the data set: thick/, thin/, manifest.csv (for `open_dataset`) and rejected.csv.
-        rules: which pairs are taken.
-        seed: of the order in which patients are split.
+        rules: rules for the selection of pairs.
+        seed: seed of the split of patients.
         fractions: shares of train, val and test.
-        salt: file with the secret key of made-up names, made where there is none; with it a later call adds to the
-            data set, and patients keep names and splits. None for a key that is dropped when all is done.
-        link: table for the hospital alone that leads from made-up names to UIDs; None for none.
-        stage: called as each part of the work begins.
+        salt: file with the secret key of pseudonyms, created when missing. With the same key a later call adds to the
+            data set, and patients keep pseudonyms and splits. None for a key that is deleted at the end.
+        link: table for the hospital only, from pseudonyms to UIDs; None for no table.
+        stage: called at the start of each part of the work.
 
     Raises:
-        UsageError: options that make no sense, or `out` inside `source`.
-        UnreadableError: there is no DICOM object in `source`.
-        OutputExistsError: `out` holds something else, or a finished data set and no key to it.
-        OutputBusyError: another run is at work there.
-        OutputError, ResourceError: it cannot be written, or the disk is full.
+        UsageError: contradictory options, or `out` inside `source`.
+        UnreadableError: there is no DICOM object in `source`; check the path.
+        OutputExistsError: `out` holds other files, or a finished data set without its key; choose another folder.
+        OutputBusyError: another run uses the folder; wait for it.
+        OutputError, ResourceError: the data set cannot be written, or the disk is full.
     """
     rules = rules or PairRules()
     shares = check_fractions(tuple(fractions))
@@ -129,7 +129,7 @@ def build_dataset(
             for number, study in enumerate(studies, start=1):
                 record = state.done(_study_name(state, study), len(study.files))
                 if record is None:
-                    record = _deal_with(study, rules, state)
+                    record = _process(study, rules, state)
                     table.add(record.links)
                     state.keep(record)
                 else:
@@ -151,7 +151,7 @@ def build_dataset(
 
 
 class _CannotWriteError(Exception):
-    """The output is full or gone, which the next study would meet too."""
+    """The disk is full or the output has vanished, which would stop the next study too."""
 
     def __init__(self, error: ThinsliceError) -> None:
         super().__init__(str(error))
@@ -163,7 +163,7 @@ def _check_places(source: Path, out: Path, salt: Path | None) -> None:
         raise UnreadableError(f"There is nothing at {source.name!r}; check the path.")
     inside, outside = out.resolve(), source.resolve()
     if inside == outside or outside in inside.parents:
-        raise UsageError("The data set would lie in the folder it is made from; choose another output.")
+        raise UsageError("The data set would lie in its source folder; choose another output.")
     if salt is not None and inside in salt.resolve().parents:
         raise UsageError(f"{salt.name!r} is a secret; keep it outside the data set.")
 
@@ -173,7 +173,7 @@ def _study_name(state: BuildState, study: Study) -> str:
 
 
 def _absent(state: BuildState, records: Sequence[StudyRecord]) -> list[StudyRecord]:
-    """Cases of the data set whose studies are not in this source: they stay."""
+    """Records of cases whose studies are not in this source; they stay in the data set."""
     there = {row["case"] for record in records for row in record.rows}
     seen = {record.study for record in records}
     rows = [row for case, row in state.before.items() if case not in there and case.rpartition("-")[2] not in seen]
@@ -181,7 +181,7 @@ def _absent(state: BuildState, records: Sequence[StudyRecord]) -> list[StudyReco
 
 
 def _splits(state: BuildState, records: Sequence[StudyRecord], shares: dict[str, float], seed: int) -> dict[str, str]:
-    """Splits by patient; the order depends on what the volumes hold, not on who they are of, nor on the key."""
+    """Splits by patient; the order depends on the content of the volumes, not on names or the key."""
     contents: dict[str, str] = {}
     for record in records:
         for row in record.rows:
@@ -198,13 +198,13 @@ def _warnings(studies: Sequence[Study], rules: PairRules) -> tuple[str, ...]:
     ):
         return (
             f"All {len(studies)} studies have one PatientID, so they are in one split; if they are of several patients "
-            "(made anonymous before), use --patient-by study.",
+            "(anonymised before), use --patient-by study.",
         )
     return ()
 
 
-def _deal_with(study: Study, rules: PairRules, state: BuildState) -> StudyRecord:
-    """One study, whatever it holds: only a full disk or an unwritable output stops the others."""
+def _process(study: Study, rules: PairRules, state: BuildState) -> StudyRecord:
+    """The record of one study; only a full disk or an unwritable output stops the build."""
     name = _study_name(state, study)
     patient = ""
     try:
@@ -217,8 +217,8 @@ def _deal_with(study: Study, rules: PairRules, state: BuildState) -> StudyRecord
     except ThinsliceError as error:
         reason = without_names(str(error), (file.name for file in study.files))
         record = _failed(study, name, patient, reason, failed=not isinstance(error, UsageError))
-    except Exception as error:  # one bad study never stops the rest, and what a parser quotes is not repeated
-        record = _failed(study, name, patient, f"A fault of ours ({type(error).__name__}); please report it.")
+    except Exception as error:  # a bad study does not stop the others; a parser's message may quote the patient
+        record = _failed(study, name, patient, f"Internal error ({type(error).__name__}); please report it.")
     link = {"study": name, "patient": patient, "study_uid": study.uid}
     return replace(record, links=record.links or (link,))
 
@@ -228,24 +228,24 @@ def _failed(study: Study, name: str, patient: str, reason: str, *, failed: bool 
 
 
 def _patient(study: Study, rules: PairRules, state: BuildState) -> str:
-    """The patient's made-up name.
+    """The patient's pseudonym.
 
     Raises:
-        UsageError: the files do not tell whose they are.
+        UsageError: the files do not identify the patient.
     """
     identity = study.uid if rules.patient_by == "study" else study.patient
     if not identity.strip():
         raise UsageError(
-            "StudyInstanceUID is empty, so the study cannot be told from others."
+            "StudyInstanceUID is empty, so the study cannot be distinguished from others."
             if rules.patient_by == "study"
-            else "PatientID is empty, so it cannot be told which studies are of one patient; --patient-by study takes "
-            "every study for a patient of its own."
+            else "PatientID is empty, so studies of one patient cannot be recognised; --patient-by study takes each "
+            "study as one patient."
         )
     return state.names.patient(f"{rules.patient_by}\0{identity.strip()}")
 
 
 def _pairs_of(study: Study, name: str, patient: str, rules: PairRules, state: BuildState) -> StudyRecord:
-    """Find, write and list."""
+    """The record of a study: its pair is searched and written, other series are listed as rejected."""
     fit, unfit = candidates(study)
     rejections = [Rejection(name, patient, series.name, "", series.reason) for series in unfit if series.is_ct]
     matches, mismatches = match_series(fit, factor=rules.factor, any_kernel=rules.any_kernel)
@@ -295,18 +295,18 @@ def _link(match: Match, study: Study, name: str, row: Row) -> Row:
 def _written(
     match: Match, case_id: str, patient: str, rules: PairRules, state: BuildState, read: dict[str, Volume]
 ) -> Row:
-    """Read both series, cut and compare them, and write them.
+    """Read both series, cut, compare and write them; returns the row of the manifest.
 
     Args:
         match: the two series.
         case_id: name of the case.
-        patient: made-up name.
-        rules: for the label.
-        state: where to.
-        read: volumes read before, by series; what this pair does not need is dropped.
+        patient: pseudonym of the patient.
+        rules: rules, for the label.
+        state: state of the build.
+        read: volumes read before, by series; volumes that this pair does not need are removed.
 
     Raises:
-        GeometryError: they do not lie, or do not look, as a pair must.
+        GeometryError: the series are no pair by position or by content.
         InputError: a series cannot be read.
     """
     from thinslice.io.files import write
@@ -320,7 +320,7 @@ def _written(
         raise GeometryError(f"They have {len(thick.hu)} thick slices in common; at least {LEAST_SLICES} are needed.")
     found = alignment(thick.hu, thin.hu, factor)
     if found is None:
-        raise GeometryError("Nothing can be seen in the slices, so it cannot be checked that they belong together.")
+        raise GeometryError("The slices are constant, so it cannot be checked that they are a pair.")
     if found.fault is not None:
         raise GeometryError(f"By their positions they are a pair, but {found.fault}.")
     row: Row = {
@@ -334,7 +334,7 @@ def _written(
     }
     for side, volume in (("thick", thick), ("thin", thin)):
         place = f"{side}/{case_id}.nii.gz"
-        # A provenance of its own: nothing of the source goes with the voxels.
+        # An empty provenance: only voxels and geometry of the source are written.
         try:
             write(Volume(volume.hu, volume.geometry, Provenance()), state.out / place, overwrite=True)
         except (OutputError, ResourceError) as error:
@@ -349,7 +349,7 @@ def _written(
 
 
 def _hu(uid: str, match: Match, read: dict[str, Volume]) -> Volume:
-    """A series' voxels; what lies outside the reconstruction circle becomes air."""
+    """HU of a series; the padding outside the reconstruction circle becomes air."""
     from thinslice.io.dicom.read import read_stack
 
     if uid not in read:

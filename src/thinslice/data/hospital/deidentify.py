@@ -1,7 +1,7 @@
-"""What may leave the hospital: made-up names, words from short lists, and sentences without file names.
+"""De-identification: pseudonyms, words from short lists, and sentences without file names.
 
-Nothing from a header is copied into a data set as it stands. A made-up name is a keyed hash (HMAC-SHA-256) of the real
-one: who does not have the key can neither turn it back nor test a guess.
+No text of a header is copied into a data set. A pseudonym is a keyed hash (HMAC-SHA-256) of the real name: without the
+key, it can neither be reversed nor compared with a guess.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MAKERS = {
     "marconi": "Philips",
     "elscint": "Philips",
 }
-"""Manufacturers by the first word of their name; firms under the name of those who took them over."""
+"""Manufacturers by the first word of their name; a company that was taken over has the name of its new owner."""
 
 _KERNEL = re.compile(r"[A-Z0-9][A-Z0-9 _+./-]{0,15}")
 _SIEMENS = re.compile(r"([A-Z]{1,2})(\d)\d[A-Z]*")
@@ -45,10 +45,10 @@ _SOFT_NAMES = frozenset({"STANDARD", "STND", "SOFT", "DETAIL", "A", "B", "C"})
 
 
 class Pseudonyms:
-    """Made-up names under one secret key: the same for the same real name, whatever the order.
+    """Pseudonyms under one secret key; one real name always has the same pseudonym.
 
     Args:
-        key: secret; `new_key` makes one.
+        key: secret key from `new_key`.
 
     >>> names = Pseudonyms(bytes(32))
     >>> names.patient("4711") == names.patient(" 4711 "), names.patient("4711") == names.patient("4712")
@@ -59,11 +59,11 @@ class Pseudonyms:
         self._key = key
 
     def patient(self, identity: str) -> str:
-        """The name of a patient; capitals and blanks around do not count."""
+        """The pseudonym of a patient; case and surrounding blanks are ignored."""
         return "p" + self._digest("patient", identity.strip().casefold())[:12]
 
     def study(self, uid: str) -> str:
-        """The name of a study."""
+        """The pseudonym of a study."""
         return "s" + self._digest("study", uid.strip())[:12]
 
     def _digest(self, kind: str, identity: str) -> str:
@@ -71,22 +71,20 @@ class Pseudonyms:
 
 
 def new_key(path: Path) -> bytes:
-    """The secret key in a file, made from the system's random source where there is none yet.
+    """The secret key in a file, created from the system's random source when missing.
 
-    The file can be read by its owner alone.
+    Only its owner can read the file.
 
     Raises:
-        InputError: there is a file, but it holds no key.
-        OutputError: it cannot be written.
+        InputError: the file holds no key; name another.
+        OutputError: the file cannot be written.
     """
     with output_errors(path):
         if not path.exists():
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileNotFoundError as error:
-                raise OutputError(
-                    f"The folder that should hold {path.name!r} does not exist; create it first."
-                ) from error
+                raise OutputError(f"The folder of {path.name!r} does not exist; create it first.") from error
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(KEY_BYTES) + "\n")
     text = ""
@@ -111,7 +109,7 @@ def maker(manufacturer: str) -> str:
 
 
 def kernel_name(kernel: str) -> str:
-    """The reconstruction kernel in capitals, without the strength of an iterative method; "" where it is no such word.
+    """The reconstruction kernel in capitals, without the strength of an iterative method; "" for other text.
 
     >>> kernel_name("Br40d\\\\3"), kernel_name("B"), kernel_name("see comment of the radiologist")
     ('BR40D', 'B', '')
@@ -121,11 +119,11 @@ def kernel_name(kernel: str) -> str:
 
 
 def kernel_family(manufacturer: str, kernel: str) -> str:
-    """Kernels of one family are as sharp as one another: the name, for numbered kernels down to the tens.
+    """The family of a kernel, whose members are about equally sharp: its name, for numbered kernels without the ones.
 
     Args:
-        manufacturer: as `maker` gives it.
-        kernel: as `kernel_name` gives it.
+        manufacturer: result of `maker`.
+        kernel: result of `kernel_name`.
 
     >>> kernel_family("Siemens", "B30F"), kernel_family("Siemens", "B31F"), kernel_family("Siemens", "B70F")
     ('B3x', 'B3x', 'B7x')
@@ -138,7 +136,7 @@ def kernel_family(manufacturer: str, kernel: str) -> str:
 
 
 def is_soft(manufacturer: str, kernel: str) -> bool:
-    """Whether a kernel is one for soft tissue, as far as its name tells.
+    """Whether a kernel is for soft tissue, by its name.
 
     >>> is_soft("Siemens", "B30F"), is_soft("Siemens", "B70F"), is_soft("GE", "LUNG"), is_soft("Canon", "FC08")
     (True, False, False, True)
@@ -151,7 +149,7 @@ def is_soft(manufacturer: str, kernel: str) -> bool:
 
 
 def without_names(sentence: str, names: Iterable[str]) -> str:
-    """A reader's sentence without the file names in it, which may be made from patients' names.
+    """A sentence without file names, which may contain patients' names.
 
     >>> without_names("1 slice cannot be read, such as 'DOE_JANE.dcm' (truncated).", ["DOE_JANE.dcm"])
     '1 slice cannot be read, such as a file (truncated).'

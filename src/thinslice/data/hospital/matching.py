@@ -1,4 +1,4 @@
-"""Which series of a study are the thick and the thin reconstruction of one scan, and which pair is taken."""
+"""Matching of series: pairs of a thick and a thin reconstruction of one scan, in order of preference."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from thinslice.planning.eligibility import MAX_FACTOR, MIN_FACTOR
 from thinslice.volume import Volume
 
 RATIO_TOLERANCE = 0.01
-"""How far thick over thin spacing may be from a whole number; positions decide the rest."""
+"""Relative distance of thick over thin spacing from a whole number; positions are checked more strictly."""
 
 MOST_THIN_MM = 2.0
-"""Slices further apart are not thin."""
+"""Largest distance of thin slices."""
 
 SAME_SCAN_S = 2.0
-"""Times of acquisition that lie this close are those of one scan; phases of contrast are further apart."""
+"""Largest gap between the acquisition times of one scan; contrast phases are further apart."""
 
 THINNER = 0.75
-"""Thin slices average over at most this part of what thick ones do."""
+"""Largest ratio of the thickness of thin to thick slices."""
 
 PREFERRED_FACTOR = 5
-"""That of RPLHR-CT."""
+"""Factor of RPLHR-CT."""
 
 RULES = (
     f"factor nearest to {PREFERRED_FACTOR} (or --factor); a soft-tissue kernel before others; more thick slices; "
     "thinner slices; lower series numbers"
 )
-"""How one pair is chosen of several, in this order."""
+"""Criteria for the choice of one pair of several, in this order."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Two series that make a pair by their headers.
+    """Two series that are a pair by their headers.
 
     Attributes:
-        thick, thin: the series.
+        thick, thin: series.
         factor: thin slices per thick interval.
-        slices: thick slices that have thin ones on both sides of each interval.
+        slices: number of thick slices in the part that both series cover.
     """
 
     thick: Candidate
@@ -55,11 +55,11 @@ class Match:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Two series, one with thicker slices, that make none.
+    """Two series, one with thicker slices, that are no pair.
 
     Attributes:
-        thick, thin: the series.
-        reason: a sentence.
+        thick, thin: series.
+        reason: reason, as a sentence.
     """
 
     thick: Candidate
@@ -70,12 +70,12 @@ class Mismatch:
 def match_series(
     found: Sequence[Candidate], *, factor: int | None = None, any_kernel: bool = False
 ) -> tuple[list[Match], list[Mismatch]]:
-    """Every two series of a study that make a pair by their headers, the one to take first, and those that do not.
+    """All pairs of a study by headers, the preferred one first, and the mismatches with reasons.
 
     Args:
-        found: the series of one study.
-        factor: take only pairs of this factor; None for any from 2 to 8.
-        any_kernel: take pairs whatever their kernels are.
+        found: series of one study.
+        factor: factor of the pairs; None for any from 2 to 8.
+        any_kernel: whether pairs may have different kernels.
     """
     matches: list[Match] = []
     mismatches: list[Mismatch] = []
@@ -102,7 +102,7 @@ def match_series(
 
 
 def _compare(thick: Candidate, thin: Candidate, factor: int | None, any_kernel: bool) -> Match | str:
-    """The pair two series make, or why they make none."""
+    """The pair of two series, or the reason why they are none."""
     reason = _apart(thick, thin) or ("" if any_kernel else _other_kernel(thick, thin))
     if reason:
         return reason
@@ -112,7 +112,7 @@ def _compare(thick: Candidate, thin: Candidate, factor: int | None, any_kernel: 
     if not MIN_FACTOR <= round(ratio) <= MAX_FACTOR:
         return f"The factor is {round(ratio)}; {MIN_FACTOR} to {MAX_FACTOR} are possible."
     if factor is not None and round(ratio) != factor:
-        return f"The factor is {round(ratio)}, and --factor {factor} was asked for."
+        return f"The factor is {round(ratio)}, and --factor {factor} was requested."
     if thin.spacing_mm > MOST_THIN_MM:
         return f"Slices {thin.spacing_mm:.4g} mm apart are not thin; at most {MOST_THIN_MM:g} mm count as thin."
     widths = thick.geometry.thickness_mm, thin.geometry.thickness_mm
@@ -134,7 +134,7 @@ def _compare(thick: Candidate, thin: Candidate, factor: int | None, any_kernel: 
 
 
 def _hollow(geometry: Geometry) -> Volume:
-    """A volume of one number, which takes no memory, to try on its grid what needs a volume."""
+    """A constant volume without memory of its own, for functions that need a volume but only use its grid."""
     return Volume(np.broadcast_to(np.int16(0), geometry.shape), geometry)
 
 
@@ -144,31 +144,31 @@ def _plane(geometry: Geometry) -> str:
 
 
 def _apart(thick: Candidate, thin: Candidate) -> str:
-    """Why two series are not reconstructions of one scan by their headers; "" where they are."""
+    """The reason why two series are not of one scan by their headers; "" where they are."""
     if not thick.frame or not thin.frame:
         return "FrameOfReferenceUID is missing, so positions of the two series cannot be compared."
     if thick.frame != thin.frame:
         return "They have different frames of reference."
     if thick.exposures and thin.exposures:
         return "" if thick.exposures & thin.exposures else "They are two exposures (IrradiationEventUID differs)."
-    told = False
+    comparable = False
     if thick.acquisitions and thin.acquisitions:
-        told = True
+        comparable = True
         if not thick.acquisitions & thin.acquisitions:
             return "They are two acquisitions (AcquisitionNumber differs)."
     if thick.times_s is not None and thin.times_s is not None:
-        told = True
+        comparable = True
         gap_s = max(thick.times_s[0], thin.times_s[0]) - min(thick.times_s[1], thin.times_s[1])
         if gap_s > SAME_SCAN_S:
             return f"They were acquired {gap_s:.0f} s apart, so they are two scans."
-    return "" if told else "Neither AcquisitionNumber nor AcquisitionTime tells whether they are one scan."
+    return "" if comparable else "Neither AcquisitionNumber nor AcquisitionTime shows whether they are one scan."
 
 
 def _other_kernel(thick: Candidate, thin: Candidate) -> str:
     if thick.maker != thin.maker:
         return "They come from scanners of two manufacturers."
     if not thick.kernel or not thin.kernel:
-        return "ConvolutionKernel is missing; --any-kernel takes the pair all the same."
+        return "ConvolutionKernel is missing; --any-kernel accepts the pair."
     if thick.family != thin.family:
-        return f"Their kernels differ ({thick.kernel} and {thin.kernel}); --any-kernel takes the pair all the same."
+        return f"Their kernels differ ({thick.kernel} and {thin.kernel}); --any-kernel accepts the pair."
     return ""

@@ -1,4 +1,4 @@
-"""Patients into splits: by a seed, never one patient in two, and those who have a split keep it."""
+"""Assignment of patients to splits: by a seed, each patient in one split, earlier assignments kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPLITS = ("train", "val", "test")
 
 
 def check_fractions(fractions: tuple[float, ...]) -> dict[str, float]:
-    """Shares of train, val and test, by name; those of 0 are left out.
+    """Shares of train, val and test by name, without shares of 0.
 
     Raises:
         UsageError: not three numbers from 0 to 1 that add up to 1.
@@ -32,15 +32,15 @@ def assign_splits(
 ) -> dict[str, str]:
     """A split for each patient.
 
-    The seed decides the order of patients; each goes where most is missing. So counts are as near to the shares as
-    whole patients allow, and a set that grows fills up around the patients it had.
+    The seed decides the order of patients; each goes into the split that lacks most. The numbers of patients are as
+    near to the shares as possible, also when a set grows around earlier assignments.
 
     Args:
-        patients: by name, something of theirs that stays the same and tells nothing, such as a checksum of their
-            volumes: their order depends on it and on the seed alone.
-        fractions: share of each split; they add up to 1.
-        seed: another one gives another order.
-        fixed: splits of patients that have one.
+        patients: name -> constant text that does not identify the patient, such as a checksum of the volumes; the order
+            depends only on this text and the seed.
+        fractions: share of each split; the shares add up to 1.
+        seed: seed of the order.
+        fixed: earlier assignments, which are kept.
 
     >>> names = {f"p{n}": str(n) for n in range(10)}
     >>> found = assign_splits(names, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=1)
@@ -55,7 +55,7 @@ def assign_splits(
     )
     total = len(patients)
     for patient in order:
-        # Of equal ones the first named, so that a single patient is one to train on.
+        # Of equal splits the first, so that a single patient is in train.
         split = max(fractions, key=lambda name: fractions[name] * total - counts[name])
         counts[split] += 1
         assigned[patient] = split

@@ -1,4 +1,4 @@
-"""What a build of a data set has done so far, so that one that was killed goes on, and its tables."""
+"""The resumable state of a build, and its tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from thinslice.system.atomic import atomic_file, output_errors
 
 REJECTED = "rejected.csv"
 STATE_FOLDER = ".build"
-"""Holds the secret key and one file a study while a build is unfinished; removed at its end."""
+"""Folder of an unfinished build: secret key and one file for each study; removed at the end."""
 
 COLUMNS = (
     "case",
@@ -44,10 +44,10 @@ COLUMNS = (
     "thick_sha256",
     "thin_sha256",
 )
-"""Of the manifest."""
+"""Columns of the manifest."""
 
 LINK_COLUMNS = ("study", "case", "patient", "study_uid", "thick_series_uid", "thin_series_uid")
-"""Of the hospital's own table that leads from made-up names back to UIDs."""
+"""Columns of the hospital's own table from pseudonyms to UIDs."""
 
 Row = dict[str, str]
 
@@ -56,14 +56,14 @@ _VOLUME = re.compile(r"(\.[0-9a-f]{12}\.partial\.)?p[0-9a-f]{12}-s[0-9a-f]{12}\.
 
 @dataclass(frozen=True)
 class Rejection:
-    """Something that did not come into the data set.
+    """A rejected study, series or pair of series.
 
     Attributes:
-        study: made-up name of the study.
-        patient: made-up name of the patient; "" where unknown.
-        series: the series, or the thicker one of two; "" for the whole study.
-        with_series: the other one; "" where it is not about two.
-        reason: a sentence.
+        study: pseudonym of the study.
+        patient: pseudonym of the patient; "" where unknown.
+        series: series, or the thicker one of two; "" for the whole study.
+        with_series: thinner series of two; "" otherwise.
+        reason: reason, as a sentence.
     """
 
     study: str
@@ -75,15 +75,15 @@ class Rejection:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What became of one study.
+    """Result for one study.
 
     Attributes:
-        study: its made-up name.
-        files: how many it had; a study that has more by now is done again.
-        rows: of the manifest, without a split.
-        rejections: what was not taken.
-        failed: whether it could not be dealt with, so that it is tried again.
-        links: rows of the hospital's own table; never written into the data set.
+        study: pseudonym of the study.
+        files: number of its files; a study with another number is processed again.
+        rows: rows of the manifest, without a split.
+        rejections: rejected series.
+        failed: whether the study failed, so that it is tried again.
+        links: rows of the hospital's own table; they are not written into the data set.
     """
 
     study: str
@@ -95,16 +95,16 @@ class StudyRecord:
 
 
 class BuildState:
-    """The unfinished, finished or growing data set in a folder.
+    """The state of an unfinished, finished or growing data set in a folder.
 
     Args:
-        out: the folder; made where needed.
-        options: what decides about pairs; a build that was begun with others is not continued.
-        key_file: the secret key, kept by the hospital; None for one that is dropped at the end.
+        out: folder of the data set, created when missing.
+        options: options of the selection of pairs; a build with other options is not continued.
+        key_file: secret key that the hospital keeps; None for a key that is deleted at the end.
 
     Raises:
-        OutputExistsError: there is a finished data set and no key to add to it, or a folder of something else.
-        UsageError: the unfinished build was begun with other options.
+        OutputExistsError: the folder holds a finished data set without its key, or other files; choose another.
+        UsageError: the unfinished build was started with other options; use the same ones.
     """
 
     def __init__(self, out: Path, options: Mapping[str, Any], key_file: Path | None) -> None:
@@ -118,35 +118,37 @@ class BuildState:
                 "was made with."
             )
         if not finished and not unfinished and _foreign(out):
-            raise OutputExistsError(f"{out.name!r} is not empty and holds no data set of ours; choose another output.")
-        told = json.dumps({**options, "key_file": key_file is not None}, sort_keys=True)
+            raise OutputExistsError(
+                f"{out.name!r} is not empty and holds no data set of this command; choose another output."
+            )
+        text = json.dumps({**options, "key_file": key_file is not None}, sort_keys=True)
         with output_errors(out):
             (self.folder / "studies").mkdir(parents=True, exist_ok=True)
             for name in ("thick", "thin"):
                 (out / name).mkdir(exist_ok=True)
-        if unfinished and (self.folder / "options.json").read_text() != told:
+        if unfinished and (self.folder / "options.json").read_text() != text:
             raise UsageError(
-                f"The unfinished data set in {out.name!r} was begun with other options; give the same ones, or choose "
+                f"The unfinished data set in {out.name!r} was started with other options; use the same ones, or choose "
                 "another output."
             )
         self.names = Pseudonyms(new_key(self.folder / "key" if key_file is None else key_file))
         with output_errors(out):
-            (self.folder / "options.json").write_text(told)
+            (self.folder / "options.json").write_text(text)
         self.before = {row["case"]: row for row in read_table(out / MANIFEST)}
 
     def done(self, study: str, files: int) -> StudyRecord | None:
-        """The record of a study that was dealt with, when its files are still as they were written."""
+        """The record of a study from an earlier run, if its files are unchanged; None otherwise."""
         try:
-            told: Any = json.loads((self.folder / "studies" / f"{study}.json").read_bytes())
+            values: Any = json.loads((self.folder / "studies" / f"{study}.json").read_bytes())
             record = StudyRecord(
-                study=told["study"],
-                files=told["files"],
-                rows=tuple({str(k): str(v) for k, v in row.items()} for row in told["rows"]),
-                rejections=tuple(Rejection(**rejection) for rejection in told["rejections"]),
-                failed=told["failed"],
+                study=values["study"],
+                files=values["files"],
+                rows=tuple({str(k): str(v) for k, v in row.items()} for row in values["rows"]),
+                rejections=tuple(Rejection(**rejection) for rejection in values["rejections"]),
+                failed=values["failed"],
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            # A set that grows has its cases in the manifest alone.
+            # A growing set has earlier cases only in the manifest.
             rows = tuple(row for row in self.before.values() if row["case"].endswith(f"-{study}"))
             record = StudyRecord(study, files, rows, (), failed=not rows)
         if record.failed or record.files != files or not all(self._intact(row) for row in record.rows):
@@ -154,21 +156,21 @@ class BuildState:
         return record
 
     def keep(self, record: StudyRecord) -> None:
-        """Write down what became of a study."""
-        told = asdict(record)
-        del told["links"]
+        """Write the record of a study."""
+        values = asdict(record)
+        del values["links"]
         with atomic_file(self.folder / "studies" / f"{record.study}.json", overwrite=True) as unfinished:
-            unfinished.write_text(json.dumps(told))
+            unfinished.write_text(json.dumps(values))
 
     def finish(self, records: Sequence[StudyRecord], splits: Mapping[str, str]) -> list[Row]:
-        """Write the tables; the state goes with them unless a study failed.
+        """Write the tables; the state is removed unless a study failed.
 
         Args:
-            records: of every study.
-            splits: by patient.
+            records: records of all studies.
+            splits: split of each patient.
 
         Returns:
-            The manifest's rows.
+            The rows of the manifest.
         """
         rows = [{**row, "split": splits[row["patient"]]} for record in records for row in record.rows]
         rows.sort(key=lambda row: row["case"])
@@ -183,7 +185,7 @@ class BuildState:
         return rows
 
     def _remove_orphans(self, listed: set[str]) -> None:
-        """Remove volumes of ours that no case names: a killed run's, or of a study that is no pair any more."""
+        """Remove volumes of this command without a case: of a killed run, or of a study that is no pair any more."""
         with output_errors(self.out):
             for side in ("thick", "thin"):
                 for path in (self.out / side).iterdir():
@@ -200,7 +202,7 @@ class BuildState:
 
 
 def _foreign(out: Path) -> bool:
-    """Whether a folder holds what no run of ours, however short, has put there."""
+    """Whether a folder holds files that no run of this command has written."""
     ours = {STATE_FOLDER, f"{STATE_FOLDER}.lock", REJECTED}
     return any(
         entry.name not in ours and not (entry.name in ("thick", "thin") and not any(entry.iterdir()))
@@ -215,7 +217,7 @@ def sha256(path: Path) -> str:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV table as a whole, in UTF-8."""
+    """Write a CSV table in UTF-8, replaced atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -225,10 +227,10 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of a table that `write_table` wrote; none where there is no file.
+    """The rows of a table from `write_table`; none where the file is missing.
 
     Raises:
-        OutputError: it is not such a table; move it away.
+        OutputError: the file is not such a table; move it away.
     """
     if not path.is_file():
         return []
@@ -236,27 +238,27 @@ def read_table(path: Path) -> list[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{str(k): str(v or "") for k, v in row.items()} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise OutputError(f"{path.name!r} is there, but is no table of ours; move it away.") from error
+        raise OutputError(f"{path.name!r} exists, but is no table of this command; move it away.") from error
     if rows and ("case" not in rows[0] or "patient" not in rows[0]):
-        raise OutputError(f"{path.name!r} is there, but is no table of ours; move it away.")
+        raise OutputError(f"{path.name!r} exists, but is no table of this command; move it away.")
     return rows
 
 
 class LinkTable:
-    """The hospital's own table from made-up names to UIDs, outside the data set; readable by its owner alone.
+    """The hospital's own table from pseudonyms to UIDs, outside the data set; only its owner can read it.
 
     Args:
-        path: where; None for no table.
-        out: the data set.
+        path: path of the table; None for no table.
+        out: folder of the data set.
 
     Raises:
-        UsageError: it would lie in the data set.
+        UsageError: the table would lie in the data set; choose another path.
     """
 
     def __init__(self, path: Path | None, out: Path) -> None:
         self._path = path
         if path is not None and out.resolve() in path.resolve().parents:
-            raise UsageError(f"{path.name!r} tells who is who; keep it outside the data set.")
+            raise UsageError(f"{path.name!r} identifies patients; keep it outside the data set.")
         self._rows = {row["study"]: row for row in read_table(path)} if path is not None else {}
 
     def add(self, rows: Iterable[Row]) -> None:

@@ -1,4 +1,4 @@
-"""From a folder of hospital DICOM to studies, and from a study to series that may be one half of a pair."""
+"""Studies in a folder of hospital DICOM, and their series that may be one half of a pair."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from thinslice.io.dicom.sources import Skipped, Source, sources
 from thinslice.typing import Progress
 
 MOST_FILES = 5_000_000
-"""Files of one hospital folder: some thousand patients."""
+"""Largest number of files in a hospital folder: some thousand patients."""
 
 LEAST_SLICES = 4
-"""Fewer slices are a localizer, a bolus tracker or a biopsy, not a scan."""
+"""Least number of slices of a scan; fewer are a localizer, a bolus tracker or a biopsy."""
 
 PROJECTIONS = frozenset(
     {"MIP", "MINIP", "MPR", "REFORMATTED", "PROJECTION IMAGE", "AVERAGE", "VRT", "SSD", "SCREEN SAVE"}
 )
-"""Words of ImageType for pictures that were computed from slices."""
+"""Words of ImageType for images that were computed from slices."""
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Study:
     """The files of one study.
 
     Attributes:
-        uid: StudyInstanceUID; "" where the files do not say.
-        patient: PatientID; "" where the files do not say.
-        files: where its objects lie.
+        uid: StudyInstanceUID; "" where missing.
+        patient: PatientID; "" where missing.
+        files: sources of its DICOM objects.
     """
 
     uid: str
@@ -46,19 +46,19 @@ class Study:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A CT series that can be read and may be the thick or the thin half of a pair.
+    """A readable CT series that may be the thick or the thin half of a pair.
 
     Attributes:
-        stack: its slices.
+        stack: slices of the series.
         number: SeriesNumber, or None.
-        geometry: its grid.
+        geometry: grid of the series.
         frame: FrameOfReferenceUID; "" where missing.
         exposures: IrradiationEventUIDs.
         acquisitions: AcquisitionNumbers.
         times_s: first and last time of acquisition, seconds on one clock; None where unknown.
-        kernel: as `kernel_name` gives it.
-        family: as `kernel_family` gives it.
-        maker: as `maker` gives it.
+        kernel: result of `kernel_name`.
+        family: result of `kernel_family`.
+        maker: result of `maker`.
     """
 
     stack: Stack
@@ -74,12 +74,12 @@ class Candidate:
 
     @property
     def spacing_mm(self) -> float:
-        """Distance of its slices."""
+        """Distance of the slices."""
         return self.geometry.spacing_mm[0]
 
     @property
     def soft(self) -> bool:
-        """Whether its kernel is one for soft tissue."""
+        """Whether the kernel is for soft tissue."""
         return is_soft(self.maker, self.kernel)
 
     def __str__(self) -> str:
@@ -94,10 +94,10 @@ class Unfit:
     """A series that cannot be in a pair.
 
     Attributes:
-        uid: as the reader names it.
-        name: for messages: its number and what it is.
-        reason: a sentence that tells nothing of the patient.
-        is_ct: whether it is a CT series at all.
+        uid: identifier of the series, as in the reader.
+        name: number and kind of the series, for messages.
+        reason: reason, as a sentence without facts about the patient.
+        is_ct: whether it is a CT series.
     """
 
     uid: str
@@ -107,14 +107,14 @@ class Unfit:
 
 
 def find_studies(folder: Path, progress: Progress | None = None) -> tuple[list[Study], dict[str, int]]:
-    """Sort every DICOM object of a folder or zip by study; headers are read and not kept.
+    """The studies of a folder or zip; headers are read and not kept.
 
     Args:
-        folder: searched recursively.
-        progress: called with (files looked at, files in all).
+        folder: folder that is searched recursively, or zip.
+        progress: called with (files read, files in all).
 
     Returns:
-        Studies in the order found, and how many files were left out by reason.
+        Studies in the order found, and the number of skipped files by reason.
 
     Raises:
         UnreadableError: there is no DICOM object; check the path.
@@ -129,7 +129,7 @@ def find_studies(folder: Path, progress: Progress | None = None) -> tuple[list[S
                 left_out[header.reason] = left_out.get(header.reason, 0) + 1
             elif header is not None:
                 uid, patient = text(header.dataset, "StudyInstanceUID"), text(header.dataset, "PatientID")
-                # Files of two patients under one study are somebody's mistake: kept apart, never mixed.
+                # Two patients under one study are an error of the source: they stay separate.
                 studies.setdefault((uid, patient.casefold()), Study(uid, patient)).files.append(source)
             if progress is not None:
                 progress(number, len(found))
@@ -139,7 +139,7 @@ def find_studies(folder: Path, progress: Progress | None = None) -> tuple[list[S
 
 
 def candidates(study: Study) -> tuple[list[Candidate], list[Unfit]]:
-    """The series of a study that may be in a pair, and the others with the reason."""
+    """The series of a study that may be in a pair, and the others with reasons."""
     with quiet_pydicom():
         read = [read_header(source) for source in study.files]
         stacks = stacks_of((header for header in read if isinstance(header, SliceHeader)), [])
@@ -162,23 +162,23 @@ def _name(stack: Stack) -> str:
 
 
 def _reason(stack: Stack) -> str:
-    """Why a stack is no candidate; "" when it is one."""
+    """The reason why a stack is no candidate; "" for a candidate."""
     if stack.kind != "CT":
         return f"It is no series of CT slices ({stack.kind})."
     datasets = [piece.header.dataset for piece in stack.slices]
     if any(text(dataset, "BurnedInAnnotation").upper() == "YES" for dataset in datasets):
-        return "BurnedInAnnotation says that text is written into the picture, which may name the patient."
+        return "BurnedInAnnotation marks text in the image, which may name the patient."
     types = {word for dataset in datasets for word in image_type(dataset)}
     if {"DERIVED", "SECONDARY"} & types or PROJECTIONS & types:
-        return "ImageType says that its slices were computed from others (derived); only the scanner's own are taken."
+        return "By ImageType its slices were computed from others (derived); only the scanner's own are taken."
     if stack.faults:
         return " ".join(stack.faults)
     if stack.stray:
-        return "It is a small part left over beside the main part of its series."
+        return "It is a small part beside the main part of its series."
     if len(stack.positions) < LEAST_SLICES:
         return f"It has {len(stack.positions)} slices; at least {LEAST_SLICES} are needed."
     if any(text(dataset, "LossyImageCompression") == "01" for dataset in datasets):
-        return "It was compressed with loss, so its HU are not those of the scanner."
+        return "It was compressed with loss, so its HU are not the scanner's."
     geometry = stack.stacking.geometry if stack.stacking else None
     if geometry is None or None in geometry.spacing_mm:
         return "PixelSpacing is missing."
@@ -217,7 +217,7 @@ def _values(texts: Iterable[str]) -> frozenset[str]:
 
 
 def _moment_s(date_time: str, date: str, time: str) -> float | None:
-    """Seconds of a DICOM date and time on one clock; None where there is no time.
+    """A DICOM date and time in seconds on one clock; None without a time.
 
     >>> _moment_s("", "20200101", "000010.5") - _moment_s("20191231235959", "", "")
     11.5

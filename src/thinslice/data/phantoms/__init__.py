@@ -1,1 +1,1 @@
-"""Phantoms: volumes made of formulas and a seed, whose truth is known."""
+"""Phantoms: synthetic volumes with known truth, computed from formulas and a seed."""

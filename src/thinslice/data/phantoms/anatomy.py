@@ -1,10 +1,10 @@
-"""A chest in formulas: signed distances of its organs, in millimetres, for the thorax phantom.
+"""Signed distances to the organs of a chest, in millimetres, for the thorax phantom.
 
 Coordinates are LPS mm about the middle of the chest: x to the patient's left, y to the back, z up; z = 0 lies at the
-level of the left atrium. Every function takes arrays that broadcast and returns a distance: negative inside. They
-are good near a surface, which is all that painting with soft edges needs, and rough far from it.
+level of the left atrium. Every function takes arrays that broadcast and returns a distance, negative inside. Distances
+are accurate near a surface, as painting with soft edges needs, and rough far from it.
 
-Sizes are those of an adult; the shapes are the project's own and come from no patient.
+Sizes are those of an adult; the shapes are formulas of this project and come from no patient.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def heart_axes(x: Floats, y: Floats, z: Floats | float) -> tuple[Floats, Floats,
 
 
 def mediastinum(x: Floats, y: Floats, z: Floats | float) -> Floats:
-    """What lies between the lungs: a column from breastbone to spine, the heart, the aorta's bed, the spine."""
+    """The tissue between the lungs: a column from breastbone to spine, the heart, the aorta's bed, the spine."""
     height = np.asarray(z, dtype=np.float32)
     behind = 1.0 / (1.0 + np.exp(-(y + 42.0) / 9.0))
     top = np.clip((height - 45.0) / 50.0, 0.0, 1.0)
@@ -153,7 +153,7 @@ def fissures(x: Floats, y: Floats, z: Floats | float) -> Floats:
 
 
 def rib(x: Floats, y: Floats, z: float, distance_to_cage: Floats) -> tuple[Floats, Floats]:
-    """Ribs and the cartilage that carries on from them to the breastbone.
+    """Ribs and the cartilage between ribs and breastbone.
 
     Returns:
         Distance to bone and to cartilage.

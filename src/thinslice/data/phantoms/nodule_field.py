@@ -1,13 +1,13 @@
-"""A piece of lung sown with nodules, every one of them known: what the clinical check measures nodules in.
+"""A synthetic piece of lung with inserted nodules of known size and place, for the clinical check.
 
-It is painted with the means of the thorax phantom (vessel trees, kernel-like noise), but is all lung between two chest
-walls, so that a small volume holds hundreds of nodules: solid and ground glass, 3 to 10 mm, free, beside a vessel and
-on the pleura, their centres spread evenly over where they can lie within a thick slice. The same field comes with and
-without its nodules and with as many draws of noise as wanted, so what a method makes of a nodule can be told from what
-it makes of everything else.
+The field uses the vessel trees and kernel-like noise of the thorax phantom, but consists of lung between two chest
+walls, so a small volume holds hundreds of nodules: solid and ground glass, 3 to 10 mm, free, beside a vessel and on the
+pleura, with centres spread evenly over the positions within a thick slice. The field can be rendered with and without
+its nodules and with any number of noise draws, so the effect of a method on nodules can be separated from its other
+effects.
 
-In plane the picture has the blur of a standard kernel; through plane every thin slice is an exact average over its
-extent, and of nodules every voxel is the exact average over its volume.
+In plane the field has the blur of a standard kernel. Through plane every thin slice is an exact average over its
+extent; a voxel of a nodule is the exact average over the voxel.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from thinslice.typing import Doubles, Floats
 from thinslice.volume import Provenance, Volume
 
 DIAMETERS_MM = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-"""Nodules' diameters: from the smallest that guidelines speak of to the size at which they are no longer small."""
+"""Diameters of nodules, from the smallest in guidelines to the largest that counts as small."""
 
 KINDS_HU = {"solid": 35.0, "ground glass": -610.0}
 """Density by kind."""
 
 SETTINGS = ("free", "vessel", "pleura")
-"""Where a nodule lies: clear of everything, touching a vessel, or touching the chest wall."""
+"""Position of a nodule: free, touching a vessel, or touching the chest wall."""
 
 LUNG_HU = -868.0
-"""Mean of the lung around nodules; contrast is counted from here."""
+"""Mean of the lung around nodules, the reference of their contrast."""
 
 WALL_HU, BLOOD_HU = 50.0, 42.0
 
 THIN_MM, PIXEL_MM = 1.0, 0.7
-"""Thickness and distance of thin slices; pixel."""
+"""Thickness and distance of thin slices; size of a pixel."""
 
 BLUR_MM = 0.5
 """Standard deviation of the blur in plane (1.2 mm wide at half height)."""
 
 END_MM = 22.0
-"""Nodules' centres keep this far from the first and the last slice: two and a half of the thickest slices and more."""
+"""Distance of nodules' centres from the first and the last slice: more than two and a half of the thickest slices."""
 
 APART_MM = 6.0
-"""Free space in plane between the surfaces of two nodules, unless they lie far apart along z."""
+"""Free space in plane between the surfaces of two nodules, unless they lie far apart along z (`APART_THICK`)."""
 
 APART_THICK = 2.5
-"""How far that is, in thick slices: what a method smears of one does not reach the other."""
+"""Free space along z, in thick slices, across which a method does not smear one nodule into another."""
 
 _WALL_MM, _SIDE_MM, _CLEAR_MM = 14.0, 12.0, 2.0
 _WIDTHS_MM = (0.0, 0.6, 1.0, 1.5, 2.2, 3.3, 5.0, 8.0, np.inf)
@@ -66,9 +66,9 @@ class InsertedNodule:
     """A nodule of the field.
 
     Attributes:
-        centre_mm: LPS.
-        diameter_mm: of the ball.
-        hu: its density.
+        centre_mm: centre, LPS.
+        diameter_mm: diameter of the ball.
+        hu: density.
         kind: key of `KINDS_HU`.
         setting: one of `SETTINGS`.
     """
@@ -81,16 +81,18 @@ class InsertedNodule:
 
     @property
     def contrast_hu(self) -> float:
-        """Its density less that of the lung around."""
+        """Density less that of the surrounding lung."""
         return self.hu - LUNG_HU
 
     @property
     def volume_mm3(self) -> float:
-        """Of the ball."""
+        """Volume of the ball."""
         return float(np.pi / 6.0 * self.diameter_mm**3)
 
     def phase(self, thick_mm: float, first_mm: float) -> float:
-        """Place within a thick slice: 0 (and 1) at its centre, 0.5 midway between two.
+        """Position within a thick interval: 0 at a thick slice's centre, 0.5 midway between two.
+
+        Example: at z = 13.5 mm, with thick slices at 2, 7, 12, ... mm, the phase is 1.5 / 5 = 0.3.
 
         Args:
             thick_mm: distance of thick slices.
@@ -104,13 +106,13 @@ class NoduleField:
     """The field on its thin grid, without noise.
 
     Attributes:
-        seed: of everything random in it.
-        grid: the thin grid; its origin is voxel [0, 0, 0].
+        seed: seed of all random numbers.
+        grid: thin grid, with its origin at voxel [0, 0, 0].
         empty: HU without nodules.
-        full: HU with them.
-        nodules: what was planted.
-        lung: voxels of nothing but lung in the empty field.
-        missing: nodules that were asked for and found no room.
+        full: HU with nodules.
+        nodules: inserted nodules.
+        lung: voxels that hold only lung in the empty field.
+        missing: number of requested nodules for which there was no room.
     """
 
     seed: int
@@ -122,18 +124,18 @@ class NoduleField:
     missing: int
 
     def scan(self, *, nodules: bool, noise_hu: float, draw: int = 0) -> Volume:
-        """The field as a scanner gives it: whole HU, with noise.
+        """A simulated scan of the field: whole HU, with noise.
 
         Args:
-            nodules: with them or without.
-            noise_hu: standard deviation in soft tissue; 0.8 times that in lung. 0 for none.
-            draw: number of the noise's draw; the same one gives the same noise, with and without nodules.
+            nodules: whether the nodules are inserted.
+            noise_hu: standard deviation of noise in soft tissue; 0.8 times that in lung. 0 for no noise.
+            draw: number of the noise draw; one number gives the same noise with and without nodules.
         """
         hu = (self.full if nodules else self.empty).copy()
         if noise_hu > 0.0:
             for index, plane in enumerate(hu):
                 rng = np.random.default_rng([self.seed, 3, draw, index])
-                # Strength by the empty field, so that both pictures of a draw differ by the nodules alone.
+                # Strength by the empty field, so that scans of one draw differ only by the nodules.
                 strength = noise_hu * np.where(self.empty[index] < -500.0, 0.8, 1.0)
                 plane += (strength * grain(plane.shape, rng)).astype(np.float32)
         hu = np.clip(np.round(hu), -1024, 3071).astype(np.int16)
@@ -151,19 +153,19 @@ def nodule_field(
     kinds: tuple[str, ...] = tuple(KINDS_HU),
     settings: tuple[str, ...] = SETTINGS,
 ) -> NoduleField:
-    """Sow a field.
+    """Make a field of inserted nodules.
 
     Args:
-        seed: the same seed and arguments give the same field.
+        seed: seed; the same seed and arguments give the same field.
         thick_mm: distance of the thick slices over whose extent nodules' centres are spread evenly; for thick slices
             centred (thick_mm / THIN_MM) // 2 slices from the first one, as `simulate_thick` centres them.
-        positions: nodules of each diameter, kind and setting.
+        positions: number of nodules of each diameter, kind and setting.
         pixels: height and width.
-        slices: thin slices.
-        diameters_mm, kinds, settings: what to sow.
+        slices: number of thin slices.
+        diameters_mm, kinds, settings: diameters, kinds and settings of the nodules.
 
     Raises:
-        UsageError: a field too small to hold anything.
+        UsageError: a field too small for nodules; the message names the least size.
     """
     if positions < 1 or pixels * PIXEL_MM < 2 * _WALL_MM + 40.0 or slices * THIN_MM < 2 * END_MM + 10.0:
         raise UsageError(
@@ -178,32 +180,32 @@ def nodule_field(
     wanted = [(d, kind, setting, i) for setting in settings[::-1] for d in sorted(diameters_mm, reverse=True)
               for kind in kinds for i in range(positions)]  # fmt: skip
     first_mm = (round(thick_mm / THIN_MM) // 2) * THIN_MM
-    planted: list[InsertedNodule] = []
+    inserted: list[InsertedNodule] = []
     for diameter, kind, setting, i in wanted:
         centres = site.candidates(setting, 0.5 * diameter, rng)
         phase = ((centres[:, 2] - first_mm) / thick_mm) % 1.0
         centres = centres[(phase * positions).astype(int) == i]
-        for other in planted:
+        for other in inserted:
             away = centres - other.centre_mm
             room = 0.5 * (diameter + other.diameter_mm)
             aside = np.hypot(away[:, 0], away[:, 1]) > room + APART_MM
             centres = centres[aside | (np.abs(away[:, 2]) > room + APART_THICK * thick_mm)]
-        # Last, for it takes longest, and a few of many will do.
+        # The slowest test comes last, on a few of the candidates.
         centres = centres[:_TRIED]
         centres = centres[site.clear_of_vessels(centres) > _clearance_mm(setting, 0.5 * diameter)]
         if len(centres):
             x, y, z = (float(value) for value in centres[0])
-            planted.append(InsertedNodule((x, y, z), diameter, KINDS_HU[kind], kind, setting))
+            inserted.append(InsertedNodule((x, y, z), diameter, KINDS_HU[kind], kind, setting))
     sharp, lung = _paint(site, grid, seed)
     full = sharp.copy()
-    for nodule in planted:
+    for nodule in inserted:
         window, share = _ball_share(nodule, grid)
         full[window] += share * (np.float32(nodule.hu) - full[window])
-    return NoduleField(seed, grid, _blurred(sharp), _blurred(full), tuple(planted), lung, len(wanted) - len(planted))
+    return NoduleField(seed, grid, _blurred(sharp), _blurred(full), tuple(inserted), lung, len(wanted) - len(inserted))
 
 
 class _Site:
-    """Walls and vessels of a field, and the places where nodules can lie."""
+    """Walls and vessels of a field, and positions for nodules."""
 
     def __init__(self, depth_mm: float, side_mm: float, seed: int) -> None:
         self.depth_mm, self.side_mm = depth_mm, side_mm
@@ -231,7 +233,7 @@ class _Site:
         return _WALL_MM + swing, self.side_mm - _WALL_MM + 0.8 * swing
 
     def inside(self, points: Doubles) -> Doubles:
-        """Distance of points (n, 3) to the nearer wall, positive in the lung; along y, so a little too large."""
+        """Distance of points (n, 3) to the nearer wall along y, positive in the lung; slightly too large."""
         front, back = self.walls(points[:, 0], points[:, 2])
         return np.asarray(np.minimum(points[:, 1] - front, back - points[:, 1]), dtype=np.float64)
 
@@ -245,13 +247,13 @@ class _Site:
         return found
 
     def candidates(self, setting: str, radius: float, rng: np.random.Generator) -> Doubles:
-        """Centres (n, 3) at which a nodule may lie, other vessels not asked."""
+        """Possible centres (n, 3) of a nodule; the distance to other vessels is not checked."""
         low = np.array([_SIDE_MM, 0.0, END_MM])
         high = np.array([self.side_mm - _SIDE_MM, self.side_mm, self.depth_mm - END_MM])
         points = rng.uniform(low, high, (6000, 3))
         if setting == "pleura":
             front, back = self.walls(points[:, 0], points[:, 2])
-            # The surface leans by up to a fifth, so its normal is a little longer than the way along y.
+            # The surface leans by up to a fifth, so a distance along y exceeds that along the normal.
             lean = np.hypot(1.0, np.hypot(3.0 / 19.0 * np.cos(points[:, 0] / 19.0),
                                           4.0 / 23.0 * np.cos(points[:, 2] / 23.0 + 1.0)))  # fmt: skip
             at_front = rng.random(len(points)) < 0.5
@@ -273,12 +275,12 @@ class _Site:
 
 
 def _clearance_mm(setting: str, radius: float) -> float:
-    """How far from vessels a centre keeps: one beside a vessel touches its own, and lies in no other."""
+    """Least distance of a centre from vessels; a nodule beside a vessel touches it and lies in no other."""
     return {"free": radius + _CLEAR_MM, "pleura": radius + 0.5 * _CLEAR_MM, "vessel": radius - 0.4}[setting]
 
 
 def _paint(site: _Site, grid: Geometry, seed: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """HU without nodules and without blur, and where there is nothing but lung."""
+    """HU without nodules and blur, and a mask of voxels that hold only lung."""
     from scipy.ndimage import gaussian_filter, zoom
 
     depth, height, width = grid.shape
@@ -334,7 +336,7 @@ def _paint_tubes(share: Floats, tubes: Tubes, fine: Floats) -> None:
 
 
 def _ball_share(nodule: InsertedNodule, grid: Geometry) -> tuple[tuple[slice, slice, slice], Floats]:
-    """The voxels about a ball and which share of each it fills."""
+    """Window of voxels around a ball, and the share of each voxel that it fills."""
     radius = 0.5 * nodule.diameter_mm
     windows, axes = [], []
     for centre, step, size in zip(nodule.centre_mm[::-1], _STEPS, grid.shape, strict=True):
@@ -344,7 +346,7 @@ def _ball_share(nodule: InsertedNodule, grid: Geometry) -> tuple[tuple[slice, sl
         inner = (np.arange(_FINE) - 0.5 * (_FINE - 1)) / _FINE
         axes.append((np.arange(low, high)[:, None] + inner).ravel() * step - centre)
     z, y, x = axes
-    # A soft surface as thin as a sub-voxel makes the share smooth.
+    # A surface softened over one sub-voxel makes the share smooth.
     away = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2) - radius
     share = np.clip(0.5 - away * _FINE / PIXEL_MM, 0.0, 1.0)
     counts = [window.stop - window.start for window in windows]
@@ -353,7 +355,7 @@ def _ball_share(nodule: InsertedNodule, grid: Geometry) -> tuple[tuple[slice, sl
 
 
 def _blurred(hu: Floats) -> Floats:
-    """With the blur of the scanner in plane."""
+    """The volume with the in-plane blur of the scanner."""
     from scipy.ndimage import gaussian_filter
 
     sigma = BLUR_MM / PIXEL_MM

@@ -1,4 +1,4 @@
-"""The grain of noise in a CT slice."""
+"""Noise with the spectrum of a reconstruction kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def grain(shape: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.fl
 
     Args:
         shape: (height, width).
-        rng: where it is drawn from.
+        rng: random generator.
 
     Returns:
         (height, width), standard deviation 1.

@@ -1,4 +1,4 @@
-"""Paints planes of the thorax phantom, organ over organ, with edges as soft as a pixel is wide."""
+"""Rendering of the thorax phantom: planes are painted organ over organ, with edges one pixel wide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from thinslice.typing import Doubles, Floats
 from thinslice.volume import Provenance, Volume
 
 AIR_HU, FAT_HU, MUSCLE_HU, BLOOD_HU, CONTRAST_HU = -1000.0, -102.0, 52.0, 42.0, 230.0
-"""HU of the materials most of the chest is made of; contrast: blood that holds contrast agent."""
+"""HU of the main materials of the chest; contrast: blood with contrast agent."""
 
 
 AORTA = (
@@ -27,30 +27,30 @@ AORTA = (
 """The aorta's course, (x, y, z) mm, and its radii in mm."""
 
 VENA_CAVA = ([(-30, -6, 10), (-29, -8, 40), (-27, -8, 75), (-28, -14, 140)], [10, 9, 8.5, 8])
-"""The same of the upper vena cava."""
+"""Course and radii of the upper vena cava, as for the aorta."""
 
 
 SLAB_SLICES = 8
-"""Thin slices painted at a time, for memory's sake."""
+"""Thin slices that are painted at a time, to save memory."""
 
 
 def render(phantom: Phantom, geometry: Geometry, *, supersample: int = 2, noise: bool = True) -> Volume:
-    """Paint the phantom on a grid, as a scanner would see it.
+    """A simulated scan of the phantom on a grid.
 
-    Edges are soft over about a pixel in plane, slices are averages over `supersample` planes each; noise has the
-    grain of a reconstruction kernel and is drawn slice by slice.
+    Edges are soft over about a pixel in plane, and a slice is the average of `supersample` planes. Noise has the
+    spectrum of a reconstruction kernel and is drawn slice by slice.
 
     Args:
-        phantom: what to paint.
-        geometry: an axial grid (depth up, height to the back, width to the left) of known spacing.
+        phantom: phantom to render.
+        geometry: axial grid (depth up, height to the back, width to the left) of known spacing.
         supersample: planes per slice.
-        noise: whether to add the phantom's noise.
+        noise: whether the phantom's noise is added.
 
     Returns:
-        int16 HU within [-1024, 3071].
+        Volume of int16 HU within [-1024, 3071].
 
     Raises:
-        InputError: a grid that is not axial or whose spacing is not known.
+        InputError: a grid that is not axial or of unknown spacing; use `phantom_grid`.
         UsageError: `supersample` below 1.
     """
     if supersample < 1:
@@ -69,19 +69,19 @@ def render(phantom: Phantom, geometry: Geometry, *, supersample: int = 2, noise:
         painted = canvas.paint((centres[:, None] + fine).ravel())
         slices = painted.reshape(stop - start, supersample, height, width).mean(axis=1)
         for index, plane in zip(range(start, stop), slices, strict=True):
-            seen = gaussian_filter(plane, 0.45)
+            blurred = gaussian_filter(plane, 0.45)
             if noise and phantom.noise_hu > 0:
-                seen += _noise(phantom, geometry, index, seen)
-            hu[index] = np.clip(np.round(seen), -1024, 3071)
+                blurred += _noise(phantom, geometry, index, blurred)
+            hu[index] = np.clip(np.round(blurred), -1024, 3071)
     return Volume(hu, geometry, Provenance(details={"phantom": "thorax", "seed": phantom.seed}))
 
 
 class Canvas:
-    """Paints planes of one phantom on one grid.
+    """Painter of planes of one phantom on one grid.
 
     Args:
-        phantom: what to paint.
-        geometry: an axial grid of known spacing.
+        phantom: phantom to paint.
+        geometry: axial grid of known spacing.
     """
 
     def __init__(self, phantom: Phantom, geometry: Geometry) -> None:
@@ -92,7 +92,7 @@ class Canvas:
         self.step = float(min(step_x or 1.0, step_y or 1.0))
         self.x = (x0 + np.arange(width) * (step_x or 1.0)).astype(np.float32)[None, :]
         self.y = (y0 + np.arange(height) * (step_y or 1.0)).astype(np.float32)[:, None]
-        # Where organs of the middle lie, so that they cost no more than they must: x from, to, y from, to in mm.
+        # Boxes of central organs, to save time: x from, to, y from, to in mm.
         self.heart_box = self._box(-70.0, 110.0, -100.0, 62.0)
         self.gullet_box = self._box(-8.0, 20.0, 30.0, 52.0)
         self.spine_box = self._box(-48.0, 48.0, 50.0, 136.0)
@@ -104,7 +104,7 @@ class Canvas:
         self.lattice = rng.standard_normal((48, 48, 48)).astype(np.float32)
 
     def paint(self, heights_mm: Doubles) -> Floats:
-        """HU at several heights z, (planes, height, width); tubes and nodules are painted over all of them at once."""
+        """HU at several heights z, (planes, height, width); tubes and nodules are painted on all planes at once."""
         planes = np.stack([self._plane(float(z)) for z in heights_mm])
         z = heights_mm.astype(np.float32)
         p = self.phantom
@@ -114,7 +114,9 @@ class Canvas:
         self._tubes(planes, z, p.airways, AIR_HU + 15.0)
         for nodule in p.nodules:
             centre, radius = np.array(nodule.centre_mm), 0.5 * nodule.diameter_mm
-            self._patch(planes, z, centre - radius, centre + radius, _ball(centre, radius), nodule.hu, 1.0)
+            self._patch(
+                planes, z, centre - radius, centre + radius, _capsule(centre, centre, radius, radius), nodule.hu, 1.0
+            )
         return planes
 
     def _plane(self, z: float) -> Floats:
@@ -124,7 +126,7 @@ class Canvas:
         self._fill(hu, anatomy.table(x, y), -330.0)
         self._fill(hu, skin, 15.0)
         self._fill(hu, skin + 1.8, FAT_HU + 6.0 * self._texture(z, 9.0))
-        # Muscle, streaked with fat, and the fat planes that part its layers.
+        # Muscle streaked with fat, and fat between its layers.
         muscle = MUSCLE_HU + 9.0 * self._texture(z, 3.5) + 7.0 * self._texture(z, 11.0)
         self._fill(hu, np.maximum(skin + self.fat, -(cage - 2.0)), muscle)
         layers = np.minimum(np.abs(cage - 15.5), np.abs(cage - 25.0 - 3.0 * np.sin(x / 17.0)))
@@ -155,7 +157,7 @@ class Canvas:
         self._fill(hu, spleen, 118.0 if self.phantom.contrast else 48.0)
         stomach = np.maximum(anatomy.ellipsoid(x - 66.0, y + 18.0, z + 72.0, (42.0, 44.0, 34.0)), under + 4.0)
         self._fill(hu, stomach, 45.0)
-        # Lying on the back, gas gathers in front, above a level.
+        # The patient lies on the back, so gas gathers in front.
         self._fill(hu, np.maximum(stomach + 4.0, y + 12.0), AIR_HU)
 
     def _heart(self, plane: Floats, z: float, blood: float) -> None:
@@ -223,12 +225,12 @@ class Canvas:
         return slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))
 
     def _fill(self, hu: Floats, distance: Floats, value: Floats | float) -> None:
-        """Paint where the distance is negative, with an edge as soft as a pixel is wide."""
+        """Paint where the distance is negative, with an edge one pixel wide."""
         covered = np.clip(np.float32(0.5) - distance / np.float32(self.step), 0.0, 1.0)
         hu += covered * (value - hu)
 
     def _texture(self, z: float, grain_mm: float) -> Floats:
-        """Smooth random values of about unit spread, the same at a place whatever the grid; period 48 grains."""
+        """Smooth random values of about unit standard deviation, by position, not by grid; period 48 grains."""
         size = self.lattice.shape[0]
         at_x, at_y, at_z = self.x[0] / grain_mm, self.y[:, 0] / grain_mm, z / grain_mm + grain_mm * 7.3
         x0, y0, z0 = np.floor(at_x).astype(int), np.floor(at_y).astype(int), int(np.floor(at_z))
@@ -259,7 +261,7 @@ class Canvas:
         value: float,
         strength: float,
     ) -> None:
-        """Paint a small thing within its box [low, high] LPS mm only."""
+        """Paint a small object within its box [low, high], LPS mm."""
         soft = 0.5 * self.step
         window = []
         for axis, centres in ((2, z), (1, self.y[:, 0]), (0, self.x[0])):
@@ -276,7 +278,7 @@ class Canvas:
 
 
 def _walls(tubes: Tubes, scale: float, extra_mm: float) -> Tubes:
-    """The same tubes, `scale` times as thick and `extra_mm` more: walls around what flows inside."""
+    """Tubes `scale` times as thick plus `extra_mm`: the walls around tubes."""
     return Tubes(tubes.start, tubes.stop, tubes.start_radius * scale + extra_mm, tubes.stop_radius * scale + extra_mm)
 
 
@@ -294,17 +296,10 @@ def _capsule(start: Doubles, stop: Doubles, r0: float, r1: float) -> Callable[[F
     return distance
 
 
-def _ball(centre: Doubles, radius: float) -> Callable[[Floats, Floats, Floats], Floats]:
-    return _capsule(centre, centre, radius, radius)
-
-
 def _noise(phantom: Phantom, geometry: Geometry, index: int, hu: Floats) -> Floats:
-    """Grain of a reconstruction kernel.
-
-    Strength follows the material: most in the middle of the body, little in the air around it.
-    """
+    """Noise with the spectrum of a reconstruction kernel: strongest in the middle of the body, weak in air."""
     height, width = hu.shape
-    # By position rather than index, so that a part of a volume has the noise of the whole.
+    # Seeded by position, not index, so that a part of a volume has the noise of the whole.
     place = round((geometry.origin_mm[2] + index * geometry.spacing_mm[0]) * 1000) % 2**32
     rng = np.random.default_rng([phantom.seed, 2, place])
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]

@@ -1,7 +1,7 @@
-"""Two materials that meet in a plane all but parallel to the slices: an edge across slices whose place is known.
+"""A slanted edge: two materials that meet in a known plane, which is almost parallel to the slices.
 
-The plane leans a little, so it crosses the slices at every place between two, and voxels at every distance from it are
-at hand: the slanted-edge method of measuring resolution.
+The plane leans slightly, so it crosses the slices at all positions between two slices, and voxels lie at all distances
+from it, as the slanted-edge method of measuring resolution requires.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from thinslice.geometry import AXIAL_DIRECTION, Geometry
 from thinslice.volume import Volume
 
 MATERIALS_HU = {"lung to soft": (-860.0, 45.0), "fat to soft": (-100.0, 50.0), "soft to bone": (50.0, 700.0)}
-"""Below and above the plane."""
+"""HU below and above the plane."""
 
 LEAN = 0.12
 """Rise of the plane along x: 8 mm over 67 mm, more than a thick slice."""
@@ -26,11 +26,11 @@ THIN_MM, PIXEL_MM = 1.0, 0.7
 
 @dataclass(frozen=True)
 class SlantedEdge:
-    """The edge as scanned.
+    """A simulated scan of the edge.
 
     Attributes:
         volume: thin slices, each an average over its extent, whole HU.
-        low_hu, high_hu: below and above the plane.
+        low_hu, high_hu: HU below and above the plane.
     """
 
     volume: Volume
@@ -41,13 +41,13 @@ class SlantedEdge:
 def slanted_edge(
     materials: str = "lung to soft", *, slices: int = 89, pixels: int = 96, noise_hu: float = 20.0, seed: int = 0
 ) -> SlantedEdge:
-    """Scan a slanted edge.
+    """A simulated scan of a slanted edge.
 
     Args:
         materials: key of `MATERIALS_HU`.
-        slices, pixels: extent.
+        slices, pixels: extent of the volume.
         noise_hu: standard deviation of the noise.
-        seed: of the noise.
+        seed: seed of the noise.
     """
     low, high = MATERIALS_HU[materials]
     grid = Geometry((slices, pixels, pixels), (THIN_MM, PIXEL_MM, PIXEL_MM), direction=AXIAL_DIRECTION,
@@ -64,8 +64,8 @@ def distance_mm(grid: Geometry, slices: int = 89) -> npt.NDArray[np.float64]:
     """Distance along z of each voxel's centre from the plane, positive above it.
 
     Args:
-        grid: thin or thick, made from the edge's own.
-        slices: of the thin volume, whose middle the plane goes through.
+        grid: thin or thick grid, derived from that of the edge.
+        slices: number of thin slices; the plane passes through the middle of the thin volume.
 
     >>> far = distance_mm(Geometry((89, 9, 9), (1.0, 0.7, 0.7)))
     >>> far.shape, round(float(far[44, 0, 4]), 6)

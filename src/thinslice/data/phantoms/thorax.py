@@ -1,8 +1,8 @@
-"""A thorax phantom: a chest made of formulas and a seed, with nodules whose size and place are known.
+"""A thorax phantom: a synthetic chest from formulas and a seed, with nodules of known size and place.
 
-It serves the demo, tutorials and tests, where a real patient must not be used. It looks like a CT and behaves like
-one where slices are thick: slanted fissures, vessels, ribs and the diaphragm cross many slices, small nodules live in
-one or two. It is not anatomy, and nothing should be trained on it alone.
+The phantom serves the demo, tutorials and tests, where a real patient must not be used. It resembles a CT in thick
+slices: slanted fissures, vessels, ribs and the diaphragm cross many slices, and small nodules lie in one or two. It is
+no model of anatomy, and no network should be trained on it alone.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Nodule:
     """A ball in the lung.
 
     Attributes:
-        centre_mm: LPS.
-        diameter_mm: of the ball.
-        hu: its density.
+        centre_mm: centre, LPS.
+        diameter_mm: diameter of the ball.
+        hu: density.
         kind: "solid" or "ground glass".
-        beside_vessel: whether it touches a vessel.
+        beside_vessel: whether the nodule touches a vessel.
     """
 
     centre_mm: tuple[float, float, float]
@@ -46,14 +46,14 @@ class Nodule:
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """All that `render` needs: the same value gives the same picture on any grid.
+    """A phantom as `render` takes it; it does not depend on a grid.
 
     Attributes:
-        seed: what everything random was drawn from, noise and texture included.
+        seed: seed of all random numbers, noise and texture included.
         contrast: whether blood holds contrast agent.
         noise_hu: standard deviation of the noise in a thin slice's soft tissue.
-        nodules: what was hidden in the lungs.
-        arteries, veins: the vessels of both lungs.
+        nodules: nodules in the lungs.
+        arteries, veins: vessels of both lungs.
         airways: air inside the windpipe and the bronchi.
     """
 
@@ -75,18 +75,18 @@ def thorax(
     low_mm: float = -80.0,
     high_mm: float = 80.0,
 ) -> Phantom:
-    """Draw a phantom.
+    """A random phantom.
 
     Args:
-        seed: the same seed gives the same phantom.
+        seed: seed; the same seed gives the same phantom.
         contrast: whether blood holds contrast agent (230 HU), or not (42 HU).
         noise_hu: standard deviation of noise in soft tissue, 0 for none.
-        nodules: how many; diameters 3 to 10 mm, a third of them ground glass, a third touching a vessel.
+        nodules: number of nodules; diameters 3 to 10 mm, a third of them ground glass, a third touching a vessel.
         low_mm: lowest z at which nodules are placed.
-        high_mm: highest z.
+        high_mm: highest z at which nodules are placed.
 
     Raises:
-        UsageError: a negative number.
+        UsageError: a negative number of nodules or noise.
     """
     if nodules < 0 or noise_hu < 0:
         raise UsageError(f"A phantom needs counts and noise of at least 0, not {nodules} nodules, {noise_hu} HU.")
@@ -116,7 +116,7 @@ def thorax(
 def phantom_grid(
     shape: tuple[int, int, int] = (121, 256, 256), spacing_mm: tuple[float, float, float] = (1.0, 1.4, 1.4)
 ) -> Geometry:
-    """A thin axial grid about the middle of the phantom's chest.
+    """A thin axial grid, centred on the phantom's chest.
 
     >>> phantom_grid((3, 5, 5)).position_mm((1, 2, 2))
     (0.0, 8.0, 0.0)
@@ -134,15 +134,15 @@ def phantom_grid(
 
 
 def thick_from(thin: Volume, factor: int) -> tuple[Volume, Volume]:
-    """Thick slices of a thin volume, contiguous and without gaps, in whole HU as a scanner writes them.
+    """Contiguous simulated thick slices of a thin volume, in whole HU.
 
-    Thick slices without full support are not made; the truth runs from the first one's centre to the last one's.
+    Only thick slices with full support are made; the truth extends from the first thick centre to the last.
 
     Returns:
-        (thick, truth): D thick slices and the (D - 1) * factor + 1 thin ones they stand for.
+        (thick, truth): D thick slices and the corresponding (D - 1) * factor + 1 thin ones.
 
     Raises:
-        NotEligibleError: too few thin slices.
+        NotEligibleError: too few thin slices; use a smaller factor.
     """
     thick, truth = simulate_thick(thin, SliceProfile.mean(factor))
     grid = replace(thick.geometry, thickness_mm=factor * thin.geometry.spacing_mm[0])
@@ -150,7 +150,7 @@ def thick_from(thin: Volume, factor: int) -> tuple[Volume, Volume]:
 
 
 def _lung_at(margin_mm: float) -> Callable[[Doubles], Doubles]:
-    """Distance of points (n, 3) to the lungs' surface, as if it lay `margin_mm` further inside."""
+    """Distance of points (n, 3) to a surface `margin_mm` inside the lungs' surface."""
 
     def distance(points: Doubles) -> Doubles:
         x, y, z = points.astype(np.float32).T

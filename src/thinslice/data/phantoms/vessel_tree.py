@@ -1,4 +1,4 @@
-"""Branching tubes: lung vessels and airways for the thorax phantom, grown from a seed."""
+"""Random branching tubes: lung vessels and airways of the thorax phantom."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from thinslice.typing import Doubles
 
 BRANCH_EXPONENT = 2.7
-"""Murray's law: the radius of a parent to this power is the sum of its children's."""
+"""Exponent of Murray's law: a parent's radius to this power is the sum of its children's."""
 
 STEP_MM = 5.0
 """Longest straight piece of a vessel."""
@@ -22,8 +22,8 @@ class Tubes:
     """Tapered tubes with round ends.
 
     Attributes:
-        start, stop: (n, 3) LPS mm.
-        start_radius, stop_radius: (n,) mm.
+        start, stop: ends of the axes, (n, 3), LPS mm.
+        start_radius, stop_radius: radii at the ends, (n,), mm.
     """
 
     start: Doubles
@@ -62,12 +62,12 @@ class Tubes:
         return np.flatnonzero((high >= low_mm) & (low <= high_mm))
 
     def thicker_than(self, radius_mm: float) -> Tubes:
-        """The tubes that stay at least this thick."""
+        """The tubes whose thinner end has at least a radius."""
         kept = self.stop_radius >= radius_mm
         return Tubes(self.start[kept], self.stop[kept], self.start_radius[kept], self.stop_radius[kept])
 
     def beside(self, offset: tuple[float, float, float], scale: float) -> Tubes:
-        """Companions: moved by `offset` times the local radius, with radii scaled."""
+        """Companion tubes: moved by `offset` times the local radius, with scaled radii."""
         step = np.asarray(offset)
         return Tubes(
             self.start + self.start_radius[:, None] * step,
@@ -85,17 +85,17 @@ def grow(
     tip_radius_mm: float,
     rng: np.random.Generator,
 ) -> Tubes:
-    """Grow a tree from a root to many tips, as vessels fill a lung.
+    """A tree of tubes from a root to many tips.
 
-    Tips are joined one by one, near ones first, to the branch that is close and already heads their way; each join
-    curves away from its parent's heading. Radii follow from the number of tips beyond a branch.
+    Tips are joined one by one, near ones first, to a branch that is close and heads towards them; the new branch curves
+    away from the heading of its parent. Radii follow from the number of tips beyond a branch.
 
     Args:
-        root_mm: where the vessel enters.
-        heading: direction in which it does.
-        targets_mm: (n, 3) tips to reach.
+        root_mm: first point of the tree.
+        heading: direction at the root.
+        targets_mm: tips, (n, 3).
         tip_radius_mm: radius of the thinnest branches.
-        rng: source of the small irregularities.
+        rng: random generator of small irregularities.
     """
     root = np.asarray(root_mm, dtype=float)
     order = np.argsort(np.linalg.norm(targets_mm - root, axis=1) * rng.uniform(0.85, 1.15, len(targets_mm)))
@@ -127,14 +127,14 @@ def grow(
             break
     area = np.zeros(count)
     area[tips] += tip_radius_mm**BRANCH_EXPONENT
-    # Children come after their parents, so one pass from the end adds everything up.
+    # Children come after their parents, so one pass from the end adds up all areas.
     for node in range(count - 1, 0, -1):
         area[node] = max(area[node], tip_radius_mm**BRANCH_EXPONENT)
         area[parent[node]] += area[node]
     radius = area ** (1.0 / BRANCH_EXPONENT)
     child = np.arange(1, count)
     above = parent[child]
-    # A side branch starts as thin as it is, not as thick as the trunk it leaves.
+    # A side branch starts with about its own radius, not with that of its parent.
     begin = np.minimum(radius[above], 1.25 * radius[child])
     return Tubes(at[above], at[child], begin, radius[child])
 
@@ -146,7 +146,7 @@ def scatter(
     count: int,
     rng: np.random.Generator,
 ) -> Doubles:
-    """Points (count, 3) spread evenly at random where `inside` (distance of points (n, 3)) is negative."""
+    """Uniform random points (count, 3) where `inside` (distance of points (n, 3)) is negative."""
     found: list[Doubles] = []
     have = 0
     while have < count:
