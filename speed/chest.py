@@ -1,10 +1,9 @@
-"""A whole thick volume through the default network and through interpolation, beside what the machine can do.
+"""Times of whole commands on a thick volume with the embedded networks and interpolation, beside machine rates.
 
     python speed/chest.py INPUT [--runs 3] [--output nifti|dicom]
 
-Every run is a whole command in a process of its own; models alternate; medians are printed. The machine's matrix
-product
-and copy rates stand beside, for an absolute time says little on a machine that others share.
+Each run is a whole command in its own process; models alternate; medians are printed. The rates of matrix products and
+copies serve for comparison on a shared machine.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ MODELS = ("default", "fast", "best", "cubic-consistent")
 
 
 def machine_rates() -> tuple[float, float]:
-    """float32 matrix products in GFLOP/s, and copies in GB/s counting bytes read and written; medians of seven."""
+    """Rates of float32 matrix products (GFLOP/s) and copies (GB/s, bytes read and written), medians of seven."""
     import torch
 
     a, source = torch.randn(2048, 2048), torch.randn(64 << 20)
@@ -49,13 +48,13 @@ def run(model: str, source: Path, suffix: str) -> dict[str, float]:
         start = time.perf_counter()
         subprocess.run([*command, "--model", model, "--report", str(report), "--quiet"], check=True)
         whole = time.perf_counter() - start
-        told = json.loads(report.read_text(encoding="utf-8"))
+        values = json.loads(report.read_text(encoding="utf-8"))
     return {
         "whole command s": whole,
-        "network s": told["seconds"]["network"],
-        "peak memory MiB": told["peak_memory_mib"],
-        "consistency HU": told["consistency_rms_hu"],
-        "thin slices": told["output"]["slices"],
+        "network s": values["seconds"]["network"],
+        "peak memory MiB": values["peak_memory_mib"],
+        "consistency HU": values["consistency_rms_hu"],
+        "thin slices": values["output"]["slices"],
     }
 
 

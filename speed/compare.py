@@ -1,15 +1,15 @@
-"""Times everything against a plain reference TVSRN, in one run: seconds, memory, operations, bytes.
+"""Comparison of speeds with a plain reference TVSRN: seconds, memory, operations, bytes.
 
-    python speed/compare.py                  # all of it, on an idle machine: about an hour on two cores
-    python speed/compare.py --quick          # what matters most, in about two minutes
-    python speed/compare.py --write          # no measuring: figure and table of docs/speed.md from the JSON
+    python speed/compare.py                  # all measurements, on an idle machine: about an hour on two cores
+    python speed/compare.py --quick          # the main measurements, about two minutes
+    python speed/compare.py --write          # no measurements: figure and table of docs/speed.md from the JSON
 
-Contestants take turns, each in a process of its own, and medians count: the plain reference with its default allocator
-(speed/plain_tvsrn.py), the same weights in every backend that is installed, the embedded networks, and interpolation.
+Contestants take turns, each in its own process, and medians are reported: the plain reference with its default
+allocator (speed/plain_tvsrn.py), the same weights in each installed backend, the embedded networks, and interpolation.
 
-A volume that would take a contestant longer than --longest is not run: its time is computed, as the thick voxels that
-its window plan feeds the network times the seconds measured per voxel of a window. Where all windows are alike, as in
-the released plan, these are windows times seconds per window. Such figures are marked as computed everywhere.
+A volume that would take a contestant longer than --longest is not run. Its time is computed: the thick voxels in all
+windows of its plan times the measured seconds per voxel of a window. For equal windows, as in the released plan, this
+is the number of windows times the seconds per window. All tables and figures mark computed values.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ class Worker:
         )
         self.peak_mib = 0.0
 
-    def ask(self, do: str, **told: Any) -> Any:
+    def ask(self, do: str, **arguments: Any) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
-            print(json.dumps({"do": do, **told}), file=self._process.stdin, flush=True)
+            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
         if not line:
-            raise RuntimeError(f"{self.name} ended with {self._process.wait()}; was there memory enough?")
+            raise RuntimeError(f"{self.name} ended with exit code {self._process.wait()}; was there enough memory?")
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(f"{self.name}: {answer['error']}")
         self.peak_mib = answer["peak_mib"]
-        return answer["told"]
+        return answer["answer"]
 
     def end(self) -> None:
         assert self._process.stdin is not None
@@ -77,11 +77,11 @@ class Worker:
 
 
 class Comparison:
-    """Asks workers in turn, and keeps what they say.
+    """Measurements of all contestants, whose workers take turns.
 
     Args:
-        options: of the command.
-        counter: a process that does what needs no clock, for all contestants.
+        options: options of the command.
+        counter: worker for counts without a clock, for all contestants.
     """
 
     def __init__(self, options: argparse.Namespace, counter: Worker) -> None:
@@ -93,7 +93,7 @@ class Comparison:
         self.left_out: list[str] = []
 
     def measure(self, names: list[str], shape: tuple[int, int, int], factor: int, runs: int) -> list[dict[str, Any]]:
-        """Rows of all that can do this shape and factor; a first turn, which fills caches, does not count."""
+        """Rows of all contestants that support a shape and factor; the first turn, which fills caches, is left out."""
         workers = {name: self._worker(name) for name in names}
         seconds: dict[str, list[float]] = {name: [] for name in names}
         try:
@@ -107,7 +107,7 @@ class Comparison:
                         continue
                     if turn >= 0:
                         seconds[name].append(taken)
-                        said(f"  {name:26} {'x'.join(map(str, shape)):12} factor {factor}  {taken:8.2f} s")
+                        note(f"  {name:26} {'x'.join(map(str, shape)):12} factor {factor}  {taken:8.2f} s")
             return [
                 {
                     "contestant": name,
@@ -125,14 +125,14 @@ class Comparison:
                 worker.end()
 
     def count(self, rows: list[dict[str, Any]], *, with_bytes: bool) -> None:
-        """Add to rows what is counted and not timed."""
+        """Add counted values to rows: operations, windows, bytes."""
         for row in rows:
             where = {key: row[key] for key in ("contestant", "shape", "factor")}
             row |= self._counter.ask("facts", **where)
             row["bytes"] = self._counter.ask("bytes", **where) if with_bytes else None
 
     def compute(self, name: str, shape: tuple[int, int, int], factor: int) -> dict[str, Any] | None:
-        """A volume's row out of the seconds per window; None where no window was timed."""
+        """The row of a volume, computed from the seconds per window; None where no window was timed."""
         window = next((row for row in self.windows if (row["contestant"], row["factor"]) == (name, factor)), None)
         if window is None:
             return None
@@ -142,7 +142,7 @@ class Comparison:
         return row
 
     def compare_numbers(self, names: list[str], shape: tuple[int, int, int]) -> None:
-        """Largest difference from the plain reference on one window."""
+        """Measure the largest difference of each contestant from the plain reference on one window."""
         import numpy as np
 
         with TemporaryDirectory() as folder:
@@ -159,7 +159,7 @@ class Comparison:
         return Worker(name, self._options.threads, self._options.weights)
 
 
-def said(line: str) -> None:
+def note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -193,14 +193,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     comparison = Comparison(options, machine)
     rates = [machine.ask("facts")]
 
-    said("one window")
+    note("one window")
     comparison.windows = comparison.measure(names, WINDOW, FACTOR, options.runs)
     comparison.count(comparison.windows, with_bytes=not options.quick)
     rates.append(machine.ask("facts"))
     if PLAIN in names:
         comparison.compare_numbers(names, WINDOW)
 
-    said("one window, by factor")
+    note("one window, by factor")
     for factor in options.factors:
         if factor != FACTOR:
             able = [name for name in names if name != PLAIN]
@@ -208,7 +208,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             comparison.count(rows, with_bytes=False)
             comparison.windows += rows
 
-    said("volumes")
+    note("volumes")
     for shape in volumes(options):
         runnable = []
         for name in names:
@@ -217,7 +217,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 continue
             if name == PLAIN or computed["median_s"] > options.longest:
                 comparison.volumes.append(computed)
-                said(f"  {name:26} {'x'.join(map(str, shape)):12} computed   {computed['median_s']:8.0f} s")
+                note(f"  {name:26} {'x'.join(map(str, shape)):12} computed   {computed['median_s']:8.0f} s")
             else:
                 runnable.append(name)
         rows = comparison.measure(runnable, shape, FACTOR, options.volume_runs)
@@ -260,16 +260,16 @@ def parse() -> argparse.Namespace:
         "--quick", action="store_true", help="TVSRN in torch only, fewer runs, factors and volumes: about two minutes"
     )
     parser.add_argument("--write", action="store_true", help="only draw the figure and write the table")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON; figure and table stand beside it")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file; figure and table are written beside it")
     parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"a subset, such as {PLAIN} {TVSRN} default")
     parser.add_argument("--slices", nargs="+", type=int, help="thick slices of the volumes; 16 64 320")
     parser.add_argument("--matrix", nargs="+", type=int, help="rows and columns of the volumes; 256 512 1024")
-    parser.add_argument("--factors", nargs="+", type=int, help="of the windows; 2 3 4 5 6 8")
-    parser.add_argument("--runs", type=int, help="per window; 5")
-    parser.add_argument("--volume-runs", type=int, help="per volume; 3")
-    parser.add_argument("--longest", type=float, help="seconds that a run may take; above, it is computed; 120")
-    parser.add_argument("--threads", type=int, help="of every contestant; all cores")
-    parser.add_argument("--weights", type=Path, help="a released checkpoint for both TVSRNs; without, random weights")
+    parser.add_argument("--factors", nargs="+", type=int, help="factors of the windows; 2 3 4 5 6 8")
+    parser.add_argument("--runs", type=int, help="runs per window; 5")
+    parser.add_argument("--volume-runs", type=int, help="runs per volume; 3")
+    parser.add_argument("--longest", type=float, help="seconds of a run above which its time is computed; 120")
+    parser.add_argument("--threads", type=int, help="threads of each contestant; all cores")
+    parser.add_argument("--weights", type=Path, help="released checkpoint for both TVSRNs; random weights by default")
     options = parser.parse_args()
     if options.threads is None:
         from thinslice.system.cores import sensible_threads

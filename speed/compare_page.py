@@ -1,4 +1,4 @@
-"""Figure and tables of what speed/compare.py measured."""
+"""Figure and tables of the results of speed/compare.py."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _times(plain: Row | None, row: Row) -> str:
 
 
 def _figures(value: float) -> str:
-    """Three of them, without an exponent."""
+    """A value with three significant figures, without an exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -122,7 +122,7 @@ def _name(row: Row) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """How time grows with slices, matrix and factor; computed points are hollow."""
+    """Draw time over slices, matrix and factor; computed points are hollow."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -170,7 +170,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def write_page(results: dict[str, Any]) -> None:
-    """Put the tables into docs/speed.md, and the figure beside it."""
+    """Write the tables into docs/speed.md and draw its figure."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     _, after = rest.split(END)
     PAGE.write_text(before + BEGIN + "\n" + table(results) + "\n" + END + after, encoding="utf-8")

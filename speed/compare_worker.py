@@ -1,9 +1,9 @@
-"""One contestant of speed/compare.py in a process of its own, told what to do by lines of JSON.
+"""One contestant of speed/compare.py in its own process, which receives requests as lines of JSON.
 
     python speed/compare_worker.py CONTESTANT THREADS [WEIGHTS]
 
-Processes are apart because allocator settings hold for a whole process: the plain reference must run with the allocator
-as it is, as the released code does. CONTESTANT is "machine", "plain", or MODEL/BACKEND.
+Contestants have separate processes because allocator settings hold for a whole process: the plain reference runs with
+the default allocator, like the released code. CONTESTANT is "machine", "plain", or MODEL/BACKEND.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TVSRN = "tvsrn-released"
 
 
 def tvsrn(weights: Path | None, factor: int = PLAIN_FACTOR) -> Any:
-    """`tvsrn-released`, with the weights of a released checkpoint or some that make its output vary as much."""
+    """`tvsrn-released`, with the weights of a released checkpoint or random ones whose output varies as much."""
     from thinslice.models import catalog
     from thinslice.models.released import tvsrn_checkpoint
 
@@ -45,7 +45,7 @@ def tvsrn(weights: Path | None, factor: int = PLAIN_FACTOR) -> Any:
 
 
 def window(shape: Shape) -> torch.Tensor:
-    """The input on which numbers are compared: (1, 1, *shape), unit intensity."""
+    """Input for the comparison of outputs: (1, 1, *shape), unit intensity."""
     return torch.from_numpy(np.random.default_rng(0).random((1, 1, *shape), dtype=np.float32))
 
 
@@ -56,7 +56,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def peak_mib() -> float:
-    """Most memory that this process has held so far."""
+    """Peak memory of this process so far, MiB."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
@@ -67,7 +67,7 @@ def peak_mib() -> float:
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes that operators read and write, each operand once; views cost nothing."""
+    """Counter of the bytes that operators read and write, each operand once; views count nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,38 +93,38 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 
 def _bytes(tensor: torch.Tensor) -> int:
-    """What lies in memory: an expanded tensor is read once, however often it is used."""
+    """Bytes of a tensor in memory; an expanded tensor counts once."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
 class Contestant(ABC):
-    """What runs, and what a pass costs by count."""
+    """A contestant: its runs and the counted costs of a pass."""
 
     @abstractmethod
     def run(self, shape: Shape, factor: int) -> float:
         """Seconds for one volume or window of this shape in thick voxels."""
 
     def facts(self, shape: Shape, factor: int) -> dict[str, Any]:
-        """What does not need a clock: operations, and windows of the plan."""
+        """Counts without a clock: operations, and windows of the plan."""
         return {}
 
     def bytes(self, shape: Shape, factor: int) -> int | None:
-        """Bytes that the operators of one window read and write, or None where torch does not run them."""
+        """Bytes that the operators of one window read and write; None where torch does not run them."""
         return None
 
     def output(self, shape: Shape) -> np.ndarray | None:
-        """The thin slices of `window`, or None where what comes out was clamped."""
+        """The thin slices of `window`; None for a contestant with clamped output."""
         return None
 
 
 class Machine(Contestant):
-    """The machine's own rates."""
+    """Rates of the machine."""
 
     def run(self, shape: Shape, factor: int) -> float:
         raise NotImplementedError
 
     def facts(self, shape: Shape, factor: int) -> dict[str, Any]:
-        """float32 products in GFLOP/s, by torch's `@` and by oneDNN; copies in GB/s, read and written; medians."""
+        """Median rates: float32 products by torch's `@` and by oneDNN (GFLOP/s), copies (GB/s, read and written)."""
         from thinslice.models.blocks.onednn import linear
 
         size, copied = 2048, 64 << 20
@@ -145,15 +145,15 @@ class Machine(Contestant):
 
 
 class Plain(Contestant):
-    """The plain reference TVSRN, window by window; nothing of the package runs but its reader of weights."""
+    """The plain reference TVSRN, window by window; of the package only the reader of weights runs."""
 
     def __init__(self, weights: Path | None) -> None:
-        self._ours = tvsrn(weights)
+        self._weights_model = tvsrn(weights)
         self._plain: dict[Shape, PlainTVSRN] = {}
 
     def _built(self, shape: Shape) -> PlainTVSRN:
         if shape not in self._plain:
-            self._plain[shape] = PlainTVSRN(shape[1:], self._ours.state_dict())
+            self._plain[shape] = PlainTVSRN(shape[1:], self._weights_model.state_dict())
         return self._plain[shape]
 
     def run(self, shape: Shape, factor: int) -> float:
@@ -162,7 +162,7 @@ class Plain(Contestant):
             return timed(lambda: plain(x))
 
     def facts(self, shape: Shape, factor: int) -> dict[str, Any]:
-        return plan_facts(self._ours, shape, factor)
+        return plan_facts(self._weights_model, shape, factor)
 
     def bytes(self, shape: Shape, factor: int) -> int:
         with torch.no_grad(), Traffic() as traffic:
@@ -174,8 +174,8 @@ class Plain(Contestant):
             return self._built(shape)(window(shape)).numpy()
 
 
-class Ours(Contestant):
-    """A model of the catalog in a backend, through the line that `thinslice upscale` takes, files left out."""
+class Packaged(Contestant):
+    """A model of the catalog in a backend, run like `thinslice upscale` without files."""
 
     def __init__(self, model: str, backend: str, weights: Path | None) -> None:
         self._name, self._backend, self._weights = model, backend, weights
@@ -232,7 +232,7 @@ class Ours(Contestant):
 
 
 def soft_tissue(shape: Shape, factor: int) -> Any:
-    """Noise around water, of which no window passes for air and is skipped."""
+    """Noise around water; no window counts as air, which would be skipped."""
     from thinslice.geometry import Geometry
     from thinslice.volume import Volume
 
@@ -263,36 +263,36 @@ def contestant(name: str, weights: Path | None) -> Contestant:
     if name == "plain":
         return Plain(weights)
     model, _, backend = name.partition("/")
-    return Ours(model, backend or "torch", weights)
+    return Packaged(model, backend or "torch", weights)
 
 
 def main() -> None:
     name, threads, *weights = sys.argv[1:]
-    # Answers go to what was standard output; whatever a library prints goes elsewhere.
+    # Answers go to the original standard output; prints of libraries go to standard error.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     torch.set_num_threads(int(threads))
     known: dict[str, Contestant] = {}
     for line in sys.stdin:
-        asked = json.loads(line)
-        shape, factor = tuple(asked.get("shape", ())), asked.get("factor", PLAIN_FACTOR)
+        request = json.loads(line)
+        shape, factor = tuple(request.get("shape", ())), request.get("factor", PLAIN_FACTOR)
         try:
-            # What needs no clock may be asked of any process.
-            who = asked.get("contestant", name)
+            # Counts without a clock may be requested from any worker.
+            who = request.get("contestant", name)
             if who not in known:
                 known[who] = contestant(who, Path(weights[0]) if weights else None)
             chosen = known[who]
-            if asked["do"] == "run":
-                told: Any = chosen.run(shape, factor)
-            elif asked["do"] == "output":
+            if request["do"] == "run":
+                result: Any = chosen.run(shape, factor)
+            elif request["do"] == "output":
                 thin = chosen.output(shape)
-                told = thin is not None
+                result = thin is not None
                 if thin is not None:
-                    np.save(asked["path"], thin)
+                    np.save(request["path"], thin)
             else:
-                told = getattr(chosen, asked["do"])(shape, factor)
-            answer = {"told": told, "peak_mib": peak_mib()}
-        except Exception as error:  # one contestant that cannot do a case does not end the others'
+                result = getattr(chosen, request["do"])(shape, factor)
+            answer = {"answer": result, "peak_mib": peak_mib()}
+        except Exception as error:  # an unsupported case does not end the worker
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
 

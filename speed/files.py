@@ -1,10 +1,10 @@
-"""Reading and writing DICOM and compressed NIfTI, beside bare loops over the same slices.
+"""Times of reading and writing DICOM and compressed NIfTI, beside bare loops over the same slices.
 
     python speed/files.py INPUT [--factor 5] [--turns 5] [--json FILE] [--folder FOLDER]
 
 INPUT is a folder of one CT series (ct/dicom/lung_dx_A0001_5mm.tar.xz, unpacked: 64 slices to 316). The bare programs
-do what anybody would write with pydicom or nibabel alone: no checks, no order by position, nothing pushed to the disk
-before it is called done. Ours and theirs take turns in one process; what counts is the ratio of medians.
+use only pydicom or nibabel, without checks, order by position or a flush to the disk. All programs take turns in one
+process; the ratio of medians is compared.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from thinslice.profile import SliceProfile
 from thinslice.volume import Derivation, Volume
 
 MOST = 1.5
-"""Ours over the bare loop, reading and writing together; above, this program fails."""
+"""Limit of the time of thinslice over the bare loop, reading and writing together; above it this program fails."""
 
 SLAB = 80
-"""Slices that a writer is given at a time."""
+"""Slices of a slab that a writer gets."""
 
 
 def bare_dicom_read(folder: Path) -> list[Any]:
-    """Every file with its pixels, in the order of names."""
+    """All files with their pixels, in the order of names."""
     import pydicom
 
     datasets = []
@@ -48,7 +48,7 @@ def bare_dicom_read(folder: Path) -> list[Any]:
 
 
 def bare_dicom_write(datasets: list[Any], thin: npt.NDArray[np.int16], factor: int, folder: Path) -> None:
-    """Every thin slice as a copy of its thick slice's dataset, with what differs replaced."""
+    """Write each thin slice as a copy of its thick slice's dataset with changed attributes."""
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
     folder.mkdir()
@@ -72,20 +72,20 @@ def bare_dicom_write(datasets: list[Any], thin: npt.NDArray[np.int16], factor: i
 
 
 def bare_nifti_write(thin: npt.NDArray[np.int16], path: Path) -> None:
-    """As nibabel writes it: one thread, its own level (1)."""
+    """Write with nibabel: one thread, its default level (1)."""
     import nibabel
 
     nibabel.save(nibabel.Nifti1Image(thin.transpose(2, 1, 0), np.eye(4)), path)
 
 
 def plain_gzip_write(thin: npt.NDArray[np.int16], path: Path) -> None:
-    """As the gzip command does by default: one thread, level 6."""
+    """Write like the gzip command by default: one thread, level 6."""
     with gzip.open(path, "wb", compresslevel=6) as stream:
         stream.write(thin.data.cast("B"))
 
 
-def ours_write(thick: Volume, thin: npt.NDArray[np.int16], factor: int, path: Path) -> None:
-    """Slab by slab, as `thinslice upscale` does."""
+def thinslice_write(thick: Volume, thin: npt.NDArray[np.int16], factor: int, path: Path) -> None:
+    """Write slab by slab, like `thinslice upscale`."""
     derivation = Derivation("linear", "1", None, factor)
     provenance = replace(thick.provenance, derivation=derivation)
     low, high = float(thin.min()), float(thin.max())
@@ -95,7 +95,7 @@ def ours_write(thick: Volume, thin: npt.NDArray[np.int16], factor: int, path: Pa
 
 
 def interpolated(thick: npt.NDArray[np.int16], factor: int) -> npt.NDArray[np.int16]:
-    """Something to write that deflates as a thin CT volume does."""
+    """A thin volume that compresses like CT: cubic interpolation."""
     from thinslice.models.interpolate import z_matrix
 
     matrix = z_matrix("cubic", len(thick), SliceProfile.mean(factor), factor).astype(np.float32)
@@ -104,7 +104,7 @@ def interpolated(thick: npt.NDArray[np.int16], factor: int) -> npt.NDArray[np.in
 
 
 def alternate(works: dict[str, Callable[[Path], object]], turns: int, folder: Path) -> dict[str, float]:
-    """Median seconds of each, which take turns; each gets a fresh folder, and the first turn does not count."""
+    """Median seconds of programs that take turns, each in a fresh folder; the first turn is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(turns + 1):
         for name, work in works.items():
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--factor", type=int, default=5)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--folder", type=Path, help="where to write; the disk is measured too")
+    parser.add_argument("--folder", type=Path, help="folder for written files; its disk is part of the measurement")
     options = parser.parse_args()
     thick = read(options.input)
     thin = interpolated(thick.hu, options.factor)
@@ -133,25 +133,25 @@ def main() -> None:
             "read DICOM, bare pydicom": lambda place: bare_dicom_read(options.input),
             "read DICOM, thinslice": lambda place: read(options.input),
             "write DICOM, bare pydicom": lambda place: bare_dicom_write(datasets, thin, factor, place / "thin"),
-            "write DICOM, thinslice": lambda place: ours_write(thick, thin, factor, place / "thin"),
+            "write DICOM, thinslice": lambda place: thinslice_write(thick, thin, factor, place / "thin"),
             "write .nii.gz, bare nibabel": lambda place: bare_nifti_write(thin, place / "thin.nii.gz"),
             "write .nii.gz, gzip level 6": lambda place: plain_gzip_write(thin, place / "thin.nii.gz"),
-            "write .nii.gz, thinslice": lambda place: ours_write(thick, thin, factor, place / "thin.nii.gz"),
-            "write .nii, thinslice": lambda place: ours_write(thick, thin, factor, place / "thin.nii"),
+            "write .nii.gz, thinslice": lambda place: thinslice_write(thick, thin, factor, place / "thin.nii.gz"),
+            "write .nii, thinslice": lambda place: thinslice_write(thick, thin, factor, place / "thin.nii"),
         },
         options.turns,
         options.folder,
     )
     bare = seconds["read DICOM, bare pydicom"] + seconds["write DICOM, bare pydicom"]
-    ours = seconds["read DICOM, thinslice"] + seconds["write DICOM, thinslice"]
+    own = seconds["read DICOM, thinslice"] + seconds["write DICOM, thinslice"]
     print(f"{len(thick.hu)} slices to {len(thin)}, {thin.shape[1]} x {thin.shape[2]}; medians of {options.turns} turns")
     for name, median in seconds.items():
         print(f"{name:30}{median:8.3f} s")
-    print(f"DICOM, read and written: {ours:.2f} s, {ours / bare:.2f} of bare pydicom ({bare:.2f} s)")
+    print(f"DICOM, read and written: {own:.2f} s, {own / bare:.2f} of bare pydicom ({bare:.2f} s)")
     if options.json:
-        told = {"thick": thick.hu.shape, "thin": thin.shape, "seconds": seconds, "dicom_ratio": ours / bare}
-        options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    sys.exit(ours > MOST * bare)
+        results = {"thick": thick.hu.shape, "thin": thin.shape, "seconds": seconds, "dicom_ratio": own / bare}
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    sys.exit(own > MOST * bare)
 
 
 if __name__ == "__main__":

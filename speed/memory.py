@@ -1,11 +1,11 @@
-"""The memory said before a run beside the memory it took, for whole commands of many shapes.
+"""The memory estimated before a run beside the peak memory of the run, for whole commands of many shapes.
 
     python speed/memory.py [--only WORD] [--json FILE] [--folder FOLDER]      # the table
     python speed/memory.py --large [--depth 400]                              # 1024 x 1024 x 400 within 4 GiB
 
-Every run is a whole command in a process of its own, on a round body of noise in air, made on the spot. Said is what
-the command announces before it starts; taken is the highest resident memory of the process. Untrained networks are
-given random weights, which take as much.
+Each run is a whole command in its own process, on a synthetic round body of noise in air. The estimate is printed by
+the command before it starts; the measurement is the highest resident memory of the process. Untrained networks have
+random weights, which take as much memory.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from thinslice.io.files import open_writer
 from thinslice.volume import Provenance
 
 MOST = 1.25
-"""Said over taken, or taken over said; above, this program fails."""
+"""Limit of estimated over measured memory and of its inverse; above it this program fails."""
 
 LARGE_MOST_MIB = 4096
-"""For a volume of 1024 x 1024 x 400 thick voxels."""
+"""Memory limit for a volume of 1024 x 1024 x 400 thick voxels."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Case:
     """One command.
 
     Attributes:
-        shape: of the thick volume, (depth, height, width).
-        model: to run.
-        backend: that runs it.
-        format: of input and output: "nifti" (.nii.gz) or "dicom".
+        shape: shape of the thick volume, (depth, height, width).
+        model: name of the model.
+        format: format of input and output: "nifti" (.nii.gz) or "dicom".
+        backend: name of the backend.
         deviation: "learned" or "ensemble" where standard deviations are written too.
         factor: thin slices per thick interval.
     """
@@ -55,7 +55,7 @@ class Case:
 
     @property
     def runs_here(self) -> bool:
-        """Whether its backend is installed."""
+        """Whether the backend is installed."""
         return self.backend != "openvino" or importlib.util.find_spec("openvino") is not None
 
     def __str__(self) -> str:
@@ -142,7 +142,7 @@ def write_weights(path: Path, architecture: str) -> Path:
 
 
 def run(case: Case, folder: Path) -> dict[str, Any]:
-    """Seconds, backend, and MiB said and taken, of one command."""
+    """Seconds, backend, and estimated and measured MiB of one command."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         here, dicom = Path(place), case.format == "dicom"
         source = write_body(here / ("thick" if dicom else "thick.nii.gz"), case.shape, dicom=dicom)
@@ -151,47 +151,46 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
         output, report = here / ("thin" if dicom else "thin.nii.gz"), here / "report.json"
         extra = ["--factor", str(case.factor), "--backend", case.backend, "--report", str(report), "--quiet"]
         if case.deviation:
-            extra += ["--deviation", str(here / "doubt.nii.gz"), "--deviation-by", case.deviation]
+            extra += ["--deviation", str(here / "deviation.nii.gz"), "--deviation-by", case.deviation]
         command = [sys.executable, "-m", "thinslice", "upscale", str(source), str(output), "--model", model]
         subprocess.run([*command, *extra], check=True)
-        told = json.loads(report.read_text(encoding="utf-8"))
-    said, taken = told["expected_memory_mib"], told["peak_memory_mib"]
+        values = json.loads(report.read_text(encoding="utf-8"))
+    estimated, measured = values["expected_memory_mib"], values["peak_memory_mib"]
     return {
-        "said_mib": said,
-        "taken_mib": taken,
-        "said_over_taken": said / taken,
-        "seconds": told["seconds"]["total"],
-        "backend": told["backend"],
+        "estimated_mib": estimated,
+        "measured_mib": measured,
+        "estimated_over_measured": estimated / measured,
+        "seconds": values["seconds"]["total"],
+        "backend": values["backend"],
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="cases whose line holds this word")
+    parser.add_argument("--only", default="", help="only cases whose line contains this word")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--folder", type=Path, help="where to write")
-    parser.add_argument("--large", action="store_true", help="one volume of 1024 x 1024 slices instead")
-    parser.add_argument("--depth", type=int, default=400, help="its thick slices")
+    parser.add_argument("--folder", type=Path, help="folder for written files")
+    parser.add_argument("--large", action="store_true", help="only one volume of 1024 x 1024 slices")
+    parser.add_argument("--depth", type=int, default=400, help="thick slices of the large volume")
     options = parser.parse_args()
     cases = (Case((options.depth, 1024, 1024)),) if options.large else CASES
     folder = options.folder or Path(tempfile.gettempdir())
-    told, failed = {}, False
-    print(f"{'depth x height x width, model, files':66}{'said':>8}{'taken':>8}  said/taken      time  backend")
+    results, failed = {}, False
+    print(f"{'depth x height x width, model, files':66} estimated  measured  ratio      time  backend")
     for case in cases:
         if options.only not in str(case):
             continue
         if not case.runs_here:
             print(f"{case!s:66}{'OpenVINO is not installed':>40}")
             continue
-        figures = told[str(case)] = run(case, folder)
-        said, taken, ratio = figures["said_mib"], figures["taken_mib"], figures["said_over_taken"]
-        failed |= not 1 / MOST <= ratio <= MOST or (options.large and taken > LARGE_MOST_MIB)
-        print(
-            f"{case!s:66}{said:8.0f}{taken:8.0f}{ratio:10.2f} {figures['seconds']:8.1f} s  {figures['backend']}",
-            flush=True,
-        )
+        figures = results[str(case)] = run(case, folder)
+        estimated, measured = figures["estimated_mib"], figures["measured_mib"]
+        ratio = figures["estimated_over_measured"]
+        failed |= not 1 / MOST <= ratio <= MOST or (options.large and measured > LARGE_MOST_MIB)
+        line = f"{case!s:66}{estimated:10.0f}{measured:10.0f}{ratio:7.2f}{figures['seconds']:8.1f} s"
+        print(f"{line}  {figures['backend']}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     sys.exit(failed)
 
 

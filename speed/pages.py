@@ -1,8 +1,8 @@
-"""Times the first touch of memory: what page faults cost, and what large pages spare.
+"""Times of the first write to memory, with normal and with large pages: the cost of page faults.
 
     python speed/pages.py [--mib 256] [--runs 5]
 
-Medians of filling an array with ones, the three kinds taking turns.
+Prints medians of filling an array with ones; the three kinds of memory take turns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     size = options.mib << 20
     kinds = {
-        "mmap, as Python gives it (shared)": lambda: mmap.mmap(-1, size),
+        "mmap, Python's default (shared)": lambda: mmap.mmap(-1, size),
         "private": lambda: mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
         "private, large pages (own_pages)": lambda: own_pages((size // 4,), np.float32),
     }

@@ -1,9 +1,9 @@
-"""The released TVSRN's forward pass, written plainly: the yardstick of speed/compare.py, and a second opinion on ours.
+"""A plain forward pass of the released TVSRN: the reference of speed/compare.py, and a check of the package's network.
 
-Straight from the description of the released code, the way Swin code is usually written: planes are rolled, windows are
-cut out by rearranged copies, scores are made whole, biased, masked and put through a softmax, dropout of rate 0
-included, hidden features of a perceptron exist all at once, and memory comes from the allocator as it is. No layer is
-fused, nothing is chunked. It shares no code with `thinslice.models`, only the weights, by the same names.
+Written from the description of the released code, as Swin code usually is: planes are rolled, windows are copied,
+scores are computed as a whole, biased, masked and put through a softmax, with dropout of rate 0; all hidden features
+of a perceptron exist at once, and memory comes from the default allocator. No layer is fused or split. The module
+shares no code with `thinslice.models`, only the names of the weights.
 
 Source: Yu et al., "RPLHR-CT Dataset and Transformer Baseline for Volumetric Super-Resolution from CT Scans", MICCAI
 2022; blocks as in SwinIR, Liang et al., 2021.
@@ -29,7 +29,7 @@ def window_partition(x: torch.Tensor, window: int) -> torch.Tensor:
 
 
 def window_reverse(windows: torch.Tensor, window: int, height: int, width: int) -> torch.Tensor:
-    """Undoes `window_partition`: to (B, H, W, C)."""
+    """The inverse of `window_partition`: to (B, H, W, C)."""
     batch = windows.shape[0] // (height * width // window**2)
     x = windows.view(batch, height // window, width // window, window, window, -1)
     return x.permute(0, 1, 3, 2, 4, 5).contiguous().view(batch, height, width, -1)
@@ -155,11 +155,11 @@ class Embedding(nn.Module):
 
 
 class PlainTVSRN(nn.Module):
-    """Built for one plane, as released: height and width are multiples of 8.
+    """The network for one size of plane, as released; height and width are multiples of 8.
 
     Args:
         plane: (height, width) of the input.
-        state: of our `tvsrn-released`, whose names it shares.
+        state: state of the catalog's `tvsrn-released`, which has the same names.
     """
 
     def __init__(self, plane: tuple[int, int], state: Mapping[str, torch.Tensor]) -> None:
@@ -179,7 +179,7 @@ class PlainTVSRN(nn.Module):
         code = torch.zeros(THIN, FEATURES)
         code[:, 0::2], code[:, 1::2] = angles.sin(), angles.cos()
         self.register_buffer("code", code.T[None, :, :, None, None], persistent=False)
-        # An attribute that never became a parameter.
+        # Zeros in the released code, too: an attribute that never became a parameter.
         self.register_buffer("mask_tokens", torch.zeros(1, FEATURES, THIN - DEPTH, height, width), persistent=False)
         own = self.state_dict()
         self.load_state_dict({name: value.reshape(own[name].shape) for name, value in state.items()})

@@ -1,10 +1,10 @@
-"""What larger windows gain: voxels read, seconds in the network and peak memory under several budgets.
+"""Effect of the size of windows: voxels read, seconds in the network and peak memory under several budgets.
 
     python speed/windows.py [--shape 64 512 512] [--budgets 0.75 1.25 1.75 2.5] [--turns 3] [--model default]
-    python speed/windows.py --cuts [--shape 64 512 512]     # no run: voxels read over those there are, and windows
+    python speed/windows.py --cuts [--shape 64 512 512]     # no run: ratio of voxels read to voxels, and windows
 
-Every run is a process of its own on a round body of noise in air; budgets take turns; medians are printed. The windows
-that are chosen without being asked are those of `thinslice.planning.overlap.BUDGET_BYTES`.
+Each run has its own process and a synthetic round body of noise in air; budgets take turns; medians are printed. The
+default windows are those of `thinslice.planning.overlap.BUDGET_BYTES`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 
 
 def run(shape: tuple[int, int, int], gib: float, model: str) -> tuple[float, int, float, float]:
-    """Voxels read over those there are, windows, seconds in the network, and peak memory in MiB."""
+    """Ratio of voxels read to voxels, windows, seconds in the network, and peak memory in MiB."""
     import numpy as np
 
     from thinslice.geometry import Geometry
@@ -39,7 +39,7 @@ def run(shape: tuple[int, int, int], gib: float, model: str) -> tuple[float, int
 
 
 def cuts(shape: tuple[int, int, int], model: str) -> None:
-    """Print how each backend's windows cut a volume at factor 5."""
+    """Print the windows of each backend for a volume at factor 5."""
     from thinslice.models.load import load_model
     from thinslice.planning import plan_windows
     from thinslice.profile import SliceProfile
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=(0.75, 1.25, 1.75, 2.5), help="GiB")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--cuts", action="store_true", help="only say how the volume is cut")
+    parser.add_argument("--cuts", action="store_true", help="only print the windows of the volume")
     parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
@@ -67,15 +67,15 @@ def main() -> None:
     if options.cuts:
         cuts(tuple(options.shape), options.model)
         return
-    told: dict[float, list[list[float]]] = {gib: [] for gib in options.budgets}
+    measured: dict[float, list[list[float]]] = {gib: [] for gib in options.budgets}
     again = [sys.executable, __file__, "--model", options.model, "--shape", *map(str, options.shape)]
     for _ in range(options.turns):
         for gib in options.budgets:
             line = subprocess.run([*again, "--one", str(gib)], check=True, capture_output=True, text=True).stdout
-            told[gib].append([float(part) for part in line.split()])
+            measured[gib].append([float(part) for part in line.split()])
     print(f"{' x '.join(map(str, options.shape))}, {options.model}; medians of {options.turns}")
     print("budget GiB   voxels read   windows   network s   peak MiB")
-    for gib, runs in told.items():
+    for gib, runs in measured.items():
         read, windows, seconds, peak = (statistics.median(column) for column in zip(*runs, strict=True))
         print(f"{gib:10.2f}{read:14.2f}{windows:10.0f}{seconds:12.1f}{peak:11.0f}")
 

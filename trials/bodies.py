@@ -1,6 +1,6 @@
-"""Bodies that were tried for ThinNet; the frame (stem, head, consistency) is the network's own.
+"""Other bodies for ThinNet; stem, head and consistency are those of the network.
 
-None of them is part of the package: what lost is kept here, so that the table in docs/trials.md can be made again.
+None of them is part of the package. They are kept to reproduce the table in docs/trials.md.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from thinslice.profile import SliceProfile
 
 
 class TrialConfig(ThinNetConfig):
-    """ThinNet's sizes, and which body.
+    """ThinNet's config with a choice of body.
 
     Attributes:
-        body: "pointwise", as ThinNet's own; "plain", a 1x3x3 convolution in place of a block's second one; "separable",
-            convolutions along z and in plane by turns; "pyramid", some of the blocks at a quarter of the resolution.
-        standardised: whether the body sees intensities of about zero mean and unit variance.
-        gains: whether constant gains stand in place of small weights.
-        smooth: whether SiLU stands in place of ReLU.
-        dilated: whether a plain block's second convolution takes every other voxel.
+        body: "pointwise" for ThinNet's own; "plain" for a 1x3x3 convolution in place of a block's second one;
+            "separable" for alternating convolutions along z and in plane; "pyramid" for some blocks at a quarter of the
+            resolution.
+        standardised: whether the body's input has about zero mean and unit variance.
+        gains: whether constant gains replace small initial weights.
+        smooth: whether SiLU replaces ReLU.
+        dilated: whether a plain block's second convolution is dilated by 2 in plane.
         deep_features: channels of the pyramid's lower level.
-        deep_blocks: blocks of the lower level; `blocks` are those of the upper one.
+        deep_blocks: blocks of the pyramid's lower level; `blocks` counts those of the upper one.
     """
 
     body: Literal["pointwise", "plain", "separable", "pyramid"] = "pointwise"
@@ -42,7 +43,7 @@ class TrialConfig(ThinNetConfig):
 
 
 class TrialBlock(nn.Module):
-    """As `Block`, with other kernels: across slices, then in plane, with a skip."""
+    """A block like `Block` with other kernels: across slices, then in plane, with a skip."""
 
     gain = Block.GAIN
 
@@ -63,7 +64,7 @@ class TrialBlock(nn.Module):
         self.activation: nn.Module = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """x: (batch, features, depth, height, width); condition: (condition,)."""
+        """Output of the block for x (batch, features, depth, height, width) and condition (condition,)."""
         inside = x if self.before is None else self.activation(self.before(x))
         change: torch.Tensor = self.within(self.activation(self.across(inside, condition)))
         return x + self.gain * change

@@ -1,9 +1,9 @@
-"""What limits our network: its quality over training, over size and over data, on a volume it was not trained on.
+"""Limits of the network: its quality over training steps, size and data, on a volume outside the training data.
 
     python trials/limits.py THIN.nii.gz --series "training steps" 2000=a.safetensors 8000=b.safetensors \
         --series patients 1=c.safetensors 2=d.safetensors 2=e.safetensors [--out docs/images/limits.png] [--json FILE]
 
-Each point is X=FILE; several files may share an X, and the line goes through their mean. The table goes to stdout.
+Each point is X=FILE; several files may share an X, and the line passes through their mean. The table is printed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BASELINE = "cubic"
 
 
 def main() -> None:
-    """Score every file once, print the table, draw the figure."""
+    """Score each file once, print the table, draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("thin", type=Path)
     parser.add_argument("--series", nargs="+", action="append", required=True, metavar="NAME X=FILE")
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    series = {name: [_point(parser, told) for told in points] for name, *points in options.series}
+    series = {name: [_point(parser, point) for point in points] for name, *points in options.series}
 
     thin = read(options.thin)
     gains: dict[str, float] = {}
@@ -49,26 +49,26 @@ def main() -> None:
         for x, file in points:
             model = load_model(file)
             if model.sha256 not in gains:
-                # The baselines come first, the network last.
-                *baselines, ours = score_simulated(file, thin, case="chest", factors=(options.factor,))
-                gains[model.sha256] = ours.psnr - next(b.psnr for b in baselines if b.model == BASELINE)
+                # The scores of the baselines come first, that of the network last.
+                *baselines, network = score_simulated(file, thin, case="chest", factors=(options.factor,))
+                gains[model.sha256] = network.psnr - next(b.psnr for b in baselines if b.model == BASELINE)
             row = {"x": x, "parameters": cost.parameters(model), "gain": round(gains[model.sha256], 3)}
             rows.append({"series": name, "weights": model.sha256, **row})
             print(f"| {x:,.10g} | {row['parameters']:,} | {row['gain']:+.2f} |", flush=True)
     if options.json:
-        told = {"factor": options.factor, "baseline": BASELINE, "torch": torch.__version__, "points": rows}
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        results = {"factor": options.factor, "baseline": BASELINE, "torch": torch.__version__, "points": rows}
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
     if options.out:
         figure = _drawn(rows, list(series), options.factor)
-        save_png(finished(figure, "One volume that no network was trained on."), options.out, overwrite=True)
+        save_png(finished(figure, "One volume outside the training data of all networks."), options.out, overwrite=True)
 
 
-def _point(parser: argparse.ArgumentParser, told: str) -> tuple[float, str]:
-    x, _, file = told.partition("=")
+def _point(parser: argparse.ArgumentParser, argument: str) -> tuple[float, str]:
+    x, _, file = argument.partition("=")
     try:
         return float(x), str(Path(file).resolve(strict=True))
     except (ValueError, OSError):
-        parser.error(f"{told!r} is not X=FILE with a number and a weights file")
+        parser.error(f"{argument!r} is not X=FILE with a number and a weights file")
 
 
 def _drawn(rows: list[dict[str, object]], names: list[str], factor: int) -> Figure:

@@ -1,9 +1,9 @@
-"""Designs of equal cost, trained equally on some patients and scored on another: the table of docs/trials.md.
+"""Trials of network designs: trained alike on some patients and scored on another, for the table of docs/trials.md.
 
     python trials/run.py FOLDER --held-out NAME [--steps 600] [--only LABEL ...] [--out runs/trials]
 
-FOLDER holds thin chest CT of one patient each; the one whose file name contains NAME is scored and not trained on.
-What is finished is kept; give the same command again after an interruption.
+FOLDER holds thin chest CT, one file for each patient; the file whose name contains NAME is scored and not trained on.
+Finished trials are kept; after an interruption run the same command again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from thinslice.volume import Volume
 HERE = Path(__file__).resolve().parent
 FACTORS = (2, 5, 8)
 PLANE = 192
-"""Side in pixels of the held-out patient's central part that is scored."""
+"""Side in pixels of the central part of the held-out patient that is scored."""
 
 _PLAIN = {"features": 48, "blocks": 4, "body": "plain"}
 _CHOSEN = {"features": 48, "blocks": 5}
@@ -58,20 +58,20 @@ TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain 48 x 4, batches of 4, half the steps": (_PLAIN, {"optimiser.batch": 4, "optimiser.steps": 0.5}),
     "pointwise 48 x 5, knee at 40 HU": (_CHOSEN, {"loss.knee_hu": 40.0}),
     "pointwise 48 x 5, batches of 1, twice the steps": (_CHOSEN, {"optimiser.batch": 1, "optimiser.steps": 2.0}),
-    "pointwise 48 x 5, sown in 30 %": (_CHOSEN, {"simulation.sown_share": 0.3}),
+    "pointwise 48 x 5, ellipsoids in 30 %": (_CHOSEN, {"simulation.sown_share": 0.3}),
     "pointwise 64 x 8": ({"features": 64, "blocks": 8}, {}),
     "pointwise 32 x 4": ({"features": 32, "blocks": 4}, {}),
 }
-"""Label -> config of `bodies.TrialConfig`, and changes of the recipe (steps as a multiple)."""
+"""Label -> config of `bodies.TrialConfig`, and changed values of the recipe (steps as a multiple)."""
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the requested trials."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--held-out", required=True, metavar="NAME")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--threads", type=int, default=1, help="one, so that two runs share two cores well")
+    parser.add_argument("--threads", type=int, default=1, help="default 1, so that two runs share two cores well")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs/trials"))
     options = parser.parse_args()
@@ -82,7 +82,7 @@ def main() -> None:
     files = sorted(file for file in options.folder.resolve().iterdir() if ".nii" in file.name)
     held_out = [file for file in files if options.held_out in file.name]
     if len(held_out) != 1 or len(files) < 2:
-        parser.error(f"one file of {options.folder} must have {options.held_out!r} in its name, and others not")
+        parser.error(f"exactly one file of {options.folder} must have {options.held_out!r} in its name")
     truth = _centre(read(held_out[0]))
     trained_on = tuple(str(file) for file in files if file not in held_out)
     for label, (config, changes) in TRIALS.items():
@@ -101,8 +101,8 @@ def main() -> None:
         model = load_model(weights)
         gains = {}
         for factor in FACTORS:
-            cubic, *_, ours = score_simulated(weights, truth, case=options.held_out, factors=(factor,))
-            gains[factor] = round(ours.psnr - cubic.psnr, 3)
+            cubic, *_, network = score_simulated(weights, truth, case=options.held_out, factors=(factor,))
+            gains[factor] = round(network.psnr - cubic.psnr, 3)
         row = {
             "design": label,
             "held out": options.held_out,
@@ -121,8 +121,8 @@ def main() -> None:
 
 def _recipe(config: dict[str, Any], changes: dict[str, Any], data: tuple[str, ...], steps: int) -> TrainRecipe:
     base = read_train_recipe(HERE.parent / "recipes" / "default.toml")
-    # Said here, so that trials stay what they were when the default's recipe moves on.
-    same = {
+    # Fixed here, so that trials do not change with the default's recipe.
+    fixed = {
         "optimiser.method": "muon",
         "optimiser.learning_rate": 2e-3,
         "optimiser.batch": 2,
@@ -132,7 +132,7 @@ def _recipe(config: dict[str, Any], changes: dict[str, Any], data: tuple[str, ..
         # Half the time of a step on processors that have bfloat16 products.
         "precision": "bf16-mixed",
     }
-    values = {**same, **changes, "optimiser.steps": round(steps * changes.get("optimiser.steps", 1.0))}
+    values = {**fixed, **changes, "optimiser.steps": round(steps * changes.get("optimiser.steps", 1.0))}
     changed = overridden(base, values)
     network = changed.network.model_copy(update={"name": "trial", "config": config})
     return changed.model_copy(update={"name": "trial", "network": network, "data": data})

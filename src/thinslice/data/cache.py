@@ -159,7 +159,8 @@ def _identity(case: Case) -> str:
 
 
 def _write(pair: Pair, identity: str, path: Path) -> None:
-    arrays = {name: _plain(getattr(pair, name).hu) for name in _TENSORS}
+    volumes = {"thick": pair.thick.hu, "thin": pair.thin.hu}
+    arrays = {name: np.ascontiguousarray(hu, dtype=hu.dtype.newbyteorder("<")) for name, hu in volumes.items()}
     grid = pair.thick.geometry
     header: dict[str, Any] = {}
     offset = 0
@@ -227,10 +228,6 @@ def _reopen(path: Path) -> CachedPair:
     if pair is None:
         raise OutputError(f"The cache file {path.name!r} is missing or damaged; start again, so that it is rebuilt.")
     return pair
-
-
-def _plain(hu: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(hu, dtype=hu.dtype.newbyteorder("<"))
 
 
 def _checksums(array: npt.NDArray[Any]) -> list[int]:

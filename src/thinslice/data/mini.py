@@ -222,7 +222,11 @@ def _assign(files: Sequence[Path], source: Path, recipe: MiniRecipe) -> tuple[di
     claimed: dict[int, str] = {}
     for split, patterns in recipe.patterns.items():
         for pattern in patterns:
-            fits = [n for n, p in enumerate(files, 1) if _fits(p.relative_to(source), pattern)]
+            fits = [
+                number
+                for number, path in enumerate(files, 1)
+                if fnmatch(path.relative_to(source).as_posix(), pattern) or fnmatch(path.name, pattern)
+            ]
             if not fits:
                 raise UsageError(f"The pattern {pattern!r} for {split} fits no file in {source.name!r}.")
             for number in fits:
@@ -263,10 +267,6 @@ def _assign(files: Sequence[Path], source: Path, recipe: MiniRecipe) -> tuple[di
             f"(none is left for {', '.join(empty)}); add volumes, or request 0 cases there."
         )
     return splits, tuple(sentence for _, sentence in sorted(left_out.items()))
-
-
-def _fits(path: Path, pattern: str) -> bool:
-    return fnmatch(path.as_posix(), pattern) or fnmatch(path.name, pattern)
 
 
 def _refuse_twins(marks: Mapping[int, str]) -> None:

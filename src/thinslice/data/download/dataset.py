@@ -114,7 +114,10 @@ def download(
             )
             if not keep_zip:
                 archive.unlink(missing_ok=True)
-            there[split] = _outcome(split, "new", unpacked.files, _notes(note, unpacked))
+            warnings = [] if note is None else [note]
+            if unpacked.left_out:
+                warnings.append(f"{unpacked.left_out} file(s) of the zip are no volumes and were left out.")
+            there[split] = _outcome(split, "new", unpacked.files, tuple(warnings))
     return [there[split] for split in chosen]
 
 
@@ -237,10 +240,3 @@ def _outcome(
 ) -> SplitOutcome:
     thin = sum(place.startswith("1mm/") for place in files)
     return SplitOutcome(split, state, thin, len(files) - thin, warnings)
-
-
-def _notes(note: str | None, unpacked: Unpacked) -> tuple[str, ...]:
-    left_out = (
-        f"{unpacked.left_out} file(s) of the zip are no volumes and were left out." if unpacked.left_out else None
-    )
-    return tuple(sentence for sentence in (note, left_out) if sentence)

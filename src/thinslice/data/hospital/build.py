@@ -260,7 +260,16 @@ def _pairs_of(study: Study, name: str, patient: str, rules: PairRules, state: Bu
         else:
             try:
                 row = _written(match, f"{patient}-{name}", patient, rules, state, read)
-                links = (_link(match, study, name, row),)
+                links = (
+                    {
+                        "study": name,
+                        "case": row["case"],
+                        "patient": row["patient"],
+                        "study_uid": study.uid,
+                        "thick_series_uid": match.thick.stack.uid,
+                        "thin_series_uid": match.thin.stack.uid,
+                    },
+                )
                 continue
             except GeometryError as error:
                 reason = str(error)
@@ -279,17 +288,6 @@ def _pairs_of(study: Study, name: str, patient: str, rules: PairRules, state: Bu
         failed=failed and row is None,
         links=links,
     )
-
-
-def _link(match: Match, study: Study, name: str, row: Row) -> Row:
-    return {
-        "study": name,
-        "case": row["case"],
-        "patient": row["patient"],
-        "study_uid": study.uid,
-        "thick_series_uid": match.thick.stack.uid,
-        "thin_series_uid": match.thin.stack.uid,
-    }
 
 
 def _written(

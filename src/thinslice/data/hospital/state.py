@@ -203,9 +203,9 @@ class BuildState:
 
 def _foreign(out: Path) -> bool:
     """Whether a folder holds files that no run of this command has written."""
-    ours = {STATE_FOLDER, f"{STATE_FOLDER}.lock", REJECTED}
+    known = {STATE_FOLDER, f"{STATE_FOLDER}.lock", REJECTED}
     return any(
-        entry.name not in ours and not (entry.name in ("thick", "thin") and not any(entry.iterdir()))
+        entry.name not in known and not (entry.name in ("thick", "thin") and not any(entry.iterdir()))
         for entry in out.iterdir()
     )
 

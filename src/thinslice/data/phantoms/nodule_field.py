@@ -192,7 +192,10 @@ def nodule_field(
             centres = centres[aside | (np.abs(away[:, 2]) > room + APART_THICK * thick_mm)]
         # The slowest test comes last, on a few of the candidates.
         centres = centres[:_TRIED]
-        centres = centres[site.clear_of_vessels(centres) > _clearance_mm(setting, 0.5 * diameter)]
+        # A nodule beside a vessel touches it and lies in no other.
+        radius = 0.5 * diameter
+        clearance_mm = {"free": radius + _CLEAR_MM, "pleura": radius + 0.5 * _CLEAR_MM, "vessel": radius - 0.4}[setting]
+        centres = centres[site.clear_of_vessels(centres) > clearance_mm]
         if len(centres):
             x, y, z = (float(value) for value in centres[0])
             inserted.append(InsertedNodule((x, y, z), diameter, KINDS_HU[kind], kind, setting))
@@ -272,11 +275,6 @@ class _Site:
             held = np.all((points > low) & (points < high), axis=1) & (self.inside(points) > radius + _CLEAR_MM)
             return np.asarray(points[held], dtype=np.float64)
         return np.asarray(points[self.inside(points) > 1.05 * radius + _CLEAR_MM], dtype=np.float64)
-
-
-def _clearance_mm(setting: str, radius: float) -> float:
-    """Least distance of a centre from vessels; a nodule beside a vessel touches it and lies in no other."""
-    return {"free": radius + _CLEAR_MM, "pleura": radius + 0.5 * _CLEAR_MM, "vessel": radius - 0.4}[setting]
 
 
 def _paint(site: _Site, grid: Geometry, seed: int) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -109,7 +109,9 @@ class Canvas:
         z = heights_mm.astype(np.float32)
         p = self.phantom
         everything = Tubes.joined([p.arteries, p.veins])
-        self._tubes(planes, z, _walls(p.airways, 1.12, 0.35), 10.0)
+        # The walls of airways: 1.12 times as thick plus 0.35 mm.
+        start_radius, stop_radius = (1.12 * r + 0.35 for r in (p.airways.start_radius, p.airways.stop_radius))
+        self._tubes(planes, z, Tubes(p.airways.start, p.airways.stop, start_radius, stop_radius), 10.0)
         self._tubes(planes, z, everything, self.blood)
         self._tubes(planes, z, p.airways, AIR_HU + 15.0)
         for nodule in p.nodules:
@@ -275,11 +277,6 @@ class Canvas:
         covered = np.float32(strength) * np.clip(np.float32(0.5) - found / np.float32(self.step), 0.0, 1.0)
         target = planes[at_z, at_y, at_x]
         target += covered * (np.float32(value) - target)
-
-
-def _walls(tubes: Tubes, scale: float, extra_mm: float) -> Tubes:
-    """Tubes `scale` times as thick plus `extra_mm`: the walls around tubes."""
-    return Tubes(tubes.start, tubes.stop, tubes.start_radius * scale + extra_mm, tubes.stop_radius * scale + extra_mm)
 
 
 def _capsule(start: Doubles, stop: Doubles, r0: float, r1: float) -> Callable[[Floats, Floats, Floats], Floats]:
