@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from thinslice.typing import Progress
+if TYPE_CHECKING:  # its arrays load numpy, which --help does without
+    from thinslice.typing import Progress
 
 Transfer = Callable[[str, int, int], None]
 """Called with what is being done, and bytes done and in all."""
