@@ -23,7 +23,7 @@ def test_lacks_data(): pytest.skip("shared data absent: ct")
 
 
 @pytest.mark.parametrize(
-    ("options", "ci", "code"), [((), "", 0), (("-n", "2"), "true", 1)], ids=["at a desk", "two workers, CI"]
+    ("options", "ci", "code"), [((), "", 0), (("-n", "1"), "true", 1)], ids=["one process", "a worker, CI"]
 )
 def test_an_unexpected_skip_fails_a_run_in_ci(tmp_path: Path, options: tuple[str, ...], ci: str, code: int) -> None:
     shutil.copy(PROJECT / "tests" / "conftest.py", tmp_path)
