@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := constraints/requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit demo reproduce-mini lock clean
+.PHONY: help setup test lint typecheck layers unit test-heavy demo reproduce-mini lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,8 +50,15 @@ typecheck: setup ## mypy, strict
 layers: setup ## import-linter: who may import whom
 	$(BIN)/lint-imports --no-logo
 
-unit: setup ## pytest, without the tests marked heavy
-	$(BIN)/python -m pytest
+# Workers of pytest: one a core, eight at most, since each takes about 1 GiB. make unit WORKERS=0 is one process.
+WORKERS ?= auto
+
+unit: setup ## pytest in parallel, without the tests marked heavy
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
+# One process: several of them measure time or memory.
+test-heavy: setup ## pytest, the tests marked heavy alone: minutes each
+	$(BIN)/python -m pytest -m heavy --durations 0
 
 demo: setup ## upscale a synthetic chest, or your own: make demo INPUT=path [OUT=folder]
 	$(BIN)/thinslice demo --overwrite $(if $(INPUT),"$(INPUT)") $(if $(OUT),--out "$(OUT)")

@@ -42,7 +42,7 @@ class Slow:
 
     def write(self, hu: np.ndarray) -> None:
         assert threading.current_thread() is not threading.main_thread()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         if self.failure is not None:
             raise self.failure
         self.taken.append(int(hu[0]))
@@ -77,7 +77,7 @@ def test_the_maker_goes_on_while_the_writer_is_busy_but_not_without_bound() -> N
         assert not done.wait(0.2)
         assert slow.taken == []
         slow.go.set()
-        assert done.wait(10)
+        assert done.wait(60)
         other.join()
     assert slow.taken == [0, 1, 2]
     assert slow.left and slow.left_with is None
@@ -108,12 +108,19 @@ def test_an_error_or_an_interrupt_of_the_maker_leaves_nothing(tmp_path: Path, er
     assert not any(thread.name.startswith("write") for thread in threading.enumerate())
 
 
-def test_what_waits_is_dropped_when_the_maker_fails() -> None:
+def test_what_waits_is_dropped_when_the_maker_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow()
     with pytest.raises(RuntimeError, match="maker"), WriteBehind(slow, most_bytes=1000) as writer:
+        shutdown = writer._pool.shutdown
+
+        def drop_then_go_on(*, cancel_futures: bool) -> None:
+            shutdown(wait=False, cancel_futures=cancel_futures)
+            slow.go.set()
+            shutdown()
+
+        monkeypatch.setattr(writer._pool, "shutdown", drop_then_go_on)
         for value in range(5):
             writer.write(slab(value))
-        threading.Timer(0.5, slow.go.set).start()
         raise RuntimeError("maker")
     assert slow.taken in ([], [0])
     assert isinstance(slow.left_with, RuntimeError)

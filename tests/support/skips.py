@@ -1,0 +1,79 @@
+"""Skips that are expected, each with the condition under which this machine may skip."""
+
+from __future__ import annotations
+
+import importlib.util
+import mmap
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def shared_folder() -> Path:
+    """The folder of shared data: THINSLICE_SHARED, or `shared` beside the repository; it need not exist."""
+    return Path(os.environ.get("THINSLICE_SHARED", PROJECT.parent / "shared")).resolve()
+
+
+def _lacks_module(name: str) -> bool:
+    return importlib.util.find_spec(name) is None
+
+
+def _is_root() -> bool:
+    return getattr(os, "geteuid", lambda: -1)() == 0
+
+
+@dataclass(frozen=True)
+class ExpectedSkip:
+    """A reason to skip and the condition under which it is right.
+
+    Attributes:
+        reason: regular expression; it is searched for in the reason that pytest records.
+        when: the condition, as a reader of a test report needs it.
+        holds: whether the condition holds on this machine.
+    """
+
+    reason: str
+    when: str
+    holds: Callable[[], bool]
+
+
+EXPECTED = (
+    # With the folder present, a missing file in it is not expected.
+    ExpectedSkip(r"^shared data absent", "no folder THINSLICE_SHARED", lambda: not shared_folder().is_dir()),
+    ExpectedSkip(r"OpenVINO is not installed", "no openvino", lambda: _lacks_module("openvino")),
+    ExpectedSkip(r"could not import 'SimpleITK'", "no SimpleITK", lambda: _lacks_module("SimpleITK")),
+    ExpectedSkip(r"could not import 'skimage", "no scikit-image", lambda: _lacks_module("skimage")),
+    ExpectedSkip(r"could not import 'lightning_fabric", "no lightning", lambda: _lacks_module("lightning_fabric")),
+    ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
+    ExpectedSkip(r"gzip program", "no program gzip", lambda: shutil.which("gzip") is None),
+    ExpectedSkip(r"CUDA", "no CUDA device", lambda: not _has_cuda()),
+    ExpectedSkip(r"\broot\b", "run as root", _is_root),
+    ExpectedSkip(r"Linux", "not Linux", lambda: sys.platform != "linux"),
+    ExpectedSkip(
+        r"glibc",
+        "not Linux with glibc",
+        lambda: platform.libc_ver()[0] != "glibc" or not hasattr(mmap, "MADV_HUGEPAGE"),
+    ),
+    ExpectedSkip(r"Windows|POSIX|signals", "not POSIX", lambda: os.name != "posix"),
+    ExpectedSkip(r"/dev/full", "no /dev/full", lambda: not Path("/dev/full").exists()),
+    ExpectedSkip(r"/dev/zero", "no /dev/zero", lambda: not Path("/dev/zero").exists()),
+    ExpectedSkip(r"file system where nobody", "no /proc", lambda: not Path("/proc/self").is_dir()),
+)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def expected(reason: str, table: Iterable[ExpectedSkip] = EXPECTED) -> ExpectedSkip | None:
+    """The table's row for a skip with this reason whose condition holds here; None for a skip that is not expected."""
+    return next((row for row in table if re.search(row.reason, reason) and row.holds()), None)
