@@ -1,4 +1,4 @@
-"""thinslice inspect: what is there, and what can be upscaled. Loads neither torch nor highdicom."""
+"""thinslice inspect: what is there, and what can be upscaled. Loads no torch."""
 
 from __future__ import annotations
 

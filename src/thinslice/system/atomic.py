@@ -11,31 +11,21 @@ import contextlib
 import errno
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, ResourceError
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 _DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-_LOCK_HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+LOCK_WAIT_S = 0.1
+"""How long a lock is tried: a run that is just ending removes its lock's file, and another file must be made."""
+
 _PARTIAL = ".partial."
 """Between the leading token and the final name, which comes last so that a writer still sees its suffix."""
 
@@ -225,45 +215,33 @@ def _exclusive(target: Path) -> Iterator[bool]:
 
     Raises:
         OutputBusyError: another run holds it.
+        OutputError: the lock's file cannot be made.
     """
     path = target.with_name(f".{target.name}.lock")
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
+    # Without flock, filelock would lock by the file's existence: a run that was killed would block the next one.
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    locked = True
+    try:
+        lock.acquire(timeout=LOCK_WAIT_S, poll_interval=LOCK_WAIT_S / 10)
+    except Timeout:
+        if not path.exists():
+            raise OutputError(
+                f"Cannot write {target.name!r}: no file can be made there; choose another output."
+            ) from None
+        raise OutputBusyError(
+            f"Another run is writing {target.name!r}; wait for it to end, or choose another output."
+        ) from None
+    except OSError as error:
+        if error.filename is not None:
             raise _translate(error, path, target.name) or error from error
-        try:
-            locked = _try_lock(descriptor, target)
-            # Between our opening and locking it, the run before us may have removed the file: then ours is a
-            # lock nobody else can see.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    break
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+        locked = False  # the file was made, and the file system refused to lock it
     try:
         yield locked
     finally:
-        if sys.platform == "win32":
-            os.close(descriptor)
+        # Removed while it is held: a run that opened the file before locks a file without a name, and tries again.
         with contextlib.suppress(OSError):
             path.unlink()
-        if sys.platform != "win32":
-            os.close(descriptor)
-
-
-def _try_lock(descriptor: int, target: Path) -> bool:
-    try:
-        _lock(descriptor)
-    except OSError as error:
-        if error.errno in _LOCK_HELD:
-            raise OutputBusyError(
-                f"Another run is writing {target.name!r}; wait for it to end, or choose another output."
-            ) from None
-        return False
-    return True
+        lock.release()
 
 
 def _clear_remains(target: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from platformdirs import user_cache_path
 
 VARIABLE = "THINSLICE_CACHE_DIR"
 """Names another folder; set but empty, nothing is kept."""
@@ -17,24 +18,13 @@ VARIABLE = "THINSLICE_CACHE_DIR"
 
 def cache_folder() -> Path | None:
     """The folder, which need not exist; None where nothing shall or can be kept."""
-    told = os.environ.get(VARIABLE)
-    if told is not None:
-        return Path(told) if told else None
+    chosen = os.environ.get(VARIABLE)
+    if chosen is not None:
+        return Path(chosen) if chosen else None
     try:
-        return _platform_folder() / "thinslice"
+        return user_cache_path("thinslice", appauthor=False, opinion=False)
     except RuntimeError:  # no home
         return None
-
-
-def _platform_folder() -> Path:
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return Path(local) if local else Path.home() / "AppData" / "Local"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    told = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification says to ignore relative ones.
-    return Path(told) if os.path.isabs(told) else Path.home() / ".cache"  # noqa: PTH117 - "" is no path
 
 
 def load(name: str, *, max_age_s: float = math.inf) -> dict[str, Any] | None:
