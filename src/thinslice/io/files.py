@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import InputError, SeriesChoiceError, UnreadableError, UsageError
+from thinslice.planning.memory import SLAB_BYTES
 from thinslice.volume import Provenance, Volume
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ FORMATS = ("dicom", "nifti", "nrrd", "metaimage")
 
 ACCEPTED = "a DICOM folder, files or zip; NIfTI (.nii, .nii.gz); or, with the itk extra, NRRD and MetaImage"
 """What `read` takes, for messages."""
-
-SLAB_BYTES = 32 << 20
-"""How much of a volume `write` hands on at once."""
 
 _FILE_LIKE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 """A suffix that names a kind of file (.dcm, .npy), not part of a folder's name (.5mm, .2)."""

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import BinaryIO, Protocol
 
 from thinslice.errors import UnreadableError
+from thinslice.system.cores import sensible_threads
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -60,7 +61,7 @@ class GzipWriter:
     def __init__(self, sink: Sink, *, level: int = LEVEL, threads: int | None = None) -> None:
         self._sink = sink
         self._level = level
-        self._threads = threads or min(4, _usable_cores())
+        self._threads = threads or min(4, sensible_threads())
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gzip")
         self._underway: deque[Future[bytes]] = deque()
         self._pending = bytearray()
@@ -104,12 +105,6 @@ class GzipWriter:
         self._underway.append(self._pool.submit(_deflate, block, self._level, last))
         while len(self._underway) > 2 * self._threads:
             self._sink.write(self._underway.popleft().result())
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _deflate(block: bytes, level: int, last: bool) -> bytes:
