@@ -28,8 +28,8 @@ from thinslice.io.file_grid import (
     largest_shift_mm,
 )
 from thinslice.io.gzip_stream import check_end, open_plain, read_into
+from thinslice.io.hu_collector import HuCollector
 from thinslice.io.slabs import FileSlabWriter
-from thinslice.io.voxels import HuCollector
 from thinslice.volume import Provenance, Volume
 
 HEADER_BYTES = {1: 348, 2: 540}

@@ -24,8 +24,8 @@ from thinslice.io.file_grid import (
     geometry_from_affine,
 )
 from thinslice.io.gzip_stream import MAX_RATIO, readable
+from thinslice.io.hu_collector import MAX_VOXELS, HuCollector
 from thinslice.io.slabs import FileSlabWriter
-from thinslice.io.voxels import MAX_VOXELS, HuCollector
 from thinslice.system.resources import require_memory
 from thinslice.volume import Provenance, Volume
 

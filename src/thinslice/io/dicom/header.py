@@ -23,7 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from thinslice.io.dicom.sources import UNPACK_ERRORS, Skipped, Source
+from thinslice.io.dicom.input_files import UNPACK_ERRORS, InputFile, SkippedFile
 
 MAX_HEADER_BYTES = 32 * 2**20
 """Bytes read for one header, pixels not counted; real ones stay below 1 MiB."""
@@ -65,7 +65,7 @@ class SliceHeader:
     """A parsed file: its header, and where its pixels lie.
 
     Attributes:
-        source: the file.
+        file: where it was read from.
         dataset: everything before the pixels, with `file_meta`; no preamble, no reference to the file.
         transfer_syntax: how the dataset is encoded.
         pixel_start: offset of the pixel value, in the inflated stream for a deflated dataset; None without pixels.
@@ -73,7 +73,7 @@ class SliceHeader:
         pixel_bytes: bytes from `pixel_start` to the end of the stream.
     """
 
-    source: Source
+    file: InputFile
     dataset: FileDataset
     transfer_syntax: UID
     pixel_start: int | None
@@ -128,28 +128,28 @@ def quiet_pydicom() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def read_header(source: Source) -> SliceHeader | Skipped | None:
+def read_header(file: InputFile) -> SliceHeader | SkippedFile | None:
     """Parse everything before the pixels.
 
     Returns:
-        The header; a `Skipped` for what is not DICOM, damaged or hostile; None for a DICOMDIR.
+        The header; a `SkippedFile` for what is not DICOM, damaged or hostile; None for a DICOMDIR.
     """
     try:
-        with source.open() as stream:
+        with file.open() as stream:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
-            header = _parse(source, stream, size)
+            header = _parse(file, stream, size)
     except HeaderError as error:
-        return Skipped(source.name, str(error))
+        return SkippedFile(file.name, str(error))
     except UNPACK_ERRORS as error:
         # RecursionError is a RuntimeError: a dataset nested until Python gives up.
         if isinstance(error, RecursionError):
-            return Skipped(source.name, f"sequences nested deeper than {MAX_NESTING}")
-        return Skipped(source.name, "cannot be opened or parsed")
+            return SkippedFile(file.name, f"sequences nested deeper than {MAX_NESTING}")
+        return SkippedFile(file.name, "cannot be opened or parsed")
     except MemoryError:
-        return Skipped(source.name, "asks for more memory than there is")
+        return SkippedFile(file.name, "asks for more memory than there is")
     except Exception:  # a parser fed with hostile bytes raises anything; the reason must not quote them
-        return Skipped(source.name, "damaged DICOM")
+        return SkippedFile(file.name, "damaged DICOM")
     meta_class = text(header.dataset.file_meta, "MediaStorageSOPClassUID")
     return None if meta_class == MEDIA_STORAGE_DIRECTORY else header
 
@@ -225,7 +225,7 @@ def _get(dataset: Dataset, keyword: str) -> Any:
         return None
 
 
-def _parse(source: Source, stream: BinaryIO, size: int) -> SliceHeader:
+def _parse(file: InputFile, stream: BinaryIO, size: int) -> SliceHeader:
     head = stream.read(140)
     stream.seek(0)
     if not head:
@@ -248,7 +248,7 @@ def _parse(source: Source, stream: BinaryIO, size: int) -> SliceHeader:
     # An executable may hide in the preamble, and the file must not stay open or its folder be remembered.
     dataset.preamble = None
     dataset.filename = dataset.buffer = dataset.timestamp = None
-    return SliceHeader(source, dataset, syntax, start, length, size - start if start is not None else 0)
+    return SliceHeader(file, dataset, syntax, start, length, size - start if start is not None else 0)
 
 
 def _looks_bare(head: bytes) -> bool:

@@ -182,12 +182,12 @@ def read_raw(header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
 
     Raises:
         PixelError: when the pixels are cut short or damaged.
-        OSError: and others of `UNPACK_ERRORS`, as the source raises.
+        OSError: and others of `UNPACK_ERRORS`, as opening the file raises.
     """
     check_complete(header, form)
     if header.pixel_start is None:
         raise PixelError("no pixel data")
-    with header.source.open() as opened:
+    with header.file.open() as opened:
         stream = open_dataset(header, opened)
         stream.seek(header.pixel_start)
         if header.transfer_syntax.is_encapsulated:

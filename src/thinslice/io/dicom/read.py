@@ -18,9 +18,9 @@ from thinslice.errors import GeometryError, InputError, ResourceError, SeriesCho
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.io.dicom.header import HeaderError, quiet_pydicom, read_header, text
+from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
 from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
-from thinslice.io.dicom.sources import UNPACK_ERRORS, Skipped, printable, sources
 from thinslice.volume import Provenance, Volume
 
 CT_MAX_HU = 3071.0
@@ -121,12 +121,12 @@ def read_stack(found: Stack) -> Volume:
         return _load(found, [], [])
 
 
-def _collect(paths: Paths) -> tuple[list[Stack], list[Skipped]]:
+def _collect(paths: Paths) -> tuple[list[Stack], list[SkippedFile]]:
     headers, skipped, count = [], [], 0
-    for source in sources(paths):
+    for file in input_files(paths):
         count += 1
-        parsed = read_header(source)
-        if isinstance(parsed, Skipped):
+        parsed = read_header(file)
+        if isinstance(parsed, SkippedFile):
             skipped.append(parsed)
         elif parsed is not None:
             headers.append(parsed)
@@ -136,12 +136,12 @@ def _collect(paths: Paths) -> tuple[list[Stack], list[Skipped]]:
     return stacks_of(headers, skipped), skipped
 
 
-def _names(skipped: Sequence[Skipped]) -> str:
+def _names(skipped: Sequence[SkippedFile]) -> str:
     shown = "; ".join(str(file) for file in skipped[:SHOWN_NAMES])
     return shown + (f"; and {len(skipped) - SHOWN_NAMES} more" if len(skipped) > SHOWN_NAMES else "")
 
 
-def _report(found: Stack, skipped: list[Skipped]) -> SeriesReport:
+def _report(found: Stack, skipped: list[SkippedFile]) -> SeriesReport:
     stacking = found.stacking
     geometry = stacking.geometry if stacking and not found.faults else None
     spacing: tuple[float, float | None, float | None] | None = geometry.spacing_mm if geometry else None
@@ -210,7 +210,7 @@ def _left_out(others: list[Stack]) -> list[str]:
     return warnings
 
 
-def _refusal(found: Stack, skipped: list[Skipped]) -> InputError:
+def _refusal(found: Stack, skipped: list[SkippedFile]) -> InputError:
     message = " ".join(found.faults)
     losses = [*found.skipped, *(file for file in skipped if file.may_be_slice)]
     if losses:
@@ -220,7 +220,7 @@ def _refusal(found: Stack, skipped: list[Skipped]) -> InputError:
     return UnreadableError(message) if found.positions else InputError(message)
 
 
-def _load(found: Stack, skipped: list[Skipped], warnings: list[str]) -> Volume:
+def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volume:
     stacking = found.stacking
     if stacking is None or stacking.geometry is None:
         raise GeometryError("The slices do not make a volume.")
@@ -243,7 +243,7 @@ def _load(found: Stack, skipped: list[Skipped], warnings: list[str]) -> Volume:
         else:
             lost.append(k)
             copies[0] = replace(copies[0], problem="its pixel data are damaged")
-            found.skipped.append(Skipped(copies[0].header.source.name, copies[0].problem))
+            found.skipped.append(SkippedFile(copies[0].header.file.name, copies[0].problem))
     hu, geometry, odd = voxels.hu, stacking.geometry, list(found.warnings)
     if lost:
         hu, geometry, odd = _without(found, skipped, kept, lost, hu)
@@ -297,7 +297,7 @@ def _conflict(one: Slice, other: Slice) -> str:
 
 
 def _without(
-    found: Stack, skipped: list[Skipped], kept: list[list[Slice]], lost: list[int], hu: npt.NDArray[Any]
+    found: Stack, skipped: list[SkippedFile], kept: list[list[Slice]], lost: list[int], hu: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], Geometry, list[str]]:
     """The volume without slices that turned out damaged, which is possible only at its ends."""
     if not kept:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from thinslice.io.dicom.header import SliceHeader, integer, number, numbers, text
-from thinslice.io.dicom.kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
+from thinslice.io.dicom.input_files import SkippedFile
+from thinslice.io.dicom.object_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
 from thinslice.io.dicom.pixels import PixelError, PixelFormat, check_complete, pixel_format
-from thinslice.io.dicom.sources import Skipped
-from thinslice.io.dicom.stacking import SAME_POSITION_MM, Plane, Stacking, along_normal, sound_cosines, stack
+from thinslice.io.dicom.stacking import SAME_POSITION_MM, ImagePlane, Stacking, along_normal, sound_cosines, stack
 
 PHASE_KEYWORDS = (
     "TemporalPositionIdentifier",
@@ -47,7 +47,7 @@ class Slice:
     """
 
     header: SliceHeader
-    plane: Plane | None
+    plane: ImagePlane | None
     form: PixelFormat | None
     instance: int | None
     problem: str
@@ -80,13 +80,13 @@ class Stack:
     stacking: Stacking | None = None
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
     series_numbers: frozenset[int] = frozenset()
     part: str = ""
     stray: bool = False
 
 
-def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[Skipped]) -> list[Stack]:
+def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[SkippedFile]) -> list[Stack]:
     """Group headers by series, and a series by what cannot be one volume; each stack knows if it can be read."""
     by_series: dict[str, list[SliceHeader]] = {}
     for header in headers:
@@ -132,7 +132,7 @@ def lost_inside(positions: Sequence[list[Slice]], lost: Sequence[int]) -> str | 
     ends = [positions[k][0].height_mm for k in (below, above)]
     bad = positions[inside[0]][0]
     return (
-        f"{len(inside)} slice(s) inside the series cannot be read, such as {bad.header.source.name!r} ({bad.problem}), "
+        f"{len(inside)} slice(s) inside the series cannot be read, such as {bad.header.file.name!r} ({bad.problem}), "
         f"which leaves a gap of {ends[1] - ends[0]:.2f} mm between {ends[0]:.2f} and {ends[1]:.2f} mm; get the "
         "damaged file(s) again."
     )
@@ -175,7 +175,7 @@ def _slice(header: SliceHeader) -> Slice:
     plane = None
     if position and cosines and sound_cosines(cosines):
         thickness, between = number(dataset, "SliceThickness"), number(dataset, "SpacingBetweenSlices")
-        plane = Plane(
+        plane = ImagePlane(
             position_mm=(position[0], position[1], position[2]),
             row_cosines=(cosines[0], cosines[1], cosines[2]),
             column_cosines=(cosines[3], cosines[4], cosines[5]),
@@ -230,7 +230,7 @@ def _alike(one: Slice, other: Slice) -> bool:
 def _by_position(slices: Iterable[Slice]) -> list[list[Slice]]:
     """Slices in depth order, those at the same position together; the readable copy first."""
     positions: list[list[Slice]] = []
-    for piece in sorted(slices, key=lambda piece: (piece.height_mm, piece.header.source.name)):
+    for piece in sorted(slices, key=lambda piece: (piece.height_mm, piece.header.file.name)):
         if positions and piece.height_mm - positions[-1][0].height_mm <= SAME_POSITION_MM:
             positions[-1].append(piece)
         else:
@@ -273,7 +273,7 @@ def _judge(found: Stack, unreadable: int) -> None:
         return
     found.positions = _by_position(found.slices)
     for copies in found.positions:
-        found.skipped += [Skipped(piece.header.source.name, piece.problem) for piece in copies if piece.problem]
+        found.skipped += [SkippedFile(piece.header.file.name, piece.problem) for piece in copies if piece.problem]
     lost = [k for k, copies in enumerate(found.positions) if copies[0].problem]
     kept = [copies for copies in found.positions if not copies[0].problem]
     if not kept:

@@ -29,7 +29,7 @@ THICKNESS_TOLERANCE_MM = 1e-3
 
 
 @dataclass(frozen=True)
-class Plane:
+class ImagePlane:
     """Where one slice lies, as its header says.
 
     Attributes:
@@ -70,10 +70,10 @@ class Stacking:
     warnings: tuple[str, ...] = ()
 
 
-def along_normal(plane: Plane) -> float:
+def along_normal(plane: ImagePlane) -> float:
     """Signed distance in mm of the plane from the patient's origin, along the normal row x column.
 
-    >>> along_normal(Plane((7.0, 8.0, -3.5), (1, 0, 0), (0, 1, 0)))
+    >>> along_normal(ImagePlane((7.0, 8.0, -3.5), (1, 0, 0), (0, 1, 0)))
     -3.5
     """
     # Plain arithmetic: this runs for every slice, and numpy's cross product is slow on three numbers.
@@ -98,7 +98,7 @@ def sound_cosines(cosines: Sequence[float]) -> bool:
 
 
 def stack(
-    planes: Sequence[Plane],
+    planes: Sequence[ImagePlane],
     shape: tuple[int, int],
     in_plane_mm: tuple[float | None, float | None],
     *,
@@ -162,7 +162,7 @@ def stack(
 
 
 def _grid(
-    first: Plane,
+    first: ImagePlane,
     depth: int,
     shape: tuple[int, int],
     spacing_mm: tuple[float, float | None, float | None],
@@ -183,7 +183,7 @@ def _grid(
 
 
 def _single(
-    plane: Plane,
+    plane: ImagePlane,
     shape: tuple[int, int],
     in_plane_mm: tuple[float | None, float | None],
     thickness_mm: float | None,
@@ -206,17 +206,17 @@ def _single(
     return Stacking(geometry, spacing_mm, thickness_mm, in_plane_mm, (), tuple(warnings))
 
 
-def _normal(plane: Plane) -> npt.NDArray[np.float64]:
+def _normal(plane: ImagePlane) -> npt.NDArray[np.float64]:
     normal = np.cross(plane.row_cosines, plane.column_cosines)
     return np.asarray(normal / np.linalg.norm(normal))
 
 
-def _name(plane: Plane, height_mm: float) -> str:
+def _name(plane: ImagePlane, height_mm: float) -> str:
     """How a message points at a slice."""
     return f"{height_mm:.2f} mm" + ("" if plane.instance is None else f" (instance {plane.instance})")
 
 
-def _thickness(planes: Sequence[Plane], faults: list[str], warnings: list[str]) -> float | None:
+def _thickness(planes: Sequence[ImagePlane], faults: list[str], warnings: list[str]) -> float | None:
     known = [plane.thickness_mm for plane in planes]
     if any(value is None for value in known):
         if any(value is not None for value in known):
@@ -237,7 +237,7 @@ def _thickness(planes: Sequence[Plane], faults: list[str], warnings: list[str]) 
 
 
 def _unevenness(
-    planes: Sequence[Plane],
+    planes: Sequence[ImagePlane],
     heights: npt.NDArray[np.float64],
     deviation: npt.NDArray[np.float64],
     normal: npt.NDArray[np.float64],
@@ -282,7 +282,7 @@ def _unreadable_clause(unreadable: int) -> str:
     return f" ({unreadable} file(s) of the input could not be read)" if unreadable else ""
 
 
-def _instances(planes: Sequence[Plane]) -> list[int] | None:
+def _instances(planes: Sequence[ImagePlane]) -> list[int] | None:
     """InstanceNumbers in depth order when all are known and strictly rising or falling."""
     numbers = [plane.instance for plane in planes if plane.instance is not None]
     if len(numbers) != len(planes):
@@ -291,7 +291,7 @@ def _instances(planes: Sequence[Plane]) -> list[int] | None:
     return numbers if np.all(steps > 0) or np.all(steps < 0) else None
 
 
-def _step_per_instance(planes: Sequence[Plane], heights: npt.NDArray[np.float64]) -> float | None:
+def _step_per_instance(planes: Sequence[ImagePlane], heights: npt.NDArray[np.float64]) -> float | None:
     """Distance in mm per InstanceNumber when the numbers explain every position, else None."""
     numbers = _instances(planes)
     if numbers is None or len(numbers) < 3:
@@ -302,7 +302,7 @@ def _step_per_instance(planes: Sequence[Plane], heights: npt.NDArray[np.float64]
     return abs(per_number) if fits else None
 
 
-def _hidden_gap(planes: Sequence[Plane], spacing_mm: float, unreadable: int, warnings: list[str]) -> str | None:
+def _hidden_gap(planes: Sequence[ImagePlane], spacing_mm: float, unreadable: int, warnings: list[str]) -> str | None:
     """Even spacing may still hide missing slices: numbers in steps of two, slices half as thick as their spacing."""
     numbers = _instances(planes)
     if numbers is None:
@@ -323,7 +323,7 @@ def _hidden_gap(planes: Sequence[Plane], spacing_mm: float, unreadable: int, war
     return None
 
 
-def _missing_ends(planes: Sequence[Plane], numbers_elsewhere: frozenset[int]) -> list[str]:
+def _missing_ends(planes: Sequence[ImagePlane], numbers_elsewhere: frozenset[int]) -> list[str]:
     """A warning when the numbering starts above 1, and no other object of the series has the numbers before."""
     numbers = _instances(planes)
     if numbers is None:

@@ -48,7 +48,7 @@ def printable(text: str, length: int = MAX_NAME_LENGTH) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """One file, or one member of a zip archive.
 
     Attributes:
@@ -80,7 +80,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedFile:
     """A file that was left out, and why; `str()` shows it in reports."""
 
     name: str
@@ -99,9 +99,9 @@ UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeErr
 """What a damaged, encrypted or exotic zip member raises."""
 
 
-def sources(
+def input_files(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, most: int = MAX_FILES
-) -> Iterator[Source]:
+) -> Iterator[InputFile]:
     """Every file of the input, in a stable order, each once.
 
     Args:
@@ -114,14 +114,14 @@ def sources(
     seen: set[tuple[int, int] | str] = set()
     count = 0
     for path in [paths] if isinstance(paths, str | os.PathLike) else list(paths):
-        for source, identity in _expand(Path(path)):
+        for file, identity in _expand(Path(path)):
             if identity in seen:
                 continue
             seen.add(identity)
             count += 1
             if count > most:
                 raise UnreadableError(f"The input holds more than {most} files; name the folder of one study.")
-            yield source
+            yield file
 
 
 def is_zip(path: Path) -> bool:
@@ -134,7 +134,7 @@ def is_zip(path: Path) -> bool:
         return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06") and zipfile.is_zipfile(stream)
 
 
-def _expand(path: Path) -> Iterator[tuple[Source, tuple[int, int] | str]]:
+def _expand(path: Path) -> Iterator[tuple[InputFile, tuple[int, int] | str]]:
     name = printable(path.name)
     try:
         mode = path.stat().st_mode
@@ -162,7 +162,7 @@ def _expand(path: Path) -> Iterator[tuple[Source, tuple[int, int] | str]]:
         yield found
 
 
-def _plain(path: Path) -> tuple[Source, tuple[int, int]] | None:
+def _plain(path: Path) -> tuple[InputFile, tuple[int, int]] | None:
     """A regular file; None for pipes, sockets and dangling links, which could block or raise on opening."""
     try:
         status = path.stat()
@@ -170,10 +170,10 @@ def _plain(path: Path) -> tuple[Source, tuple[int, int]] | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Source(path, None, printable(path.name), status.st_size), (status.st_dev, status.st_ino)
+    return InputFile(path, None, printable(path.name), status.st_size), (status.st_dev, status.st_ino)
 
 
-def _members(path: Path) -> Iterator[tuple[Source, str]]:
+def _members(path: Path) -> Iterator[tuple[InputFile, str]]:
     name = printable(path.name)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -192,7 +192,7 @@ def _members(path: Path) -> Iterator[tuple[Source, str]]:
     for index, member in enumerate(members):
         if not member.is_dir():
             shown = printable(member.filename.replace("\\", "/").rsplit("/", 1)[-1])
-            yield Source(path, index, shown, member.file_size), f"{real}#{index}"
+            yield InputFile(path, index, shown, member.file_size), f"{real}#{index}"
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
