@@ -13,11 +13,11 @@ from typing import Any
 from platformdirs import user_cache_path
 
 VARIABLE = "THINSLICE_CACHE_DIR"
-"""Names another folder; set but empty, nothing is kept."""
+"""Variable that names another folder; where it is set but empty, nothing is kept."""
 
 
 def cache_folder() -> Path | None:
-    """The folder, which need not exist; None where nothing shall or can be kept."""
+    """The folder, which need not exist; None where nothing may or can be kept."""
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:
         return Path(chosen) if chosen else None
@@ -28,7 +28,7 @@ def cache_folder() -> Path | None:
 
 
 def load(name: str, *, max_age_s: float = math.inf) -> dict[str, Any] | None:
-    """What was kept under `name`, or None: never kept, longer ago than `max_age_s`, unreadable or damaged."""
+    """The value kept under `name`; None where it is missing, older than `max_age_s`, unreadable or damaged."""
     folder = cache_folder()
     if folder is None:
         return None
@@ -42,10 +42,10 @@ def load(name: str, *, max_age_s: float = math.inf) -> dict[str, Any] | None:
 
 
 def keep(name: str, value: dict[str, Any]) -> bool:
-    """Keep a value.
+    """Keep a value under a name.
 
     Args:
-        name: of the file in the cache folder; may lie in a folder of it.
+        name: of the file in the cache folder; may hold subfolders, as in "sub/a.json".
         value: JSON values.
 
     Returns:
@@ -63,7 +63,7 @@ def keep(name: str, value: dict[str, Any]) -> bool:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1, sort_keys=True)
-        # Several runs may do this at once; each file is whole, and they say the same.
+        # Several runs may do this at once: each file is whole, and all hold the same value.
         Path(part).replace(target)
     except OSError:
         Path(part).unlink(missing_ok=True)
