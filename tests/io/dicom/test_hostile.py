@@ -264,7 +264,7 @@ def test_the_factory_saves_what_it_is_given(tmp_path: Path) -> None:
     assert save(kept[0], tmp_path / "again.dcm").is_file()
 
 
-def test_sound_jpeg_headers_are_told_from_others() -> None:
+def test_sound_jpeg_headers_are_distinguished_from_others() -> None:
     table = b"\xff\xc4\x00\x14\x00\x01" + bytes(15) + b"\x05"
     frame = bytes.fromhex("ffc3000b100008000801011100")
     scan_header = bytes.fromhex("ffda0008010100010000")
