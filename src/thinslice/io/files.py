@@ -65,7 +65,12 @@ def read(path: str | Path | Sequence[str | Path], *, series_uid: str | None = No
     if not paths:
         raise UnreadableError(f"The list of files is empty; give {ACCEPTED}.")
     for each in paths:
-        _require_present(each)
+        try:
+            present = each.exists()
+        except OSError:
+            present = False
+        if not present:
+            raise UnreadableError(f"There is nothing at {each.name!r}; check the path.")
     kind = "dicom files" if len(paths) > 1 or paths[0].is_dir() else sniff(paths[0])
     if kind == "nifti":
         from thinslice.io.nifti import read_nifti
@@ -240,15 +245,6 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
             f"--format {declared} contradicts the output's name, which asks for {by_name}; change one of them."
         )
     return by_name
-
-
-def _require_present(path: Path) -> None:
-    try:
-        present = path.exists()
-    except OSError:
-        present = False
-    if not present:
-        raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
 
 
 def _read_one_dicom_file(path: Path, series_uid: str | None) -> Volume:
