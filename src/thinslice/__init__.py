@@ -6,7 +6,7 @@
     thin = thinslice.upscale(thick, spacing_mm=1.0)       # the embedded default network, on the CPU
     thinslice.write(thin, "chest_1mm.nii.gz")             # or a folder for DICOM
 
-Names are loaded when first used (PEP 562), so importing the package loads neither torch nor highdicom.
+Names are loaded when first used (PEP 562), so importing the package loads neither torch nor numpy.
 
 Research software, not a medical device: synthesised detail can be wrong; keep the originals.
 """

@@ -1,4 +1,4 @@
-"""What the software is: its version, and the notice that everything it writes or prints carries."""
+"""Version of the software, and the notice in everything that it writes or prints."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Every error that thinslice raises on purpose, and the exit code the command line gives it.
+"""The errors that thinslice raises on purpose, each with the exit code of the command line.
 
-    ThinsliceError                  1   a fault of ours, unless a subclass says otherwise
+    ThinsliceError                  1   a fault of thinslice, unless a subclass says otherwise
     ├── UsageError                  2   the options contradict each other or name nothing
     ├── InputError                  3   the input is refused
-    │   ├── UnreadableError         3   not a file we can read, or damaged
+    │   ├── UnreadableError         3   not a format that is read, or damaged
     │   ├── DownloadError           3   cannot be fetched, or is not what was published
     │   ├── MissingExtraError       3   readable, once an optional dependency is installed
     │   ├── GeometryError           3   positions, orientation or spacing do not make a volume
@@ -13,13 +13,13 @@
     │   ├── ShapeError              4   a depth, size or factor the network cannot do
     │   └── CheckpointError         4   weights damaged, hostile or for another architecture
     ├── OutputError                 5   the output cannot be written
-    │   ├── OutputExistsError       5   it exists and --overwrite was not given
+    │   ├── OutputExistsError       5   it exists, and --overwrite is missing
     │   └── OutputBusyError         5   another run is writing it
     ├── ResourceError               6   memory or disk short
-    ├── DeviceError                 7   a device was asked for that is not there
+    ├── DeviceError                 7   the chosen device is not there
     └── PartlyDoneError             8   some items of a batch failed
 
-A message is one sentence that says what is wrong and where, then what to do next. It never holds a value from an
+A message is one sentence: the fault, its place, and the next step for the user. No message holds a value of an
 attribute that identifies a patient.
 """
 
@@ -45,11 +45,11 @@ class InputError(ThinsliceError):
 
 
 class UnreadableError(InputError):
-    """Not a file we can read, or a damaged one."""
+    """Not a format that is read, or a damaged file."""
 
 
 class DownloadError(InputError):
-    """Cannot be fetched, or what came is not what was published; the message says how to go on."""
+    """Cannot be fetched, or differs from the published file; the message gives the next step."""
 
 
 class MissingExtraError(InputError):
@@ -65,7 +65,7 @@ class SeriesChoiceError(InputError):
 
 
 class NotEligibleError(InputError):
-    """A sound volume that cannot be upscaled as asked; the message says which target spacing works."""
+    """A sound volume that cannot be upscaled as asked; the message names a target spacing that works."""
 
 
 class ModelError(ThinsliceError):
@@ -89,7 +89,7 @@ class OutputError(ThinsliceError):
 
 
 class OutputExistsError(OutputError):
-    """The output exists and overwriting was not asked for."""
+    """The output exists, and overwriting was not requested."""
 
 
 class OutputBusyError(OutputError):
@@ -103,7 +103,7 @@ class ResourceError(ThinsliceError):
 
 
 class DeviceError(ThinsliceError):
-    """A device was asked for that this machine does not have."""
+    """This machine does not have the chosen device."""
 
     exit_code = 7
 

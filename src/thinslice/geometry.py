@@ -1,4 +1,4 @@
-"""Where voxels lie in the patient: a frozen value, apart from the voxels.
+"""Grid of voxel positions in the patient: a frozen value, apart from the voxels.
 
 One axis order everywhere: (depth, height, width), depth being the through-plane axis. World coordinates are LPS
 millimetres (x to the patient's left, y to posterior, z to superior), as in DICOM; NIfTI's RAS is reached by
@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.errors import GeometryError
+from thinslice.typing import Doubles
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Flip of the first two world axes; its own inverse, so it also maps RAS to LPS."""
@@ -57,14 +57,14 @@ class Geometry:
     Attributes:
         shape: voxels along (depth, height, width).
         spacing_mm: distance of voxel centres along (depth, height, width), positive; an in-plane one that the
-            source does not tell is None.
+            source does not state is None.
         origin_mm: LPS (x, y, z) of the centre of voxel [0, 0, 0].
         direction: 3 x 3, row-major; its columns are the LPS unit vectors of the depth, height and width axes.
-        thickness_mm: slice thickness (the extent a slice averages over); None where unknown.
+        thickness_mm: slice thickness (the extent over which a slice averages), mm; None where unknown.
 
     Raises:
-        GeometryError: for empty shapes, spacings that are not positive and finite, and axes that are not
-            orthonormal (a sheared grid must be resampled first).
+        GeometryError: an empty shape, a spacing that is not positive and finite, or axes that are not orthonormal;
+            resample a sheared grid first.
 
     >>> thick = Geometry(shape=(4, 8, 8), spacing_mm=(5.0, 0.7, 0.7), thickness_mm=5.0)
     >>> thick.thin_grid(5).shape
@@ -102,7 +102,7 @@ class Geometry:
             raise GeometryError(f"Slice thickness must be positive, not {self.thickness_mm} mm.")
 
     @property
-    def affine_lps(self) -> npt.NDArray[np.float64]:
+    def affine_lps(self) -> Doubles:
         """4 x 4 from (depth, height, width) indices to LPS mm; an unknown in-plane spacing counts as 1 mm."""
         steps = np.array([1.0 if s is None else s for s in self.spacing_mm])
         affine = np.eye(4)
@@ -111,12 +111,12 @@ class Geometry:
         return affine
 
     @property
-    def affine_ras(self) -> npt.NDArray[np.float64]:
-        """The same from (depth, height, width) indices to RAS mm."""
+    def affine_ras(self) -> Doubles:
+        """4 x 4 from (depth, height, width) indices to RAS mm; an unknown in-plane spacing counts as 1 mm."""
         return np.asarray(LPS_TO_RAS @ self.affine_lps)
 
     @property
-    def normal(self) -> npt.NDArray[np.float64]:
+    def normal(self) -> Doubles:
         """LPS unit vector of the depth axis."""
         return np.asarray(self.direction)[:, 0]
 
@@ -134,7 +134,11 @@ class Geometry:
         """The grid with `factor` thin slices per thick interval: thick slice k is thin slice factor * k, exactly.
 
         Thin slices are as thick as their spacing. Shape ((D - 1) * factor + 1, H, W); no extrapolation beyond the
-        centres of the first and last thick slice.
+        centres of the first and last thick slice. At factor 5, 60 thick slices of 5 mm become (60 - 1) * 5 + 1 = 296
+        thin ones of 1 mm, and thick slice 7 is thin slice 35.
+
+        Raises:
+            GeometryError: the factor is below 1; give a positive integer.
         """
         if factor < 1:
             raise GeometryError(f"The factor must be a positive integer, not {factor}.")
@@ -148,7 +152,11 @@ class Geometry:
         )
 
     def crop(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Geometry:
-        """The grid of voxels [start, stop) along each axis."""
+        """The grid of voxels [start, stop) along each axis.
+
+        Raises:
+            GeometryError: the range leaves the grid; give one inside its shape.
+        """
         shape = tuple(b - a for a, b in zip(start, stop, strict=True))
         if min(start) < 0 or any(b > n for b, n in zip(stop, self.shape, strict=True)):
             raise GeometryError(f"Cannot crop {self.shape} to [{start}, {stop}).")

@@ -1,4 +1,4 @@
-"""HU to the networks' unit range and back: the one place that knows the intensity window.
+"""HU to the networks' unit range and back: the one definition of the intensity window.
 
 Source: the paper, section 3 (Implementation Details): [-1024, 2048] HU is mapped to [0, 1].
 """
@@ -38,6 +38,12 @@ def to_unit(hu: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 def to_hu(unit: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Map unit intensity back to HU; the inverse of `to_unit`.
+
+    Args:
+        unit: any shape, unit intensity.
+
+    Returns:
+        float32 HU of the same shape.
 
     >>> to_hu([0.0, 0.5, 1.0]).tolist()
     [-1024.0, 512.0, 2048.0]

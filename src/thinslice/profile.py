@@ -1,9 +1,10 @@
-"""The slice profile: how one thick slice weighs the thin slices under it. numpy only.
+"""The slice profile: the weights of thin slices in one thick slice. numpy only.
 
-Everything that needs to know what a thick slice measures uses this one description: the simulation of thick slices,
-the consistency of an estimate with its input, our own network, and scoring.
+The simulation of thick slices, the consistency of an estimate with its input, the default network, and scoring share
+this one description.
 
-Positions are counted in thin spacings; thick slice k is centred on thin slice `factor * k`.
+Positions are counted in thin spacings; thick slice k is centred on thin slice `factor * k`: at factor 5, thick slice 2
+on thin slice 10.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from scipy.special import erf
 
 from thinslice.errors import UsageError
+from thinslice.typing import Doubles, Floats
 
 SIMULATED = ("mean", "gaussian", "trapezoid", "heavy-tailed", "subsample")
 """Names of the profiles that thick slices can be simulated with (`SliceProfile.named`)."""
@@ -24,9 +26,8 @@ MAX_CONDITION = 30.0
 """Condition number of A A^T past which the projection is damped: strongly overlapping slices repeat each other, and
 undoing that exactly would amplify noise."""
 
-
 DEEP = 65
-"""Thick slices after which a condition number no longer grows to speak of, and a slice's influence has died out."""
+"""Thick slices after which a condition number hardly grows, and a slice's influence has died out."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,12 @@ class SliceProfile:
     """Weights of thin slices in one thick slice.
 
     Attributes:
-        name: how it was made, for reports.
+        name: the constructor's name, for reports.
         factor: thin slices per thick interval, >= 1.
         weights: odd number of weights, symmetric in position, sum 1; the middle one belongs to thin slice factor * k.
+
+    Raises:
+        UsageError: a factor below 1, an even number of weights, ones that are not finite, or a sum other than 1.
 
     >>> SliceProfile.mean(5).weights
     (0.2, 0.2, 0.2, 0.2, 0.2)
@@ -66,7 +70,7 @@ class SliceProfile:
     def width(self) -> float:
         """Extent over slice distance: 1 for contiguous slices, above 1 for overlap, below 1 for gaps.
 
-        It is that of the box with the same standard deviation, so that profiles of every form compare.
+        The width of the box with the same standard deviation, so that profiles of every form compare.
 
         >>> round(SliceProfile.mean(5).width, 3), round(SliceProfile.mean(4, width=2.0).width, 3)
         (0.98, 2.031)
@@ -81,6 +85,8 @@ class SliceProfile:
         `width` is slice thickness over slice distance. For contiguous slices (1.0) and an odd factor all `factor`
         thin slices weigh the same; for an even one `factor + 1` do, the two at the ends half.
         """
+        # Factor 4: half is 2, reach is 2, and thin slices -2 .. 2 overlap [-2, 2] by 0.5, 1, 1, 1, 0.5.
+        # Factor 5: half is 2.5, reach is 2, and -2 .. 2 overlap [-2.5, 2.5] by 1 each.
         half = 0.5 * factor * width
         reach = max(0, int(np.ceil(half - 0.5 - 1e-9)))
         position = np.arange(-reach, reach + 1)
@@ -107,7 +113,8 @@ class SliceProfile:
         outer, inner = 0.5 * factor * (width + ramp), 0.5 * factor * abs(width - ramp)
         height = np.clip((outer - np.abs(at)) / max(outer - inner, 1e-6), 0.0, 1.0)
         reach = int(np.ceil(outer - 0.5 - 1e-9))
-        # Each thin slice gets the profile's integral over its own extent.
+        # Each thin slice gets the profile's integral over its own extent. At factor 4 and the defaults the flanks fall
+        # from 1 at inner = 1.5 to 0 at outer = 2.5, so reach is 2; sample 1.6 belongs to thin slice 2, cell 4.
         cell = np.floor(at + 0.5).astype(int) + reach
         inside = (cell >= 0) & (cell <= 2 * reach)
         weights = np.bincount(cell[inside], height[inside], minlength=2 * reach + 1)
@@ -152,7 +159,7 @@ class SliceProfile:
         """One of `SIMULATED` by name; `width` is slice thickness over slice distance, where the form has one.
 
         Raises:
-            UsageError: for an unknown name.
+            UsageError: an unknown name; choose one of `SIMULATED`.
         """
         match name:
             case "mean":
@@ -174,7 +181,8 @@ class SliceProfile:
     def supported(self, depth: int) -> range:
         """The thick slices of `depth` whose whole profile lies on the thin grid of (depth - 1) * factor + 1 slices.
 
-        The first and last are left out unless the profile is a single slice.
+        The first and last are left out unless the profile is a single slice. A mean of factor 5 reaches 2 thin slices
+        to either side: thick slice 0, centred on thin slice 0, would need -2 and -1.
 
         >>> SliceProfile.mean(5).supported(6)
         range(1, 5)
@@ -182,8 +190,12 @@ class SliceProfile:
         margin = -(-self.reach // self.factor)
         return range(margin, max(margin, depth - margin))
 
-    def matrix(self, depth: int) -> npt.NDArray[np.float64]:
-        """A, banded: (supported thick slices, (depth - 1) * factor + 1 thin slices), so that A @ thin = thick."""
+    def matrix(self, depth: int) -> Doubles:
+        """A, banded: (supported thick slices, (depth - 1) * factor + 1 thin slices), so that A @ thin = thick.
+
+        A mean of factor 5 and depth 4 gives 2 x 16: row 0 is thick slice 1, centred on column 5, with weights in
+        columns 3 to 7; row 1 is thick slice 2, with weights in columns 8 to 12.
+        """
         rows = self.supported(depth)
         a = np.zeros((len(rows), (depth - 1) * self.factor + 1))
         for row, k in enumerate(rows):
@@ -191,21 +203,21 @@ class SliceProfile:
             a[row, centre - self.reach : centre + self.reach + 1] = self.weights
         return a
 
-    def correction(self, depth: int) -> npt.NDArray[np.float64]:
+    def correction(self, depth: int) -> Doubles:
         """A^T (A A^T)^-1: (thin slices, supported thick slices), the smallest change of the thin slices that adds a
         given amount to each thick one.
 
         Where slices overlap so strongly that A A^T is badly conditioned (`MAX_CONDITION`), it is damped
-        (A A^T + e I), and thick slices are met approximately; `exact` tells. How much is a property of the profile,
-        not of the depth, so that a window of a volume is corrected like the whole of it.
+        (A A^T + e I), and thick slices are met approximately (`exact` is then False). The damping depends on the
+        profile, not on the depth, so that a window of a volume is corrected like the whole volume.
         """
         return _correction(self, depth)
 
     def exact(self, depth: int) -> bool:
-        """Whether `correction` gives the thick slices back exactly."""
+        """Whether `correction` reproduces the thick slices exactly."""
         return not self.supported(depth) or _damping(self) == 0.0
 
-    def apply(self, thin: npt.NDArray[np.floating], *, axis: int = 0) -> npt.NDArray[np.float32]:
+    def apply(self, thin: npt.NDArray[np.floating], *, axis: int = 0) -> Floats:
         """Simulate thick slices along `axis`, as many as have full support.
 
         Thin slices are numbered so that the first thick slice is centred on thin slice `reach`; see `centres`.
@@ -224,6 +236,8 @@ class SliceProfile:
         thick = np.zeros((len(centres), *moved.shape[1:]), dtype=np.float32)
         for offset, weight in zip(range(-self.reach, self.reach + 1), self.weights, strict=True):
             if len(centres):
+                # Ten thin slices at factor 5: centres 2 and 7; offset -2 takes thin slices 0 and 5, offset 2 takes
+                # 4 and 9.
                 begin = centres[0] + offset
                 thick += (
                     np.float32(weight) * moved[begin : begin + len(centres) * self.factor : self.factor][: len(centres)]
@@ -231,7 +245,11 @@ class SliceProfile:
         return np.moveaxis(thick, 0, axis)
 
     def centres(self, thin_count: int) -> range:
-        """Thin indices on which the thick slices of `apply` are centred."""
+        """Thin indices on which the thick slices of `apply` are centred.
+
+        >>> SliceProfile.mean(5).centres(10), SliceProfile.mean(5).centres(4)
+        (range(2, 8, 5), range(2, 2, 5))
+        """
         return range(self.reach, max(self.reach, thin_count - self.reach), self.factor)
 
 
@@ -247,7 +265,7 @@ def _damping(profile: SliceProfile) -> float:
 
 
 @lru_cache(maxsize=256)
-def _correction(profile: SliceProfile, depth: int) -> npt.NDArray[np.float64]:
+def _correction(profile: SliceProfile, depth: int) -> Doubles:
     a = profile.matrix(depth)
     gram = a @ a.T + _damping(profile) * np.eye(a.shape[0])
     result = np.asarray(np.linalg.solve(gram, a).T if a.shape[0] else a.T, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""A CT volume: HU, where it lies, and where it came from."""
+"""A CT volume: HU, their grid, and their provenance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AXIS_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Derivation:
-    """How a thin volume was made from a thick one: what a derived DICOM series must say of itself.
+    """How a thin volume was made from a thick one: the statements that a derived DICOM series must make.
 
     Attributes:
         model: name of the network.
@@ -36,14 +36,14 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a volume came from: what writers need to give the source's conventions back.
+    """Origin of a volume, with the conventions of the source that writers restore.
 
     Attributes:
         format: "array", "nifti", "dicom", "nrrd" or "metaimage".
         file_axes: the source file's axis for depth, height and width; (2, 1, 0) is NIfTI's usual x, y, z order.
         padding_hu: HU that marks pixels outside the reconstruction circle, or None. Only a value outside the
-            networks' window is kept here; one inside it cannot be told from tissue.
-        warnings: sentences about what was odd or corrected on reading.
+            networks' window is kept here; one inside it cannot be distinguished from tissue.
+        warnings: sentences about oddities and corrections on reading.
         headers: for DICOM, one pydicom dataset per source slice without pixels, in depth order; empty otherwise. A
             derived thin volume keeps those of its thick source.
         derivation: how the volume was made from that source, or None for the source itself.
@@ -66,11 +66,11 @@ class Volume:
     Attributes:
         hu: (depth, height, width); int16 where HU are exact integers, else float32.
         geometry: the grid; its shape equals that of `hu`.
-        provenance: where it came from.
+        provenance: its origin.
 
     Raises:
-        GeometryError: when `hu` and `geometry` disagree about the shape.
-        InputError: when `hu` is neither int16 nor float32.
+        GeometryError: the shapes of `hu` and `geometry` differ.
+        InputError: `hu` is neither int16 nor float32; convert it with `as_hu`.
     """
 
     hu: npt.NDArray[Any]
@@ -96,7 +96,7 @@ def reorient(volume: Volume, like: Geometry) -> Volume:
     World positions of all voxels stay. The volume itself is returned where nothing has to change.
 
     Raises:
-        GeometryError: the axes of the two are not parallel.
+        GeometryError: the axes of the two are not parallel; resample one onto the other's grid first.
 
     >>> flipped = Geometry((4, 2, 2), (1, 1, 1), direction=((0, 0, 1), (0, 1, 0), (-1, 0, 0)))
     >>> volume = Volume(np.arange(16, dtype=np.int16).reshape(4, 2, 2), flipped)
@@ -126,7 +126,7 @@ def reorient(volume: Volume, like: Geometry) -> Volume:
     grid = replace(
         source,
         shape=tuple(source.shape[axis] for axis in order),  # type: ignore[arg-type]
-        # Only in-plane spacings may be unknown; one that becomes the depth counts as 1 mm as everywhere else.
+        # Only in-plane spacings may be unknown; one that becomes the depth counts as 1 mm, as in `affine_lps`.
         spacing_mm=(1.0 if spacing[0] is None else spacing[0], spacing[1], spacing[2]),
         origin_mm=source.position_mm((corner[0], corner[1], corner[2])),
         direction=tuple(tuple(row) for row in direction),  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ def test_what_is_no_volume_is_refused_with_what_is_accepted(content, words, tmp_
     assert refused.value.exit_code == 3
 
 
-def test_nothing_there_is_said(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
     for absent in (tmp_path / "absent.nii.gz", tmp_path / "absent", [tmp_path / "absent.dcm"], []):
         with pytest.raises(UnreadableError):
             read(absent)
@@ -172,10 +172,10 @@ def test_one_slice_of_a_series_says_that_the_folder_is_the_whole(shared_dicom: C
     folder = shared_dicom("ge_ct3slice_1.25_at_1.0")
     one = next(p for p in sorted(folder.rglob("*")) if p.is_file() and sniff(p) == "dicom")
     try:
-        said = " ".join(read(one).provenance.warnings)
+        message = " ".join(read(one).provenance.warnings)
     except InputError as refused:
-        said = str(refused)
-    assert "folder" in said
+        message = str(refused)
+    assert "folder" in message
 
 
 def test_a_dicom_volume_can_be_written_as_nifti(shared_dicom: Callable[[str], Path], tmp_path: Path):

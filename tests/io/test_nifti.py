@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from thinslice.errors import UnreadableError, UsageError
 from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
-from thinslice.io import voxels
+from thinslice.io import hu_collector
 from thinslice.io.files import write
 from thinslice.io.nifti import read_nifti, scan_nifti
 from thinslice.volume import Provenance, Volume
@@ -166,7 +166,7 @@ def test_scaling_is_exact(save, dtype, slope, intercept, expected, order):
 
 
 def test_a_volume_of_many_chunks_that_stops_being_whole_numbers_keeps_every_value(save, monkeypatch, counting):
-    monkeypatch.setattr(voxels, "CHUNK_VOXELS", 50)
+    monkeypatch.setattr(hu_collector, "CHUNK_VOXELS", 50)
     data = counting((6, 5, 20), np.float32)
     data[0, 0, 13] = 0.25
     data[3, 2, 17] = 1e5
@@ -176,7 +176,7 @@ def test_a_volume_of_many_chunks_that_stops_being_whole_numbers_keeps_every_valu
 
 
 def test_planes_larger_than_a_chunk_are_read_in_rows(save, monkeypatch, counting):
-    monkeypatch.setattr(voxels, "CHUNK_VOXELS", 13)
+    monkeypatch.setattr(hu_collector, "CHUNK_VOXELS", 13)
     data = counting((6, 5, 4))
     np.testing.assert_array_equal(read_nifti(save(data)).hu, data.transpose(2, 1, 0))
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinslice.errors import GeometryError, InputError, ResourceError, UnreadableError
-from thinslice.io import gzip_stream, voxels
+from thinslice.io import gzip_stream, hu_collector
 from thinslice.io.nifti import read_nifti
 
 AFFINE = np.diag([-0.7, -0.7, 5.0, 1.0])
@@ -130,7 +130,7 @@ def test_impossible_headers_are_refused_before_memory_is_taken(save, edit, name,
         raise AssertionError("memory was taken")
 
     path = save(counting(), edit=edit, name=name)
-    monkeypatch.setattr(voxels.np, "empty", never)
+    monkeypatch.setattr(hu_collector.np, "empty", never)
     with pytest.raises(UnreadableError, match="case"):
         read_nifti(path)
 

@@ -104,7 +104,7 @@ def test_right_anterior_superior_is_turned_into_left_posterior_superior(tmp_path
     np.testing.assert_allclose(geometry.position_mm((0, 0, 1)), (-1.7, -2.0, 3.0))
 
 
-def test_isotropic_spacing_and_missing_orientation_are_told(tmp_path):
+def test_isotropic_spacing_and_missing_orientation_give_warnings(tmp_path):
     text = nrrd_text(space="", space_directions="", space_origin="", spacings="1 1 1")
     (tmp_path / "a.nrrd").write_bytes(text + bytes(48))
     provenance = read(tmp_path / "a.nrrd").provenance

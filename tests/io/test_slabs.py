@@ -194,7 +194,7 @@ def test_a_read_only_folder_is_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("axes", [(2, 1, 0), (0, 2, 1)])
-def test_a_disk_too_small_is_told_before_anything_is_written(suffix, axes, tmp_path, monkeypatch):
+def test_a_disk_too_small_is_refused_before_anything_is_written(suffix, axes, tmp_path, monkeypatch):
     class Usage:
         free = 100
 

@@ -24,7 +24,7 @@ def behind(path: Path, **options: int) -> WriteBehind:
 
 
 class Slow:
-    """A writer that waits until it is let go, and tells what it was given."""
+    """A writer that waits until it is released, and records the slabs that it wrote."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.go = threading.Event()
@@ -126,7 +126,7 @@ def test_what_waits_is_dropped_when_the_maker_fails(monkeypatch: pytest.MonkeyPa
     assert isinstance(slow.left_with, RuntimeError)
 
 
-def test_too_few_slices_are_told_at_the_end(tmp_path: Path) -> None:
+def test_too_few_slices_are_refused_at_the_end(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="Only 6 of 12"), behind(tmp_path / "thin.nii") as writer:
         writer.write(HU[:6])
     assert list(tmp_path.iterdir()) == []

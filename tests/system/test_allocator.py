@@ -59,7 +59,7 @@ def test_arrays_of_their_own_pages_are_zero_writable_and_given_back() -> None:
 
 def test_a_kernel_without_large_pages_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing(mmap.mmap):
-        def madvise(self, *told: int) -> None:
+        def madvise(self, *advice: int) -> None:
             raise OSError("no large pages")
 
     monkeypatch.setattr(mmap, "mmap", Refusing)
@@ -67,6 +67,6 @@ def test_a_kernel_without_large_pages_is_enough(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("missing", ["MADV_HUGEPAGE", "MAP_PRIVATE"])
-def test_systems_that_know_less_are_enough(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systems_without_an_option_are_enough(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(mmap, missing, raising=False)
     assert pages.own_pages((1 << 20,), np.int16).nbytes == 2 << 20

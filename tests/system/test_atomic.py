@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from thinslice.errors import OutputError, OutputExistsError, ResourceError
-from thinslice.system import atomic
 from thinslice.system.atomic import atomic_directory, atomic_file, output_errors
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
 
 
 def names(folder: Path) -> set[str]:
@@ -123,21 +124,85 @@ def test_of_two_runs_one_wins(tmp_path: Path) -> None:
     assert names(tmp_path) == {"out"}
 
 
+@POSIX
 def test_a_lock_that_vanished_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    locked, calls = atomic._lock, []
+    import fcntl
 
-    def vanish_once(descriptor: int) -> None:
+    flock, calls = fcntl.flock, []
+
+    def vanish_once(descriptor: int, operation: int) -> None:
         calls.append(descriptor)
         if len(calls) == 1:
             (tmp_path / ".out.lock").unlink()  # as the run before us does when it ends
-        locked(descriptor)
+        flock(descriptor, operation)
 
-    monkeypatch.setattr(atomic, "_lock", vanish_once)
+    monkeypatch.setattr(fcntl, "flock", vanish_once)
     with atomic_directory(tmp_path / "out"):
         assert (tmp_path / ".out.lock").exists()
         with pytest.raises(OutputError, match="Another run"), atomic_directory(tmp_path / "out"):
             pytest.fail("must not start")
     assert names(tmp_path) == {"out"}
+
+
+@POSIX
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_lock_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    import fcntl
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    remains = tmp_path / ".0123456789ab.partial.out"
+    remains.write_bytes(b"perhaps of a run that is at work")
+    with atomic_file(tmp_path / "out") as partial:
+        partial.write_bytes(b"voxels")
+    assert (tmp_path / "out").read_bytes() == b"voxels"
+    assert names(tmp_path) == {"out", remains.name}
+
+
+COMPETITOR = """
+import sys, time
+from pathlib import Path
+from thinslice.errors import OutputBusyError
+from thinslice.system.atomic import atomic_directory
+target, mark = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with atomic_directory(target) as partial:
+        (partial / mark).write_bytes(b"")
+        print("won", flush=True)
+        sys.stdin.readline()
+except OutputBusyError as error:
+    print(f"{error.exit_code} {error}", flush=True)
+"""
+
+
+def test_of_two_processes_one_wins_and_the_other_exits_with_5(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", COMPETITOR, str(target), mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for mark in ("a", "b")
+    ]
+    assert [run.stdout.readline() for run in runs] == ["ready\n", "ready\n"]
+    for run in runs:
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    results = [run.stdout.readline().strip() for run in runs]
+    for run in runs:
+        run.communicate("end\n")
+    busy = "5 Another run is writing 'out'; wait for it to end, or choose another output."
+    assert sorted(results) == [busy, "won"]
+    assert names(tmp_path) == {"out"}
+    assert names(target) == {"ab"[results.index("won")]}
 
 
 KILLED = """
@@ -155,7 +220,7 @@ else:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+@POSIX
 @pytest.mark.parametrize("moment", ["filling", "replacing"])
 def test_a_killed_run_blocks_nobody_and_loses_nothing(tmp_path: Path, moment: str) -> None:
     target = tmp_path / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from thinslice.system import cores
 def unlimited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine of eight processors on four cores, without any limit."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(cores, "_allowed", lambda: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     monkeypatch.setattr(cores, "_TOPOLOGY", tmp_path / "cpu")
     monkeypatch.setattr(cores, "control_groups", lambda controller: [])
     for processor in range(8):
@@ -34,13 +35,11 @@ def test_two_threads_of_a_core_count_once() -> None:
 
 
 def test_only_processors_this_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cores, "_allowed", lambda: {1, 5, 6})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5, 6}, raising=False)
     assert cores.sensible_threads() == 2
 
 
-def test_a_system_that_does_not_tell_its_cores_gives_its_processors(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_system_without_a_list_of_cores_gives_its_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cores, "_TOPOLOGY", tmp_path / "nowhere")
     assert cores.sensible_threads() == 8
 

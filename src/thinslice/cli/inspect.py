@@ -1,4 +1,4 @@
-"""Command `inspect`: the series of a folder, and which of them can be upscaled. Imports neither torch nor highdicom."""
+"""Command `inspect`: the series of a folder, and which of them can be upscaled. Imports no torch."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from thinslice.data.manifest import Case, Dataset, content_mark
 from thinslice.data.pairing import alignment, pair_by_position, sample_planes
 from thinslice.errors import GeometryError, InputError, UsageError
 from thinslice.intensity import to_hu
-from thinslice.io.voxels import FILL_HU
+from thinslice.io.hu_collector import FILL_HU
 from thinslice.typing import Progress
 from thinslice.volume import Volume
 

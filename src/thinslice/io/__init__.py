@@ -1,1 +1,1 @@
-"""Files in and out: the only room that knows formats. Never imports torch."""
+"""Files in and out: the only package with file formats. Never imports torch."""

@@ -1,7 +1,7 @@
-"""From a file's own voxel axes to (depth, height, width) and back: which axis is depth, and where voxels lie.
+"""A file's own voxel axes to (depth, height, width) and back: the axis of depth, and the positions of voxels.
 
 Files of the x, y, z kind (NIfTI, NRRD, MetaImage) number their axes 0, 1, 2, the first running fastest. The array
-of their voxels is therefore seen here as (axis 2, axis 1, axis 0), called zyx order.
+of their voxels is therefore indexed here as [axis 2, axis 1, axis 0], called zyx order.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.errors import GeometryError, UsageError
 from thinslice.geometry import DIRECTION_TOLERANCE, LPS_TO_RAS, Direction, Geometry
+from thinslice.typing import Doubles
 
 FileAxes = tuple[int, int, int]
 """The file's axis for depth, height and width."""
@@ -31,14 +31,14 @@ def choose_axes(
 
     Args:
         spacing_mm: spacing along the file's axes 0, 1, 2.
-        axis: the depth axis the user names; it decides alone.
-        slice_axis: the axis the file itself calls its slice axis; asked only where the spacing is not clear.
+        axis: the depth axis that the user names; it overrides everything else.
+        slice_axis: the file's own slice axis; used only where the spacing is not clear.
 
     Returns:
-        The axes, and True when the depth axis was a guess: two spacings are largest and no `axis` was given.
+        The axes, and True when the depth axis is a guess: two spacings are largest and `axis` is None.
 
     Raises:
-        UsageError: `axis` is not 0, 1 or 2.
+        UsageError: `axis` is not 0, 1 or 2; name one of these.
 
     >>> choose_axes((0.7, 0.7, 5.0))
     ((2, 1, 0), False)
@@ -63,7 +63,7 @@ def choose_axes(
 
 
 def ambiguity_warning(axes: FileAxes) -> str:
-    """What to tell the user whose file does not say which of its axes runs across the slices."""
+    """The warning for a file whose axis across the slices is not clear."""
     return (
         f"Two axes share the largest spacing, so the through-plane axis is a guess (axis {axes[0]}); "
         "name it with --axis 0, 1 or 2."
@@ -71,7 +71,12 @@ def ambiguity_warning(axes: FileAxes) -> str:
 
 
 def zyx_order(axes: FileAxes) -> tuple[int, int, int]:
-    """The transposition that shows a (depth, height, width) array in the file's zyx order.
+    """The transposition of a (depth, height, width) array to the file's zyx order.
+
+    Args:
+        axes: the file's axis for depth, height and width.
+
+    With axes (0, 2, 1) the file's axis 2 is height, axis 1 width and axis 0 depth: order (1, 2, 0).
 
     >>> zyx_order((2, 1, 0)), zyx_order((0, 2, 1))
     ((0, 1, 2), (1, 2, 0))
@@ -79,25 +84,28 @@ def zyx_order(axes: FileAxes) -> tuple[int, int, int]:
     return axes.index(2), axes.index(1), axes.index(0)
 
 
-def check_affine(affine: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
-    """Refuse an index-to-world matrix that is no regular right-angled grid; return its spacings in mm.
+def check_affine(affine: Doubles, name: str) -> Doubles:
+    """The spacings in mm of an index-to-world matrix; refuses one that is no regular right-angled grid.
 
     Args:
         affine: 4 x 4, file indices to mm.
         name: of the file, for the message.
+
+    Returns:
+        Spacing along the file's axes 0, 1, 2, mm.
 
     Raises:
         GeometryError: not finite, an axis without extent, absurd spacing, or axes not at right angles; resample
             the file to an upright grid first.
     """
     if affine.shape != (4, 4) or not np.all(np.isfinite(affine)):
-        raise GeometryError(f"{name!r} has an orientation matrix with numbers that are not finite; repair it.")
+        raise GeometryError(f"{name!r} has an orientation matrix with numbers that are not finite; repair its header.")
     spacing = np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
     low, high = SPACING_LIMITS_MM
     if np.any(spacing < low) or np.any(spacing > high):
         shown = ", ".join(f"{s:g}" for s in spacing)
         raise GeometryError(
-            f"{name!r} has voxel spacings of {shown} mm, of which at least one cannot be; repair its header."
+            f"{name!r} has voxel spacings of {shown} mm, of which at least one is impossible; repair its header."
         )
     cosines = affine[:3, :3] / spacing
     skew = float(np.abs(cosines.T @ cosines - np.eye(3)).max())
@@ -110,7 +118,7 @@ def check_affine(affine: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.f
     return spacing
 
 
-def geometry_from_affine(affine_lps: npt.NDArray[np.float64], shape: Sequence[int], axes: FileAxes) -> Geometry:
+def geometry_from_affine(affine_lps: Doubles, shape: Sequence[int], axes: FileAxes) -> Geometry:
     """The grid of a file's voxels in (depth, height, width) order.
 
     Args:
@@ -130,9 +138,7 @@ def geometry_from_affine(affine_lps: npt.NDArray[np.float64], shape: Sequence[in
     )
 
 
-def affine_in_file_order(
-    geometry: Geometry, axes: FileAxes, *, world: str
-) -> tuple[npt.NDArray[np.float64], tuple[int, int, int]]:
+def affine_in_file_order(geometry: Geometry, axes: FileAxes, *, world: str) -> tuple[Doubles, tuple[int, int, int]]:
     """The 4 x 4 matrix and the shape to write for a file with these axes; undoes `geometry_from_affine`.
 
     Args:
@@ -154,8 +160,15 @@ def affine_in_file_order(
     return affine, (shape[0], shape[1], shape[2])
 
 
-def largest_shift_mm(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], shape: Sequence[int]) -> float:
-    """How far apart two matrices put the same voxel, at worst over the corners of a grid (and so anywhere on it).
+def largest_shift_mm(first: Doubles, second: Doubles, shape: Sequence[int]) -> float:
+    """The largest distance in mm between the positions of one voxel under two matrices, over the corners of a grid.
+
+    A distance of linear maps is largest at a corner, so no voxel of the grid exceeds it.
+
+    Args:
+        first: 4 x 4, file indices to mm.
+        second: another.
+        shape: voxels along the file's axes 0, 1, 2.
 
     >>> largest_shift_mm(np.eye(4), np.diag([1.0, 1.0, 1.5, 1.0]), (1, 1, 3))
     1.0

@@ -1,4 +1,4 @@
-"""Reading and writing by format: a file's content says what is read, an output's name what is written."""
+"""Reading and writing by format: the content decides when reading, the name of the output when writing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import InputError, SeriesChoiceError, UnreadableError, UsageError
+from thinslice.planning.memory import SLAB_BYTES
 from thinslice.volume import Provenance, Volume
 
 if TYPE_CHECKING:
@@ -28,13 +29,10 @@ OUTPUT_SUFFIXES = {
 """Names of output files; a name without a suffix is a DICOM folder."""
 
 FORMATS = ("dicom", "nifti", "nrrd", "metaimage")
-"""What --format may say."""
+"""Values of --format."""
 
 ACCEPTED = "a DICOM folder, files or zip; NIfTI (.nii, .nii.gz); or, with the itk extra, NRRD and MetaImage"
-"""What `read` takes, for messages."""
-
-SLAB_BYTES = 32 << 20
-"""How much of a volume `write` hands on at once."""
+"""Inputs of `read`, for messages."""
 
 _FILE_LIKE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 """A suffix that names a kind of file (.dcm, .npy), not part of a folder's name (.5mm, .2)."""
@@ -44,61 +42,59 @@ _DICOM_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 
 def read(path: str | Path | Sequence[str | Path], *, series_uid: str | None = None, axis: int | None = None) -> Volume:
-    """Read a CT volume; its content, not its name, says which format it is.
+    """Read a CT volume; its content, not its name, decides the format.
 
     Args:
         path: a DICOM folder, zip, file or sequence of files; a NIfTI file; an NRRD or MetaImage file (itk extra).
         series_uid: which DICOM series, where several are found.
-        axis: for NIfTI, NRRD and MetaImage, the file's axis across the slices (0, 1 or 2), where the spacing does not
-            tell.
+        axis: for NIfTI, NRRD and MetaImage, the file's axis across the slices (0, 1 or 2), where the spacing is not
+            clear.
 
     Returns:
         HU (depth, height, width) on its grid.
 
     Raises:
-        UnreadableError: nothing there, or nothing we read.
-        MissingExtraError: NRRD or MetaImage without the itk extra.
-        GeometryError: positions or orientation do not make a volume.
+        UnreadableError: nothing there, or no format that is read; check the path.
+        MissingExtraError: NRRD or MetaImage without the itk extra; install it.
+        GeometryError: positions or orientation do not make a volume; the message gives the repair.
         SeriesChoiceError: several series; name one with `series_uid`.
-        ResourceError: the memory does not hold it.
-        UsageError: `axis` is not 0, 1 or 2.
+        ResourceError: the memory does not hold it; close other programs, or use a machine with more.
+        UsageError: `axis` is not 0, 1 or 2; name one of these.
     """
-    if not isinstance(path, str | Path):
-        paths = [Path(p) for p in path]
-        if not paths:
-            raise UnreadableError(f"No files were given; give {ACCEPTED}.")
-        for each in paths:
-            _require_present(each)
-        if len(paths) == 1:
-            return read(paths[0], series_uid=series_uid, axis=axis)
-        return _read_dicom(paths, series_uid)
-    path = Path(path)
-    _require_present(path)
-    if path.is_dir():
-        return _read_dicom([path], series_uid)
-    match sniff(path):
-        case "zip":
-            return _read_dicom([path], series_uid)
-        case "dicom":
-            return _read_one_dicom_file(path, series_uid)
-        case "nifti":
-            from thinslice.io.nifti import read_nifti
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
+    if not paths:
+        raise UnreadableError(f"The list of files is empty; give {ACCEPTED}.")
+    for each in paths:
+        try:
+            present = each.exists()
+        except OSError:
+            present = False
+        if not present:
+            raise UnreadableError(f"There is nothing at {each.name!r}; check the path.")
+    kind = "dicom files" if len(paths) > 1 or paths[0].is_dir() else sniff(paths[0])
+    if kind == "nifti":
+        from thinslice.io.nifti import read_nifti
 
-            return read_nifti(path, axis=axis)
-        case _:
-            from thinslice.io.nrrd import read_itk
+        return read_nifti(paths[0], axis=axis)
+    if kind in ("nrrd", "metaimage"):
+        from thinslice.io.nrrd import read_itk
 
-            return read_itk(path, axis=axis)
+        return read_itk(paths[0], axis=axis)
+    if kind == "dicom":
+        return _read_one_dicom_file(paths[0], series_uid)
+    from thinslice.io.dicom.read import read_dicom
+
+    return read_dicom(paths, series_uid=series_uid)
 
 
 def sniff(path: Path) -> str:
     """The format of one file by its content: "dicom", "zip", "nifti", "nrrd" or "metaimage".
 
     Raises:
-        UnreadableError: empty, not permitted, or nothing we read.
+        UnreadableError: empty, not permitted, or no format that is read; give another file.
     """
     from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
-    from thinslice.io.nifti import nifti_version
+    from thinslice.io.nifti import header_path, nifti_version
 
     with readable(path):
         if not path.is_file():
@@ -115,10 +111,11 @@ def sniff(path: Path) -> str:
     if packed:
         with open_plain(path) as (stream, _, _):
             head = stream.read(1024)
-    if nifti_version(head) is not None or _is_voxel_half(path):
+    # An .img of a pair begins with its voxels, and its header lies beside it.
+    if nifti_version(head) is not None or header_path(path) != path:
         return "nifti"
     if packed:
-        raise UnreadableError(f"{path.name!r} is gzip, but what it holds is not NIfTI; give {ACCEPTED}.")
+        raise UnreadableError(f"{path.name!r} is gzip, but its content is not NIfTI; give {ACCEPTED}.")
     if head.startswith(b"NRRD000"):
         return "nrrd"
     if _META_KEYS.match(head):
@@ -126,23 +123,24 @@ def sniff(path: Path) -> str:
     # Old files without the 128-byte preamble begin with their first element.
     if head[:2] in _DICOM_FIRST_GROUPS and len(head) >= 128:
         return "dicom"
-    raise UnreadableError(f"{path.name!r} is not a format thinslice reads; give {ACCEPTED}.")
+    raise UnreadableError(f"{path.name!r} is not a format that thinslice reads; give {ACCEPTED}.")
 
 
 def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a volume in the format its name asks for.
+    """Write a volume in the format that the name of the output asks for.
 
     Args:
         volume: HU on its grid.
         path: ends in .nii, .nii.gz, .nrrd, .mha or .mhd; without a suffix it is a DICOM folder, which needs a volume
             that came from DICOM.
-        overwrite: replace what is there, once the new output is complete.
+        overwrite: replace an existing output, once the new one is complete.
 
     Raises:
-        UsageError: an unknown suffix, or a DICOM folder for a volume that did not come from DICOM.
-        OutputExistsError: it exists and `overwrite` is False.
-        OutputError: it cannot be written there.
-        ResourceError: the disk is full.
+        UsageError: an unknown suffix, or a DICOM folder for a volume that did not come from DICOM; choose another
+            name.
+        OutputExistsError: it exists and `overwrite` is False; overwrite it, or choose another name.
+        OutputError: it cannot be written there; choose another place.
+        ResourceError: the disk is full; free some space.
     """
     writer = open_writer(
         path,
@@ -170,14 +168,14 @@ def open_writer(
     Args:
         path: .nii, .nii.gz, .nrrd, .mha or .mhd; a name without a suffix is a DICOM folder.
         geometry: of the whole volume to come.
-        provenance: whose axis order (`file_axes`) the file keeps; DICOM also needs its headers and derivation.
+        provenance: the file keeps its axis order (`file_axes`); DICOM also needs its headers and derivation.
         dtype: int16 or float32, as the slabs will be. An int16 file that cannot hold `hu_range` becomes float32.
         hu_range: the lowest and highest HU to come.
-        overwrite: replace what is there, once the new output is complete.
-        declared: the format asked for with --format, or None.
+        overwrite: replace an existing output, once the new one is complete.
+        declared: the value of --format, or None.
 
     Raises:
-        UsageError: an unknown suffix, one that contradicts `declared`, or DICOM asked for from a source that is not
+        UsageError: an unknown suffix, one that contradicts `declared`, or a DICOM output of a source that is not
             DICOM; choose another name.
 
     On entering the `with` block: OutputExistsError, OutputError, ResourceError (disk short).
@@ -205,7 +203,10 @@ def open_writer(
 
 
 def write_slabs(writer: SlabWriter, hu: npt.NDArray[Any]) -> None:
-    """Hand a whole (depth, height, width) array to a writer, a few slices at a time."""
+    """Write a whole (depth, height, width) array, a few slices at a time.
+
+    Slabs have about `SLAB_BYTES` as float32: 8 MiB are 8 slices of 512 x 512.
+    """
     step = max(1, SLAB_BYTES // max(1, hu[:1].size * np.dtype(np.float32).itemsize))
     with writer as opened:
         for start in range(0, len(hu), step):
@@ -213,14 +214,14 @@ def write_slabs(writer: SlabWriter, hu: npt.NDArray[Any]) -> None:
 
 
 def output_format(path: str | Path, declared: str | None = None) -> str:
-    """The format an output's name asks for: "nifti", "nrrd", "metaimage" or "dicom".
+    """The format that the name of an output asks for: "nifti", "nrrd", "metaimage" or "dicom".
 
     Args:
         path: the output's name.
-        declared: what --format says, or None.
+        declared: the value of --format, or None.
 
     Raises:
-        UsageError: a suffix that names no output format, or one that `declared` contradicts.
+        UsageError: a suffix that names no output format, or one that `declared` contradicts; change one of them.
 
     >>> output_format("thin.nii.gz"), output_format("thin"), output_format("chest_1.0mm")
     ('nifti', 'dicom', 'dicom')
@@ -246,33 +247,13 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
     return by_name
 
 
-def _require_present(path: Path) -> None:
-    try:
-        present = path.exists()
-    except OSError:
-        present = False
-    if not present:
-        raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
-
-
-def _is_voxel_half(path: Path) -> bool:
-    """Whether this is the .img of a NIfTI pair, its header beside it."""
-    from thinslice.io.nifti import header_path
-
-    return header_path(path) != path
-
-
-def _read_dicom(paths: list[Path], series_uid: str | None) -> Volume:
+def _read_one_dicom_file(path: Path, series_uid: str | None) -> Volume:
+    """Read one DICOM file; for a single slice, add a hint at the folder of its series."""
     from thinslice.io.dicom.read import read_dicom
 
-    return read_dicom(paths, series_uid=series_uid)
-
-
-def _read_one_dicom_file(path: Path, series_uid: str | None) -> Volume:
-    """Read one DICOM file; where it is one slice of many beside it, say that the folder would be the whole."""
     hint = "If it is one slice of a series, give the folder it lies in."
     try:
-        volume = _read_dicom([path], series_uid)
+        volume = read_dicom([path], series_uid=series_uid)
     except SeriesChoiceError:
         raise
     except InputError as error:

@@ -1,6 +1,6 @@
-"""Gzip on several threads out, bounded gzip in.
+"""Gzip written on several threads, and read within bounds.
 
-The writer makes one ordinary gzip member, whatever the number of threads: blocks are deflated apart and joined at
+The writer makes one ordinary gzip member, whatever the number of threads: blocks are deflated separately and joined at
 byte borders, as pigz does. Several members would be as valid, but browsers and some viewers stop after the first.
 """
 
@@ -19,11 +19,12 @@ from types import TracebackType
 from typing import BinaryIO, Protocol
 
 from thinslice.errors import UnreadableError
+from thinslice.system.cores import sensible_threads
 
 GZIP_MAGIC = b"\x1f\x8b"
 
 BLOCK_BYTES = 1 << 20
-"""What is deflated at once. Fixed, so that the bytes written depend on the data alone."""
+"""Bytes deflated at once. Fixed, so that the bytes written depend on the data alone."""
 
 LEVEL = 1
 """CT voxels are noise to deflate: level 6 takes three times as long as level 1 and saves four per cent."""
@@ -32,7 +33,7 @@ MAX_RATIO = 1040
 """Deflate cannot shrink data by more (its limit is 1032)."""
 
 MAX_TRAILING_BYTES = 16 << 20
-"""What may follow the voxels in a gzip stream before it is taken for a bomb."""
+"""Bytes that may follow the voxels in a gzip stream before it counts as a bomb."""
 
 _HEADER = b"\x1f\x8b\x08\x00" + b"\x00\x00\x00\x00" + b"\x00\xff"
 """Deflate, no name, time 0 (the same data give the same bytes), unknown system."""
@@ -54,13 +55,13 @@ class GzipWriter:
     Args:
         sink: an open binary file; it stays open.
         level: 0 to 9, as in zlib.
-        threads: how many compress; by default as many as there are cores, at most 4.
+        threads: how many compress; by default the cores that this process may use, at most 4.
     """
 
     def __init__(self, sink: Sink, *, level: int = LEVEL, threads: int | None = None) -> None:
         self._sink = sink
         self._level = level
-        self._threads = threads or min(4, _usable_cores())
+        self._threads = threads or min(4, sensible_threads())
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gzip")
         self._underway: deque[Future[bytes]] = deque()
         self._pending = bytearray()
@@ -106,12 +107,6 @@ class GzipWriter:
             self._sink.write(self._underway.popleft().result())
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _deflate(block: bytes, level: int, last: bool) -> bytes:
     deflater = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     return deflater.compress(block) + deflater.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
@@ -119,13 +114,13 @@ def _deflate(block: bytes, level: int, last: bool) -> bytes:
 
 @contextmanager
 def open_plain(path: Path) -> Iterator[tuple[BinaryIO, int, bool]]:
-    """Open a file that may be gzip, whatever its name says.
+    """Open a file that may be gzip, whatever its name.
 
     Yields:
-        The stream of plain bytes, the most bytes it can give (exact for a plain file), and whether it is gzip.
+        The stream of plain bytes, the most bytes in it (exact for a plain file), and whether it is gzip.
 
     Raises:
-        UnreadableError: it does not exist, cannot be opened, or is damaged gzip.
+        UnreadableError: it does not exist, cannot be opened, or is damaged gzip; check the path, or copy it again.
     """
     with readable(path), path.open("rb") as raw:
         size = os.fstat(raw.fileno()).st_size
@@ -140,10 +135,10 @@ def open_plain(path: Path) -> Iterator[tuple[BinaryIO, int, bool]]:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say in one sentence why a file could not be read.
+    """Turn errors of reading a file into one sentence with the reason.
 
     Raises:
-        UnreadableError: missing, not permitted, a folder, or damaged gzip.
+        UnreadableError: missing, not permitted, a folder, or damaged gzip; the message gives the next step.
     """
     try:
         yield
@@ -163,7 +158,7 @@ def read_into(stream: BinaryIO, buffer: memoryview, path: Path) -> None:
     """Fill the buffer from the stream.
 
     Raises:
-        UnreadableError: the stream ends before.
+        UnreadableError: the stream ends before; copy or download the file again.
     """
     filled = 0
     while filled < len(buffer):
@@ -176,10 +171,10 @@ def read_into(stream: BinaryIO, buffer: memoryview, path: Path) -> None:
 
 
 def check_end(stream: BinaryIO, path: Path) -> None:
-    """Read a gzip stream to its end, so that its checksum is verified, without following a bomb.
+    """Read a gzip stream to its end, so that its checksum is verified, but no further than `MAX_TRAILING_BYTES`.
 
     Raises:
-        UnreadableError: much more follows than the header declared, or the checksum is wrong.
+        UnreadableError: much more follows than the header declared, or the checksum is wrong; copy the file again.
     """
     left = MAX_TRAILING_BYTES
     while left > 0:

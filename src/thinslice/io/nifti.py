@@ -1,6 +1,6 @@
 """NIfTI-1 and NIfTI-2, plain or gzip, single file or .hdr/.img pair.
 
-The header is read with nibabel; voxels are streamed, so that a hostile file is refused before memory is taken.
+The header is read with nibabel; voxels are streamed, so that a hostile file is refused before it takes memory.
 
 Source: https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h (the format's definition, in its comments).
 """
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.about import __version__
 from thinslice.errors import GeometryError, UnreadableError
@@ -28,8 +27,9 @@ from thinslice.io.file_grid import (
     largest_shift_mm,
 )
 from thinslice.io.gzip_stream import check_end, open_plain, read_into
+from thinslice.io.hu_collector import HuCollector
 from thinslice.io.slabs import FileSlabWriter
-from thinslice.io.voxels import HuCollector
+from thinslice.typing import Doubles
 from thinslice.volume import Provenance, Volume
 
 HEADER_BYTES = {1: 348, 2: 540}
@@ -42,7 +42,7 @@ _NUMBERS = frozenset({2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280})
 """Datatype codes of plain numbers up to 64 bits; the others are bits, colours, complex and 128-bit numbers."""
 
 _SCANNER_ANATOMICAL = 1
-"""The orientation code that is written: coordinates of the scanner."""
+"""Orientation code in written files: coordinates of the scanner."""
 
 _MM_PER_UNIT = {1: 1000.0, 3: 1e-3}
 """Spatial units other than mm (metre, micrometre); an unknown one counts as mm."""
@@ -50,21 +50,21 @@ _MM_PER_UNIT = {1: 1000.0, 3: 1e-3}
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a header says, checked."""
+    """The checked content of a header."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     offset: int
     slope: float
     intercept: float
-    affine_ras: npt.NDArray[np.float64]
+    affine_ras: Doubles
     orientation: str
     slice_axis: int | None
     warnings: tuple[str, ...]
 
 
 def nifti_version(head: bytes) -> tuple[int, bool] | None:
-    """The NIfTI version a file begins with, and whether its voxels lie in a second file; None for other files.
+    """The NIfTI version at the start of a file, and whether its voxels lie in a second file; None for other files.
 
     >>> nifti_version(bytes(344) + b"n+1" + bytes(1)) is None
     True
@@ -99,9 +99,10 @@ class _Opened:
 
 
 def scan_nifti(path: str | Path, *, axis: int | None = None) -> tuple[Geometry, Provenance]:
-    """The grid and the provenance that `read_nifti` would give, from the header alone.
+    """The grid and the provenance of a NIfTI file, from the header alone.
 
-    What only voxels tell (values that are not finite, unit intensity, a stream damaged in its middle) is not known.
+    Warnings that depend on voxels (values that are not finite, unit intensity, a stream damaged in its middle) are
+    missing.
 
     Raises:
         UnreadableError, GeometryError, UsageError: as `read_nifti`.
@@ -142,7 +143,7 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
     The sform gives the world coordinates if it is set, else the qform, else the spacing alone (with a warning). The
     depth axis is the one with the largest spacing. Where that is not clear and `axis` is None, it is the file's slice
     axis, else its last; then `provenance.details["axis_ambiguous"]` is True. Values that look like unit
-    intensity are left as they are (`details["unit_range"]`); ones that are not finite become air and are counted
+    intensity are left as they are (`details["unit_range"]`); values that are not finite become air and are counted
     (`details["not_finite"]`).
 
     Args:
@@ -150,15 +151,16 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
         axis: the file's axis (0, 1 or 2) across the slices.
 
     Returns:
-        HU (depth, height, width), int16 where exact, else float32. NIfTI does not tell the slice thickness: it is
+        HU (depth, height, width), int16 where exact, else float32. NIfTI does not hold the slice thickness: it is
         None.
 
     Raises:
         UnreadableError: no NIfTI, cut short, several frames, colour or complex voxels, more data than declared, or
-            an impossible header.
-        GeometryError: sheared axes, or an orientation or spacing that is not finite, or zero.
-        ResourceError: the memory does not hold it; nothing was taken.
-        UsageError: `axis` is not 0, 1 or 2.
+            an impossible header; copy the file again, or export it as one volume of HU.
+        GeometryError: sheared axes, or an orientation or spacing that is not finite, or zero; repair the header, or
+            resample to an upright grid.
+        ResourceError: the memory does not hold it; nothing was taken. Close other programs.
+        UsageError: `axis` is not 0, 1 or 2; name one of these.
     """
     opened = _open(path, axis)
     layout, axes, path, voxel_path = opened.layout, opened.provenance.file_axes, opened.path, opened.voxel_path
@@ -180,18 +182,18 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
             check_end(stream, voxel_path)
 
     hu, notes, unit_range = collector.finish()
-    told = opened.provenance
-    details = {**told.details, "unit_range": True} if unit_range else dict(told.details)
+    source = opened.provenance
+    details = {**source.details, "unit_range": True} if unit_range else dict(source.details)
     if collector.replaced:
         details["not_finite"] = collector.replaced
-    return Volume(hu, opened.geometry, replace(told, warnings=(*told.warnings, *notes), details=details))
+    return Volume(hu, opened.geometry, replace(source, warnings=(*source.warnings, *notes), details=details))
 
 
 class NiftiSlabWriter(FileSlabWriter):
     """Streams a volume into .nii or, by its name, .nii.gz.
 
-    The sform holds the exact matrix; the qform says the same wherever a quaternion of 32-bit numbers can to
-    0.001 mm, and is left unset elsewhere. Both carry code 1 (scanner).
+    The sform holds the exact matrix; the qform holds it too where a quaternion of 32-bit numbers represents it to
+    0.001 mm, and is unset elsewhere. Both carry code 1 (scanner).
     """
 
     @property
@@ -205,7 +207,7 @@ class NiftiSlabWriter(FileSlabWriter):
         return self.compressed
 
     def header(self) -> bytes:
-        """Header and the four bytes that say that no extension follows."""
+        """Header and the four bytes for "no extension"."""
         nibabel = _nibabel()
         affine, shape = affine_in_file_order(self.geometry, self.axes, world="RAS")
         # NIfTI-1 counts voxels along an axis with 16 bits.
@@ -233,7 +235,7 @@ def _nibabel() -> Any:
 
 
 def header_path(path: Path) -> Path:
-    """The header's file when the voxels' file of a pair was given."""
+    """The header's file of a pair for its voxels' file; any other path as it is."""
     for image, header in ((".img.gz", ".hdr.gz"), (".img", ".hdr")):
         if path.name.lower().endswith(image):
             other = path.with_name(path.name[: -len(image)] + header)
@@ -280,14 +282,14 @@ def _read_layout(head: bytes, version: int, *, paired: bool, name: str) -> _Layo
     offset = float(header["vox_offset"])
     if not (least <= offset <= MAX_OFFSET_BYTES and offset.is_integer()):
         raise UnreadableError(
-            f"The header of {name!r} puts the voxels at byte {offset:g}, which cannot be; it is damaged."
+            f"The header of {name!r} puts the voxels at byte {offset:g}, which is impossible; the file is damaged."
         )
     slope, intercept = _scaling(header, name)
     affine, orientation = _affine(header, shape, name, warnings)
     unit = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7)
     if unit is not None:
         affine = np.diag([unit, unit, unit, 1.0]) @ affine
-        warnings.append(f"The file gives its positions in units of {unit:g} mm; they were converted to mm.")
+        warnings.append(f"Positions in the file are in units of {unit:g} mm; they were converted to mm.")
     slice_axis = (int(header["dim_info"]) >> 4 & 3) - 1
     return _Layout(
         shape=shape,
@@ -305,10 +307,10 @@ def _read_layout(head: bytes, version: int, *, paired: bool, name: str) -> _Layo
 def _shape(header: Any, name: str) -> tuple[int, int, int]:
     count = int(header["dim"][0])
     if not 1 <= count <= 7:
-        raise UnreadableError(f"The header of {name!r} declares {count} axes, which cannot be; it is damaged.")
+        raise UnreadableError(f"The header of {name!r} declares {count} axes; the file is damaged.")
     dims = [int(n) for n in header["dim"][1 : count + 1]]
     if min(dims) < 1:
-        raise UnreadableError(f"The header of {name!r} declares an axis of {min(dims)} voxels; it is damaged.")
+        raise UnreadableError(f"The header of {name!r} declares an axis of {min(dims)} voxels; the file is damaged.")
     if any(n != 1 for n in dims[3:]):
         raise UnreadableError(
             f"{name!r} has {len(dims)} axes ({' x '.join(map(str, dims))}); "
@@ -328,10 +330,8 @@ def _scaling(header: Any, name: str) -> tuple[float, float]:
     return slope, intercept
 
 
-def _affine(
-    header: Any, shape: tuple[int, int, int], name: str, warnings: list[str]
-) -> tuple[npt.NDArray[np.float64], str]:
-    """File indices to RAS in the file's unit, and where it was found."""
+def _affine(header: Any, shape: tuple[int, int, int], name: str, warnings: list[str]) -> tuple[Doubles, str]:
+    """The matrix from file indices to RAS in the file's unit, and its origin: "sform", "qform" or "spacing"."""
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     sform = header.get_sform().astype(np.float64) if sform_code > 0 else None
     qform = _qform(header, name, warnings, needed=sform is None) if qform_code > 0 else None
@@ -347,7 +347,7 @@ def _affine(
     if qform is not None:
         return qform, "qform"
     warnings.append(
-        "The file does not tell orientation or position; its axes were taken as right, anterior, superior from 0."
+        "The file holds no orientation and position; its axes were taken as right, anterior, superior from 0."
     )
     return np.diag([*_pixdim(header, name, warnings), 1.0]), "spacing"
 
@@ -364,7 +364,7 @@ def _pixdim(header: Any, name: str, warnings: list[str]) -> list[float]:
     return [abs(s) for s in pixdim]
 
 
-def _qform(header: Any, name: str, warnings: list[str], *, needed: bool) -> npt.NDArray[np.float64] | None:
+def _qform(header: Any, name: str, warnings: list[str], *, needed: bool) -> Doubles | None:
     """The qform's matrix; None when it is damaged and not `needed`."""
     notes: list[str] = []
     try:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.about import __version__
 from thinslice.errors import MissingExtraError, UnreadableError
@@ -24,13 +23,14 @@ from thinslice.io.file_grid import (
     geometry_from_affine,
 )
 from thinslice.io.gzip_stream import MAX_RATIO, readable
+from thinslice.io.hu_collector import MAX_VOXELS, HuCollector
 from thinslice.io.slabs import FileSlabWriter
-from thinslice.io.voxels import MAX_VOXELS, HuCollector
 from thinslice.system.resources import require_memory
+from thinslice.typing import Doubles
 from thinslice.volume import Provenance, Volume
 
-MAX_HEADER_BYTES = 1 << 20
-"""A text header longer than this is no header."""
+MAX_TEXT_HEADER_BYTES = 1 << 20
+"""Largest text header; a longer one is no header."""
 
 _DETACHED = {
     "nrrd": re.compile(rb"^\s*data\s?file\s*:\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE),
@@ -46,7 +46,7 @@ _UNPLACED = {
 
 
 def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
-    """Read an NRRD or MetaImage volume.
+    """Read an NRRD or MetaImage volume with SimpleITK.
 
     Args:
         path: .nrrd, .nhdr, .mha or .mhd; a detached data file must lie in the same folder.
@@ -56,18 +56,19 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
         HU (depth, height, width), int16 where exact, else float32; slice thickness None.
 
     Raises:
-        MissingExtraError: SimpleITK is not installed.
-        UnreadableError: damaged, several frames or components, or a data file elsewhere.
-        GeometryError: sheared axes, or orientation or spacing that is not finite, or zero.
-        ResourceError: the memory does not hold it.
-        UsageError: `axis` is not 0, 1 or 2.
+        MissingExtraError: SimpleITK is not installed; install the itk extra.
+        UnreadableError: damaged, several frames or components, or a data file elsewhere; export one volume.
+        GeometryError: sheared axes, or orientation or spacing that is not finite, or zero; repair the header, or
+            resample to an upright grid.
+        ResourceError: the memory does not hold it; close other programs.
+        UsageError: `axis` is not 0, 1 or 2; name one of these.
     """
     path = Path(path)
     kind, stored_bytes, placed = _check_header(path)
     itk = _simple_itk()
     reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
-    # ITK complains to the terminal, with the whole path; ours go through errors and warnings.
+    # ITK prints warnings with the whole path to the terminal; those of thinslice are errors and provenance.
     shown = itk.ProcessObject.GetGlobalWarningDisplay()
     itk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
@@ -101,7 +102,7 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
     warnings = list(notes)
     if not placed:
         warnings.append(
-            "The file does not tell orientation or position; its axes were taken as left, posterior, superior from 0."
+            "The file holds no orientation and position; its axes were taken as left, posterior, superior from 0."
         )
     if ambiguous:
         details["axis_ambiguous"] = True
@@ -174,11 +175,11 @@ class MetaImageSlabWriter(FileSlabWriter):
         return ("\n".join(lines) + "\n").encode()
 
 
-def _numbers(values: npt.NDArray[np.float64]) -> str:
+def _numbers(values: Doubles) -> str:
     return " ".join(repr(float(v)) for v in values)
 
 
-def _vector(values: npt.NDArray[np.float64]) -> str:
+def _vector(values: Doubles) -> str:
     return "(" + ",".join(repr(float(v)) for v in values) + ")"
 
 
@@ -193,12 +194,12 @@ def _simple_itk() -> Any:
 
 
 def _check_header(path: Path) -> tuple[str, int, bool]:
-    """The format, the bytes on disk that hold its voxels, and whether it says where they lie.
+    """The format, the bytes on disk that hold its voxels, and whether its header places them.
 
-    ITK follows whatever data file a header names, so only one in the header's own folder is let through.
+    ITK opens any data file that a header names, so only a name in the header's own folder is accepted.
     """
     with readable(path), path.open("rb") as file:
-        head = file.read(MAX_HEADER_BYTES)
+        head = file.read(MAX_TEXT_HEADER_BYTES)
         size = path.stat().st_size
     kind = "nrrd" if head.startswith(b"NRRD") else "metaimage"
     if kind == "nrrd":
@@ -206,7 +207,7 @@ def _check_header(path: Path) -> tuple[str, int, bool]:
     found = _DETACHED[kind].search(head)
     if kind == "metaimage":
         if found is None:
-            raise UnreadableError(f"{path.name!r} names no data; it is cut short or damaged.")
+            raise UnreadableError(f"{path.name!r} names no data; the file is cut short or damaged.")
         head = head[: found.end()]
     placed = _UNPLACED[kind].search(head) is not None
     if found is None or found.group(1).upper() == b"LOCAL":
@@ -224,7 +225,7 @@ def _check_header(path: Path) -> tuple[str, int, bool]:
 
 
 def _check_size(reader: Any, stored_bytes: int, path: Path) -> None:
-    """Refuse before ITK takes memory for voxels the file cannot hold."""
+    """Refuse a header with more voxels than the file can hold, before ITK takes memory for them."""
     size = [int(n) for n in reader.GetSize()]
     frames = size[3:]
     if reader.GetNumberOfComponents() != 1 or len(size) not in (3, 4) or any(n != 1 for n in frames):
@@ -236,7 +237,7 @@ def _check_size(reader: Any, stored_bytes: int, path: Path) -> None:
     if voxels > MAX_VOXELS or voxels > stored_bytes * MAX_RATIO:
         raise UnreadableError(
             f"{path.name!r} cannot hold the {' x '.join(map(str, size))} voxels its header declares; "
-            "it is damaged or hostile."
+            "the file is damaged or hostile."
         )
-    # ITK's voxels (16 bits or more) and ours live side by side for a moment.
+    # ITK's voxels (16 bits or more) and the collector's are in memory together for a moment.
     require_memory(4 * voxels, f"to read {path.name!r}")

@@ -1,16 +1,15 @@
-"""Writers that take a thin volume slab by slab, as it is made: memory does not grow with its depth.
+"""Writers of a thin volume slab by slab, as it is made: memory does not grow with its depth.
 
-`open_writer` chooses one by the output's name. Files of the x, y, z kind share `FileSlabWriter`; a format adds its
-header.
+`open_writer` chooses a writer by the name of the output. Files of the x, y, z kind share `FileSlabWriter`; a format
+adds its header.
 """
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
@@ -22,19 +21,19 @@ from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.file_grid import zyx_order
 from thinslice.io.gzip_stream import GzipWriter
-from thinslice.system.resources import require_disk
+from thinslice.system.resources import DISK_FULL_CODES, require_disk
 from thinslice.volume import Provenance
 
 REORDER_BYTES = 32 << 20
-"""Memory for turning voxels into the file's order where depth is not its slowest axis."""
+"""Memory for the reordering of voxels where depth is not the file's slowest axis."""
 
 _INT16 = np.iinfo(np.int16)
 
 
 class SlabWriter(Protocol):
-    """A context manager that takes finished slices in depth order.
+    """A context manager that writes finished slices in depth order.
 
-    On a clean exit the output appears, whole; on an error nothing is left.
+    On a clean exit the whole output appears; on an error nothing is left.
     """
 
     def __enter__(self) -> SlabWriter:
@@ -48,7 +47,7 @@ class SlabWriter(Protocol):
         ...
 
     def write(self, hu: npt.NDArray[Any]) -> None:
-        """Take the next slices: (n, height, width), int16 or float32 HU."""
+        """Write the next slices: (n, height, width), int16 or float32 HU."""
         ...
 
 
@@ -56,7 +55,7 @@ class FileSlabWriter(ABC):
     """Streams a volume into one file of the x, y, z kind: a header, then the voxels, axis 0 running fastest.
 
     When depth is the file's slowest axis, slabs go straight to the file. Otherwise they wait in a nameless file
-    beside it (which the system removes even when the process is killed) until all have come.
+    beside it (which the system removes even when the process is killed) until all slices are there.
 
     Args:
         path: the file to make.
@@ -64,7 +63,7 @@ class FileSlabWriter(ABC):
         provenance: its `file_axes` are the axis order of the file.
         dtype: int16 or float32; int16 becomes float32 when `hu_range` does not fit.
         hu_range: the lowest and highest HU to come.
-        overwrite: replace what is there.
+        overwrite: replace an existing file.
     """
 
     def __init__(
@@ -123,23 +122,23 @@ class FileSlabWriter(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         if self._context is None:
-            raise OutputError("The writer was not opened; use it in a with block.")
+            raise OutputError("The writer is not open; use it in a with block.")
         context, self._context, self._sink = self._context, None, None
         return context.__exit__(kind, error, trace)
 
     def write(self, hu: npt.NDArray[Any]) -> None:
-        """Take the next slices.
+        """Write the next slices.
 
         Args:
             hu: (n, height, width), int16 or float32 HU; floats are rounded to the nearest integer in an int16 file.
 
         Raises:
             OutputError: more slices than announced, another plane size, values that are not finite or do not fit the
-                announced range, or a failing disk.
-            ResourceError: the disk is full.
+                announced range, or a failing disk; choose another output, or report the fault.
+            ResourceError: the disk is full; free some space.
         """
         if self._sink is None:
-            raise OutputError("The writer was not opened; use it in a with block.")
+            raise OutputError("The writer is not open; use it in a with block.")
         slab = self._stored(hu)
         if not slab.size:
             return
@@ -148,23 +147,25 @@ class FileSlabWriter(ABC):
         self._written += len(slab)
 
     def _stored(self, hu: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The slab in the file's type, checked against the grid and the announced range."""
         depth, height, width = self.geometry.shape
         if hu.ndim != 3 or hu.shape[1:] != (height, width) or self._written + len(hu) > depth:
             raise OutputError(
                 f"A slab of shape {hu.shape} does not fit {self.path.name!r} of {self.geometry.shape} at slice "
-                f"{self._written}."
+                f"{self._written}; report this."
             )
         if hu.dtype.kind == "f":
             low, high = (float(hu.min()), float(hu.max())) if hu.size else (0.0, 0.0)
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise OutputError(
-                    f"Slices from {self._written} on hold values that are not finite; nothing was written."
+                    f"Slices from {self._written} on hold values that are not finite, so nothing was written; try "
+                    "another model or device."
                 )
             if self.dtype.kind == "i":
                 if round(low) < _INT16.min or round(high) > _INT16.max:
                     raise OutputError(
                         f"Slices from {self._written} on reach from {low:g} to {high:g} HU, beyond the range that was "
-                        "announced; nothing was written."
+                        "announced, so nothing was written; report this."
                     )
                 hu = np.rint(hu)
         return hu.astype(self.dtype, copy=False)
@@ -202,11 +203,11 @@ class FileSlabWriter(ABC):
 
     @contextmanager
     def _voxels_into(self, file: BinaryIO, header: bytes) -> Iterator[None]:
-        """Header and voxels into an open file: gathers slabs while the block runs, completes the file at its end."""
+        """Header and voxels into an open file: collects slabs while the block runs, completes the file at its end."""
         guarded = _Guarded(file, self.path)
         if not self.header_compressed:
             guarded.write(header)
-        with self._compressor(guarded) as stream:
+        with GzipWriter(guarded) if self.compressed else nullcontext(guarded) as stream:
             if self.header_compressed:
                 stream.write(header)
             if self._streams:
@@ -224,25 +225,20 @@ class FileSlabWriter(ABC):
         with writing(self.path):
             file.flush()
 
-    @contextmanager
-    def _compressor(self, file: _Guarded) -> Iterator[GzipWriter | _Guarded]:
-        if self.compressed:
-            with GzipWriter(file) as stream:
-                yield stream
-        else:
-            yield file
-
     def _check_complete(self) -> None:
         if self._written != self.geometry.shape[0]:
             raise OutputError(
-                f"Only {self._written} of {self.geometry.shape[0]} slices were made for {self.path.name!r}; "
-                "nothing was written."
+                f"Only {self._written} of {self.geometry.shape[0]} slices were made for {self.path.name!r}, so nothing "
+                "was written; report this."
             )
 
     def _reorder(self, spool: BinaryIO, stream: GzipWriter | _Guarded) -> None:
         """Copy (depth, height, width) voxels into the file's order, a few of its planes at a time.
 
         Plain reads, not a memory map: the system maps pages around those touched, soon all of them.
+
+        With the order (1, 2, 0), 300 slices of 512 x 512 in int16 have 150 MiB, so 32 MiB are 109 rows of every slice:
+        ranges [0, 109), [109, 218) ... [436, 512). Rows from 109 of slice 7 begin at byte (7 * 512 + 109) * 512 * 2.
         """
         depth, height, width = self.geometry.shape
         slowest = self._order[0]
@@ -262,7 +258,7 @@ class FileSlabWriter(ABC):
 
 
 class _Guarded:
-    """A file whose complaints come out as ours."""
+    """A file whose errors are those of `writing`."""
 
     def __init__(self, file: Any, path: Path) -> None:
         self._file = file
@@ -275,16 +271,16 @@ class _Guarded:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in one sentence why an output could not be written; a full disk is left to `atomic_file`.
+    """Turn errors of writing an output into one sentence with the reason; a full disk is left to `atomic_file`.
 
     Raises:
-        OutputError: the disk fails, or the file grows past what the file system holds.
+        OutputError: the disk fails, or the file exceeds the limit of the file system; choose another output.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        if error.errno in DISK_FULL_CODES:
             raise
         raise OutputError(
-            f"Cannot write {path.name!r}: the system says '{error.strerror}'; choose another output."
+            f"Cannot write {path.name!r}: the system reports '{error.strerror}'; choose another output."
         ) from error

@@ -1,4 +1,4 @@
-"""Writes a slab in a thread of its own while the next one is made."""
+"""A writer in a thread of its own: a slab is written while the next one is made."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from thinslice.planning.memory import WAITING_BYTES
 
 
 class WriteBehind:
-    """Lets a writer write in a thread of its own, so that slabs are written while the next ones are made.
+    """Writes slabs in a thread of its own, while the next ones are made.
 
-    Errors of the writer are raised by a later `write` or at the end of the block; nothing is left then, nor after an
+    Errors of the writer are raised by a later `write` or at the end of the block; no output is left then, nor after an
     interruption.
 
     Args:
         writer: not yet entered.
-        most_bytes: of slabs that may wait; `write` blocks when there are more.
+        most_bytes: of slabs that may wait; `write` blocks when more would wait.
 
     Attributes:
-        seconds: spent in the writer, its completion included.
+        seconds: time spent in the writer, its completion included.
     """
 
     def __init__(self, writer: SlabWriter, *, most_bytes: int = WAITING_BYTES) -> None:
@@ -40,13 +40,16 @@ class WriteBehind:
         return self
 
     def write(self, hu: npt.NDArray[Any]) -> None:
-        """Take the next slices; they must not be changed afterwards.
+        """Queue the next slices; they must not be changed afterwards.
+
+        Args:
+            hu: (n, height, width), HU.
 
         Raises:
-            As the writer, also for slices taken before.
+            As the writer, also for slices queued before.
         """
         while self._waiting and sum(size for _, size in self._waiting) + hu.nbytes > self._most_bytes:
-            self._await_one()
+            self._waiting.popleft()[0].result()
         self._waiting.append((self._pool.submit(self._write, hu), hu.nbytes))
 
     def __exit__(
@@ -54,7 +57,7 @@ class WriteBehind:
     ) -> bool | None:
         try:
             while error is None and self._waiting:
-                self._await_one()
+                self._waiting.popleft()[0].result()
         except BaseException as failure:
             error = failure
             raise
@@ -66,9 +69,6 @@ class WriteBehind:
                 self._writer.__exit__(None if error is None else type(error), error, trace)
                 self.seconds += time.perf_counter() - begun
         return None
-
-    def _await_one(self) -> None:
-        self._waiting.popleft()[0].result()
 
     def _write(self, hu: npt.NDArray[Any]) -> None:
         begun = time.perf_counter()

@@ -1,1 +1,1 @@
-"""What touches the operating system: files written whole or not at all, memory and disk, cores, allocator, cache."""
+"""The operating system: files written whole or not at all, memory and disk, cores, allocator, cache."""

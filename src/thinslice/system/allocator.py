@@ -1,4 +1,4 @@
-"""What glibc does with freed memory while a network runs."""
+"""The allocator (glibc) while a network runs: freed memory is kept, then returned."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from thinslice.system.pages import LARGE_PAGE
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory for the next window instead of giving it back and asking anew, page by page,
-    which costs a network of many short-lived tensors much of its time. Once per process; elsewhere nothing happens.
+    """Make glibc keep freed memory for the next window, once per process; without glibc nothing happens.
+
+    Returning it and requesting it anew, page by page, costs a network of many short-lived tensors much of its time.
 
     Returns:
-        Whether the allocator took it.
+        Whether the allocator accepted the setting.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -31,17 +32,18 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Give the system back what `keep_freed_memory` kept: once a window, where it costs little, and not once a layer.
-    Without it, windows of different sizes leave holes that add up.
+    """Return the memory that `keep_freed_memory` kept to the system: once a window, where it costs little.
+
+    Without this, windows of different sizes leave holes that add up.
     """
     if keep_freed_memory():
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def expect(size: int) -> None:
-    """Have the heap take its next `size` bytes in large pages (`thinslice.system.pages`), where Linux has them.
+    """Make the heap take its next `size` bytes in large pages (`thinslice.system.pages`), where Linux has them.
 
-    It grows by that much and shrinks again; the advice stays with the addresses until `return_freed_memory`.
+    The heap grows by `size` and shrinks again; the advice stays with the addresses until `return_freed_memory`.
     Nothing is touched, so no memory is taken.
 
     Args:
@@ -60,7 +62,7 @@ def expect(size: int) -> None:
 
 @cache
 def _libc() -> ctypes.CDLL | None:
-    """glibc, told how its functions are called; None where it is not, or freed memory is not kept, or Linux too old."""
+    """glibc with the signatures of its functions; None without glibc, without kept memory, and on an old Linux."""
     if not (keep_freed_memory() and hasattr(mmap, "MADV_HUGEPAGE")):
         return None
     libc = ctypes.CDLL(None)

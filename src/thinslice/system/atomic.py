@@ -1,8 +1,8 @@
-"""Every file and folder that thinslice writes appears whole, under its final name, or not at all.
+"""Files and folders that appear whole, under their final name, or not at all.
 
-The work happens in a sibling whose name starts with a dot; it is renamed at the end. A lock beside it lets
-one of two runs win. The kernel drops the lock when a process dies, so a run that was killed blocks nobody:
-the next one on the same output removes what it left, and puts back a folder that was being replaced.
+The output is written to a sibling whose name starts with a dot, and renamed at the end. A lock beside it lets one of
+two runs win. The kernel releases the lock when a process dies, so a killed run blocks no other: the next one on the
+same output removes its remains, and restores a folder that was being replaced.
 """
 
 from __future__ import annotations
@@ -11,41 +11,31 @@ import contextlib
 import errno
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, ResourceError
+from thinslice.system.resources import DISK_FULL_CODES
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-_DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-_LOCK_HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+LOCK_WAIT_S = 0.1
+"""How long a lock is tried: a run that is just ending removes its lock's file, and another file must be made."""
+
 _PARTIAL = ".partial."
-"""Between the leading token and the final name, which comes last so that a writer still sees its suffix."""
+"""Between the leading token and the final name, which comes last so that the suffix stays at the end."""
 
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's complaints about an output into ours.
+    """Turn the operating system's errors about an output into those of thinslice.
 
-    A full disk is a complaint about the output whichever call met it; anything else only when it names a file
-    in the output, so that trouble with reading the input keeps its own error.
+    A full disk concerns the output, whichever call failed; another error only when it names a file in the output, so
+    that an error of reading the input stays as it is.
 
     Args:
         path: the output being written, or the folder or file it is prepared in.
@@ -64,24 +54,20 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 def _translate(error: OSError, path: Path, name: str | None = None) -> OutputError | ResourceError | None:
-    """Our error for one from the operating system, or None when it is not about the output."""
+    """The OutputError or ResourceError for one of the operating system; None when it does not concern the output."""
     shown = path.name if name is None else name
-    if error.errno in _DISK_FULL:
+    if error.errno in DISK_FULL_CODES:
         return ResourceError(f"The disk is full while writing {shown!r}; free some space, then run again.")
     about = [Path(at) for at in (error.filename, error.filename2) if isinstance(at, str | os.PathLike)]
-    if error.errno == errno.EROFS or any(_is_within(at, path) for at in about):
+    if error.errno == errno.EROFS or any(at.is_relative_to(path) for at in about):
         if error.errno in _READ_ONLY:
             reason = "this place is read-only or not yours; choose another output"
         elif error.errno == errno.ENAMETOOLONG:
             reason = "its name is too long; choose a shorter one"
         else:
-            reason = f"the system says '{error.strerror}'; choose another output"
+            reason = f"the system reports '{error.strerror}'; choose another output"
         return OutputError(f"Cannot write {shown!r}: {reason}.")
     return None
-
-
-def _is_within(inner: Path, outer: Path) -> bool:
-    return inner == outer or outer in inner.parents
 
 
 @contextmanager
@@ -106,7 +92,7 @@ def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     with _prepared(target, overwrite, folder=False) as partial:
         yield partial
         if not partial.is_file():
-            raise OutputError(f"Nothing was written to {target.name!r}; this is a fault of the writer, report it.")
+            raise OutputError(f"Nothing was written to {target.name!r}; report this fault of the writer.")
         _sync(partial)
         _refuse_existing(target, overwrite, folder=False)
         if overwrite:
@@ -138,7 +124,7 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
         partial.mkdir()
         yield partial
         entries = [path for path in partial.rglob("*") if not path.is_symlink()]
-        # The disk gathers what waits at the same time: eight at once take a tenth of one after the other.
+        # The disk gathers requests that wait at the same time: eight at once take a tenth of the time of one by one.
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(_sync, [*entries, partial]))
         _refuse_existing(target, overwrite, folder=True)
@@ -157,9 +143,9 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
 
 @contextmanager
 def sole_run(path: str | Path) -> Iterator[None]:
-    """Hold a place for one run as long as the block lasts: for work that is not one file or folder.
+    """Reserve a place for one run as long as the block lasts: for work that is not one file or folder.
 
-    The kernel lets go of it when the process dies, so a run that was killed blocks nobody.
+    The kernel releases it when the process dies, so a killed run blocks no other.
 
     Args:
         path: names the work; it need not exist, the folder it lies in must.
@@ -183,13 +169,13 @@ def _target(path: str | Path) -> Path:
 
 
 def _aside(target: Path) -> Path:
-    """Where a folder that is being replaced waits until its successor is in place."""
+    """Name of a folder that is being replaced, until its successor is in place."""
     return target.with_name(f".{target.name}.previous")
 
 
 @contextmanager
 def _prepared(target: Path, overwrite: bool, *, folder: bool) -> Iterator[Path]:
-    """A free temporary name beside `target`, under its lock; whatever lies there is removed on error."""
+    """A free temporary name beside `target`, under its lock; the file or folder of that name is removed on error."""
     partial = target.with_name(f".{uuid.uuid4().hex[:12]}{_PARTIAL}{target.name}")
     try:
         with _exclusive(target) as locked:
@@ -210,6 +196,7 @@ def _prepared(target: Path, overwrite: bool, *, folder: bool) -> Iterator[Path]:
 
 
 def _refuse_existing(target: Path, overwrite: bool, *, folder: bool) -> None:
+    """Raise OutputExistsError without `overwrite`, and OutputError for a file in place of a folder or the reverse."""
     if not os.path.lexists(target):
         return
     if not overwrite:
@@ -225,49 +212,37 @@ def _exclusive(target: Path) -> Iterator[bool]:
 
     Raises:
         OutputBusyError: another run holds it.
+        OutputError: the lock's file cannot be made.
     """
     path = target.with_name(f".{target.name}.lock")
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
+    # Without flock, filelock would lock by the file's existence: a run that was killed would block the next one.
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    locked = True
+    try:
+        lock.acquire(timeout=LOCK_WAIT_S, poll_interval=LOCK_WAIT_S / 10)
+    except Timeout:
+        if not path.exists():
+            raise OutputError(
+                f"Cannot write {target.name!r}: no file can be made there; choose another output."
+            ) from None
+        raise OutputBusyError(
+            f"Another run is writing {target.name!r}; wait for it to end, or choose another output."
+        ) from None
+    except OSError as error:
+        if error.filename is not None:
             raise _translate(error, path, target.name) or error from error
-        try:
-            locked = _try_lock(descriptor, target)
-            # Between our opening and locking it, the run before us may have removed the file: then ours is a
-            # lock nobody else can see.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    break
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+        locked = False  # the file was made, and the file system refused to lock it
     try:
         yield locked
     finally:
-        if sys.platform == "win32":
-            os.close(descriptor)
+        # Removed while it is held: a run that opened the file before locks a file without a name, and tries again.
         with contextlib.suppress(OSError):
             path.unlink()
-        if sys.platform != "win32":
-            os.close(descriptor)
-
-
-def _try_lock(descriptor: int, target: Path) -> bool:
-    try:
-        _lock(descriptor)
-    except OSError as error:
-        if error.errno in _LOCK_HELD:
-            raise OutputBusyError(
-                f"Another run is writing {target.name!r}; wait for it to end, or choose another output."
-            ) from None
-        return False
-    return True
+        lock.release()
 
 
 def _clear_remains(target: Path) -> None:
-    """Remove what a killed run left beside `target`; only under its lock, so nobody is at work there."""
+    """Remove the remains of a killed run beside `target`; only under its lock, so no other run is at work there."""
     aside = _aside(target)
     if os.path.lexists(aside):
         if os.path.lexists(target):
@@ -297,7 +272,7 @@ def _rename_file_exclusively(partial: Path, target: Path) -> None:
         _refuse_existing(target, False, folder=False)
         raise
     except OSError:
-        # No hard links here (FAT, some network shares): the check just before has to do.
+        # No hard links here (FAT, some network shares): the check just before has to suffice.
         partial.rename(target)
     else:
         partial.unlink()
@@ -313,7 +288,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno in _DISK_FULL or error.errno == errno.EIO:
+        if error.errno in DISK_FULL_CODES or error.errno == errno.EIO:
             raise
     finally:
         os.close(descriptor)

@@ -14,13 +14,14 @@ _TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def sensible_threads() -> int:
-    """The cores that this process may use: physical ones, as two threads on one core share its arithmetic units; not
-    more than its affinity and the control groups (containers, batch systems) allow, nor than OMP_NUM_THREADS says.
+    """The cores that this process may use: physical ones, as two threads on one core share its arithmetic units.
+
+    Never more than its affinity, the control groups (containers, batch systems) and OMP_NUM_THREADS allow.
 
     >>> sensible_threads() >= 1
     True
     """
-    limits = [_allowed_cores(), _quota(), _said()]
+    limits = [_physical_cores(), _quota(), _omp_num_threads()]
     return max(1, min(limit for limit in limits if limit is not None))
 
 
@@ -36,18 +37,14 @@ def processor() -> str:
     return f"{fields.get('model name', '')} {flags[:8]}"
 
 
-def _allowed() -> set[int]:
-    """Numbers of the processors that this process may run on."""
+def _physical_cores() -> int:
+    """Physical cores among the processors that this process may run on; all processors where cores are unknown."""
     try:
-        return os.sched_getaffinity(0)
+        processors = os.sched_getaffinity(0)
     except AttributeError:  # macOS, Windows
-        return set(range(os.cpu_count() or 1))
-
-
-def _allowed_cores() -> int:
-    """Physical cores among the allowed processors; all of these where the system does not tell."""
+        processors = set(range(os.cpu_count() or 1))
     cores = set()
-    for processor in _allowed():
+    for processor in processors:
         try:
             # All threads of a core have the same list.
             cores.add((_TOPOLOGY / f"cpu{processor}" / "topology" / "thread_siblings_list").read_text().strip())
@@ -77,7 +74,7 @@ def _group_quota(folder: Path) -> float | None:
     return int(quota) / int(period)
 
 
-def _said() -> int | None:
-    """OMP_NUM_THREADS, whose first number counts."""
+def _omp_num_threads() -> int | None:
+    """The first number of OMP_NUM_THREADS; None where it is not set, or 0."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) else None

@@ -1,7 +1,7 @@
 """Large arrays beside the heap, in pages of their own; and large pages, where the system has them.
 
-Memory that is touched for the first time comes page by page. At 4 KiB a page that takes longer than most of what is
-done here with an array, at 2 MiB a sixth of it (measured). Linux gives large pages to those who ask.
+Memory that is touched for the first time comes page by page. At 4 KiB a page this takes longer than most operations on
+the array, at 2 MiB a sixth of the time (measured). Linux uses large pages on request.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ LARGE_PAGE = 2 << 20
 
 
 def own_pages(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """An array of zeros that takes memory as it is touched and gives all of it back when it is dropped.
+    """An array of zeros that takes memory as it is touched and returns all of it when it is dropped.
+
+    Args:
+        shape: of the array.
+        dtype: of its elements.
 
     The heap keeps what a network frees (`thinslice.system.allocator.keep_freed_memory`). An array that outlives a
-    pass would lie in the middle of it, and the next pass would have to go around it.
+    pass would lie in the middle of the heap, and the next pass would leave a hole around it.
 
     >>> own_pages((2, 3), np.int16).tolist()
     [[0, 0, 0], [0, 0, 0]]
@@ -31,7 +35,7 @@ def own_pages(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     count = math.prod(shape)
     size = max(1, count * kind.itemsize)
     if hasattr(mmap, "MAP_PRIVATE"):
-        # Python's own default is memory to share with child processes, which costs more.
+        # Python's default is memory shared with child processes, which costs more.
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     else:
         pages = mmap.mmap(-1, size)

@@ -1,7 +1,8 @@
-"""Ask before taking: is there the memory and the disk for what comes next?"""
+"""Free memory and disk, refusals of work that they cannot hold, and the peak of memory."""
 
 from __future__ import annotations
 
+import errno
 import gc
 import shutil
 import sys
@@ -17,10 +18,13 @@ _RESET_PEAK = "5"
 _MEMORY_KEPT_FREE = 128 << 20
 """Bytes left to everything else on the machine."""
 
+DISK_FULL_CODES = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""Error numbers of a full disk and of a full quota."""
+
 
 def available_memory_bytes() -> int | None:
     """Memory that can still be taken without swapping: the least of what the machine and the control groups
-    (containers, batch systems) allow; None where it cannot be told (systems other than Linux).
+    (containers, batch systems) allow; None where it is unknown (systems other than Linux).
     """
     limits = [_machine_available(), *(_group_available(folder) for folder in control_groups("memory"))]
     known = [limit for limit in limits if limit is not None]
@@ -28,14 +32,14 @@ def available_memory_bytes() -> int | None:
 
 
 def require_memory(needed_bytes: int, purpose: str) -> None:
-    """Refuse to begin what the memory cannot hold.
+    """Refuse to begin work that the memory cannot hold.
 
     Args:
-        needed_bytes: what is about to be taken.
-        purpose: what for, as it stands in the message ("to read 'a.nii'").
+        needed_bytes: memory that is about to be taken.
+        purpose: of the memory, as in the message ("to read 'a.nii'").
 
     Raises:
-        ResourceError: less is free; close other programs, or use a machine with more.
+        ResourceError: less is free; close other programs, or use a machine with more memory.
     """
     free = available_memory_bytes()
     if free is not None and needed_bytes > free - _MEMORY_KEPT_FREE:
@@ -50,11 +54,11 @@ def require_disk(path: str | Path, needed_bytes: int) -> None:
 
     Args:
         path: the file or folder to be written; it need not exist.
-        needed_bytes: an upper bound of what will be written.
+        needed_bytes: an upper bound of the output's size.
 
     Raises:
         ResourceError: less is free; free some space, or choose another disk.
-        OutputError: the place cannot be looked at.
+        OutputError: the free space cannot be read; choose another place.
     """
     place = Path(path).absolute()
     while not place.exists() and place != place.parent:
@@ -62,9 +66,7 @@ def require_disk(path: str | Path, needed_bytes: int) -> None:
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
-        raise OutputError(
-            f"Cannot see how much space there is for {Path(path).name!r}; choose another place."
-        ) from error
+        raise OutputError(f"Cannot read the free space for {Path(path).name!r}; choose another place.") from error
     if needed_bytes > free:
         raise ResourceError(
             f"Up to {needed_bytes / 2**30:.2f} GiB are needed for {Path(path).name!r}, but {free / 2**30:.2f} GiB are "
@@ -87,7 +89,7 @@ def control_groups(controller: str) -> list[Path]:
     """Folders of this process's control groups and their parents, of which each may set a limit; none outside Linux.
 
     Args:
-        controller: "memory" or "cpu": what version 1 of control groups calls the resource.
+        controller: "memory" or "cpu", the names of version 1 of control groups.
     """
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -130,16 +132,14 @@ def _reclaimable(folder: Path) -> int:
 
 
 def peak_memory_mib() -> float | None:
-    """Highest resident memory of this process so far, in MiB; None where the system does not tell (Windows).
+    """Highest resident memory of this process so far, in MiB; None where the system does not report it (Windows).
 
-    On Linux the mark of the program itself: getrusage also counts what the process held before it became this program,
-    which is the memory of whoever started it.
+    On Linux the mark of the program itself: getrusage also counts the memory of the process before it became this
+    program, which is the memory of its parent.
     """
-    status = Path("/proc/self/status")
-    if sys.platform == "linux" and status.exists():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) / 1024.0
+    mark = _status_mib("VmHWM")
+    if mark is not None:
+        return mark
     try:
         import resource
     except ImportError:
@@ -153,10 +153,10 @@ class PeakMemory:
     """Highest resident memory of this process inside a `with` block.
 
     Linux keeps a high-water mark that can be set back (/proc/self/clear_refs); elsewhere the mark of the whole life of
-    the process is used where the block has raised it, and otherwise nothing is known.
+    the process is used where the block has raised it, and otherwise the peak is unknown.
 
     Attributes:
-        before_mib: resident memory at the start; None where the system does not tell.
+        before_mib: resident memory at the start; None where the system does not report it.
         peak_mib: the highest inside the block, after it has ended; None likewise.
     """
 
@@ -164,7 +164,7 @@ class PeakMemory:
     peak_mib: float | None = None
 
     def __enter__(self) -> PeakMemory:
-        # Young objects alone: to look through all that torch has loaded would take longer than many a volume.
+        # Young objects alone: a search of all that torch has loaded would take longer than many a volume.
         gc.collect(1)
         return_freed_memory()
         self._resettable = _reset_peak()
@@ -189,6 +189,7 @@ class PeakMemory:
 
 
 def _reset_peak() -> bool:
+    """Set the high-water mark back; False where the system cannot, or has none."""
     try:
         _CLEAR.write_text(_RESET_PEAK)
     except OSError:
@@ -197,6 +198,7 @@ def _reset_peak() -> bool:
 
 
 def _status_mib(field: str) -> float | None:
+    """A field of Linux's process status, such as VmRSS, in MiB; None elsewhere."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

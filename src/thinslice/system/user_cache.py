@@ -5,40 +5,30 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 VARIABLE = "THINSLICE_CACHE_DIR"
-"""Names another folder; set but empty, nothing is kept."""
+"""Variable that names another folder; where it is set but empty, nothing is kept."""
 
 
 def cache_folder() -> Path | None:
-    """The folder, which need not exist; None where nothing shall or can be kept."""
-    told = os.environ.get(VARIABLE)
-    if told is not None:
-        return Path(told) if told else None
+    """The folder, which need not exist; None where nothing may or can be kept."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen is not None:
+        return Path(chosen) if chosen else None
     try:
-        return _platform_folder() / "thinslice"
+        return user_cache_path("thinslice", appauthor=False, opinion=False)
     except RuntimeError:  # no home
         return None
 
 
-def _platform_folder() -> Path:
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return Path(local) if local else Path.home() / "AppData" / "Local"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    told = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification says to ignore relative ones.
-    return Path(told) if os.path.isabs(told) else Path.home() / ".cache"  # noqa: PTH117 - "" is no path
-
-
 def load(name: str, *, max_age_s: float = math.inf) -> dict[str, Any] | None:
-    """What was kept under `name`, or None: never kept, longer ago than `max_age_s`, unreadable or damaged."""
+    """The value kept under `name`; None where it is missing, older than `max_age_s`, unreadable or damaged."""
     folder = cache_folder()
     if folder is None:
         return None
@@ -52,10 +42,10 @@ def load(name: str, *, max_age_s: float = math.inf) -> dict[str, Any] | None:
 
 
 def keep(name: str, value: dict[str, Any]) -> bool:
-    """Keep a value.
+    """Keep a value under a name.
 
     Args:
-        name: of the file in the cache folder; may lie in a folder of it.
+        name: of the file in the cache folder; may hold subfolders, as in "sub/a.json".
         value: JSON values.
 
     Returns:
@@ -73,7 +63,7 @@ def keep(name: str, value: dict[str, Any]) -> bool:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1, sort_keys=True)
-        # Several runs may do this at once; each file is whole, and they say the same.
+        # Several runs may do this at once: each file is whole, and all hold the same value.
         Path(part).replace(target)
     except OSError:
         Path(part).unlink(missing_ok=True)

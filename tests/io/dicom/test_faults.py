@@ -80,7 +80,7 @@ def test_missing_last_slices_are_warned_of_when_the_source_counts_them(tmp_path:
 
     write_series(tmp_path, shape=(8, 8, 8), missing=[6, 7], edit=count)
     (warning,) = read_dicom(tmp_path).provenance.warnings
-    assert "8 images, and 6 are here" in warning
+    assert "is 8, but 6 images are here" in warning
 
 
 def test_a_localizer_numbered_first_is_no_missing_slice(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from support.dicom_factory import CANARY, assert_no_canary, save, write_series
 from thinslice.errors import InputError, UnreadableError
-from thinslice.io.dicom import sources
+from thinslice.io.dicom import input_files
 from thinslice.io.dicom.codestream import codestream_size, sound_jpeg
 from thinslice.io.dicom.read import read_dicom, scan
 
@@ -190,7 +190,7 @@ def test_random_damage_never_escapes_as_another_error(tmp_path: Path, seed: int)
 
 
 def test_a_zip_bomb_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "RATIO_FREE_BYTES", 2**20)
+    monkeypatch.setattr(input_files, "RATIO_FREE_BYTES", 2**20)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for k in range(4):
@@ -264,7 +264,7 @@ def test_the_factory_saves_what_it_is_given(tmp_path: Path) -> None:
     assert save(kept[0], tmp_path / "again.dcm").is_file()
 
 
-def test_sound_jpeg_headers_are_told_from_others() -> None:
+def test_sound_jpeg_headers_are_distinguished_from_others() -> None:
     table = b"\xff\xc4\x00\x14\x00\x01" + bytes(15) + b"\x05"
     frame = bytes.fromhex("ffc3000b100008000801011100")
     scan_header = bytes.fromhex("ffda0008010100010000")

@@ -128,7 +128,7 @@ def test_padding_is_exact_and_known_however_its_sign_is_written(tmp_path: Path, 
     assert volume.provenance.padding_hu == expected
 
 
-def test_padding_inside_the_window_cannot_be_told_from_tissue(tmp_path: Path) -> None:
+def test_padding_inside_the_window_cannot_be_distinguished_from_tissue(tmp_path: Path) -> None:
     write_series(tmp_path, padding_raw=0)
     volume = read_dicom(tmp_path)
     assert volume.hu[0, 0, 0] == -1024

@@ -68,13 +68,13 @@ def test_an_existing_folder_is_kept(thick: Volume, tmp_path: Path) -> None:
 def test_what_such_a_series_cannot_say_is_refused(thick: Volume, tmp_path: Path) -> None:
     derived = Provenance(derivation=Derivation("net", "1", None, 5))
     unknown = Geometry(thick.hu.shape, (5.0, None, None))
-    for wrong, said in (
+    for wrong, words in (
         (Volume((thick.hu.astype(np.float32) * 2), thick.geometry), "clip"),
         (Volume(np.full(thick.hu.shape, np.nan, np.float32), thick.geometry), "clip"),
         (Volume(thick.hu, unknown), "spacing"),
         (Volume(thick.hu, thick.geometry, derived), "derived"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=words):
             write_dicom_source(wrong, tmp_path / "series")
     assert list(tmp_path.iterdir()) == []
 
@@ -83,6 +83,6 @@ def test_what_such_a_series_cannot_say_is_refused(thick: Volume, tmp_path: Path)
 def test_dciodvfy_finds_no_error(thick: Volume, tmp_path: Path) -> None:
     write_dicom_source(thick, tmp_path / "series")
     for path in (tmp_path / "series").iterdir():
-        told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
-        assert "CTImage" in told.stderr + told.stdout
-        assert [line for line in (told.stderr + told.stdout).splitlines() if line.startswith("Error")] == []
+        report = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        assert "CTImage" in report.stderr + report.stdout
+        assert [line for line in (report.stderr + report.stdout).splitlines() if line.startswith("Error")] == []

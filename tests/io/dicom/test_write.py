@@ -123,7 +123,7 @@ def test_other_readers_see_positions_and_hu(tmp_path: Path, reader: str, orienta
 
 
 @pytest.mark.parametrize("reader", CHECKS)
-def test_other_readers_see_real_series(tmp_path: Path, real: tuple[Source, int], reader: str) -> None:
+def test_other_readers_read_real_series(tmp_path: Path, real: tuple[Source, int], reader: str) -> None:
     source, factor = real
     thin, grid = write_derived(source, tmp_path / "out", factor)
     CHECKS[reader](tmp_path / "out", thin, grid)
@@ -148,7 +148,7 @@ def test_dciodvfy_finds_no_new_error(tmp_path: Path, real: tuple[Source, int]) -
 def dciodvfy_errors(path: Path) -> set[str]:
     run = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False, errors="replace")
     lines = (run.stdout + run.stderr).splitlines()
-    assert lines, "dciodvfy said nothing at all, so it did not run"
+    assert lines, "dciodvfy printed nothing at all, so it did not run"
     return {line for line in lines if line.startswith("Error")}
 
 
@@ -294,9 +294,17 @@ def test_identity_is_in_the_files_alone(
         DicomSlabWriter(tmp_path / "short", source.geometry.thin_grid(5), provenance_of(source), hu_range=(0, 1)),
     ):
         pass
-    said = capfd.readouterr()
+    printed = capfd.readouterr()
     messages = [str(warning.message) for warning in recwarn]
-    for text in (exists.value, short.value, said.out, said.err, caplog.text, messages, list(digests(tmp_path / "out"))):
+    for text in (
+        exists.value,
+        short.value,
+        printed.out,
+        printed.err,
+        caplog.text,
+        messages,
+        list(digests(tmp_path / "out")),
+    ):
         assert_no_canary(text)
     assert read_derived(tmp_path / "out")[0].PatientName == CANARY["PatientName"]
 
@@ -372,7 +380,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, plain: Source, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_too_small_is_told_before_the_start(
+def test_a_disk_too_small_is_refused_before_the_start(
     tmp_path: Path, plain: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=16 * 16 * 16 * 2)

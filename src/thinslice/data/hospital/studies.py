@@ -12,9 +12,9 @@ from thinslice.data.hospital.deidentify import is_soft, kernel_family, kernel_na
 from thinslice.errors import UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.header import SliceHeader, integer, quiet_pydicom, read_header, text
-from thinslice.io.dicom.kinds import image_type
+from thinslice.io.dicom.input_files import InputFile, SkippedFile, input_files
+from thinslice.io.dicom.object_kinds import image_type
 from thinslice.io.dicom.series import Stack, stacks_of
-from thinslice.io.dicom.sources import Skipped, Source, sources
 from thinslice.typing import Progress
 
 MOST_FILES = 5_000_000
@@ -41,7 +41,7 @@ class Study:
 
     uid: str
     patient: str
-    files: list[Source] = field(default_factory=list)
+    files: list[InputFile] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -119,18 +119,18 @@ def find_studies(folder: Path, progress: Progress | None = None) -> tuple[list[S
     Raises:
         UnreadableError: there is no DICOM object; check the path.
     """
-    found = list(sources(folder, most=MOST_FILES))
+    found = list(input_files(folder, most=MOST_FILES))
     studies: dict[tuple[str, str], Study] = {}
     left_out: dict[str, int] = {}
     with quiet_pydicom():
-        for number, source in enumerate(found, start=1):
-            header = read_header(source)
-            if isinstance(header, Skipped):
+        for number, file in enumerate(found, start=1):
+            header = read_header(file)
+            if isinstance(header, SkippedFile):
                 left_out[header.reason] = left_out.get(header.reason, 0) + 1
             elif header is not None:
                 uid, patient = text(header.dataset, "StudyInstanceUID"), text(header.dataset, "PatientID")
                 # Two patients under one study are an error of the source: they stay separate.
-                studies.setdefault((uid, patient.casefold()), Study(uid, patient)).files.append(source)
+                studies.setdefault((uid, patient.casefold()), Study(uid, patient)).files.append(file)
             if progress is not None:
                 progress(number, len(found))
     if not studies:
@@ -141,7 +141,7 @@ def find_studies(folder: Path, progress: Progress | None = None) -> tuple[list[S
 def candidates(study: Study) -> tuple[list[Candidate], list[Unfit]]:
     """The series of a study that may be in a pair, and the others with reasons."""
     with quiet_pydicom():
-        read = [read_header(source) for source in study.files]
+        read = [read_header(file) for file in study.files]
         stacks = stacks_of((header for header in read if isinstance(header, SliceHeader)), [])
         fit: list[Candidate] = []
         unfit: list[Unfit] = []
@@ -151,7 +151,7 @@ def candidates(study: Study) -> tuple[list[Candidate], list[Unfit]]:
             if candidate is not None:
                 fit.append(candidate)
             else:
-                names = (piece.header.source.name for piece in stack.slices)
+                names = (piece.header.file.name for piece in stack.slices)
                 unfit.append(Unfit(stack.uid, _name(stack), without_names(reason, names), stack.kind == "CT"))
     return fit, unfit
 

@@ -1,6 +1,6 @@
-"""Which attributes of a thick CT slice a derived slice keeps, and how they are copied safely.
+"""The attributes of a thick CT slice that a derived slice keeps, and their safe copy.
 
-The lists are of what is kept, by module of the CT Image IOD (DICOM PS3.3 A.3), so whatever is not named here is
+The lists name what is kept, by module of the CT Image IOD (DICOM PS3.3 A.3); every other attribute is
 dropped: private groups, overlays, signatures, icons, per-slice dose, references to raw data and presentation states.
 """
 
@@ -58,7 +58,7 @@ _IMAGE = """
     SpecificCharacterSet TimezoneOffsetFromUTC ContributingEquipmentSequence
 """
 KEPT_KEYWORDS: tuple[str, ...] = tuple((_PATIENT + _STUDY + _SERIES + _EQUIPMENT + _IMAGE).split())
-"""Attributes copied from the nearest thick slice. ContrastBolusTotalDose is of the contrast agent, not of X-rays."""
+"""Attributes copied from the nearest thick slice. ContrastBolusTotalDose is a dose of contrast agent, not of X-rays."""
 
 REQUIRED_KEYWORDS: tuple[str, ...] = (
     "PatientName",
@@ -89,7 +89,7 @@ def value_of(header: Dataset, keyword: str, default: Any = None) -> Any:
     """The value of an attribute, or `default` where it is absent, empty or cannot be decoded."""
     try:
         value = header.get(keyword)
-    except Exception:  # pydicom raises whatever the damaged value made its parser raise
+    except Exception:  # a damaged value makes pydicom's parser raise anything
         return default
     return default if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
 
@@ -98,7 +98,7 @@ def safe_uid(value: object) -> str | None:
     """A UID fit to be copied, or None.
 
     Only digits and dots, at most 64: real scanners break finer rules (components with leading zeros), and a reference
-    must be exact, but nothing that another program might take for a path is handed on.
+    must be exact; text that another program might take for a path is refused.
 
     >>> safe_uid("1.2.840.10008.1"), safe_uid("../../x"), safe_uid(None)
     ('1.2.840.10008.1', None, None)
@@ -169,7 +169,7 @@ def _clean_element(parent: Dataset, tag: Any, depth: int) -> DataElement | None:
         element: DataElement = parent[tag]
     except Exception:  # a value that cannot be decoded, see value_of
         return None
-    # pydicom keeps a value that its VR does not allow, as text or under another VR; the copy would be wrong too.
+    # pydicom keeps a value that its VR does not allow, as text or under another VR; a copy would be wrong too.
     if not dictionary_has_tag(element.tag) or element.VR not in dictionary_VR(element.tag).split(" or "):
         return None
     values = element.value if isinstance(element.value, list | MultiValue) else [element.value]

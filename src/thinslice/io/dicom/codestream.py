@@ -1,7 +1,7 @@
-"""What a compressed image announces, read before any decoder sees it.
+"""The header of a compressed image, checked before any decoder reads it.
 
-Decoders written in C allocate whatever a stream announces, and gdcm ends the whole process on some malformed JPEG
-headers; so headers are checked here, in Python, and only sound ones are passed on.
+Decoders written in C allocate the size that a stream announces, and gdcm ends the whole process on some malformed JPEG
+headers; so headers are checked here, in Python, and only sound ones reach a decoder.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ OTHER_SEGMENTS = (0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0))
 
 
 def codestream_size(data: bytes) -> tuple[int, int] | None:
-    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream announces, or None where it does not say.
+    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream announces, or None where it announces none.
 
-    Decoders allocate what the stream announces, whatever the DICOM header says, so this is looked at first.
+    Decoders allocate this size, whatever the DICOM header states, so it is compared first.
 
     >>> codestream_size(bytes.fromhex("ffd8ffc3000b080010002001011100"))
     (16, 32)
@@ -81,7 +81,7 @@ def sound_jpeg(data: bytes, bits_stored: int, bits_allocated: int) -> bool:
 
 
 def _tables(segment: bytes) -> set[int] | None:
-    """Class and number of every Huffman table of a DHT segment, or None when one is malformed."""
+    """Class and number of every Huffman table of a DHT segment, or None when a table is malformed."""
     found, at = set[int](), 0
     while at < len(segment):
         counts = segment[at + 1 : at + 17]
@@ -96,6 +96,7 @@ def _tables(segment: bytes) -> set[int] | None:
 
 
 def _sound_scan(segment: bytes, component: int, tables: set[int], lossless: bool) -> bool:
+    """Whether a scan header names the frame's component, tables that were defined, and legal parameters."""
     if len(segment) != 6 or segment[0] != 1 or segment[1] != component or segment[2] >> 4 not in tables:
         return False
     start, end, shift = segment[3:]

@@ -1,4 +1,4 @@
-"""What a derived series says of its origin: who it is, what made it, when, out of what, and what was lost before."""
+"""Origin of a derived series: identity, software, time, source images, and earlier lossy compression."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def describe_derivation(derivation: Derivation, geometry: Geometry, now: datetim
     Args:
         derivation: how the thin volume was made.
         geometry: its grid.
-        now: when; aware of its time zone.
+        now: time of the derivation, with its time zone.
     """
     model = _plain(f"{derivation.model} {derivation.model_version}", 64)
     weights = f"weights SHA-256 {derivation.weights_sha256}" if derivation.weights_sha256 else "no trained weights"
@@ -82,7 +82,7 @@ def derivation_time(offset: object = None) -> datetime:
         offset: TimezoneOffsetFromUTC such as "+0100"; without it UTC for a set moment, local time for now.
 
     Raises:
-        UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
+        UsageError: SOURCE_DATE_EPOCH is not a number of seconds; set it so, or unset it.
     """
     match = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", str(offset or "").strip())
     zone: timezone | None = None
@@ -133,9 +133,9 @@ def instance_of(header: Dataset) -> tuple[str, str | None]:
 
 
 def lossy_compression(headers: tuple[Dataset, ...]) -> Dataset:
-    """LossyImageCompression, its ratio and method, as carried by the source: once lossy, always lossy.
+    """LossyImageCompression, its ratio and method, as in the source: once lossy, always lossy.
 
-    One lossy slice makes the series lossy, since a network looks at several slices at once.
+    One lossy slice makes the series lossy, since a network combines several slices.
     """
     result = Dataset()
     flags = [str(value_of(header, "LossyImageCompression", "")) for header in headers]

@@ -1,7 +1,7 @@
 """The header of a derived thin slice, from the headers of its thick ones: no files, no voxels.
 
-A right derived series has a new identity, positions on the source's own line, says what made it out of what, and
-that it is not for diagnosis; everything about patient, study and scanner is the source's.
+A correct derived series has a new identity, positions on the source's own line, a description of its derivation, and
+the statement that it is not for diagnosis; patient, study and scanner are the source's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from thinslice.io.dicom.header import quiet_pydicom
 from thinslice.io.dicom.positions import SourceLine
 from thinslice.volume import Derivation, Provenance
 
-COSINE_TOLERANCE = 1e-4
+COPIED_COSINE_TOLERANCE = 1e-4
 """Direction cosines that agree this closely are copied as the source wrote them."""
 
 OWN_KEYWORDS = (
@@ -43,7 +43,7 @@ OWN_KEYWORDS = (
 )
 """Attributes in which every thin slice differs from its neighbours, by tag."""
 
-PIXEL_SPACING_TOLERANCE_MM = 1e-5
+COPIED_SPACING_TOLERANCE_MM = 1e-5
 """Pixel spacings that agree this closely are copied as the source wrote them."""
 
 
@@ -53,17 +53,17 @@ class DerivedSeries:
     Args:
         geometry: the thin grid, (depth, height, width).
         provenance: with the headers of the thick source in depth order and the derivation.
-        encoding: how HU are stored; None is HU as they are, without padding.
+        encoding: of HU as pixels; None stores HU as they are, without padding.
         now: time of the derivation; None takes `derivation_time` in the source's time zone.
 
     Attributes:
-        geometry, encoding: as given.
-        line: where the thin slices lie between the thick ones.
+        geometry, encoding: see the arguments.
+        line: positions of the thin slices between the thick ones.
         series_uid: the new SeriesInstanceUID.
 
     Raises:
         OutputError: there are no headers (a source that was not DICOM) or no derivation; write .nii.gz instead.
-        UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
+        UsageError: SOURCE_DATE_EPOCH is not a number of seconds; set it so, or unset it.
     """
 
     geometry: Geometry
@@ -85,7 +85,7 @@ class DerivedSeries:
             )
         if provenance.derivation is None:
             raise OutputError(
-                "Only upscaled volumes are written as DICOM, and this one does not say how it was derived; "
+                "Only upscaled volumes are written as DICOM, and this one has no record of its derivation; "
                 "write to a file ending in .nii.gz instead."
             )
         self.geometry = geometry
@@ -114,7 +114,7 @@ class DerivedSeries:
             A new dataset for Explicit VR Little Endian. Slices share elements: replace one, never change it.
 
         Raises:
-            OutputError: there is no such slice; a fault of the caller.
+            OutputError: there is no such slice, a fault of the caller; report it.
         """
         if not 0 <= slice_index < len(self):
             raise OutputError(f"Thin slice {slice_index} is outside the series of {len(self)}; report this.")
@@ -148,7 +148,7 @@ class DerivedSeries:
         return own
 
     def common(self, thick_index: int) -> Dataset:
-        """What the thin slices nearest to one thick slice share: all but their own attributes and pixels."""
+        """The header that the thin slices nearest to one thick slice share: all but `OWN_KEYWORDS` and pixels."""
         with quiet_pydicom():
             source = self._headers[thick_index]
             common = kept_attributes(source)
@@ -173,7 +173,7 @@ class DerivedSeries:
         direction = np.asarray(self.geometry.direction)
         cosines = np.concatenate([direction[:, 2], direction[:, 1]])
         texts = source_decimals(source, "ImageOrientationPatient", 6)
-        if texts and np.allclose([float(text) for text in texts], cosines, rtol=0, atol=COSINE_TOLERANCE):
+        if texts and np.allclose([float(text) for text in texts], cosines, rtol=0, atol=COPIED_COSINE_TOLERANCE):
             return list(texts)
         return [decimal_text(float(cosine), 8) for cosine in cosines]
 
@@ -184,12 +184,12 @@ class DerivedSeries:
         if rows is None or columns is None:
             return list(texts) if texts else None
         written = [float(text) for text in texts or ()]
-        if texts and np.allclose(written, [rows, columns], rtol=0, atol=PIXEL_SPACING_TOLERANCE_MM):
+        if texts and np.allclose(written, [rows, columns], rtol=0, atol=COPIED_SPACING_TOLERANCE_MM):
             return list(texts)
         return [decimal_text(rows), decimal_text(columns)]
 
     def _shared_attributes(self, now: datetime) -> Dataset:
-        """What every slice of the series says alike."""
+        """The attributes that are the same in every slice of the series."""
         shared = Dataset()
         for event in ("InstanceCreation", "Series", "Content"):
             setattr(shared, f"{event}Date", f"{now:%Y%m%d}")
@@ -238,7 +238,7 @@ class DerivedSeries:
         return f"{text} {ours}".strip()
 
     def _identify_source(self) -> list[object]:
-        """What names the source: its UIDs; where those are missing, what else tells two sources apart."""
+        """Identity of the source: its UIDs; where these are missing, other attributes that differ between sources."""
         identity: list[object] = []
         for header, (_, uid), position in zip(self._headers, self._instances, self.line.positions, strict=True):
             parents = [str(value_of(header, f"{level}InstanceUID")) for level in ("Study", "Series")]
@@ -248,7 +248,7 @@ class DerivedSeries:
         return identity
 
     def _identify_series(self) -> list[object]:
-        """Everything that decides the pixels: another value of any of it must give other UIDs."""
+        """Everything that decides the pixels: another value of any part must give other UIDs."""
         derivation, depth = self._derivation, len(self)
         return [
             self._source_identity,

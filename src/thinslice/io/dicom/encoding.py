@@ -1,4 +1,4 @@
-"""How thin HU become the signed 16-bit pixels of a DICOM slice."""
+"""Thin HU as the signed 16-bit pixels of a DICOM slice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOWEST, _HIGHEST = -32768, 32767
 
 @dataclass(frozen=True)
 class PixelEncoding:
-    """How HU become signed 16-bit pixels: HU = slope * stored + intercept.
+    """HU as signed 16-bit pixels: HU = slope * stored + intercept.
 
     Attributes:
         slope: HU per step; 1 keeps integers exact, and any value to half a slope.
@@ -51,7 +51,7 @@ def choose_encoding(hu_range: tuple[float, float], padding_hu: float | None = No
         else the smallest whole slope that spans the range, exact to half of it.
 
     Raises:
-        OutputError: the range is empty or not finite; a fault of the model.
+        OutputError: the range is empty or not finite, a fault of the model; try another model or device.
 
     >>> choose_encoding((-1024, 3071), padding_hu=-2000)
     PixelEncoding(slope=1, intercept=0, padding=-2000)
@@ -65,7 +65,7 @@ def choose_encoding(hu_range: tuple[float, float], padding_hu: float | None = No
         raise OutputError(
             "The range of the thin HU is empty or not finite, so it cannot be written; try another model or device."
         )
-    # What is stored is rounded: 32767.4 HU still fits.
+    # Stored values are rounded: 32767.4 HU still fits.
     low, high = int(np.rint(min(values))), int(np.rint(max(values)))
     slope, intercept = 1, 0
     if low < _LOWEST or high > _HIGHEST:

@@ -1,4 +1,4 @@
-"""One DICOM header, read with bounds: hostile lengths, nesting and deflate streams end as a skipped file."""
+"""One DICOM header, read with bounds: a file with hostile lengths, nesting or deflate streams is skipped."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from thinslice.io.dicom.sources import UNPACK_ERRORS, Skipped, Source
+from thinslice.io.dicom.attributes import value_of
+from thinslice.io.dicom.input_files import UNPACK_ERRORS, InputFile, SkippedFile
 
 MAX_HEADER_BYTES = 32 * 2**20
 """Bytes read for one header, pixels not counted; real ones stay below 1 MiB."""
@@ -65,7 +65,7 @@ class SliceHeader:
     """A parsed file: its header, and where its pixels lie.
 
     Attributes:
-        source: the file.
+        file: where it was read from.
         dataset: everything before the pixels, with `file_meta`; no preamble, no reference to the file.
         transfer_syntax: how the dataset is encoded.
         pixel_start: offset of the pixel value, in the inflated stream for a deflated dataset; None without pixels.
@@ -73,7 +73,7 @@ class SliceHeader:
         pixel_bytes: bytes from `pixel_start` to the end of the stream.
     """
 
-    source: Source
+    file: InputFile
     dataset: FileDataset
     transfer_syntax: UID
     pixel_start: int | None
@@ -84,8 +84,8 @@ class SliceHeader:
 class BoundedReader:
     """A file for pydicom that never reads past the end of the file, nor more than `limit` bytes in all.
 
-    pydicom allocates whatever length an element claims; here the claim is cut to what is there. Reading without a
-    size raises: pydicom does so only to inflate a deflated dataset, which must be bounded.
+    pydicom allocates the length that an element declares; here the length is cut to the end of the file. Reading
+    without a size raises: pydicom does so only to inflate a deflated dataset, which must be bounded.
     """
 
     def __init__(self, stream: BinaryIO, size: int, limit: int) -> None:
@@ -102,7 +102,7 @@ class BoundedReader:
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of files, but never past the end, where pydicom may be sent by a hostile length."""
+        """As of files, but never past the end, even for a hostile length."""
         position = self._stream.seek(offset, whence)
         return position if position <= self._size else self._stream.seek(self._size)
 
@@ -111,12 +111,12 @@ class BoundedReader:
         return self._stream.tell()
 
     def close(self) -> None:
-        """Nothing: whoever opened the stream closes it."""
+        """No action: the stream is closed where it was opened."""
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom from warning or logging: its messages quote values, which may identify a patient."""
+    """Suppress pydicom's warnings and log: its messages quote values, which may identify a patient."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     with warnings.catch_warnings(), config.disable_value_validation():
@@ -128,34 +128,34 @@ def quiet_pydicom() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def read_header(source: Source) -> SliceHeader | Skipped | None:
+def read_header(file: InputFile) -> SliceHeader | SkippedFile | None:
     """Parse everything before the pixels.
 
     Returns:
-        The header; a `Skipped` for what is not DICOM, damaged or hostile; None for a DICOMDIR.
+        The header; a `SkippedFile` for a file that is not DICOM, damaged or hostile; None for a DICOMDIR.
     """
     try:
-        with source.open() as stream:
+        with file.open() as stream:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
-            header = _parse(source, stream, size)
+            header = _parse(file, stream, size)
     except HeaderError as error:
-        return Skipped(source.name, str(error))
+        return SkippedFile(file.name, str(error))
     except UNPACK_ERRORS as error:
-        # RecursionError is a RuntimeError: a dataset nested until Python gives up.
+        # RecursionError is a RuntimeError: a dataset nested beyond Python's limit.
         if isinstance(error, RecursionError):
-            return Skipped(source.name, f"sequences nested deeper than {MAX_NESTING}")
-        return Skipped(source.name, "cannot be opened or parsed")
+            return SkippedFile(file.name, f"sequences nested deeper than {MAX_NESTING}")
+        return SkippedFile(file.name, "cannot be opened or parsed")
     except MemoryError:
-        return Skipped(source.name, "asks for more memory than there is")
+        return SkippedFile(file.name, "asks for more memory than there is")
     except Exception:  # a parser fed with hostile bytes raises anything; the reason must not quote them
-        return Skipped(source.name, "damaged DICOM")
+        return SkippedFile(file.name, "damaged DICOM")
     meta_class = text(header.dataset.file_meta, "MediaStorageSOPClassUID")
     return None if meta_class == MEDIA_STORAGE_DIRECTORY else header
 
 
 def open_dataset(header: SliceHeader, stream: BinaryIO) -> BinaryIO:
-    """The stream in which `pixel_start` counts: the file itself, or its inflated dataset."""
+    """The stream to which `pixel_start` refers: the file itself, or its inflated dataset."""
     if header.transfer_syntax != DeflatedExplicitVRLittleEndian:
         return stream
     _skip_meta(stream)
@@ -167,7 +167,7 @@ def text(dataset: Dataset, keyword: str) -> str:
     raw = _raw(dataset, keyword)
     if raw is not None and raw.VR in TEXT_VRS:
         return (raw.value or b"").decode("latin-1").strip(" \0")
-    value = _get(dataset, keyword)
+    value = value_of(dataset, keyword)
     if value is None:
         return ""
     return ("\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)).strip()
@@ -192,7 +192,7 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
     if raw is not None and raw.VR in ("DS", "IS"):
         items = (raw.value or b"").split(b"\\")
     else:
-        value = _get(dataset, keyword)
+        value = value_of(dataset, keyword)
         if value is None or isinstance(value, bytes):
             return None
         items = [value] if isinstance(value, str | int | float) else value
@@ -204,7 +204,7 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 
 
 def _raw(dataset: Dataset, keyword: str) -> RawDataElement | None:
-    """The element as it stands in the file, its VR filled in: converting every value costs more than parsing."""
+    """The element as in the file, with its VR: converting every value costs more than parsing."""
     tag = TAGS.get(keyword)
     if tag is None:
         tag = TAGS[keyword] = tag_for_keyword(keyword) or 0
@@ -218,14 +218,7 @@ def _raw(dataset: Dataset, keyword: str) -> RawDataElement | None:
     return element if element.VR else element._replace(VR=VRS[tag])
 
 
-def _get(dataset: Dataset, keyword: str) -> Any:
-    try:
-        return dataset.get(keyword)
-    except Exception:  # conversion of a hostile value raises anything
-        return None
-
-
-def _parse(source: Source, stream: BinaryIO, size: int) -> SliceHeader:
+def _parse(file: InputFile, stream: BinaryIO, size: int) -> SliceHeader:
     head = stream.read(140)
     stream.seek(0)
     if not head:
@@ -248,7 +241,7 @@ def _parse(source: Source, stream: BinaryIO, size: int) -> SliceHeader:
     # An executable may hide in the preamble, and the file must not stay open or its folder be remembered.
     dataset.preamble = None
     dataset.filename = dataset.buffer = dataset.timestamp = None
-    return SliceHeader(source, dataset, syntax, start, length, size - start if start is not None else 0)
+    return SliceHeader(file, dataset, syntax, start, length, size - start if start is not None else 0)
 
 
 def _looks_bare(head: bytes) -> bool:
@@ -260,6 +253,7 @@ def _looks_bare(head: bytes) -> bool:
 
 
 def _transfer_syntax(dataset: FileDataset) -> UID:
+    """The declared transfer syntax, or the one in which the dataset was found to be encoded."""
     declared = text(dataset.file_meta, "TransferSyntaxUID")
     if declared:
         syntax = UID(declared)
@@ -272,11 +266,8 @@ def _transfer_syntax(dataset: FileDataset) -> UID:
     return UID("1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
 
 
-def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return tag in FIRST_PIXEL_TAGS
-
-
 def _skip_meta(stream: BinaryIO) -> FileMetaDataset:
+    """Read the file meta information; the stream then stands before the dataset."""
     stream.seek(132)
     size = stream.seek(0, io.SEEK_END)
     stream.seek(132)
@@ -295,18 +286,21 @@ def _inflate(stream: BinaryIO) -> io.BytesIO:
 
 
 def _parse_deflated(stream: BinaryIO) -> tuple[FileDataset, BinaryIO, int]:
+    """The header of a deflated dataset, its inflated stream, and the bytes of that stream."""
     meta = _skip_meta(stream)
     body = _inflate(stream)
     size = len(body.getbuffer())
     reader = BoundedReader(body, size, MAX_HEADER_BYTES)
-    elements = read_dataset(cast(BinaryIO, reader), False, True, stop_when=_at_pixels)
+    elements = read_dataset(
+        cast(BinaryIO, reader), False, True, stop_when=lambda tag, vr, length: tag in FIRST_PIXEL_TAGS
+    )
     dataset = FileDataset("", elements, None, meta, False, True)
     dataset.set_original_encoding(False, True, elements._character_set)
     return dataset, body, size
 
 
 def _pixel_element(stream: BinaryIO, dataset: FileDataset) -> tuple[int | None, int]:
-    """(offset of the value, declared length) of the PixelData element the stream stands before."""
+    """(offset of the value, declared length) of the PixelData element at the stream's position."""
     offset = stream.tell()
     head = stream.read(12)
     implicit, little = dataset.original_encoding
@@ -316,14 +310,14 @@ def _pixel_element(stream: BinaryIO, dataset: FileDataset) -> tuple[int | None, 
     group, element = struct.unpack(order + "HH", head[:4])
     if (group << 16 | element) != PIXEL_DATA:
         return None, 0
-    # A file that claims implicit VR but is explicit: "OW\0\0" read as a length would be odd, which none is.
+    # A file that declares implicit VR but is explicit: "OW\0\0" read as a length would be odd, and no length is odd.
     if implicit and head[4:8] not in (b"OW\0\0", b"OB\0\0"):
         return offset + 8, struct.unpack(order + "L", head[4:8])[0]
     return offset + 12, struct.unpack(order + "L", head[8:12])[0]
 
 
 def _check_nesting(dataset: Dataset) -> None:
-    """Refuse what nests too deeply; pydicom parses sequences of defined length only when they are touched."""
+    """Refuse a dataset that nests too deeply; pydicom parses sequences of defined length only on access."""
     level: list[Dataset] = [dataset]
     for _ in range(MAX_NESTING):
         deeper: list[Dataset] = []
@@ -342,7 +336,7 @@ def _check_nesting(dataset: Dataset) -> None:
 
 def _may_nest(element: RawDataElement) -> bool:
     """Whether an unparsed element may hold sequences deeper than allowed; every level begins with an item tag."""
-    # Implicit VR tells no types, and UN may hide a sequence.
+    # Implicit VR holds no types, and UN may hide a sequence.
     if element.VR not in ("SQ", "UN", None) or not isinstance(element.value, bytes):
         return False
     return element.value[:4] in ITEM_TAGS and sum(map(element.value.count, ITEM_TAGS)) >= MAX_NESTING // 2

@@ -30,10 +30,10 @@ MAX_ENCODED_BYTES = 64 * 2**20
 """Largest encapsulated slice that is read: twice a 4096 x 4096 slice of 16 bits."""
 
 MAX_MATRIX = 8192
-"""Largest Rows or Columns; CT has up to 2048, and more would only be a trap for memory."""
+"""Largest Rows or Columns; CT has up to 2048, and larger ones would only exhaust memory."""
 
 MAX_RESCALE = 1e6
-"""Largest slope or intercept that is believed."""
+"""Largest slope or intercept that is accepted."""
 
 ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 
@@ -46,7 +46,7 @@ class PixelError(Exception):
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How the pixels of a slice are stored, and what they mean.
+    """Storage of a slice's pixels, and their conversion to HU.
 
     Attributes:
         rows, columns: matrix size.
@@ -80,7 +80,7 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
     """Read the pixel module of a header.
 
     Raises:
-        PixelError: when a value is missing or absurd, or HU cannot be told for want of slope and intercept.
+        PixelError: a value is missing or absurd, or HU are unknown without slope and intercept.
     """
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     allocated, stored = integer(dataset, "BitsAllocated"), integer(dataset, "BitsStored")
@@ -102,7 +102,7 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
 
 
 def padding_hu(dataset: Dataset, form: PixelFormat) -> float | None:
-    """HU of PixelPaddingValue, or None; a value written with the wrong sign (63536 for -2000) is understood."""
+    """HU of PixelPaddingValue, or None; a value written with the wrong sign (63536 for -2000) is corrected."""
     raw = integer(dataset, "PixelPaddingValue")
     if raw is None:
         return None
@@ -131,8 +131,8 @@ def require_decoder(syntax: UID) -> None:
     """Check that pixels of this transfer syntax can be decoded here.
 
     Raises:
-        MissingExtraError: naming the package to install.
-        PixelError: for a transfer syntax that is not known at all.
+        MissingExtraError: install the package that the message names.
+        PixelError: the transfer syntax is unknown.
     """
     if not syntax.is_transfer_syntax:
         raise PixelError("unknown transfer syntax")
@@ -153,6 +153,7 @@ def require_decoder(syntax: UID) -> None:
 
 
 def _package(syntax: UID) -> str:
+    """The package that decodes a transfer syntax."""
     if syntax in JPEGLSTransferSyntaxes:
         return "pyjpegls"
     if syntax in (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):
@@ -178,16 +179,16 @@ def read_raw(header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
     """Decode one slice.
 
     Returns:
-        (height, width) raw values as their bits say, integers of 8, 16 or 32 bits; may be read-only.
+        (height, width) stored values, integers of 8, 16 or 32 bits; may be read-only.
 
     Raises:
-        PixelError: when the pixels are cut short or damaged.
-        OSError: and others of `UNPACK_ERRORS`, as the source raises.
+        PixelError: the pixels are cut short or damaged.
+        OSError: and others of `UNPACK_ERRORS`, as opening the file raises.
     """
     check_complete(header, form)
     if header.pixel_start is None:
         raise PixelError("no pixel data")
-    with header.source.open() as opened:
+    with header.file.open() as opened:
         stream = open_dataset(header, opened)
         stream.seek(header.pixel_start)
         if header.transfer_syntax.is_encapsulated:
@@ -200,6 +201,7 @@ def read_raw(header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
 
 
 def _native(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
+    """Uncompressed pixels of 16 or 32 bits."""
     if len(data) < form.raw_bytes:
         raise PixelError("its pixel data are cut short")
     order = "<" if header.transfer_syntax.is_little_endian else ">"
@@ -211,6 +213,7 @@ def _native(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[
 
 
 def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
+    """Pixels decoded by pydicom, compressed or of 8 bits."""
     frame = Dataset()
     frame.file_meta = FileMetaDataset()
     frame.file_meta.TransferSyntaxUID = header.transfer_syntax
@@ -234,7 +237,7 @@ def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[
     except BaseException as error:  # damaged streams make C decoders raise anything; Rust's panic is no Exception
         raise PixelError("its pixel data are damaged") from error
     if raw.shape != (form.rows, form.columns):
-        raise PixelError("its pixels do not have the size that the header says")
+        raise PixelError("its pixels differ in size from the header")
     return np.asarray(raw)
 
 
@@ -261,14 +264,14 @@ def _read_encapsulated(stream: BinaryIO, form: PixelFormat, *, jpeg: bool) -> by
     image = b"".join(pieces[3::2])
     size = codestream_size(image)
     if size is not None and size != (form.rows, form.columns):
-        raise PixelError("its pixels do not have the size that the header says")
+        raise PixelError("its pixels differ in size from the header")
     if jpeg and not sound_jpeg(image, form.bits_stored, form.bits_allocated):
         raise PixelError("its pixel data are damaged")
     return b"".join(pieces) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 
 
 class HuStack:
-    """HU of slices as they come: int16 while every value is a whole number that fits, else float32.
+    """HU of a stack, slice by slice: int16 while every value is a whole number that fits, else float32.
 
     Attributes:
         hu: (depth, height, width), int16 or float32.

@@ -1,7 +1,8 @@
-"""Where derived slices lie between their source slices: positions, order and which slice comes from which.
+"""Derived slices between their source slices: positions, order and the sources of each slice.
 
 Positions follow the source's own decimal strings, not a grid computed from them: a thick slice and the thin slice on
-it then agree to the last digit.
+it then agree to the last digit. At factor 5, thin slice 7 lies 2/5 of the way from thick slice 1 to thick slice 2: with
+z "-119.0" and "-114.0" there, "-117".
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from decimal import Decimal
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.attributes import decimal_text, source_decimals, value_of
+from thinslice.typing import Doubles
 
 LINE_TOLERANCE_MM = 0.1
-"""A source position farther than this from the grid means that reading resampled the slices: the grid is used."""
+"""Where a source position is farther than this from the grid, reading resampled the slices: the grid is used."""
 
 SAME_DEPTH_MM = 1e-3
 """Depths that differ by less are the same slice."""
@@ -27,12 +28,13 @@ SAME_DEPTH_MM = 1e-3
 
 @dataclass(frozen=True)
 class SourcePair:
-    """Where a thin slice lies between thick ones.
+    """Place of a thin slice between thick ones.
 
     Attributes:
         lower: index of the thick slice at or before it.
         upper: index of the thick slice at or after it; equal to `lower` on a thick slice.
-        weight: share of the way from `lower` to `upper`, exact.
+        weight: share of the way from `lower` to `upper`, exact; at factor 5, thin slice 7 has lower 1, upper 2 and
+            weight 0.4, and thin slice 10 has lower and upper 2 and weight 0.
     """
 
     lower: int
@@ -41,7 +43,10 @@ class SourcePair:
 
     @property
     def nearest(self) -> int:
-        """The nearer thick slice; the lower one in the middle."""
+        """The nearer thick slice, whose attributes a thin slice copies.
+
+        In the middle the lower one, unlike `thinslice.geometry.nearest_thick`: headers of written series stay the same.
+        """
         return self.lower if self.weight <= Decimal("0.5") else self.upper
 
 
@@ -72,10 +77,12 @@ class SourceLine:
         return self.geometry.shape[0]
 
     def sources(self, slice_index: int) -> SourcePair:
-        """The thick slices that a thin one lies between."""
+        """The thick slices on either side of a thin one."""
         if self.followed:
+            # Factor 5, thin slice 7: lower 1, rest 2, so between 1 and 2 at 2 / 5.
             lower, rest = divmod(slice_index, self.factor)
             return SourcePair(lower, lower + (rest > 0), Decimal(rest) / self.factor)
+        # Source slices at 0, 5, 8 and 15 mm, thin ones of 1 mm: thin slice 6 is between 1 and 2 at (6 - 5) / (8 - 5).
         depths = self._source_depths_mm()
         at = slice_index * self.geometry.spacing_mm[0]
         same = np.flatnonzero(np.abs(depths - at) < SAME_DEPTH_MM)
@@ -109,7 +116,10 @@ class SourceLine:
         return decimal_text(float(np.dot(self.geometry.normal, point)), 6)
 
     def instance_number(self, slice_index: int) -> int:
-        """InstanceNumber from 1, running the way the source's numbers run, so that readers scroll as before."""
+        """InstanceNumber from 1, in the direction of the source's numbers, so that readers scroll as before.
+
+        Of 316 thin slices, slice 0 has number 1, or 316 where the source counts against depth order.
+        """
         return len(self) - slice_index if self._backwards else slice_index + 1
 
     def _is_followed(self) -> bool:
@@ -118,11 +128,11 @@ class SourceLine:
         grid = np.array([self.geometry.position_mm((k * self.factor, 0, 0)) for k in range(len(self.positions))])
         return bool(np.all(np.linalg.norm(grid - self._known_positions(), axis=1) < LINE_TOLERANCE_MM))
 
-    def _known_positions(self) -> npt.NDArray[np.float64]:
+    def _known_positions(self) -> Doubles:
         """(slices, 3) LPS mm of the source slices that have a position."""
         return np.array([[float(x) for x in p] for p in self.positions if p is not None]).reshape(-1, 3)
 
-    def _source_depths_mm(self) -> npt.NDArray[np.float64]:
+    def _source_depths_mm(self) -> Doubles:
         """Distance of each source slice along the normal from the first thin one; evenly spread when unknown."""
         if None in self.positions:
             return np.linspace(0, (len(self) - 1) * self.geometry.spacing_mm[0], len(self.positions))

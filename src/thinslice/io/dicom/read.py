@@ -1,7 +1,7 @@
-"""DICOM CT in: what a folder holds (`scan`), and one series as a volume of exact HU (`read_dicom`).
+"""DICOM CT in: the series of a folder (`scan`), and one series as a volume of exact HU (`read_dicom`).
 
-Reading uses pydicom and numpy alone. Files are known by their content; what is damaged, hostile or of another kind
-is skipped and listed, and a series that would need guessing is refused in a sentence.
+Reading uses pydicom and numpy alone. Files are recognised by their content; a file that is damaged, hostile or of
+another kind is skipped and listed, and a series whose reading would need a guess is refused in a sentence.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from thinslice.errors import GeometryError, InputError, ResourceError, SeriesCho
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.io.dicom.header import HeaderError, quiet_pydicom, read_header, text
+from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
 from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
-from thinslice.io.dicom.sources import UNPACK_ERRORS, Skipped, printable, sources
 from thinslice.volume import Provenance, Volume
 
 CT_MAX_HU = 3071.0
-"""Largest HU of ordinary 12-bit CT; padding above it, or below the networks' window, is told from tissue."""
+"""Largest HU of ordinary 12-bit CT; padding above it, or below the networks' window, differs from all tissue."""
 
 PADDING_SHARE = 0.01
 """Smallest share of voxels that undeclared padding fills; the corners outside a circle are 21 %."""
@@ -37,7 +37,7 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 @dataclass(frozen=True)
 class SeriesReport:
-    """What `scan` found of one series, or of one part of a series that cannot be one volume.
+    """Report of `scan` on one series, or on one part of a series that cannot be one volume.
 
     Attributes:
         series_uid: the name by which `read_dicom` chooses it; "UID#2" for a further part of a series.
@@ -47,7 +47,7 @@ class SeriesReport:
         thickness_mm: slice thickness, or None where unknown or mixed.
         geometry: the grid, or None when it cannot be read.
         reasons: sentences why it cannot be read; empty if it can.
-        warnings: sentences about what is odd.
+        warnings: sentences about oddities.
         skipped: "name: reason" of files of the input that were left out.
     """
 
@@ -72,7 +72,7 @@ def scan(paths: Paths) -> list[SeriesReport]:
         One report for each series (several where a series cannot be one volume), in the order found.
 
     Raises:
-        UnreadableError: when there is no DICOM object at all; check the path.
+        UnreadableError: there is no DICOM object at all; check the path.
     """
     with quiet_pydicom():
         stacks, skipped = _collect(paths)
@@ -91,12 +91,13 @@ def read_dicom(paths: Paths, *, series_uid: str | None = None) -> Volume:
         slice without pixels, in depth order.
 
     Raises:
-        UnreadableError: no DICOM object, or too many damaged files.
+        UnreadableError: no DICOM object, or too many damaged files; check the path, or get the files again.
         SeriesChoiceError: several series; name one with `--series-uid`.
-        GeometryError: gantry tilt, missing slices, uneven spacing or thickness, missing positions.
-        MissingExtraError: pixels are encoded in a way that needs the package it names.
-        InputError: not HU of a CT: MR, PET, colour, localizer, multi-frame.
-        ResourceError: the volume does not fit in memory.
+        GeometryError: gantry tilt, missing slices, uneven spacing or thickness, missing positions; the message gives
+            the repair.
+        MissingExtraError: the encoding of the pixels needs a package; install the one that the message names.
+        InputError: not HU of a CT: MR, PET, colour, localizer, multi-frame; give the original CT series.
+        ResourceError: the volume does not fit in memory; close other programs, or use a machine with more.
     """
     with quiet_pydicom():
         stacks, skipped = _collect(paths)
@@ -110,7 +111,7 @@ def read_stack(found: Stack) -> Volume:
     """Read the pixels of a stack whose headers were read before (`thinslice.io.dicom.series.stacks_of`).
 
     Args:
-        found: of kind "CT"; used up: what cannot be decoded is noted in it.
+        found: of kind "CT"; changed: files that cannot be decoded are added to its `skipped`.
 
     Raises:
         As `read_dicom`.
@@ -121,12 +122,12 @@ def read_stack(found: Stack) -> Volume:
         return _load(found, [], [])
 
 
-def _collect(paths: Paths) -> tuple[list[Stack], list[Skipped]]:
+def _collect(paths: Paths) -> tuple[list[Stack], list[SkippedFile]]:
     headers, skipped, count = [], [], 0
-    for source in sources(paths):
+    for file in input_files(paths):
         count += 1
-        parsed = read_header(source)
-        if isinstance(parsed, Skipped):
+        parsed = read_header(file)
+        if isinstance(parsed, SkippedFile):
             skipped.append(parsed)
         elif parsed is not None:
             headers.append(parsed)
@@ -136,12 +137,12 @@ def _collect(paths: Paths) -> tuple[list[Stack], list[Skipped]]:
     return stacks_of(headers, skipped), skipped
 
 
-def _names(skipped: Sequence[Skipped]) -> str:
+def _names(skipped: Sequence[SkippedFile]) -> str:
     shown = "; ".join(str(file) for file in skipped[:SHOWN_NAMES])
     return shown + (f"; and {len(skipped) - SHOWN_NAMES} more" if len(skipped) > SHOWN_NAMES else "")
 
 
-def _report(found: Stack, skipped: list[Skipped]) -> SeriesReport:
+def _report(found: Stack, skipped: list[SkippedFile]) -> SeriesReport:
     stacking = found.stacking
     geometry = stacking.geometry if stacking and not found.faults else None
     spacing: tuple[float, float | None, float | None] | None = geometry.spacing_mm if geometry else None
@@ -210,7 +211,7 @@ def _left_out(others: list[Stack]) -> list[str]:
     return warnings
 
 
-def _refusal(found: Stack, skipped: list[Skipped]) -> InputError:
+def _refusal(found: Stack, skipped: list[SkippedFile]) -> InputError:
     message = " ".join(found.faults)
     losses = [*found.skipped, *(file for file in skipped if file.may_be_slice)]
     if losses:
@@ -220,18 +221,26 @@ def _refusal(found: Stack, skipped: list[Skipped]) -> InputError:
     return UnreadableError(message) if found.positions else InputError(message)
 
 
-def _load(found: Stack, skipped: list[Skipped], warnings: list[str]) -> Volume:
+def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volume:
     stacking = found.stacking
     if stacking is None or stacking.geometry is None:
-        raise GeometryError("The slices do not make a volume.")
+        raise GeometryError("The slices do not make a volume; give the original CT series.")
     for syntax in sorted({copies[0].header.transfer_syntax for copies in found.positions}):
-        _require(syntax)
+        try:
+            require_decoder(syntax)
+        except PixelError as error:
+            raise UnreadableError(
+                f"The series cannot be read: {error}; export it as Explicit VR Little Endian."
+            ) from error
     _, height, width = stacking.geometry.shape
     try:
         voxels = HuStack(len(found.positions), height, width)
     except MemoryError as error:
         gib = len(found.positions) * height * width * 2 / 2**30
-        raise ResourceError(f"Reading this series takes {gib:.1f} GiB of memory, more than there is.") from error
+        raise ResourceError(
+            f"Reading this series takes {gib:.1f} GiB of memory, more than is free; close other programs, or use a "
+            "machine with more memory."
+        ) from error
     kept: list[list[Slice]] = []
     lost: list[int] = []
     doubled = 0
@@ -243,7 +252,7 @@ def _load(found: Stack, skipped: list[Skipped], warnings: list[str]) -> Volume:
         else:
             lost.append(k)
             copies[0] = replace(copies[0], problem="its pixel data are damaged")
-            found.skipped.append(Skipped(copies[0].header.source.name, copies[0].problem))
+            found.skipped.append(SkippedFile(copies[0].header.file.name, copies[0].problem))
     hu, geometry, odd = voxels.hu, stacking.geometry, list(found.warnings)
     if lost:
         hu, geometry, odd = _without(found, skipped, kept, lost, hu)
@@ -258,15 +267,8 @@ def _load(found: Stack, skipped: list[Skipped], warnings: list[str]) -> Volume:
     return Volume(hu, geometry, _provenance(found, slices, padding, [*warnings, *odd], len(files)))
 
 
-def _require(syntax: Any) -> None:
-    try:
-        require_decoder(syntax)
-    except PixelError as error:
-        raise UnreadableError(f"The series cannot be read: {error}; export it as Explicit VR Little Endian.") from error
-
-
 def _decode_copies(k: int, copies: list[Slice], voxels: HuStack) -> list[Slice]:
-    """Store the first copy that decodes as slice k, and check that the others are the same; those that decoded."""
+    """The copies of slice k that decode; stores the first, and checks that the others have the same pixels."""
     whole: list[Slice] = []
     stored: npt.NDArray[Any] | None = None
     for piece in copies:
@@ -297,7 +299,7 @@ def _conflict(one: Slice, other: Slice) -> str:
 
 
 def _without(
-    found: Stack, skipped: list[Skipped], kept: list[list[Slice]], lost: list[int], hu: npt.NDArray[Any]
+    found: Stack, skipped: list[SkippedFile], kept: list[list[Slice]], lost: list[int], hu: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], Geometry, list[str]]:
     """The volume without slices that turned out damaged, which is possible only at its ends."""
     if not kept:
@@ -316,7 +318,7 @@ def _without(
 
 
 def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> float | None:
-    """HU that marks pixels outside the reconstruction: as declared, or what else stands below any HU."""
+    """HU that marks pixels outside the reconstruction: as declared, or a frequent value below any HU."""
     declared = {padding_hu(piece.header.dataset, piece.form) for piece in slices if piece.form is not None}
     padding = declared.pop() if len(declared) == 1 else None
     if declared:
@@ -327,8 +329,8 @@ def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> 
     lowest = float(hu.min())
     if lowest >= WINDOW_MIN_HU or padding == lowest:
         return padding
-    # Rewritten files often declare one value and hold another. Below -1024 HU there is no tissue, so one value that
-    # stands there alone, and often, is padding; noise is neither.
+    # Rewritten files often declare one value and hold another. Below -1024 HU there is no tissue, so a single value
+    # there that is frequent is padding; noise has many values.
     total = 0
     for slab in hu:
         count = int(np.count_nonzero(slab == lowest))
@@ -337,8 +339,8 @@ def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> 
         total += count
     if total < PADDING_SHARE * hu.size:
         return padding
-    told = "is not declared" if padding is None else f"is declared as {padding:g} HU, which does not occur"
-    warnings.append(f"The padding value {told}; {lowest:g} HU is taken for it.")
+    declaration = "is not declared" if padding is None else f"is declared as {padding:g} HU, which does not occur"
+    warnings.append(f"The padding value {declaration}; {lowest:g} HU is taken as padding.")
     return lowest
 
 

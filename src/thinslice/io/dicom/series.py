@@ -1,4 +1,4 @@
-"""Headers to stacks: what belongs to one volume, what is a stray object, and what cannot be read and why."""
+"""Headers to stacks: the slices of one volume, stray objects, and the reasons why a stack cannot be read."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from thinslice.io.dicom.header import SliceHeader, integer, number, numbers, text
-from thinslice.io.dicom.kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
+from thinslice.io.dicom.input_files import SkippedFile
+from thinslice.io.dicom.object_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
 from thinslice.io.dicom.pixels import PixelError, PixelFormat, check_complete, pixel_format
-from thinslice.io.dicom.sources import Skipped
-from thinslice.io.dicom.stacking import SAME_POSITION_MM, Plane, Stacking, along_normal, sound_cosines, stack
+from thinslice.io.dicom.stacking import SAME_POSITION_MM, ImagePlane, Stacking, along_normal, sound_cosines, stack
 
 PHASE_KEYWORDS = (
     "TemporalPositionIdentifier",
@@ -20,7 +20,7 @@ PHASE_KEYWORDS = (
     "ImageType",
     "AcquisitionTime",
 )
-"""Attributes that tell phases or reconstructions apart when one series holds a position several times."""
+"""Attributes that distinguish phases or reconstructions when one series holds a position several times."""
 
 ORIENTATION_TOLERANCE = 1e-4
 """Cosines that differ by less are one orientation."""
@@ -34,20 +34,20 @@ STRAY_FRACTION = 0.1
 
 @dataclass(frozen=True)
 class Slice:
-    """One file of a CT series and what its header says.
+    """One file of a CT series, with its place and pixel format.
 
     Attributes:
         header: the file.
-        plane: where it lies, or None where the header does not tell.
-        form: how its pixels are stored, or None when `problem` is set.
+        plane: its place, or None where the header holds none.
+        form: the storage of its pixels, or None when `problem` is set.
         instance: InstanceNumber.
         problem: why its pixels cannot be read, or "".
-        likeness: what slices of one volume have in common: matrix, pixel spacing, colour.
+        likeness: properties that the slices of one volume share: matrix, pixel spacing, colour.
         height_mm: distance along the normal; 0 without a plane.
     """
 
     header: SliceHeader
-    plane: Plane | None
+    plane: ImagePlane | None
     form: PixelFormat | None
     instance: int | None
     problem: str
@@ -60,16 +60,16 @@ class Stack:
     """Slices that may make one volume, or objects of one kind that do not.
 
     Attributes:
-        uid: safe to show, and the name to choose it by: the SeriesInstanceUID, with "#2" for further parts.
+        uid: safe to show, and its name in a choice: the SeriesInstanceUID, with "#2" for further parts.
         kind: "CT", "CT localizer", "secondary capture", ...
         slices: all files.
         positions: for a CT, in depth order, the slices at each position (more than one are duplicates).
-        stacking: the grid, or why there is none.
+        stacking: the grid, or the reasons why there is none.
         faults: sentences why it cannot be read; empty if it can.
         warnings: sentences.
         skipped: files of the stack whose pixels cannot be read.
         series_numbers: every InstanceNumber of the series, also of other objects.
-        part: why its series was divided, "" for a whole series.
+        part: the reason why its series was divided, "" for a whole series.
         stray: a small part left out beside the main part of its series.
     """
 
@@ -80,14 +80,14 @@ class Stack:
     stacking: Stacking | None = None
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
     series_numbers: frozenset[int] = frozenset()
     part: str = ""
     stray: bool = False
 
 
-def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[Skipped]) -> list[Stack]:
-    """Group headers by series, and a series by what cannot be one volume; each stack knows if it can be read."""
+def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[SkippedFile]) -> list[Stack]:
+    """Stacks of headers: one for each part of a series that may be one volume, with its faults and warnings."""
     by_series: dict[str, list[SliceHeader]] = {}
     for header in headers:
         by_series.setdefault(series_label(header.dataset), []).append(header)
@@ -96,10 +96,10 @@ def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[Skipped]) -> lis
 
 
 def restack(found: Stack, positions: Sequence[list[Slice]], unreadable: int) -> Stacking:
-    """The grid of those positions of a stack that are given, in depth order.
+    """The grid of some positions of a stack, in depth order.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: a position has no place or no pixels.
     """
     chosen = [copies[0] for copies in positions]
     form, first = chosen[0].form, chosen[0].header.dataset
@@ -132,7 +132,7 @@ def lost_inside(positions: Sequence[list[Slice]], lost: Sequence[int]) -> str | 
     ends = [positions[k][0].height_mm for k in (below, above)]
     bad = positions[inside[0]][0]
     return (
-        f"{len(inside)} slice(s) inside the series cannot be read, such as {bad.header.source.name!r} ({bad.problem}), "
+        f"{len(inside)} slice(s) inside the series cannot be read, such as {bad.header.file.name!r} ({bad.problem}), "
         f"which leaves a gap of {ends[1] - ends[0]:.2f} mm between {ends[0]:.2f} and {ends[1]:.2f} mm; get the "
         "damaged file(s) again."
     )
@@ -175,7 +175,7 @@ def _slice(header: SliceHeader) -> Slice:
     plane = None
     if position and cosines and sound_cosines(cosines):
         thickness, between = number(dataset, "SliceThickness"), number(dataset, "SpacingBetweenSlices")
-        plane = Plane(
+        plane = ImagePlane(
             position_mm=(position[0], position[1], position[2]),
             row_cosines=(cosines[0], cosines[1], cosines[2]),
             column_cosines=(cosines[3], cosines[4], cosines[5]),
@@ -230,7 +230,7 @@ def _alike(one: Slice, other: Slice) -> bool:
 def _by_position(slices: Iterable[Slice]) -> list[list[Slice]]:
     """Slices in depth order, those at the same position together; the readable copy first."""
     positions: list[list[Slice]] = []
-    for piece in sorted(slices, key=lambda piece: (piece.height_mm, piece.header.source.name)):
+    for piece in sorted(slices, key=lambda piece: (piece.height_mm, piece.header.file.name)):
         if positions and piece.height_mm - positions[-1][0].height_mm <= SAME_POSITION_MM:
             positions[-1].append(piece)
         else:
@@ -241,7 +241,7 @@ def _by_position(slices: Iterable[Slice]) -> list[list[Slice]]:
 
 
 def _phases(group: list[Slice]) -> list[tuple[list[Slice], str]]:
-    """Divide a group that holds positions several times by what tells phases apart, if anything does."""
+    """Parts of a group that holds positions several times, each with the reason; the group itself where none fits."""
     if group[0].plane is None:
         return [(group, "")]
     positions = _by_position(group)
@@ -251,18 +251,16 @@ def _phases(group: list[Slice]) -> list[tuple[list[Slice], str]]:
         parts: dict[str, list[Slice]] = {}
         for piece in group:
             parts.setdefault(text(piece.header.dataset, keyword), []).append(piece)
-        whole = all(2 * len(part) >= len(positions) and _unique(part) for part in parts.values())
+        # Ten positions, each twice: two parts of ten are phases; parts of 19 and 1, or a part with a position twice,
+        # are not.
+        whole = all(2 * len(part) >= len(positions) and len(_by_position(part)) == len(part) for part in parts.values())
         if len(parts) > 1 and whole:
             why = (
-                f"positions occur up to {max(map(len, positions))} times, told apart by {keyword}: phases (4D) or "
+                f"positions occur up to {max(map(len, positions))} times, distinguished by {keyword}: phases (4D) or "
                 "reconstructions"
             )
             return [(part, why) for part in parts.values()]
     return [(group, "")]
-
-
-def _unique(slices: list[Slice]) -> bool:
-    return len(_by_position(slices)) == len(slices)
 
 
 def _judge(found: Stack, unreadable: int) -> None:
@@ -273,7 +271,7 @@ def _judge(found: Stack, unreadable: int) -> None:
         return
     found.positions = _by_position(found.slices)
     for copies in found.positions:
-        found.skipped += [Skipped(piece.header.source.name, piece.problem) for piece in copies if piece.problem]
+        found.skipped += [SkippedFile(piece.header.file.name, piece.problem) for piece in copies if piece.problem]
     lost = [k for k, copies in enumerate(found.positions) if copies[0].problem]
     kept = [copies for copies in found.positions if not copies[0].problem]
     if not kept:
@@ -294,17 +292,17 @@ def _judge(found: Stack, unreadable: int) -> None:
         )
     total = {integer(piece.header.dataset, "ImagesInAcquisition") for piece in found.slices}
     acquisitions = {text(piece.header.dataset, "AcquisitionNumber") for piece in found.slices}
-    told = next(iter(total))
-    if len(total) == len(acquisitions) == 1 and told is not None and told > len(found.series_numbers) > 0:
+    stated = next(iter(total))
+    if len(total) == len(acquisitions) == 1 and stated is not None and stated > len(found.series_numbers) > 0:
         found.warnings.append(
-            f"ImagesInAcquisition says {told} images, and {len(found.slices)} are here; slices may be missing at the "
+            f"ImagesInAcquisition is {stated}, but {len(found.slices)} images are here; slices may be missing at the "
             "ends."
         )
     found.warnings.extend(oddities(first))
 
 
 def _unfit(slices: list[Slice]) -> list[str]:
-    """Why CT images are no ordinary HU slices with a position; at most one sentence."""
+    """The reason why CT images are no ordinary HU slices with a position: at most one sentence."""
     datasets = [piece.header.dataset for piece in slices]
     first = datasets[0]
     if any(text(dataset, "Modality") not in ("CT", "") for dataset in datasets):
@@ -315,12 +313,12 @@ def _unfit(slices: list[Slice]) -> list[str]:
     if any((integer(dataset, "NumberOfFrames") or 1) > 1 for dataset in datasets):
         return ["A CT image holds several frames; convert it to single-frame CT images first."]
     if any(text(dataset, "RescaleType").upper() not in HU_TYPES for dataset in datasets):
-        return ["RescaleType says that pixel values are not HU; give a series of HU."]
+        return ["RescaleType is not HU, so pixel values are not HU; give a series of HU."]
     if slices[0].plane is None:
         wrong = "unusable" if "ImageOrientationPatient" in first and "ImagePositionPatient" in first else "missing"
         return [
-            f"ImagePositionPatient or ImageOrientationPatient is {wrong}, and SliceLocation alone does not tell where "
-            "slices lie; export the series again with positions."
+            f"ImagePositionPatient or ImageOrientationPatient is {wrong}, and SliceLocation alone does not place the "
+            "slices; export the series again with positions."
         ]
     spacing = numbers(first, "PixelSpacing", 2)
     if spacing and min(spacing) <= 0:
@@ -329,7 +327,7 @@ def _unfit(slices: list[Slice]) -> list[str]:
 
 
 def choices(stacks: Sequence[Stack]) -> str:
-    """How several stacks are listed in a message: UID, slices, spacing."""
+    """The list of several stacks in a message: UID, slices, spacing."""
     listed = []
     for found in stacks[:10]:
         spacing = found.stacking.spacing_mm if found.stacking else None
@@ -341,7 +339,7 @@ def choices(stacks: Sequence[Stack]) -> str:
 
 
 def kinds(stacks: Sequence[Stack]) -> str:
-    """What stacks are, counted: "1 CT localizer, 2 secondary capture"."""
+    """The kinds of stacks, counted: "1 CT localizer, 2 secondary capture"."""
     counted = Counter[str]()
     for found in stacks:
         counted[found.kind] += len(found.slices)

@@ -1,4 +1,4 @@
-"""From slice positions to one regular grid, or to a sentence that says why there is none. Pure; no files, no pixels."""
+"""Slice positions to one regular grid, or to a sentence why there is none. Pure; no files, no pixels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from thinslice.geometry import DIRECTION_TOLERANCE, POSITION_TOLERANCE_MM, Geometry
+from thinslice.typing import Doubles
 
 SAME_POSITION_MM = 0.01
 """Slices closer than this along the normal lie at the same position."""
@@ -18,8 +18,8 @@ SAME_POSITION_MM = 0.01
 ROUNDING_TOLERANCE_MM = 0.01
 """Positions this far from even spacing are accepted with a warning: scanners round them to 0.01 mm."""
 
-COSINE_TOLERANCE = 1e-2
-"""How far the length of a direction cosine vector may be from 1 before the orientation is nonsense."""
+UNIT_LENGTH_TOLERANCE = 1e-2
+"""Largest deviation from 1 of the length of a direction cosine vector; beyond, the orientation is unusable."""
 
 RELATIVE_TOLERANCE = 1e-2
 """Spacings or thicknesses are multiples of one another within this fraction."""
@@ -29,8 +29,8 @@ THICKNESS_TOLERANCE_MM = 1e-3
 
 
 @dataclass(frozen=True)
-class Plane:
-    """Where one slice lies, as its header says.
+class ImagePlane:
+    """Place of one slice, from its header: the Image Plane module of DICOM (PS3.3, C.7.6.2).
 
     Attributes:
         position_mm: LPS of the first voxel's centre.
@@ -51,7 +51,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Stacking:
-    """What the positions of a stack say.
+    """Result of stacking slices: the grid, or the faults in their positions.
 
     Attributes:
         geometry: the grid, or None when `faults` are not empty.
@@ -59,7 +59,7 @@ class Stacking:
         thickness_mm: of all slices, or None where unknown or mixed.
         in_plane_mm: (height, width) spacing; None where unknown.
         faults: sentences, each a reason to refuse.
-        warnings: sentences about what was assumed.
+        warnings: sentences about assumptions.
     """
 
     geometry: Geometry | None
@@ -70,10 +70,10 @@ class Stacking:
     warnings: tuple[str, ...] = ()
 
 
-def along_normal(plane: Plane) -> float:
+def along_normal(plane: ImagePlane) -> float:
     """Signed distance in mm of the plane from the patient's origin, along the normal row x column.
 
-    >>> along_normal(Plane((7.0, 8.0, -3.5), (1, 0, 0), (0, 1, 0)))
+    >>> along_normal(ImagePlane((7.0, 8.0, -3.5), (1, 0, 0), (0, 1, 0)))
     -3.5
     """
     # Plain arithmetic: this runs for every slice, and numpy's cross product is slow on three numbers.
@@ -92,13 +92,13 @@ def sound_cosines(cosines: Sequence[float]) -> bool:
     """
     row, column = cosines[:3], cosines[3:]
     lengths = math.hypot(*row), math.hypot(*column)
-    if any(abs(length - 1) > COSINE_TOLERANCE for length in lengths):
+    if any(abs(length - 1) > UNIT_LENGTH_TOLERANCE for length in lengths):
         return False
     return abs(sum(a * b for a, b in zip(row, column, strict=True))) <= DIRECTION_TOLERANCE * lengths[0] * lengths[1]
 
 
 def stack(
-    planes: Sequence[Plane],
+    planes: Sequence[ImagePlane],
     shape: tuple[int, int],
     in_plane_mm: tuple[float | None, float | None],
     *,
@@ -112,7 +112,7 @@ def stack(
         shape: (height, width) of every slice.
         in_plane_mm: (height, width) spacing; None where unknown.
         numbers_elsewhere: InstanceNumbers of the series that belong to other objects, such as its localizer.
-        unreadable: files of the input that could not be read and may belong here.
+        unreadable: files of the input that could not be read and may belong to the stack.
 
     Returns:
         The grid, or the faults: gantry tilt, missing slices, and changes of spacing or thickness.
@@ -162,17 +162,17 @@ def stack(
 
 
 def _grid(
-    first: Plane,
+    first: ImagePlane,
     depth: int,
     shape: tuple[int, int],
     spacing_mm: tuple[float, float | None, float | None],
-    direction: npt.NDArray[np.float64],
+    direction: Doubles,
     thickness_mm: float | None,
 ) -> Geometry:
     column = np.array(first.column_cosines) / np.linalg.norm(first.column_cosines)
     row = np.array(first.row_cosines) / np.linalg.norm(first.row_cosines)
     axes = np.column_stack([direction, column, row])
-    # Differences of decimal positions carry binary dust; 1e-7 mm is far below any tolerance.
+    # Differences of decimal positions carry rounding errors; 1e-7 mm is far below any tolerance.
     return Geometry(
         shape=(depth, *shape),
         spacing_mm=(round(spacing_mm[0], 7), *spacing_mm[1:]),
@@ -183,7 +183,7 @@ def _grid(
 
 
 def _single(
-    plane: Plane,
+    plane: ImagePlane,
     shape: tuple[int, int],
     in_plane_mm: tuple[float | None, float | None],
     thickness_mm: float | None,
@@ -206,23 +206,23 @@ def _single(
     return Stacking(geometry, spacing_mm, thickness_mm, in_plane_mm, (), tuple(warnings))
 
 
-def _normal(plane: Plane) -> npt.NDArray[np.float64]:
+def _normal(plane: ImagePlane) -> Doubles:
     normal = np.cross(plane.row_cosines, plane.column_cosines)
     return np.asarray(normal / np.linalg.norm(normal))
 
 
-def _name(plane: Plane, height_mm: float) -> str:
-    """How a message points at a slice."""
+def _name(plane: ImagePlane, height_mm: float) -> str:
+    """A slice's name in a message, such as "-119.00 mm (instance 12)"."""
     return f"{height_mm:.2f} mm" + ("" if plane.instance is None else f" (instance {plane.instance})")
 
 
-def _thickness(planes: Sequence[Plane], faults: list[str], warnings: list[str]) -> float | None:
+def _thickness(planes: Sequence[ImagePlane], faults: list[str], warnings: list[str]) -> float | None:
     known = [plane.thickness_mm for plane in planes]
     if any(value is None for value in known):
         if any(value is not None for value in known):
-            warnings.append("Some slices do not tell their SliceThickness; thickness is taken as unknown.")
+            warnings.append("Some slices have no SliceThickness; thickness is taken as unknown.")
         else:
-            warnings.append("SliceThickness is missing, so it is unknown how far a slice averages.")
+            warnings.append("SliceThickness is missing, so the extent over which a slice averages is unknown.")
         return None
     values = [value for value in known if value is not None]
     for k in range(1, len(values)):
@@ -237,21 +237,22 @@ def _thickness(planes: Sequence[Plane], faults: list[str], warnings: list[str]) 
 
 
 def _unevenness(
-    planes: Sequence[Plane],
-    heights: npt.NDArray[np.float64],
-    deviation: npt.NDArray[np.float64],
-    normal: npt.NDArray[np.float64],
+    planes: Sequence[ImagePlane],
+    heights: Doubles,
+    deviation: Doubles,
+    normal: Doubles,
     unreadable: int,
 ) -> tuple[float, str]:
     """The usual spacing, and why positions are not even: missing slices, a change, or slices shifted in plane."""
     steps = np.diff(heights)
-    # The step per InstanceNumber tells the true spacing even where every interval has lost slices.
+    # The step per InstanceNumber gives the true spacing even where every interval has lost slices.
     nominal = _step_per_instance(planes, heights) or float(steps.min())
+    # Heights 0, 5, 10, 20, 25 mm: steps 5, 5, 10, 5, nominal 5, counts 1, 1, 2, 1, so one gap and one missing slice.
     counts = np.rint(steps / nominal)
     tolerance = np.maximum(RELATIVE_TOLERANCE * nominal * counts, ROUNDING_TOLERANCE_MM)
     gaps = int(np.count_nonzero(counts > 1))
     numbers = _instances(planes)
-    # Numbered without a hole and wide more than once: the spacing was changed, no slice was lost.
+    # Numbers without a hole and several wide steps: the spacing was changed, no slice was lost.
     changed = gaps > 1 and numbers is not None and abs(numbers[-1] - numbers[0]) == len(planes) - 1
     if gaps and not changed and np.all(np.abs(steps - counts * nominal) <= tolerance):
         k = int(np.argmax(steps))
@@ -282,7 +283,7 @@ def _unreadable_clause(unreadable: int) -> str:
     return f" ({unreadable} file(s) of the input could not be read)" if unreadable else ""
 
 
-def _instances(planes: Sequence[Plane]) -> list[int] | None:
+def _instances(planes: Sequence[ImagePlane]) -> list[int] | None:
     """InstanceNumbers in depth order when all are known and strictly rising or falling."""
     numbers = [plane.instance for plane in planes if plane.instance is not None]
     if len(numbers) != len(planes):
@@ -291,7 +292,7 @@ def _instances(planes: Sequence[Plane]) -> list[int] | None:
     return numbers if np.all(steps > 0) or np.all(steps < 0) else None
 
 
-def _step_per_instance(planes: Sequence[Plane], heights: npt.NDArray[np.float64]) -> float | None:
+def _step_per_instance(planes: Sequence[ImagePlane], heights: Doubles) -> float | None:
     """Distance in mm per InstanceNumber when the numbers explain every position, else None."""
     numbers = _instances(planes)
     if numbers is None or len(numbers) < 3:
@@ -302,8 +303,11 @@ def _step_per_instance(planes: Sequence[Plane], heights: npt.NDArray[np.float64]
     return abs(per_number) if fits else None
 
 
-def _hidden_gap(planes: Sequence[Plane], spacing_mm: float, unreadable: int, warnings: list[str]) -> str | None:
-    """Even spacing may still hide missing slices: numbers in steps of two, slices half as thick as their spacing."""
+def _hidden_gap(planes: Sequence[ImagePlane], spacing_mm: float, unreadable: int, warnings: list[str]) -> str | None:
+    """A sentence on missing slices that even spacing hides, or None; adds a warning where they are only likely.
+
+    InstanceNumbers 1, 3, 5 at 0, 5, 10 mm go in steps of 2, so 2.5 mm are expected: slices of 2.5 mm confirm the gap.
+    """
     numbers = _instances(planes)
     if numbers is None:
         return None
@@ -312,8 +316,8 @@ def _hidden_gap(planes: Sequence[Plane], spacing_mm: float, unreadable: int, war
     if steps or step == 1:
         return None
     expected_mm = spacing_mm / step
-    told = planes[0].between_mm or planes[0].thickness_mm
-    if unreadable or (told and abs(told - expected_mm) <= RELATIVE_TOLERANCE * expected_mm):
+    stated_mm = planes[0].between_mm or planes[0].thickness_mm
+    if unreadable or (stated_mm and abs(stated_mm - expected_mm) <= RELATIVE_TOLERANCE * expected_mm):
         return (
             f"Slices are missing: InstanceNumber goes in steps of {step}, and slices are {spacing_mm:.2f} mm apart "
             f"where {expected_mm:.2f} mm is expected, first between {_name(planes[0], along_normal(planes[0]))} and "
@@ -323,7 +327,7 @@ def _hidden_gap(planes: Sequence[Plane], spacing_mm: float, unreadable: int, war
     return None
 
 
-def _missing_ends(planes: Sequence[Plane], numbers_elsewhere: frozenset[int]) -> list[str]:
+def _missing_ends(planes: Sequence[ImagePlane], numbers_elsewhere: frozenset[int]) -> list[str]:
     """A warning when the numbering starts above 1, and no other object of the series has the numbers before."""
     numbers = _instances(planes)
     if numbers is None:

@@ -1,7 +1,7 @@
 """A CT series as a scanner would have written it, made from a volume that has no DICOM origin.
 
-For the demo and for tests: what they show starts from an ordinary source series, and no patient is needed. It is not
-for volumes that were upscaled; those are derived series (`thinslice.io.dicom.write`).
+For the demo and for tests, which start from an ordinary source series without a patient. Not for upscaled volumes,
+which are derived series (`thinslice.io.dicom.write`).
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ def write_dicom_source(
     Args:
         volume: HU within [-1024, 3071], rounded to whole ones; every spacing known.
         folder: made as a whole or not at all.
-        seed: tells phantoms of the same grid apart; part of the UIDs and of the patient's ID.
-        kernel: what ConvolutionKernel says.
+        seed: distinguishes phantoms of the same grid; part of the UIDs and of the patient's ID.
+        kernel: value of ConvolutionKernel.
         overwrite: whether an existing folder may be replaced.
 
     Raises:
-        InputError: HU that 12 bits cannot hold, a volume derived by a network, or an unknown in-plane spacing.
-        OutputExistsError: the folder exists and `overwrite` is false.
-        OutputError: it cannot be written.
+        InputError: HU that 12 bits cannot hold, a volume derived by a network, or an unknown in-plane spacing; clip
+            the volume, or choose another.
+        OutputExistsError: the folder exists and `overwrite` is false; overwrite it, or choose another.
+        OutputError: it cannot be written; choose another place.
     """
     from pydicom import dcmwrite
 
@@ -53,7 +54,7 @@ def write_dicom_source(
     if volume.provenance.derivation is not None:
         raise InputError("A derived volume is no original series; write it with thinslice.write.")
     if None in volume.geometry.spacing_mm:
-        raise InputError("A DICOM series needs to know the in-plane spacing; this volume's is unknown.")
+        raise InputError("A DICOM series needs an in-plane spacing, and that of this volume is unknown; set it first.")
     if not np.isfinite(volume.hu).all() or volume.hu.min() < RESCALE_INTERCEPT_HU or volume.hu.max() > highest:
         raise InputError(f"A 12-bit CT series holds {RESCALE_INTERCEPT_HU} to {highest} HU; clip the volume first.")
     with atomic_directory(Path(folder), overwrite=overwrite) as unfinished:
@@ -101,7 +102,7 @@ def _header(geometry: Geometry, index: int, seed: int, kernel: str) -> Dataset:
     header.PatientBirthDate, header.PatientSex = "", "O"
     header.PatientPosition = "HFS"
     header.BodyPartExamined = "CHEST"
-    # Says that what is shown is no patient.
+    # The image shows no patient.
     header.QualityControlImage = "YES"
     header.KVP = "120"
     header.ConvolutionKernel = kernel

@@ -1,7 +1,7 @@
 """A derived thin CT series, written slice by slice as the thin slabs come.
 
-Classic single-frame CT Image Storage, Explicit VR Little Endian, one file per slice. Names say nothing of the
-patient and hold nothing of the input.
+Classic single-frame CT Image Storage, Explicit VR Little Endian, one file per slice. File names
+hold nothing of the patient and of the input.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from thinslice.volume import Provenance
 
 _OUR_FILE = re.compile(r"thin_\d{4,}\.dcm")
 _HEADER_BYTES = 16_384
-"""What a header may take on disk, for the estimate made before the start."""
+"""Largest header on disk, for the estimate before the start."""
 _PREAMBLE = b"\0" * 128 + b"DICM"
 _OWN_TAGS = sorted(tag for tag in map(tag_for_keyword, OWN_KEYWORDS) if tag is not None)
 _PIXEL_DATA = struct.pack("<HH2sH", 0x7FE0, 0x0010, b"OW", 0)
 
 
 class HeaderEncoder:
-    """Encodes the headers of a derived series, and what neighbouring slices share only once.
+    """Encodes the headers of a derived series; the part that neighbouring slices share, only once.
 
     Attributes:
         series: the series.
@@ -70,7 +70,7 @@ class HeaderEncoder:
             return b"".join(parts)
 
     def _encode_common(self, thick_index: int) -> None:
-        """Encode what the slices around a thick one share, cut at the places of their own elements."""
+        """Encode the header that the slices around a thick one share, cut at the places of their own elements."""
         if self._thick_index == thick_index:
             return
         common = self.series.common(thick_index)
@@ -88,8 +88,8 @@ class DicomSlabWriter:
         path: the folder to make.
         geometry: the thin grid, (depth, height, width).
         provenance: with the headers of the thick source and the derivation; `padding_hu` is marked as padding.
-        hu_range: the lowest and highest HU that will come, inclusive. Signed 16 bits hold HU as they are where that
-            is enough, else with a slope and intercept; see `choose_encoding` for the precision.
+        hu_range: the lowest and highest HU to come, inclusive. Signed 16 bits hold HU as they are where the range
+            fits, else with a slope and intercept; see `choose_encoding` for the precision.
         overwrite: replace a folder of such a series.
 
     Attributes:
@@ -98,10 +98,10 @@ class DicomSlabWriter:
     Raises:
         OutputError: the source has no DICOM headers (a NIfTI has no patient or study), or the folder cannot be
             written; write .nii.gz, or choose another place.
-        UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
+        UsageError: SOURCE_DATE_EPOCH is not a number of seconds; set it so, or unset it.
 
-    Entering raises OutputExistsError for a folder that is there without `overwrite`, OutputError for a folder that
-    holds anything but such a series, and ResourceError when the disk is too full for the whole series.
+    Entering raises OutputExistsError for an existing folder without `overwrite`, OutputError for a folder with files
+    of another origin, and ResourceError when the disk is too full for the whole series.
     """
 
     def __init__(
@@ -140,7 +140,8 @@ class DicomSlabWriter:
             hu: (n, height, width), int16 or float HU; rounded to whole steps, clipped to what 16 bits hold.
 
         Raises:
-            OutputError: the slab does not fit the grid, holds values that are not numbers, or cannot be written.
+            OutputError: the slab does not fit the grid, holds values that are not numbers, or cannot be written; try
+                another model, device or place.
             ResourceError: the disk is full; free some space.
         """
         if self._folder is None:
@@ -175,7 +176,7 @@ class DicomSlabWriter:
         self._folder = None
         if error is None and self._written != len(self.series):
             error = OutputError(
-                f"Only {self._written} of {len(self.series)} thin slices came, so nothing was written; report this."
+                f"Only {self._written} of {len(self.series)} thin slices came in, so nothing was written; report this."
             )
             self._stack.__exit__(type(error), error, None)
             raise error
@@ -183,7 +184,7 @@ class DicomSlabWriter:
 
 
 def _refuse_foreign_files(path: Path) -> None:
-    """Overwriting replaces the whole folder, so it must hold nothing but an earlier series of ours."""
+    """Refuse to overwrite a folder with files of another origin, since overwriting replaces the whole folder."""
     with output_errors(path):
         if path.is_dir() and any(not _OUR_FILE.fullmatch(entry.name) for entry in path.iterdir()):
             raise OutputError(

@@ -1,6 +1,6 @@
-"""Where DICOM bytes come from: files, folders and zip archives, opened one at a time and never extracted.
+"""Files of a DICOM input, from folders, files and zip archives: opened one at a time, never extracted.
 
-Nothing here looks at suffixes, and no name found in the input is ever used to build a path.
+Suffixes are not considered, and no name found in the input is ever used to build a path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import BinaryIO
 from thinslice.errors import UnreadableError
 
 MAX_FILES = 200_000
-"""Files looked at in one input; more is surely the wrong folder."""
+"""Most files in one input; a folder with more is surely the wrong one."""
 
 MAX_MEMBER_BYTES = 64 * 2**20
 """Largest zip member that is unpacked (in memory): twice a 4096 x 4096 slice of 16 bits."""
@@ -31,7 +31,7 @@ MAX_ZIP_RATIO = 100.0
 """Largest ratio of unpacked to packed size of a whole zip above `RATIO_FREE_BYTES`; CT packs by 2 to 4."""
 
 RATIO_FREE_BYTES = 256 * 2**20
-"""Zips that declare less than this are small enough to take whatever their ratio."""
+"""Zips that declare less than this are accepted with any ratio."""
 
 MAX_NAME_LENGTH = 48
 """Longest file name shown in a message."""
@@ -48,7 +48,7 @@ def printable(text: str, length: int = MAX_NAME_LENGTH) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """One file, or one member of a zip archive.
 
     Attributes:
@@ -80,8 +80,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A file that was left out, and why; `str()` shows it in reports."""
+class SkippedFile:
+    """A file that was left out, with the reason; `str()` shows it in reports."""
 
     name: str
     reason: str
@@ -96,12 +96,12 @@ class Skipped:
 
 
 UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
-"""What a damaged, encrypted or exotic zip member raises."""
+"""Exceptions of a damaged, encrypted or exotic zip member."""
 
 
-def sources(
+def input_files(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, most: int = MAX_FILES
-) -> Iterator[Source]:
+) -> Iterator[InputFile]:
     """Every file of the input, in a stable order, each once.
 
     Args:
@@ -109,19 +109,20 @@ def sources(
         most: files that one input may have.
 
     Raises:
-        UnreadableError: for a path that does not exist, a zip that is damaged or a bomb, and more than `most` files.
+        UnreadableError: a path that does not exist, a zip that is damaged or a bomb, or more than `most` files; check
+            the path, or name the folder of one study.
     """
     seen: set[tuple[int, int] | str] = set()
     count = 0
     for path in [paths] if isinstance(paths, str | os.PathLike) else list(paths):
-        for source, identity in _expand(Path(path)):
+        for file, identity in _expand(Path(path)):
             if identity in seen:
                 continue
             seen.add(identity)
             count += 1
             if count > most:
                 raise UnreadableError(f"The input holds more than {most} files; name the folder of one study.")
-            yield source
+            yield file
 
 
 def is_zip(path: Path) -> bool:
@@ -134,7 +135,7 @@ def is_zip(path: Path) -> bool:
         return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06") and zipfile.is_zipfile(stream)
 
 
-def _expand(path: Path) -> Iterator[tuple[Source, tuple[int, int] | str]]:
+def _expand(path: Path) -> Iterator[tuple[InputFile, tuple[int, int] | str]]:
     name = printable(path.name)
     try:
         mode = path.stat().st_mode
@@ -162,7 +163,7 @@ def _expand(path: Path) -> Iterator[tuple[Source, tuple[int, int] | str]]:
         yield found
 
 
-def _plain(path: Path) -> tuple[Source, tuple[int, int]] | None:
+def _plain(path: Path) -> tuple[InputFile, tuple[int, int]] | None:
     """A regular file; None for pipes, sockets and dangling links, which could block or raise on opening."""
     try:
         status = path.stat()
@@ -170,10 +171,10 @@ def _plain(path: Path) -> tuple[Source, tuple[int, int]] | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Source(path, None, printable(path.name), status.st_size), (status.st_dev, status.st_ino)
+    return InputFile(path, None, printable(path.name), status.st_size), (status.st_dev, status.st_ino)
 
 
-def _members(path: Path) -> Iterator[tuple[Source, str]]:
+def _members(path: Path) -> Iterator[tuple[InputFile, str]]:
     name = printable(path.name)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -185,21 +186,21 @@ def _members(path: Path) -> Iterator[tuple[Source, str]]:
     # Members that overlap count each time, so the trick of many members over one packed block is caught here too.
     if declared > MAX_ZIP_BYTES or (declared > RATIO_FREE_BYTES and declared / packed > MAX_ZIP_RATIO):
         raise UnreadableError(
-            f"The zip {name!r} claims to unpack to {declared / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB, more "
-            "than CT can; it is refused as a decompression bomb."
+            f"The zip {name!r} declares {declared / 2**30:.1f} GiB unpacked from {packed / 2**20:.1f} MiB, more than "
+            "CT can; it is refused as a decompression bomb, so get the archive again or unpack it yourself."
         )
     real = f"{path.resolve()}"
     for index, member in enumerate(members):
         if not member.is_dir():
             shown = printable(member.filename.replace("\\", "/").rsplit("/", 1)[-1])
-            yield Source(path, index, shown, member.file_size), f"{real}#{index}"
+            yield InputFile(path, index, shown, member.file_size), f"{real}#{index}"
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
     if member.file_size > MAX_MEMBER_BYTES:
         raise zipfile.BadZipFile("member too large")
     with archive.open(member) as stream:
-        # The declared size is not to be trusted: read one byte more than allowed and no further.
+        # The declared size may be wrong: read one byte more than allowed and no further.
         data = stream.read(MAX_MEMBER_BYTES + 1)
     if len(data) > MAX_MEMBER_BYTES:
         raise zipfile.BadZipFile("member larger than it says")

@@ -1,4 +1,4 @@
-"""Stored values to HU, chunk by chunk, in about one copy of memory: int16 as long as that is exact."""
+"""Stored values to HU, chunk by chunk, in about one copy of memory: int16 as long as int16 is exact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_VOXELS = 1 << 32
 """More than any CT: 4096 slices of 1024 x 1024. A header that declares more is damaged or hostile."""
 
 FILL_HU = -1024.0
-"""What replaces NaN and infinity: air, the bottom of the networks' window."""
+"""HU in place of NaN and infinity: air, the bottom of the networks' window."""
 
 _INT16 = np.iinfo(np.int16)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -40,8 +40,9 @@ class HuCollector:
         name: of the file, for messages.
 
     Raises:
-        UnreadableError: more voxels than any CT has, or a type of voxel that is no HU (colour, complex).
-        ResourceError: the memory does not hold them; nothing was taken.
+        UnreadableError: more voxels than any CT has, or a type of voxel that is no HU (colour, complex); give another
+            file.
+        ResourceError: the memory does not hold them; nothing was taken. Close other programs.
 
     >>> collector = HuCollector((1, 1, 2), (2, 1, 0), np.dtype(np.uint8), 2.0, -1000.0, "a.nii")
     >>> for block in collector.blocks():
@@ -67,7 +68,7 @@ class HuCollector:
         if min(shape_zyx) < 1 or count > MAX_VOXELS:
             raise UnreadableError(
                 f"The header of {name!r} declares {' x '.join(str(n) for n in shape_zyx[::-1])} voxels, "
-                "which no CT has; it is damaged or hostile."
+                "which no CT has; the file is damaged or hostile."
             )
         self._purpose = f"to read {name!r}"
         require_memory(2 * count, self._purpose)
@@ -76,7 +77,7 @@ class HuCollector:
         self._dtype = dtype
         self._slope, self._intercept = float(slope), float(intercept)
         plain = self._slope == 1.0 and self._intercept == 0.0
-        # Unsigned 16 bits are kept bit for bit until all have been seen: only then is it clear what they mean.
+        # Unsigned 16 bits are kept bit for bit until all have been read: only then is their sign clear.
         self._unsigned = plain and dtype.kind == "u" and dtype.itemsize == 2
         self._as_stored = plain and dtype.kind == "i" and dtype.itemsize == 2
         self._integers = (
@@ -96,7 +97,11 @@ class HuCollector:
         self._hu: npt.NDArray[np.generic] = np.empty(shape, np.int16)
 
     def blocks(self) -> Iterator[Block]:
-        """The pieces to `add`, in the file's order: ranges along axes 2 and 1, all of axis 0."""
+        """The pieces to `add`, in the file's order: ranges along axes 2 and 1, all of axis 0.
+
+        `CHUNK_VOXELS` are 16 planes of 512 x 512, so 300 planes give ranges [0, 16), [16, 32) ... [288, 300); of a
+        plane of 8192 x 8192 they are 512 rows, so each plane gives [0, 512) ... [7680, 8192).
+        """
         depth, height, width = self._shape_zyx
         planes = max(1, CHUNK_VOXELS // (height * width))
         rows = max(1, min(height, CHUNK_VOXELS // width))
@@ -108,7 +113,7 @@ class HuCollector:
                     yield slice(z, z + 1), slice(y, min(y + rows, height))
 
     def add(self, block: Block, stored: npt.NDArray[np.generic]) -> None:
-        """Take the stored values of one block: shape (planes, rows, width) in zyx order."""
+        """Convert and keep the stored values of one block: shape (planes, rows, width) in zyx order."""
         values = self._convert(stored)
         if values.dtype != np.int16 and self._hu.dtype == np.int16:
             require_memory(4 * self._hu.size, self._purpose)
@@ -116,7 +121,7 @@ class HuCollector:
         self._hu.transpose(self._order)[block] = values
 
     def _convert(self, stored: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """int16 where that is exact, else float32."""
+        """HU of stored values: int16 where exact, else float32."""
         if self._as_stored or self._unsigned:
             values = np.asarray(stored.astype(stored.dtype.newbyteorder("="), copy=False))
             low, high = float(values.min()), float(values.max())
@@ -150,11 +155,11 @@ class HuCollector:
 
     @property
     def replaced(self) -> int:
-        """Voxels that were not finite numbers and became air."""
+        """Number of voxels that were not finite and became air."""
         return self._replaced
 
     def finish(self) -> tuple[npt.NDArray[np.generic], tuple[str, ...], bool]:
-        """The HU, what was odd about them, and whether they look like unit intensity instead of HU.
+        """The HU, warnings about them, and whether they look like unit intensity instead of HU.
 
         Returns:
             HU (depth, height, width), int16 or float32; sentences for the user; True when all lie in [0, 1] and are
@@ -181,6 +186,6 @@ class HuCollector:
         if unit:
             warnings.append(
                 "All values lie between 0 and 1: this looks like unit intensity, not HU; "
-                "say what it is with --intensity hu or --intensity unit."
+                "choose with --intensity hu or --intensity unit."
             )
         return hu, tuple(warnings), unit

@@ -1,4 +1,4 @@
-"""What a DICOM object is, by its header alone: its kind, the name of its series, and what is odd about it."""
+"""Kind of a DICOM object, name of its series, and warnings about oddities, from its header alone."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ KINDS = {
     "1.2.840.10008.5.1.4.1.1.1.1": "radiograph",
     "1.2.840.10008.5.1.4.1.1.6.1": "ultrasound image",
 }
-"""What an object is called, by SOP class."""
+"""Name of an object's kind, by SOP class."""
 
 ENHANCED_KINDS = ("enhanced CT", "legacy converted enhanced CT")
 
 HU_TYPES = ("", "HU", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "HOUNDSFIELD UNIT", "US", "HU_MOD")
-"""RescaleType values under which pixels are taken as HU (some real files misspell it); the last two with a warning."""
+"""RescaleType values under which pixels are taken as HU (some real files misspell HU); the last two with a warning."""
 
 UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def series_label(dataset: Dataset) -> str:
-    """SeriesInstanceUID, or a name made from a digest where it is missing or not a UID (it may hold anything)."""
+    """SeriesInstanceUID, or a name made from a digest where it is missing or not a UID."""
     uid = text(dataset, "SeriesInstanceUID")
     if len(uid) <= 64 and UID_PATTERN.fullmatch(uid):
         return uid
@@ -57,7 +57,7 @@ def series_label(dataset: Dataset) -> str:
 
 
 def kind_of(dataset: Dataset) -> str:
-    """What an object is, by its SOP class and, for a CT image, its ImageType."""
+    """Kind of an object, by its SOP class and, for a CT image, its ImageType."""
     sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
     if sop_class.startswith("1.2.840.10008.5.1.4.1.1.88."):
         return "structured report"
@@ -87,14 +87,14 @@ def image_type(dataset: Dataset) -> list[str]:
 
 
 def oddities(first: Dataset) -> list[str]:
-    """Sentences about what is unusual but can be read."""
+    """Warnings about unusual headers that can be read."""
     warnings = []
     if text(first, "LossyImageCompression") == "01":
         warnings.append("The source was compressed with loss, so its HU are not those of the scanner.")
     if text(first, "RescaleType").upper() in ("US", "HU_MOD"):
-        warnings.append("RescaleType does not say plain HU; pixel values are taken as HU.")
+        warnings.append("RescaleType is not plain HU; pixel values are taken as HU.")
     if {"MIP", "MINIP", "PROJECTION IMAGE"} & set(image_type(first)):
-        warnings.append("ImageType says that slices are projections (MIP), not slices of HU.")
+        warnings.append("ImageType marks the slices as projections (MIP), not slices of HU.")
     if series_label(first).startswith("no-uid-"):
         warnings.append("The files carry no SeriesInstanceUID; those of one study and series number are one series.")
     return warnings
