@@ -39,6 +39,15 @@ ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 
 INT16 = np.iinfo(np.int16)
 
+CLEARLY_ROUGHER = 1.5
+"""Ratio of mean jumps between neighbours from which on one interpretation of the bits is wrong."""
+
+MOST_JUMP = 0.125
+"""Share of the range of values that neighbours may differ by in the mean; noise over all bits differs by a third."""
+
+LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 93, 203))
+"""Transfer syntaxes that may change pixel values."""
+
 
 class PixelError(Exception):
     """This slice cannot be read; the message is a short reason for the list of skipped files."""
@@ -206,10 +215,76 @@ def _native(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[
         raise PixelError("its pixel data are cut short")
     order = "<" if header.transfer_syntax.is_little_endian else ">"
     dtype = np.dtype(f"{order}{'i' if form.signed else 'u'}{form.bits_allocated // 8}")
-    raw = np.frombuffer(data, dtype).reshape(form.rows, form.columns)
-    unused = form.bits_allocated - form.bits_stored
-    # Bits above BitsStored may hold anything (old overlays); the shift pair also extends the sign.
-    return (raw << unused) >> unused if unused else raw
+    return settle_bits(np.frombuffer(data, dtype).reshape(form.rows, form.columns), header, form)
+
+
+def settle_bits(raw: npt.NDArray[Any], header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
+    """Pixel values out of allocated bits, whatever lies in the bits above BitsStored.
+
+    Those bits hold 0 or the sign in a sound file. They may also hold an overlay, the sign of pixels that the header
+    calls unsigned, or values that the header's BitsStored is too small for. The interpretation whose picture is the
+    smoothest by far is taken: a wrong one jumps by thousands between neighbours. An overlay that the header declares is
+    masked in any case.
+
+    Args:
+        raw: (height, width) integers of `bits_allocated` bits, as decoded.
+        header: may declare an overlay in the pixels.
+        form: BitsStored and sign, as the header has them.
+
+    Raises:
+        PixelError: when no interpretation is clearly the right one.
+
+    Examples:
+        12 bits stored of 16, unsigned: 0x1400 is 0x0400 = 1024 below an overlay in bit 12, and 5120 where BitsStored
+        is too small. 16 of 16, unsigned: 0xFC18 is 64536, or -1000 where the sign was lost.
+    """
+    low, high = form.raw_range
+    least, most = (int(raw.min()), int(raw.max())) if raw.size else (0, 0)
+    if low <= least and most <= high and (form.signed or most <= INT16.max):
+        return raw
+    bits, stored = form.bits_allocated, form.bits_stored
+    if bits != 16 or (header.transfer_syntax in LOSSY_SYNTAXES and most <= INT16.max and least >= INT16.min):
+        # Loss moves values past the stored bits by a little; nothing lies above them.
+        return raw if bits == 16 else _low_bits(raw, bits, stored, signed=form.signed)
+    readings = {"stored": _low_bits(raw, bits, stored, signed=form.signed)}
+    if _declares_overlay(header.dataset):
+        return readings["stored"]
+    readings["signed"] = _low_bits(raw, bits, 16, signed=True)
+    if not form.signed:
+        readings["unsigned"] = _low_bits(raw, bits, 16, signed=False)
+    beyond = (raw < low) | (raw > min(high, INT16.max))
+    jumps = {name: _jumps(values, beyond) for name, values in readings.items()}
+    ordered = sorted(readings, key=jumps.__getitem__)
+    best = readings[ordered[0]]
+    rivals = [name for name in ordered[1:] if not np.array_equal(readings[name], best)]
+    unclear = rivals and jumps[rivals[0]] < CLEARLY_ROUGHER * jumps[ordered[0]]
+    if unclear or jumps[ordered[0]] > MOST_JUMP * (high - low):
+        raise PixelError("its pixels do not fit BitsStored and PixelRepresentation, so its HU are unknown")
+    return best
+
+
+def _low_bits(raw: npt.NDArray[Any], allocated: int, stored: int, *, signed: bool) -> npt.NDArray[Any]:
+    """The lowest `stored` bits, their sign extended."""
+    kind = np.dtype(f"{'i' if signed else 'u'}{allocated // 8}")
+    whole = raw.astype(raw.dtype.newbyteorder("="), copy=False).astype(kind, copy=False)
+    unused = allocated - stored
+    return (whole << unused) >> unused if unused else whole
+
+
+def _jumps(values: npt.NDArray[Any], in_question: npt.NDArray[np.bool_]) -> float:
+    """Mean absolute difference, at least 1, of neighbours of which exactly one is in question; of all without such."""
+    wide = values.astype(np.int64)
+    steps = [np.abs(np.diff(wide, axis=axis)) for axis in (0, 1)]
+    borders = [np.diff(in_question, axis=axis) for axis in (0, 1)]
+    chosen = np.concatenate([step[border] for step, border in zip(steps, borders, strict=True)])
+    every = chosen if chosen.size else np.concatenate([step.ravel() for step in steps])
+    return max(1.0, float(every.mean())) if every.size else 1.0
+
+
+def _declares_overlay(dataset: Dataset) -> bool:
+    """Whether an overlay lies in the pixels' own unused bits (OverlayBitPosition, groups 6000 to 601E)."""
+    places = [group << 16 | 0x0102 for group in range(0x6000, 0x6020, 2)]
+    return any(place in dataset and dataset[place].value for place in places)
 
 
 def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
@@ -238,7 +313,9 @@ def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[
         raise PixelError("its pixel data are damaged") from error
     if raw.shape != (form.rows, form.columns):
         raise PixelError("its pixels differ in size from the header")
-    return np.asarray(raw)
+    if raw.dtype.itemsize * 8 != form.bits_allocated:
+        return np.asarray(raw)
+    return settle_bits(np.asarray(raw), header, form)
 
 
 def _read_encapsulated(stream: BinaryIO, form: PixelFormat, *, jpeg: bool) -> bytes:

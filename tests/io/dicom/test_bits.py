@@ -1,0 +1,85 @@
+"""Bits above BitsStored, and signs that the header has wrong: HU of the sound series, or a refusal; never a guess."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from thinslice.data.phantoms.painting import render
+from thinslice.data.phantoms.thorax import phantom_grid, thorax
+from thinslice.io.dicom.header import SliceHeader
+from thinslice.io.dicom.pixels import PixelError, PixelFormat, settle_bits
+
+
+@pytest.fixture(scope="module")
+def hu() -> np.ndarray:
+    return render(thorax(0), phantom_grid((1, 120, 120), (5.0, 3.0, 3.0))).hu[0].astype(np.int32)
+
+
+def header(**elements: int) -> SliceHeader:
+    dataset = Dataset()
+    for tag, value in elements.items():
+        dataset.add_new(int(tag.removeprefix("tag_"), 16), "US", value)
+    return SliceHeader(None, dataset, ExplicitVRLittleEndian, 0, 0, 0)  # type: ignore[arg-type]
+
+
+def form(stored: int, *, signed: bool, intercept: float = 0.0) -> PixelFormat:
+    return PixelFormat(120, 120, 16, stored, signed, 1.0, intercept)
+
+
+def settled(raw: np.ndarray, how: PixelFormat, where: SliceHeader | None = None) -> np.ndarray:
+    return settle_bits(raw, where or header(), how).astype(np.int64) + int(how.intercept)
+
+
+def test_sound_pixels_are_left_as_they_are(hu: np.ndarray) -> None:
+    raw = hu.astype(np.int16)
+    assert settle_bits(raw, header(), form(16, signed=True)) is raw
+
+
+@pytest.mark.parametrize("bit", [12, 13, 15])
+@pytest.mark.parametrize("declared", [True, False])
+def test_an_overlay_above_the_stored_bits_is_masked(hu: np.ndarray, bit: int, declared: bool) -> None:
+    raw = (hu + 1024).clip(0, 4095).astype(np.uint16)
+    raw[20:40, 30:70:3] |= np.uint16(1 << bit)
+    where = header(tag_60000102=bit) if declared else header()
+    np.testing.assert_array_equal(settled(raw, form(12, signed=False, intercept=-1024), where), hu.clip(-1024, 3071))
+
+
+def test_values_that_need_more_bits_than_stated_are_kept(hu: np.ndarray) -> None:
+    metal = hu.copy()
+    y, x = np.mgrid[:120, :120]
+    metal += np.where((y - 60) ** 2 + (x - 60) ** 2 < 100, 6000 - 50 * ((y - 60) ** 2 + (x - 60) ** 2), 0)
+    raw = (metal + 1024).clip(0, 32767).astype(np.uint16)
+    assert raw.max() > 4095
+    np.testing.assert_array_equal(settled(raw, form(12, signed=False, intercept=-1024)), raw.astype(int) - 1024)
+
+
+def test_a_sign_that_the_header_lost_is_found(hu: np.ndarray) -> None:
+    np.testing.assert_array_equal(settled(hu.astype(np.int16).view(np.uint16), form(16, signed=False)), hu)
+
+
+def test_a_sign_without_its_high_bits_is_extended(hu: np.ndarray) -> None:
+    raw = (hu.clip(-2048, 2047) & 0xFFF).astype(np.int16)
+    np.testing.assert_array_equal(settled(raw, form(12, signed=True)), hu.clip(-2048, 2047))
+
+
+def test_large_unsigned_values_that_are_smooth_are_kept() -> None:
+    raw = np.add.outer(np.arange(120) * 30, np.arange(120) * 30).astype(np.uint16) + np.uint16(30_000)
+    np.testing.assert_array_equal(settled(raw, form(16, signed=False)), raw.astype(int))
+
+
+def test_noise_over_all_bits_is_refused() -> None:
+    raw = np.random.default_rng(0).integers(0, 65536, (120, 120)).astype(np.uint16)
+    with pytest.raises(PixelError, match="HU are unknown"):
+        settled(raw, form(12, signed=False))
+
+
+def test_byte_order_is_kept(hu: np.ndarray) -> None:
+    raw = (hu + 1024).clip(0, 4095).astype(">u2")
+    raw[5, 5:9] |= 1 << 15
+    swapped = dataclasses.replace(header(tag_60000102=15))
+    np.testing.assert_array_equal(settled(raw, form(12, signed=False, intercept=-1024), swapped), hu.clip(-1024, 3071))
