@@ -42,7 +42,7 @@ INT16 = np.iinfo(np.int16)
 CLEARLY_ROUGHER = 1.5
 """Ratio of mean jumps between neighbours from which on one interpretation of the bits is wrong."""
 
-MOST_JUMP = 0.125
+MOST_JUMP = 0.3
 """Share of the range of values that neighbours may differ by in the mean; noise over all bits differs by a third."""
 
 LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 93, 203))
@@ -253,6 +253,8 @@ def settle_bits(raw: npt.NDArray[Any], header: SliceHeader, form: PixelFormat) -
     if not form.signed:
         readings["unsigned"] = _low_bits(raw, bits, 16, signed=False)
     beyond = (raw < low) | (raw > min(high, INT16.max))
+    if beyond.all():
+        return readings["stored"]  # nothing to compare with, so the header is right
     jumps = {name: _jumps(values, beyond) for name, values in readings.items()}
     ordered = sorted(readings, key=jumps.__getitem__)
     best = readings[ordered[0]]
@@ -272,13 +274,10 @@ def _low_bits(raw: npt.NDArray[Any], allocated: int, stored: int, *, signed: boo
 
 
 def _jumps(values: npt.NDArray[Any], in_question: npt.NDArray[np.bool_]) -> float:
-    """Mean absolute difference, at least 1, of neighbours of which exactly one is in question; of all without such."""
+    """Mean absolute difference, at least 1, of neighbours of which exactly one is in question."""
     wide = values.astype(np.int64)
-    steps = [np.abs(np.diff(wide, axis=axis)) for axis in (0, 1)]
-    borders = [np.diff(in_question, axis=axis) for axis in (0, 1)]
-    chosen = np.concatenate([step[border] for step, border in zip(steps, borders, strict=True)])
-    every = chosen if chosen.size else np.concatenate([step.ravel() for step in steps])
-    return max(1.0, float(every.mean())) if every.size else 1.0
+    steps = [np.abs(np.diff(wide, axis=axis))[np.diff(in_question, axis=axis)] for axis in (0, 1)]
+    return max(1.0, float(np.concatenate(steps).mean()))
 
 
 def _declares_overlay(dataset: Dataset) -> bool:

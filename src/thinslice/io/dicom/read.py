@@ -7,7 +7,7 @@ another kind is skipped and listed, and a series whose reading would need a gues
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from thinslice.io.dicom.header import HeaderError, quiet_pydicom, read_header, t
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
 from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.system.isolation import run_isolated
 from thinslice.volume import Provenance, Volume
 
 CT_MAX_HU = 3071.0
@@ -28,6 +29,9 @@ CT_MAX_HU = 3071.0
 
 PADDING_SHARE = 0.01
 """Smallest share of voxels that undeclared padding fills; the corners outside a circle are 21 %."""
+
+SECONDS_A_SLICE = 10.0
+"""Longest time that one compressed slice may take to decode; usual ones take 0.01 to 0.1 s."""
 
 SHOWN_NAMES = 5
 """Skipped files named in a warning; the others are counted."""
@@ -244,8 +248,9 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
     kept: list[list[Slice]] = []
     lost: list[int] = []
     doubled = 0
+    decoded = decoded_slices([piece for copies in found.positions for piece in copies])
     for k, copies in enumerate(found.positions):
-        whole = _decode_copies(k, copies, voxels)
+        whole = _store_copies(k, copies, decoded, voxels)
         if whole:
             kept.append(whole)
             doubled += len(whole) > 1
@@ -267,16 +272,56 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
     return Volume(hu, geometry, _provenance(found, slices, padding, [*warnings, *odd], len(files)))
 
 
-def _decode_copies(k: int, copies: list[Slice], voxels: HuStack) -> list[Slice]:
+def decoded_slices(pieces: Sequence[Slice]) -> Iterator[npt.NDArray[Any] | None]:
+    """Raw pixels of slices in order, (height, width) integers; None for a slice that cannot be decoded.
+
+    Compressed pixels are decoded in a child process, since a decoder written in C may end its process on damaged
+    ones. An array is valid until the next one is asked for.
+    """
+    compressed = [piece for piece in pieces if piece.form and piece.header.transfer_syntax.is_encapsulated]
+    apart = _decoded_apart(compressed)
+    for piece in pieces:
+        is_compressed = piece.form is not None and piece.header.transfer_syntax.is_encapsulated
+        yield next(apart) if is_compressed else _decoded_here(piece)
+
+
+def _decoded_here(piece: Slice) -> npt.NDArray[Any] | None:
+    if piece.form is None:
+        return None
+    try:
+        return read_raw(piece.header, piece.form)
+    except (PixelError, HeaderError, *UNPACK_ERRORS):
+        return None
+
+
+def _decoded_apart(pieces: Sequence[Slice]) -> Iterator[npt.NDArray[Any] | None]:
+    def decode(index: int, buffer: memoryview) -> bytes:
+        raw = _decoded_here(pieces[index])
+        if raw is None:
+            return b""
+        raw = np.ascontiguousarray(raw)
+        np.frombuffer(buffer, raw.dtype, raw.size).reshape(raw.shape)[:] = raw
+        return raw.dtype.str.encode()
+
+    slot_bytes = max((piece.form.raw_bytes for piece in pieces if piece.form), default=0)
+    for result in run_isolated(len(pieces), decode, slot_bytes=-(-slot_bytes // 8) * 8, seconds_each=SECONDS_A_SLICE):
+        form = pieces[result.index].form
+        if result.outcome != "done" or not result.payload or form is None:
+            yield None
+            continue
+        values = np.frombuffer(result.buffer, result.payload.decode(), form.rows * form.columns)
+        yield values.reshape(form.rows, form.columns)
+
+
+def _store_copies(
+    k: int, copies: list[Slice], decoded: Iterator[npt.NDArray[Any] | None], voxels: HuStack
+) -> list[Slice]:
     """The copies of slice k that decode; stores the first, and checks that the others have the same pixels."""
     whole: list[Slice] = []
     stored: npt.NDArray[Any] | None = None
     for piece in copies:
-        if piece.form is None:
-            continue
-        try:
-            raw = read_raw(piece.header, piece.form)
-        except (PixelError, HeaderError, *UNPACK_ERRORS):
+        raw = next(decoded)
+        if piece.form is None or raw is None:
             continue
         if stored is None:
             voxels.put(k, raw, piece.form)
