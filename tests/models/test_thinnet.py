@@ -8,7 +8,7 @@ import torch
 from thinslice.errors import ShapeError
 from thinslice.models import catalog
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks import onednn
+from thinslice.models.blocks import pieces
 from thinslice.profile import SliceProfile
 
 
@@ -83,13 +83,13 @@ def test_in_pieces_it_gives_what_it_gives_whole(
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     x = torch.rand(shape)
-    monkeypatch.setattr(onednn, "PIECE_BYTES", 4 * 8 * 2 * 6 * 7)  # two slices
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 4 * 8 * 2 * 6 * 7)  # two slices
     run = network.with_deviation if deviation else lambda x, factor: (network(x, factor=factor),)
     given = x.clone()
     with torch.inference_mode():
-        pieces = run(given, factor=4)
+        in_pieces = run(given, factor=4)
     assert torch.equal(given, x)
-    for piece, whole in zip(pieces, run(x, factor=4), strict=True):  # with gradients nothing is done in pieces
+    for piece, whole in zip(in_pieces, run(x, factor=4), strict=True):  # with gradients nothing is done in pieces
         assert whole.requires_grad
         torch.testing.assert_close(piece, whole.detach(), atol=2e-6, rtol=0)
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks.onednn import is_sound
+from thinslice.models.blocks import onednn
 from thinslice.profile import SliceProfile
 
 
@@ -72,9 +72,8 @@ def _counted(model: nn.Module, x: torch.Tensor, factor: int | None, profile: Sli
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
         torch.ops.aten.baddbmm_: _added_product,
     }
-    if is_sound():
-        mapping[torch.ops.mkldnn._linear_pointwise] = _linear
-        mapping[torch.ops.mkldnn._convolution_pointwise] = _convolution
+    if (fast := onednn.operators()) is not None:
+        mapping |= {fast.linear: _linear, fast.convolution: _convolution}
     with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model(x, factor=factor, profile=profile)
     return int(counter.get_total_flops())

@@ -31,8 +31,9 @@ from torch import nn
 from thinslice.errors import ShapeError
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.blocks.cube_attention import CubeBlock
+from thinslice.models.blocks.pieces import kept
 from thinslice.models.blocks.swin import INIT_STD, SwinBlock
-from thinslice.models.tvsrn import PLANE_WINDOW, VIEWS, position_code, reflect_to_multiple
+from thinslice.models.tvsrn import PLANE_WINDOW, VIEWS, attend_in_view, position_code, reflect_to_multiple
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
@@ -166,7 +167,8 @@ class ConvolutionalGroup(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, height, width, channels), and so is the result."""
-        result: torch.Tensor = x + self.convolution(self.blocks(x))
+        skip = kept(x)  # the blocks may overwrite x
+        result: torch.Tensor = skip + self.convolution(self.blocks(x))
         return result
 
 
@@ -285,15 +287,7 @@ class CTHNet(ThroughPlaneModel):
         Tokens are (batch, height, width, slice, feature), and so is the result. Eight neighbouring pixels orthogonal to
         the view are folded into its features, as in TVSRN; unlike there, the tokens themselves are not added.
         """
-        views = [
-            rearrange(
-                self.through_plane(rearrange(tokens, f"{volume} -> {planes}", fold=PLANE_WINDOW)),
-                f"{planes} -> {volume}",
-                b=len(tokens),
-                fold=PLANE_WINDOW,
-            )
-            for volume, planes in VIEWS.values()
-        ]
+        views = [attend_in_view(self.through_plane, tokens, view) for view in VIEWS]
         return torch.stack(views).sum(dim=0)
 
     def decode_in_plane(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,8 @@ from torch import nn
 from thinslice.errors import ModelError
 from thinslice.intensity import WINDOW_WIDTH_HU
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks import onednn
+from thinslice.models.blocks.onednn import convolution
+from thinslice.models.blocks.pieces import scaled
 from thinslice.models.blocks.subpixel import thin_slices
 from thinslice.profile import SliceProfile
 
@@ -91,7 +92,7 @@ class DeviationHead(nn.Module):
         bias = einsum(basis, biases, "thin k, k pixel -> thin pixel") + offset[:, None] + math.log(START_HU)
 
         def gathered(features: torch.Tensor) -> torch.Tensor:
-            return onednn.convolution(features, *gather, padding=(0, 0, 0), relu=True)
+            return convolution(features, *gather, padding=(0, 0, 0), relu=True)
 
         def in_unit(log_hu: torch.Tensor) -> torch.Tensor:
             # In float32 whatever the precision around it: an exponential has no patience with eight bits.
@@ -200,8 +201,7 @@ class Learned(WithDeviation):
     ) -> torch.Tensor:
         """(batch, 1, D, H, W) to (batch, 2, (D - 1) * factor + 1, H, W), unit intensity, float32."""
         thin, deviation = self.network.with_deviation(x, factor=factor, profile=profile)
-        scaled = deviation.float().mul_(self.scale) if onednn.runs_in_pieces(x) else deviation.float() * self.scale
-        return torch.cat([thin.float(), scaled], dim=1)
+        return torch.cat([thin.float(), scaled(deviation.float(), self.scale)], dim=1)
 
 
 class Ensemble(WithDeviation):

@@ -39,7 +39,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks import onednn
+from thinslice.models.blocks.onednn import convolution, pointwise
+from thinslice.models.blocks.pieces import Padding, add_across_slices, add_product
 from thinslice.models.blocks.subpixel import thin_slices
 from thinslice.models.deviation import DeviationHead
 from thinslice.models.interpolate import z_matrix
@@ -122,23 +123,18 @@ class Block(nn.Module):
         start_weights(self.mix)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """What goes on to the next block; `x` is lost, as it may be changed in place.
+        """Features for the next block.
 
         Args:
-            x: (batch, features, depth, height, width), channels last in memory.
+            x: (batch, features, depth, height, width), channels last in memory; the result may overwrite it.
             condition: (condition,).
         """
         weight, bias = self.across.modulated(condition)
-        if not onednn.runs_in_pieces(x):
-            inside = onednn.convolution(x, weight, bias, padding=(1, 1, 1), relu=True)
-            return onednn.pointwise(inside, self.mix).add_(x)
 
-        def changed(piece: torch.Tensor) -> torch.Tensor:
-            inside = onednn.convolution(piece, weight, bias, padding=(0, 1, 1), relu=True)
-            return onednn.pointwise(inside, self.mix).add_(piece[:, :, 1:-1])
+        def change(slices: torch.Tensor, padding: Padding) -> torch.Tensor:
+            return pointwise(convolution(slices, weight, bias, padding=padding, relu=True), self.mix)
 
-        # No second volume is needed so: memory that is touched for the first time costs more than a layer's sums.
-        return onednn.replace_in_pieces(x, changed)
+        return add_across_slices(x, change)
 
 
 def start_weights(layer: nn.Linear | nn.Conv3d, gain: float = 1.0) -> None:
@@ -262,7 +258,7 @@ class ThinNet(ThroughPlaneModel):
         seen = (x - self.middle) / self.spread
         padded = F.pad(seen, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
         bias: torch.Tensor = self.stem.bias  # type: ignore[assignment]  # Conv3d made one
-        features = onednn.convolution(
+        features = convolution(
             rearrange(padded, "b 1 d (h p) (w q) -> b (p q) d h w", p=side, q=side).contiguous(
                 memory_format=torch.channels_last_3d
             ),
@@ -296,9 +292,8 @@ class ThinNet(ThroughPlaneModel):
                 seen = torch.cat([seen, _tensor(averages, thick) @ change], dim=1)
                 base = np.concatenate([base, -profile.correction(depth)], axis=1)
             matrix = _tensor(base, thick).expand(len(thick), -1, -1)
-            # Thin volumes are the largest tensors here: one product, that adds where it may to what is there.
-            in_place = onednn.runs_in_pieces(residual)
-            thin = change.baddbmm_(matrix, seen) if in_place else torch.baddbmm(change, matrix, seen)
+            # Thin volumes are the largest tensors here, so this is one product, added to the residual.
+            thin = add_product(change, matrix, seen)
         return thin.reshape(residual.shape)
 
 

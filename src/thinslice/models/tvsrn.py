@@ -20,6 +20,7 @@ residual groups in the decoder, as in the released code. Ours alone: planes of a
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal, Self
 
 import torch
@@ -28,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks.onednn import runs_in_pieces
+from thinslice.models.blocks.pieces import add_in_pieces, in_pieces, kept
 from thinslice.models.blocks.swin import INIT_STD, SwinBackbone
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
@@ -45,6 +46,9 @@ VIEWS = {
     "coronal": ("b (g fold) w t f", "(b g) t w (f fold)"),
 }
 """Tokens of the volume, and the same tokens as planes along z whose features hold the neighbours across the plane."""
+
+ACROSS = {"sagittal": 2, "coronal": 1}
+"""Axis of the tokens orthogonal to the planes of a view."""
 
 CACHED_PLANES = 8
 """Planes along z that through-plane attention takes at a time on a CPU: a few MiB, and enough for whole pieces."""
@@ -141,6 +145,20 @@ def reflect_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
     return x
 
 
+def attend_in_view(backbone: nn.Module, tokens: torch.Tensor, view: str) -> torch.Tensor:
+    """Attention in the planes of a view, eight neighbouring pixels orthogonal to it folded into the features.
+
+    Args:
+        backbone: attends in planes (planes, thin slice, row or column, 8 * feature).
+        tokens: (batch, height, width, slice, feature), and so is the result.
+        view: "sagittal" or "coronal".
+    """
+    volume, planes = VIEWS[view]
+    attended = backbone(rearrange(tokens, f"{volume} -> {planes}", fold=PLANE_WINDOW))
+    result: torch.Tensor = rearrange(attended, f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW)
+    return result
+
+
 class VoxelEmbedding(nn.Module):
     """One linear map of each voxel to its features."""
 
@@ -185,14 +203,13 @@ class ReleasedHead(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(batch, height, width, slice, feature) to (batch, height, width, slice, 1)."""
-        if not runs_in_pieces(tokens):
-            return self._some_rows(tokens)
-        return torch.cat([self._some_rows(some) for some in torch.split(tokens, PLANE_WINDOW, dim=1)], dim=1)
 
-    def _some_rows(self, tokens: torch.Tensor) -> torch.Tensor:
-        misread = rearrange(tokens.flatten(3), "b h w (f t) -> b h w t f", t=tokens.shape[3])
-        thin: torch.Tensor = self.output(self.activation(self.hidden(misread)))
-        return thin
+        def read(rows: torch.Tensor) -> torch.Tensor:
+            misread = rearrange(rows.flatten(3), "b h w (f t) -> b h w t f", t=rows.shape[3])
+            thin: torch.Tensor = self.output(self.activation(self.hidden(misread)))
+            return thin
+
+        return in_pieces(tokens, read, axis=1, step=PLANE_WINDOW)
 
 
 class TVSRN(ThroughPlaneModel):
@@ -271,26 +288,11 @@ class TVSRN(ThroughPlaneModel):
         """
         if self.through_plane is None:
             return tokens
-        if runs_in_pieces(tokens):
-            return self._attend_some_planes_at_a_time(tokens)
-        result = tokens
-        for volume, planes in VIEWS.values():
-            attended = self.through_plane(rearrange(tokens, f"{volume} -> {planes}", fold=PLANE_WINDOW))
-            result = result + rearrange(attended, f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW)
-        return result
-
-    def _attend_some_planes_at_a_time(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The same for inference on a CPU: planes pass all blocks of the backbone while they are in its cache."""
-        assert self.through_plane is not None
-        result, step = tokens.clone(), CACHED_PLANES * PLANE_WINDOW
-        for (volume, planes), axis in zip(VIEWS.values(), (2, 1), strict=True):
-            for start in range(0, tokens.shape[axis], step):
-                length = min(step, tokens.shape[axis] - start)
-                some = rearrange(tokens.narrow(axis, start, length), f"{volume} -> {planes}", fold=PLANE_WINDOW)
-                attended = rearrange(
-                    self.through_plane(some), f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW
-                )
-                result.narrow(axis, start, length).add_(attended)
+        result, attend = kept(tokens), partial(attend_in_view, self.through_plane)
+        for view, axis in ACROSS.items():
+            # Planes pass all blocks of the backbone while they are in a CPU's cache.
+            step = CACHED_PLANES * PLANE_WINDOW
+            result = add_in_pieces(result, tokens, partial(attend, view=view), axis=axis, step=step)
         return result
 
     def decode_in_plane(self, tokens: torch.Tensor) -> torch.Tensor:

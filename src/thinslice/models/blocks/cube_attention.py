@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
 from torch import nn
 
-from thinslice.models.blocks.swin import INIT_STD, Perceptron, Run, cut
+from thinslice.models.blocks.swin import INIT_STD, Perceptron, WindowSpan, cut
 
 MOST_WINDOWS = 1 << 14
 """Windows of the 3D encoder that attend in one call: fewer than the 65535 that CUDA's fused kernels take, and few
@@ -71,35 +71,37 @@ class CubeAttention(nn.Module):
         result: torch.Tensor = self.projection(self.attend_regions(self.qkv(x), cuts))
         return result
 
-    def attend_regions(self, query_key_value: torch.Tensor, cuts: list[list[Run]], *runs: Run) -> torch.Tensor:
+    def attend_regions(
+        self, query_key_value: torch.Tensor, cuts: list[list[WindowSpan]], *spans: WindowSpan
+    ) -> torch.Tensor:
         """Cut the volume axis by axis into parts whose windows have one size, and attend in each.
 
         Args:
-            query_key_value: (batch, slice, height, width, 3 * channel), already cut along the first `len(runs)` axes.
+            query_key_value: (batch, slice, height, width, 3 * channel), already cut along the first `len(spans)` axes.
             cuts: the windows along the three axes.
-            runs: those of the part at hand.
+            spans: those of the part at hand.
 
         Returns:
             (batch, slice, height, width, channel).
         """
-        if len(runs) == len(cuts):
-            return self.attend(query_key_value, runs)
-        axis, here = len(runs) + 1, cuts[len(runs)]
-        parts = torch.split(query_key_value, [run.stop - run.start for run in here], dim=axis)
-        attended = [self.attend_regions(part, cuts, *runs, run) for part, run in zip(parts, here, strict=True)]
+        if len(spans) == len(cuts):
+            return self.attend(query_key_value, spans)
+        axis, here = len(spans) + 1, cuts[len(spans)]
+        parts = torch.split(query_key_value, [span.stop - span.start for span in here], dim=axis)
+        attended = [self.attend_regions(part, cuts, *spans, span) for part, span in zip(parts, here, strict=True)]
         return attended[0] if len(attended) == 1 else torch.cat(attended, dim=axis)
 
-    def attend(self, query_key_value: torch.Tensor, runs: tuple[Run, ...]) -> torch.Tensor:
+    def attend(self, query_key_value: torch.Tensor, spans: tuple[WindowSpan, ...]) -> torch.Tensor:
         """Attention in a part of the volume whose windows have one size.
 
         Args:
             query_key_value: (batch, its slices, its height, its width, 3 * channel).
-            runs: its windows along the three axes.
+            spans: its windows along the three axes.
 
         Returns:
             (batch, its slices, its height, its width, channel).
         """
-        a, b, c = (run.window for run in runs)
+        a, b, c = (span.window for span in spans)
         extents = {"a": a, "b": b, "c": c}
         query, key, value = rearrange(
             query_key_value,
@@ -116,7 +118,9 @@ class CubeAttention(nn.Module):
                 for q, k, v in zip(*(part.split(MOST_WINDOWS) for part in (query, key, value)), strict=True)
             ]
         )
-        counts = {axis: (run.stop - run.start) // run.window for axis, run in zip(("d", "h", "w"), runs, strict=True)}
+        counts = {
+            axis: (span.stop - span.start) // span.window for axis, span in zip(("d", "h", "w"), spans, strict=True)
+        }
         put_back: torch.Tensor = rearrange(
             mixed, "(batch d h w) heads (a b c) f -> batch (d a) (h b) (w c) (heads f)", **counts, **extents
         )

@@ -17,7 +17,8 @@ import torch
 from einops import rearrange
 
 from thinslice.errors import ShapeError
-from thinslice.models.blocks import onednn
+from thinslice.models.blocks.onednn import convolution
+from thinslice.models.blocks.pieces import Padding, map_across_slices
 
 
 def sub_slices(factor: int) -> int:
@@ -71,7 +72,7 @@ def thin_slices(
 ) -> torch.Tensor:
     """A 3x3x3 convolution whose output channels are thin slices and pixels of each thick voxel, and their shuffle.
 
-    On a CPU without gradients a few slices are done at a time, so that little is held beside the result.
+    A few slices at a time on a CPU (`pieces.map_across_slices`), so that little is held beside the result.
 
     Args:
         x: (batch, channels, depth, height, width) features of thick slices.
@@ -90,15 +91,8 @@ def thin_slices(
     [[0.0, 1.0], [4.0, 5.0], [8.0, 9.0], [0.0, 1.0], [4.0, 5.0], [8.0, 9.0]]
     """
 
-    def shuffled(convolved: torch.Tensor) -> torch.Tensor:
-        channels = convolved[:, : factor * side**2]
+    def shuffled(slices: torch.Tensor, padding: Padding) -> torch.Tensor:
+        channels = convolution(slices, weight, bias, padding=padding)[:, : factor * side**2]
         return after(rearrange(channels, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=factor, p=side, q=side))
 
-    if not onednn.runs_in_pieces(x):
-        return shuffled(onednn.convolution(before(x), weight, bias, padding=(1, 1, 1)))
-    batch, _, depth, height, width = x.shape
-    thin = x.new_empty((batch, depth * factor, height * side, width * side))
-    for at, piece in onednn.depth_pieces(x, before):
-        convolved = onednn.convolution(piece, weight, bias, padding=(0, 1, 1))
-        thin[:, at.start * factor : at.stop * factor] = shuffled(convolved)
-    return thin
+    return map_across_slices(x, shuffled, per_slice=factor, before=before)
