@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from thinslice.errors import CheckpointError, DeviceError, UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.load import load_model
+from thinslice.system.files import sha256_of
 
 CARD = {"name": "example", "licences": ["none"], "scores": {"psnr": 30.5}}
 
@@ -60,13 +61,13 @@ def test_a_file_says_what_it_is(weights: Path) -> None:
     info = checkpoint.inspect(weights)
     assert (info.architecture, info.card) == ("tvsrn", CARD)
     assert info.config["depth"] == 2 and info.config["through_plane_window"] == [4, 8]
-    assert info.sha256 == checkpoint.sha256(weights)
+    assert info.sha256 == sha256_of(weights)
     assert info.parameters == sum(parameter.numel() for parameter in checkpoint.load(weights).parameters())
 
 
 def test_loading_gives_card_hash_and_eval_mode(weights: Path) -> None:
     model = load_model(weights)
-    assert model.card == CARD and model.sha256 == checkpoint.sha256(weights)
+    assert model.card == CARD and model.sha256 == sha256_of(weights)
     assert not model.training
 
 

@@ -8,6 +8,7 @@ from thinslice.errors import UsageError
 from thinslice.models import checkpoint
 from thinslice.models.released import tvsrn_checkpoint
 from thinslice.system.atomic import atomic_file
+from thinslice.system.files import sha256_of
 
 SUFFIX = ".safetensors"
 
@@ -40,7 +41,7 @@ def convert(
     card = {
         "name": name or tvsrn_checkpoint.ARCHITECTURE,
         "origin": "converted from a released checkpoint",
-        "source_sha256": checkpoint.sha256(source),
+        "source_sha256": sha256_of(source),
         "source_config": {key: read.config[key] for key in _KEPT if key in read.config},
         "licences": "unknown: ask the authors of the checkpoint before passing it on",
         "limits": f"takes {model.config.depth} thick slices and factor {model.config.factor} only; the checkpoint does "
