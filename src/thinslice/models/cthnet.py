@@ -13,10 +13,10 @@ Tokens are (batch, height, width, slice, feature), as in `thinslice.models.tvsrn
 
 Source: Yu et al., "Spatial resolution enhancement using deep learning improves chest disease diagnosis based on thick
 slice CT", npj Digital Medicine 7, 2024, and the layer sizes of the authors' public code. Deviations, all on purpose:
-"nearest" is by position, thin slice t taking thick slice t / factor rounded, where the code stretches D slices over
-all thin ones; shifted windows of the encoder end at the volume's border, where the code lets them wrap around it; the
-through-plane attention reads its channels in the order in which they lie, which the code mixes up. Ours alone: planes
-of any size, any depth, any factor.
+"nearest" is by position (`thinslice.geometry.nearest_thick`), where the code stretches D slices over all thin ones;
+shifted windows of the encoder end at the volume's border, where the code lets them wrap around it; the through-plane
+attention reads its channels in the order in which they lie, which the code mixes up. Ours alone: planes of any size,
+any depth, any factor.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from thinslice.errors import ShapeError
+from thinslice.geometry import nearest_thick
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.blocks.cube_attention import CubeBlock
 from thinslice.models.blocks.pieces import kept
@@ -99,15 +100,6 @@ class CTHNetConfig(BaseModel):
     def thin_depth(self) -> int:
         """Thin slices it gives: (depth - 1) * factor + 1."""
         return (self.depth - 1) * self.factor + 1
-
-
-def nearest_thick(depth: int, factor: int) -> torch.Tensor:
-    """The thick slice nearest to each thin one, the lower of two equally near: int64 ((depth - 1) * factor + 1,).
-
-    >>> nearest_thick(3, 4).tolist()
-    [0, 0, 0, 1, 1, 1, 1, 2, 2]
-    """
-    return (torch.arange((depth - 1) * factor + 1) + (factor - 1) // 2) // factor
 
 
 class Encoder(nn.Module):
@@ -250,7 +242,8 @@ class CTHNet(ThroughPlaneModel):
         self.position_code: torch.Tensor
         self.register_buffer("position_code", position_code(config.thin_depth, features), persistent=False)
         self.nearest_thick: torch.Tensor
-        self.register_buffer("nearest_thick", nearest_thick(config.depth, config.factor), persistent=False)
+        nearest = [nearest_thick(thin_index, config.factor) for thin_index in range(config.thin_depth)]
+        self.register_buffer("nearest_thick", torch.tensor(nearest), persistent=False)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None

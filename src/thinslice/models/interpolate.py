@@ -19,6 +19,7 @@ from einops import einsum
 from pydantic import BaseModel, ConfigDict
 from scipy.interpolate import CubicSpline
 
+from thinslice.geometry import nearest_thick
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
@@ -85,7 +86,7 @@ def z_matrix(method: Method, depth: int, profile: SliceProfile, factor: int) -> 
     if depth == 1:
         matrix = np.ones((1, 1))
     elif method == "nearest":
-        matrix = (np.floor(at[:, None] + 0.5) == knots).astype(float)
+        matrix = np.eye(depth)[[nearest_thick(thin_index, factor) for thin_index in range(len(at))]]
     elif method.startswith("linear"):
         matrix = np.clip(1.0 - np.abs(at[:, None] - knots), 0.0, 1.0)
     else:
