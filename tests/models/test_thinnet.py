@@ -36,7 +36,7 @@ def test_the_output_averages_back_to_the_thick_slices(network: ThroughPlaneModel
     torch.testing.assert_close(again, x[:, :, list(profile.supported(7))], atol=2e-5, rtol=0)
 
 
-def test_the_residual_is_not_nothing(network: ThroughPlaneModel) -> None:
+def test_the_residual_is_not_zero(network: ThroughPlaneModel) -> None:
     x = torch.rand(1, 1, 6, 8, 8)
     consistent = catalog.build("cubic-consistent")(x, factor=5)
     assert (network(x, factor=5) - consistent).abs().mean() > 1e-2
@@ -74,7 +74,7 @@ def test_odd_planes_and_wrong_factors(network: ThroughPlaneModel) -> None:
 
 @pytest.mark.parametrize("deviation", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 9, 11, 14), (2, 1, 4, 8, 8)])
-def test_in_pieces_it_gives_what_it_gives_whole(
+def test_pieces_and_the_whole_give_the_same(
     deviation: bool, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)

@@ -4,7 +4,7 @@ The metadata holds one key, `thinslice`, whose JSON value is
 
     {"format": 1, "architecture": "thinnet", "config": {...}, "card": {...}, "tensors_sha256": "..."}
 
-`architecture` names a row of the catalog, `config` rebuilds the network, and `card` says what the weights are: name,
+`architecture` names a row of the catalog, `config` rebuilds the network, and `card` describes the weights: name,
 version, data, licences, recipe, seed, scores, limits. `tensors_sha256` is the digest of everything after the header, so
 that damage is found before anything is loaded.
 """
@@ -35,15 +35,15 @@ METADATA_KEY = "thinslice"
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a weights file says about itself.
+    """Metadata of a weights file.
 
     Attributes:
         architecture: row of the catalog that the weights belong to.
         config: values that rebuild the network.
-        card: the model card.
-        sha256: of the whole file, hexadecimal.
+        card: model card, JSON values.
+        sha256: digest of the whole file, hexadecimal.
         parameters: number of trained values.
-        tensors_sha256: what the file says the digest of its tensors is, or None in files older than that.
+        tensors_sha256: digest of its tensors as stated in the file, or None in older files, which state none.
     """
 
     architecture: str
@@ -55,13 +55,12 @@ class CheckpointInfo:
 
 
 def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[str, Any]) -> None:
-    """Write a model's weights, config and card to `path`, a file that must not exist half-written: the caller gives a
-    path inside an atomic write (`thinslice.system.atomic`).
+    """Write a model's weights, config and card to a file.
 
     Args:
         model: any network; its `config` attribute, if it has one, is a pydantic model that rebuilds it.
-        path: file to write.
-        architecture: its row in the catalog.
+        path: file to write, inside an atomic write (`thinslice.system.atomic`) so that it never exists half-written.
+        architecture: row of the catalog.
         card: JSON values.
     """
     import torch
@@ -82,15 +81,15 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
         "card": card,
         "tensors_sha256": digest,
     }
-    # save_file would make the file readable by its owner alone, whatever the umask says.
+    # save_file would make the file readable by its owner alone, whatever the umask.
     path.write_bytes(save(tensors, metadata={METADATA_KEY: json.dumps(meta, sort_keys=True)}))
 
 
 def inspect(path: Path) -> CheckpointInfo:
-    """Read what a weights file says about itself, without loading a tensor.
+    """The metadata of a weights file; no tensor is loaded.
 
     Raises:
-        CheckpointError: when it is not a thinslice weights file.
+        CheckpointError: when it is not a thinslice weights file; convert the authors' weights, or fetch it again.
     """
     metadata, shapes = _header(path)
     try:
@@ -111,11 +110,11 @@ def inspect(path: Path) -> CheckpointInfo:
 
 
 def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
-    """Build the network that a weights file describes and load it, strictly, in eval mode.
+    """The network of a weights file, with all of its weights, in eval mode on `device`.
 
     Raises:
-        CheckpointError: when the file is damaged, not ours, or does not fit its architecture.
-        DeviceError: when `device` is missing.
+        CheckpointError: when the file is damaged, not ours, or does not fit its architecture; fetch it again.
+        DeviceError: when `device` is missing; use the CPU.
     """
     import torch
     from pydantic import ValidationError
@@ -134,10 +133,10 @@ def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
         start = _tensors_start(stream.read(8))
     if info.tensors_sha256 is not None and sha256_of(path, start=start) != info.tensors_sha256:
         raise CheckpointError(
-            f"The weights in {path.name} are not the ones it was written with: the file is damaged; fetch it again."
+            f"The weights in {path.name} do not match the digest in its header: the file is damaged; fetch it again."
         )
     try:
-        # First without memory, so that a config of absurd sizes is refused before it takes any.
+        # First without memory, so that a config of absurd sizes is refused before memory is taken.
         with torch.device("meta"):
             skeleton = catalog.build(info.architecture, **info.config)
         check_fit(skeleton, tensor_shapes(path), path.name)
@@ -177,8 +176,8 @@ def update_card(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 def weights_digest(model: nn.Module) -> str | None:
-    """SHA-256 that names a network's weights: of their file where they were loaded from one, else of the tensors; None
-    for a network without weights.
+    """SHA-256 of a network's weights: of their file where they were loaded from one, else of the tensors; None for a
+    network without weights.
     """
     from_file = getattr(model, "sha256", None)
     if from_file is not None:
@@ -215,18 +214,19 @@ def place(model: ThroughPlaneModel, device: str) -> ThroughPlaneModel:
 
 
 def check_fit(model: ThroughPlaneModel, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Refuse tensors that are not exactly the ones a network has.
+    """Refuse tensors whose names or shapes differ from those of a network.
 
     Args:
         model: the network, which may lie on torch's "meta" device.
-        shapes: name and shape of each tensor on offer.
-        source: name of their file, for the message.
+        shapes: name and shape of each tensor of the file.
+        source: name of the file, for the message.
 
     Raises:
-        CheckpointError: naming what is missing, unknown or of another shape; use the weights of this architecture.
+        CheckpointError: naming the tensors that are missing, unknown or of another shape; use weights of this
+            architecture.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    complaints = {
+    differences = {
         "missing": sorted(wanted.keys() - shapes.keys()),
         "unknown": sorted(shapes.keys() - wanted.keys()),
         "of another shape": sorted(
@@ -235,13 +235,13 @@ def check_fit(model: ThroughPlaneModel, shapes: Mapping[str, tuple[int, ...]], s
             if wanted[name] != shapes[name]
         ),
     }
-    found = [f"{few(names)} {what}" for what, names in complaints.items() if names]
+    found = [f"{few(names)} {kind}" for kind, names in differences.items() if names]
     if found:
         raise CheckpointError(f"{source} does not fit {type(model).__name__}: {'; '.join(found)}.")
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], source: str) -> None:
-    """Refuse weights that are not numbers.
+    """Refuse weights that are NaN or infinite.
 
     Raises:
         CheckpointError: naming the tensors; the training that made them diverged, or the file is damaged.

@@ -5,8 +5,8 @@
       thin ── head ── + ── convolution ── in-plane attention ── through-plane attention ──────────────────────┤
                       └───────────────────────────────────────────────────────────────────────────────────────┘
 
-It differs from TVSRN in that the encoder sees all three axes, in that thin slices start as copies of the nearest thick
-one instead of mask tokens, and in that every group of attention blocks ends in a 3x3 convolution.
+It differs from TVSRN in three ways: the encoder attends along all three axes, thin slices start as copies of the
+nearest thick one instead of mask tokens, and every group of attention blocks ends in a 3x3 convolution.
 
 Tokens are (batch, height, width, slice, feature), as in `thinslice.models.tvsrn`; volumes in the encoder are
 (batch, channel, slice, height, width) for convolutions and channels-last for attention.
@@ -33,7 +33,7 @@ from thinslice.geometry import nearest_thick
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.blocks.cube_attention import CubeBlock
 from thinslice.models.blocks.pieces import kept
-from thinslice.models.blocks.swin import INIT_STD, SwinBlock
+from thinslice.models.blocks.swin import SwinBlock, start_linear_layers
 from thinslice.models.tvsrn import PLANE_WINDOW, VIEWS, attend_in_view, position_code, reflect_to_multiple
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
@@ -48,10 +48,10 @@ TOKEN_COPIES = 16.0
 """Arrays as large as all tokens that a forward pass without gradients holds at its peak: 12 to 15 measured on a CPU."""
 
 ENCODER_COPIES = 13.0
-"""Arrays of the encoder's features that it holds at its peak, if that is more: 12 measured on a CPU."""
+"""Arrays of the encoder's features that a pass holds at its peak, if they are more: 12 measured on a CPU."""
 
 UNFOLDING_COPIES = 38.0
-"""The same for two or three slices, for which the CPU's 3D convolution lays out every voxel's neighbours: 34 to 37."""
+"""`ENCODER_COPIES` of two or three slices, as the CPU's 3D convolution unfolds every voxel's neighbours: 34 to 37."""
 
 
 class CTHNetConfig(BaseModel):
@@ -67,7 +67,7 @@ class CTHNetConfig(BaseModel):
         through_plane_window: window of through-plane attention (thin slices, pixels).
         decoder_groups: groups of four Swin blocks in the in-plane decoder.
         drop_rate: stochastic depth of the last block of through-plane and of in-plane attention; the encoder has none.
-        plan: window plan it is meant to run under.
+        plan: window plan it is meant for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         self.convolution = nn.Conv3d(channels, channels, 3, padding=1)
         self.group_norm = nn.LayerNorm(channels)
         self.norm_out = nn.LayerNorm(channels)
-        _initialize(self)
+        start_linear_layers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, channel, slice, height, width), and so is the result."""
@@ -158,8 +158,8 @@ class ConvolutionalGroup(nn.Module):
         self.convolution = PlaneConvolution(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (batch, height, width, channels), and so is the result."""
-        skip = kept(x)  # the blocks may overwrite x
+        """x: (batch, height, width, channels), and so is the result, which may overwrite x."""
+        skip = kept(x)
         result: torch.Tensor = skip + self.convolution(self.blocks(x))
         return result
 
@@ -191,7 +191,7 @@ class Backbone(nn.Module):
             )
         )
         self.norm_out = nn.LayerNorm(channels)
-        _initialize(self)
+        start_linear_layers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, height, width, channels), and so is the result."""
@@ -291,10 +291,3 @@ class CTHNet(ThroughPlaneModel):
         decoded: torch.Tensor = self.after_decoder(self.in_plane(tokens.flatten(3)))
         result: torch.Tensor = rearrange(decoded, "b h w (t f) -> b h w t f", t=tokens.shape[3])
         return result
-
-
-def _initialize(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.trunc_normal_(layer.weight, std=INIT_STD)
-            nn.init.zeros_(layer.bias)

@@ -6,11 +6,12 @@
       thin ── head ── + ── in-plane decoder (+) ── through-plane attention (+) ──────────┤
                       └──────────────────────────────────────────────────────────────────┘
 
-Tokens are (batch, height, width, slice, feature) all along, so that each stage's channels are a view of them: slices
-and features in the encoder and in the in-plane decoder, features of neighbouring pixels in through-plane attention.
+Tokens are (batch, height, width, slice, feature) in all stages, so that each stage's channels are a view of them:
+slices and features in the encoder and in the in-plane decoder, features of neighbouring pixels in through-plane
+attention.
 
-Two presets of the one implementation, named in the catalog: `tvsrn`, the paper's text where it is clear, and
-`tvsrn-released`, which reproduces the authors' checkpoints, slips included.
+The catalog has two presets of this implementation: `tvsrn`, after the paper's text where it is clear, and
+`tvsrn-released`, which reproduces the authors' checkpoints with their deviations from it.
 
 Source: Yu et al., "RPLHR-CT Dataset and Transformer Baseline for Volumetric Super-Resolution from CT Scans", MICCAI
 2022, section 2.2. Deviations from the text in both presets: a skip around the encoder and around the decoder and two
@@ -35,8 +36,8 @@ from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
 PLANE_WINDOW = 8
-"""Side in pixels of an in-plane attention window, of an embedded patch, and of the pixels that through-plane attention
-folds; planes are padded to a multiple of it."""
+"""Side in pixels of an in-plane attention window and of an embedded patch, and number of pixels that through-plane
+attention folds; planes are padded to a multiple of it."""
 
 GROUP_BLOCKS = 4
 """Swin blocks in a residual group of the decoder."""
@@ -59,7 +60,7 @@ accelerator, where blocks run whole, holds 17; passes too large for its memory a
 
 
 class TVSRNConfig(BaseModel):
-    """Sizes of TVSRN, and which of the two readings of it.
+    """Sizes of TVSRN, and the choices in which the paper and the released code differ.
 
     Attributes:
         depth: thick slices it takes.
@@ -69,14 +70,14 @@ class TVSRNConfig(BaseModel):
         encoder_blocks: Swin blocks in the encoder (the paper's N).
         through_plane_blocks: Swin blocks of through-plane attention; 0 leaves it out, as in the paper's ablation.
         through_plane_window: its window (thin slices, pixels).
-        decoder_groups: residual groups of four Swin blocks in the in-plane decoder. The text says one (the paper's
-            M); only two fit its parameter counts, and the released code has two.
+        decoder_groups: residual groups of four Swin blocks in the in-plane decoder. The paper's text
+            has one (its M); only two fit its parameter counts, and the released code has two.
         embedding: "voxel", each voxel by itself (paper); "patch", all slices of 8 x 8 pixels at once (released).
         mask_tokens: "learned", a vector per missing slice (paper); "zero" (released, where they never became
             parameters).
         head: "linear", features -> 1 (paper); "released", two layers that read the channels in the wrong order.
         drop_rate: stochastic depth of each backbone's last block.
-        plan: window plan it is meant to run under.
+        plan: window plan it is meant for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -128,11 +129,11 @@ def position_code(length: int, features: int) -> torch.Tensor:
 
 
 def reflect_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Pad the last two axes at their ends to a multiple, mirroring as often as it takes (a single row is repeated).
+    """The last two axes padded at their ends to a multiple, mirrored as often as necessary (a single row is repeated).
 
     Args:
         x: (..., height, width), neither of them 0.
-        multiple: the extents of the result divide by it.
+        multiple: divides the extents of the result.
 
     >>> reflect_to_multiple(torch.arange(3.0)[None], 8)[0].tolist()
     [0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0, 1.0]
@@ -213,7 +214,7 @@ class ReleasedHead(nn.Module):
 
 
 class TVSRN(ThroughPlaneModel):
-    """The paper's network; see the module's page. Its depth and factor are fixed when it is built."""
+    """The network of the module's page. Its depth and factor are fixed when it is built."""
 
     def __init__(self, config: TVSRNConfig) -> None:
         super().__init__()
@@ -255,7 +256,7 @@ class TVSRN(ThroughPlaneModel):
         self.position_code: torch.Tensor
         self.register_buffer("position_code", position_code(config.thin_depth, features), persistent=False)
         self.interleaving: torch.Tensor
-        self.register_buffer("interleaving", _interleaving(config), persistent=False)
+        self.register_buffer("interleaving", interleaving(config), persistent=False)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -276,7 +277,7 @@ class TVSRN(ThroughPlaneModel):
         return thick + encoded.view_as(thick)
 
     def insert_mask_tokens(self, thick: torch.Tensor) -> torch.Tensor:
-        """Thick slice k on thin slice factor * k, mask tokens between; both (batch, height, width, slice, feature)."""
+        """Thick slice k at thin slice factor * k, mask tokens between; both (batch, height, width, slice, feature)."""
         masked = self.mask_tokens.expand(*thick.shape[:3], -1, -1)
         return torch.cat([thick, masked], dim=3).index_select(3, self.interleaving)
 
@@ -301,8 +302,12 @@ class TVSRN(ThroughPlaneModel):
         return tokens + decoded.view_as(tokens)
 
 
-def _interleaving(config: TVSRNConfig) -> torch.Tensor:
-    """For each thin slice, its token among the thick slices followed by the mask tokens: (thin_depth,)."""
+def interleaving(config: TVSRNConfig) -> torch.Tensor:
+    """Index of each thin slice's token among the thick slices followed by the mask tokens: (thin_depth,).
+
+    >>> interleaving(TVSRNConfig(depth=3, factor=2)).tolist()
+    [0, 3, 1, 4, 2]
+    """
     order = torch.empty(config.thin_depth, dtype=torch.int64)
     is_thick = torch.arange(config.thin_depth) % config.factor == 0
     order[is_thick] = torch.arange(config.depth)

@@ -1,4 +1,4 @@
-"""Layers through oneDNN: the numbers of the ordinary layer, and the ordinary layer where it must be."""
+"""Layers through oneDNN: the same numbers as the ordinary layer, which runs where gradients or a graph are recorded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_takes_views_that_are_not_contiguous() -> None:
         torch.testing.assert_close(linear(x, layer), layer(x), atol=1e-5, rtol=1e-5)
 
 
-def test_sees_weights_that_changed() -> None:
+def test_changed_weights_are_used() -> None:
     layer, x = nn.Linear(4, 4), torch.ones(3, 4)
     with torch.inference_mode():
         before = linear(x, layer)

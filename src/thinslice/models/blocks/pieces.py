@@ -1,9 +1,9 @@
 """Work on a volume a piece at a time, on a CPU: each function here is one operation with two executions.
 
-What lies between two layers then stays in the processor's cache, and results take the place of what they are made from.
-Both save time: memory that is touched for the first time costs more than the sums of a layer. On an accelerator, and
-where gradients or a graph are recorded, the same operation runs whole and writes over nothing (`runs_in_pieces`).
-Callers write the operation once; they must not read a tensor again that they gave away as `overwritten`.
+Features between two layers then stay in the processor's cache, and results overwrite their inputs. Both save time: the
+first use of memory costs more than the sums of a layer. On an accelerator, and where gradients or a graph are recorded,
+the same operation runs whole and overwrites nothing (`runs_in_pieces`). Callers write the operation once; after a call
+they must not read the tensor that they passed as `overwritten`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Padding = tuple[int, int, int]
 """Zeros that a convolution puts on either side of depth, height and width."""
 
 PIECE_BYTES = 4 << 20
-"""Size of the pieces of a volume, about: what a processor's caches hold."""
+"""Size of the pieces of a volume, about: the size of a processor's caches."""
 
 
 def runs_in_pieces(x: torch.Tensor) -> bool:
@@ -129,7 +129,7 @@ def add_across_slices(
     Args:
         overwritten: (batch, channels, depth, height, width).
         change: (slices, padding) -> their change, a tensor of its own, without the outer slices where padding[0] is 0.
-            It is a 3x3x3 convolution with this padding and whatever acts on each voxel by itself.
+            It is a 3x3x3 convolution with this padding, followed by layers that act on each voxel by itself.
 
     >>> summed = lambda x, padding: torch.nn.functional.conv3d(x, torch.ones(1, 1, 3, 3, 3), padding=padding)
     >>> add_across_slices(torch.arange(1.0, 4.0).reshape(1, 1, 3, 1, 1), summed).flatten().tolist()

@@ -3,14 +3,15 @@
 Every tensor here is channels-last: (batch, height, width, channels), where "height" and "width" are the two axes of
 whatever plane is attended to (axial, coronal or sagittal).
 
-The published blocks shift by rolling the plane cyclically, and then forbid with a mask what the roll brought together.
-Here a shifted plane is cut where its windows end, so that those at the border are smaller: the same attention
-pairs, hence the same numbers, without rolling and without a mask. In the same way a plane that the
-window does not divide ends in smaller windows instead of masked padding. All windows of one size share one bias, which
-goes into fused attention by broadcasting, so nothing has to be cached per plane size.
+The published blocks shift by rolling the plane cyclically, and mask attention between positions that only the roll
+made neighbours. Here a shifted plane is cut where its windows end, so that those at the border are smaller: the same
+attention pairs, hence the same numbers, without rolling and without a mask. In the same way a plane that the window
+does not divide ends in smaller windows instead of masked padding. All windows of one size share one bias, which is
+broadcast in fused attention, so nothing has to be cached per plane size.
 
-On a CPU without gradients a block takes some windows at a time through all of its layers, so that what is between them
-stays in the processor's cache, and puts them back where they came from: windows do not overlap.
+On a CPU without gradients a block takes some windows at a time through all of its layers, so that the features between
+the layers stay in the processor's cache, and writes them where they were read: windows do not overlap. A block's result
+may therefore overwrite its input (`thinslice.models.blocks.pieces`).
 
 Source: Liu et al., "Swin Transformer", ICCV 2021, section 3; residual groups as in SwinIR, Liang et al., 2021.
 """
@@ -30,15 +31,15 @@ from thinslice.models.blocks.onednn import linear, linear_gelu
 from thinslice.models.blocks.pieces import kept, rows_in_pieces, runs_in_pieces
 
 INIT_STD = 0.02
-"""Standard deviation of the truncated normal that linear weights and position biases start from."""
+"""Standard deviation of the truncated normal distribution of untrained linear weights and position biases."""
 
 
 CACHED_POSITIONS = 1024
-"""Positions that a perceptron takes at a time on a CPU, where its hidden features should stay in the cache."""
+"""Positions that a perceptron takes at a time on a CPU, so that its hidden features stay in the cache."""
 
 CACHED_VALUES = 1 << 18
-"""Values of features that a block takes at a time on a CPU: a MiB, and four times that in between. Smaller pieces cost
-more in calls than they gain."""
+"""Values of features that a block takes at a time on a CPU: a MiB, and four MiB of hidden features. Smaller pieces cost
+more in calls than they save."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class WindowSpan:
 
 
 def cut(extent: int, window: int, shift: int = 0) -> list[WindowSpan]:
-    """Cut an axis into windows, the first one after `shift` positions; what is left at either end is a smaller window.
+    """Spans of windows that cover an axis: a smaller window at either end where whole windows do not fit.
 
     Args:
         extent: positions along the axis, >= 1.
@@ -65,7 +66,7 @@ def cut(extent: int, window: int, shift: int = 0) -> list[WindowSpan]:
         shift: positions before the first whole window, 0 to window - 1.
 
     Returns:
-        One to three spans that cover the axis in order.
+        One to three spans, in order.
 
     >>> cut(16, 8)
     [WindowSpan(start=0, stop=16, window=8)]
@@ -83,12 +84,12 @@ def cut(extent: int, window: int, shift: int = 0) -> list[WindowSpan]:
 def window_pieces(
     batch: int, row: WindowSpan, column: WindowSpan, positions: int
 ) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut a region whose windows have one size into pieces of whole windows.
+    """Pieces of whole windows that cover a region whose windows have one size.
 
     Args:
         batch: planes.
         row, column: the region's windows along either axis.
-        positions: in a piece at most, unless a single window has more.
+        positions: most positions in a piece, unless a single window has more.
 
     Yields:
         Slices of batch, rows and columns. Planes and rows of windows are split only where one piece cannot hold them.
@@ -112,11 +113,11 @@ def window_pieces(
 
 
 def in_windows(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """A view of planes as windows of (height, width), which divide them.
+    """A view of planes as windows.
 
     Args:
         planes: (batch, rows, columns, channels).
-        height, width: of a window.
+        height, width: extents of a window; they divide rows and columns.
 
     Returns:
         (batch, windows down, windows across, height, width, channels).
@@ -129,7 +130,7 @@ def in_windows(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def relative_position_index(window: tuple[int, int]) -> torch.Tensor:
-    """Which row of the bias table belongs to each pair of positions in a window.
+    """Row of the bias table for each pair of positions in a window.
 
     Args:
         window: (height, width) of a whole window.
@@ -222,7 +223,7 @@ class Perceptron(nn.Module):
         return rows_in_pieces(x, self.whole, step=CACHED_POSITIONS)
 
     def whole(self, x: torch.Tensor) -> torch.Tensor:
-        """The same, all positions at once."""
+        """`forward` of all positions at once."""
         return linear(linear_gelu(x, self.expand), self.contract)
 
 
@@ -233,9 +234,9 @@ class SwinBlock(nn.Module):
         channels: features per position.
         heads: attention heads.
         window: (height, width) of a whole window.
-        shifted: whether windows start half a window in.
+        shifted: whether the first whole window starts after half a window.
         mlp_ratio: hidden features of the perceptron over `channels`.
-        drop_rate: chance of dropping each of the two branches in training.
+        drop_rate: probability of dropping each of the two branches in training.
     """
 
     def __init__(
@@ -283,12 +284,11 @@ class SwinBlock(nn.Module):
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """Attention inside every window of the plane; x: (batch, height, width, channels), and so is the result."""
         rows, columns = self.cuts(x.shape[1], x.shape[2])
-        return _joined(
-            [_joined([self._attend_region(x, row, column) for column in columns], axis=2) for row in rows],
-            axis=1,
+        return joined(
+            [joined([self.attend_region(x, row, column) for column in columns], axis=2) for row in rows], axis=1
         )
 
-    def _attend_region(self, x: torch.Tensor, row: WindowSpan, column: WindowSpan) -> torch.Tensor:
+    def attend_region(self, x: torch.Tensor, row: WindowSpan, column: WindowSpan) -> torch.Tensor:
         """Attention in a part of the plane whose windows have one size: (batch, its height, its width, channels)."""
         region = x[:, row.start : row.stop, column.start : column.stop]
         windows = in_windows(region, row.window, column.window)
@@ -306,7 +306,8 @@ class SwinBlock(nn.Module):
         return cut(height, self.window[0], shift[0]), cut(width, self.window[1], shift[1])
 
 
-def _joined(parts: list[torch.Tensor], axis: int) -> torch.Tensor:
+def joined(parts: list[torch.Tensor], axis: int) -> torch.Tensor:
+    """Parts concatenated along an axis; a single part is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
 
@@ -364,12 +365,17 @@ class SwinBackbone(nn.Module):
             )
         )
         self.norm_out = nn.LayerNorm(channels)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=INIT_STD)
-                nn.init.zeros_(module.bias)
+        start_linear_layers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, height, width, channels), and so is the result."""
         result: torch.Tensor = self.norm_out(self.groups(self.norm_in(x)))
         return result
+
+
+def start_linear_layers(module: nn.Module) -> None:
+    """Initialise all linear layers of a module as Swin's: weights from a truncated normal, biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=INIT_STD)
+            nn.init.zeros_(layer.bias)
