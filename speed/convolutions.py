@@ -1,9 +1,9 @@
-"""A convolution of our own network with torch's own choice of kernel, and through oneDNN by name.
+"""Time of a convolution of our network with torch's choice of kernel, and with oneDNN chosen by name.
 
     python speed/convolutions.py [--features 32] [--threads 2] [--runs 7]
 
-A 3x3x3 convolution and its ReLU over windows of 4 and of 32 slices of 128 x 128, as `fast` has them; the fastest of all
-runs counts.
+A 3x3x3 convolution and its ReLU over windows of 4 and of 32 slices of 128 x 128, as in `fast`; times are those of the
+fastest run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from thinslice.models.blocks.onednn import convolution
 
 
 def fastest(run: Callable[[], torch.Tensor], runs: int) -> float:
-    """Seconds of the fastest run after one that does not count."""
+    """Seconds of the fastest run, after a first one that is not timed."""
     run()
     seconds = []
     for _ in range(runs):

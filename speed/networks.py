@@ -4,8 +4,8 @@
     python speed/networks.py --write    # put it into docs/networks.md
 
 Counted, not measured: parameters of the network as the catalog builds it, and operations of one pass over 4 x 256 x 256
-thick voxels at factor 5 (`thinslice.models.cost`; a multiplication and an addition are two). A test keeps page
-and networks together.
+thick voxels at factor 5 (`thinslice.models.cost`; a multiplication and an addition are two). A test compares the page
+with the networks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BEGIN = "<!-- made by: python speed/networks.py --write -->\n"
 END = "<!-- end -->\n"
 
 TVSRN_PAPER = "Yu et al., MICCAI 2022"
-UNTOLD = "not told"
+NOT_STATED = "not stated"
 
 SOURCES = {
     "thinnet": ("ours, also as `default`", "-"),
@@ -38,15 +38,15 @@ SOURCES = {
     "tvsrn-no-tab": (f"{TVSRN_PAPER}, Table 1", "1.56 M"),
     "tvsrn-encoder": (f"{TVSRN_PAPER}, Table 1", "1.58 M"),
     "tvsrn-vit-encoder": (f"{TVSRN_PAPER}, Table 1", "17.15 M"),
-    "resvox": ("Ge et al., MICCAI 2019", UNTOLD),
-    "mpunet": ("Liu et al., MICCAI 2020", UNTOLD),
+    "resvox": ("Ge et al., MICCAI 2019", NOT_STATED),
+    "mpunet": ("Liu et al., MICCAI 2020", NOT_STATED),
     "saint": ("Peng et al., CVPR 2020", "2.79 M + 0.37 M"),
-    "davsr": ("Peng et al., MICCAI 2021", UNTOLD),
+    "davsr": ("Peng et al., MICCAI 2021", NOT_STATED),
     "cthnet": ("CTHNet, npj Digital Medicine 2024", "10.6 M"),
     "i3net": ("Song et al., TMI 2024", "23.2 M"),
     "acvtt": ("Uhm et al., arXiv 2509.20242", "9.25 M per stage"),
 }
-"""Where each network comes from, and the parameters that source (for tvsrn-released: its code) has."""
+"""Source of each network, and the parameters stated there (for tvsrn-released: counted in its code)."""
 
 
 def table() -> str:
@@ -58,7 +58,7 @@ def table() -> str:
     for name, entry in catalog.CATALOG.items():
         if not entry.learned or name == "default":  # default is thinnet with weights
             continue
-        source, published = SOURCES.get(name, (UNTOLD, UNTOLD))
+        source, published = SOURCES.get(name, (NOT_STATED, NOT_STATED))
         model = build(name)
         parameters = cost.parameters(model)
         note = ""
@@ -71,13 +71,13 @@ def table() -> str:
 
 
 def build(name: str, **config: Any) -> ThroughPlaneModel:
-    """The network without memory for its weights: only shapes are needed."""
+    """The network on torch's "meta" device, without memory for its weights: only shapes are needed."""
     with torch.device("meta"):
         return catalog.build(name, **config)
 
 
 def split(page: str) -> tuple[str, str, str]:
-    """What stands before the table, the table, and what stands after it."""
+    """The text before the table, the table, and the text after it."""
     before, rest = page.split(BEGIN)
     inside, after = rest.split(END)
     return before + BEGIN, inside, END + after

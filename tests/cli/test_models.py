@@ -9,6 +9,7 @@ import pytest
 
 from support.command_line import Run
 from thinslice.models import catalog, checkpoint
+from thinslice.system.files import sha256_of
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_show_prints_the_card(weights: Path, run: Run) -> None:
     assert "version: 3" in outcome.out and "chest only, no contrast" in outcome.out and "psnr: 38.5" in outcome.out
     shown = json.loads(run("models", "show", weights, "--json").out)
     assert shown["architecture"] == "thinnet" and shown["card"]["name"] == "mine"
-    assert shown["sha256"] == checkpoint.sha256(weights)
+    assert shown["sha256"] == sha256_of(weights)
 
 
 def test_show_of_a_model_without_weights(run: Run) -> None:
@@ -54,7 +55,7 @@ def test_a_weights_file_is_a_model(weights: Path, thick_nifti: Path, tmp_path: P
     outcome = run("upscale", thick_nifti, tmp_path / "thin.nii", "--model", weights, "--report", report)
     assert outcome.code == 0, outcome.err
     model = json.loads(report.read_text())["model"]
-    assert (model["name"], model["version"], model["sha256"]) == ("mine", "3", checkpoint.sha256(weights))
+    assert (model["name"], model["version"], model["sha256"]) == ("mine", "3", sha256_of(weights))
 
 
 def test_convert_asks_for_a_safetensors_name(tmp_path: Path, run: Run) -> None:

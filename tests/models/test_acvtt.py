@@ -70,7 +70,7 @@ def test_axial_slices_are_spread_inside_the_volume(depth: int, count: int) -> No
         assert slices[0] > 0 and slices[-1] < depth - 1 and len(set(slices)) == count
 
 
-def test_texture_comes_from_afar() -> None:
+def test_texture_comes_from_distant_blocks() -> None:
     model = build()
     x = torch.rand(1, 1, 4, 64, 64)
     changed = x.clone()
@@ -93,7 +93,7 @@ def test_untrained_parts_add_to_linear_interpolation() -> None:
             torch.testing.assert_close(view, linear, atol=1e-6, rtol=0)
 
 
-def test_views_look_along_their_own_planes() -> None:
+def test_views_reach_along_their_own_planes() -> None:
     model = build()
     for transfer in model.transfer.transfers:
         assert isinstance(transfer, TextureTransfer)

@@ -1,4 +1,4 @@
-"""Weights files: what is saved comes back, and what is damaged or foreign is refused before it is loaded."""
+"""Weights files: saved weights load unchanged; damaged and foreign files are refused before any tensor is loaded."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from thinslice.errors import CheckpointError, DeviceError, UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.load import load_model
+from thinslice.system.files import sha256_of
 from thinslice.system.resources import PeakMemory
 
 CARD = {"name": "example", "licences": ["none"], "scores": {"psnr": 30.5}}
@@ -32,7 +33,7 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails the test when tensors are loaded at all."""
+    """Fails the test when a tensor is loaded."""
 
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("tensors were loaded from a file that should have been refused first")
@@ -56,17 +57,17 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
 
 
-def test_a_file_says_what_it_is(weights: Path) -> None:
+def test_inspect_reads_architecture_config_card_and_digest(weights: Path) -> None:
     info = checkpoint.inspect(weights)
     assert (info.architecture, info.card) == ("tvsrn", CARD)
     assert info.config["depth"] == 2 and info.config["through_plane_window"] == [4, 8]
-    assert info.sha256 == checkpoint.sha256(weights)
+    assert info.sha256 == sha256_of(weights)
     assert info.parameters == sum(parameter.numel() for parameter in checkpoint.load(weights).parameters())
 
 
 def test_loading_gives_card_hash_and_eval_mode(weights: Path) -> None:
     model = load_model(weights)
-    assert model.card == CARD and model.sha256 == checkpoint.sha256(weights)
+    assert model.card == CARD and model.sha256 == sha256_of(weights)
     assert not model.training
 
 
@@ -145,7 +146,7 @@ def test_another_architecture(weights: Path, no_loading: None) -> None:
         checkpoint.load(weights)
 
 
-def test_a_config_the_network_does_not_know(weights: Path, no_loading: None) -> None:
+def test_a_config_with_an_unknown_key(weights: Path, no_loading: None) -> None:
     rewrite(weights, lambda meta: meta["config"].update(colour="red"))
     with pytest.raises(CheckpointError, match="colour"):
         checkpoint.load(weights)

@@ -1,4 +1,4 @@
-"""What every network of the catalog promises, whatever is inside it."""
+"""The contract of `ThroughPlaneModel`, for every network of the catalog."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_wrong_shapes_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_states_what_it_can_do(name: str) -> None:
+def test_factors_and_window_are_consistent(name: str) -> None:
     model = build(name, 4, 5)
     assert model.default_factor in model.factors
     assert model.window.min_depth >= 1 and model.window.working_bytes > 0

@@ -12,7 +12,7 @@ from torch import nn
 from thinslice.errors import ShapeError
 from thinslice.models import catalog
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.cost import operations, parameters, weight_bytes
+from thinslice.models.cost import operations, operations_of_pass, parameters, weight_bytes
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
@@ -60,7 +60,7 @@ def test_operations_equal_a_count_by_hand(meta: bool, shape: tuple[int, int, int
     assert operations(HandCounted(meta=meta), shape, factor) == by_hand(*shape, factor)
 
 
-def test_no_factor_means_the_models_own_and_one_it_cannot_do_is_refused() -> None:
+def test_no_factor_means_the_models_own_and_an_unsupported_one_is_refused() -> None:
     model = HandCounted()
     assert operations(model, (4, 8, 8)) == by_hand(4, 8, 8, 5)
     with pytest.raises(ShapeError):
@@ -72,34 +72,33 @@ def test_counting_leaves_the_network_as_it_was_and_agrees_with_a_real_pass(name:
     model = catalog.build(name).train()
     counted = operations(model, (4, 32, 32), 5)
     assert model.training and all(p.device.type == "cpu" for p in model.parameters())
-    from thinslice.models.cost import _counted
-
-    assert counted == _counted(model.eval(), torch.zeros(1, 1, 4, 32, 32), 5, None) > 0
+    assert counted == operations_of_pass(model.eval(), torch.zeros(1, 1, 4, 32, 32), 5, None) > 0
 
 
 def test_our_own_network_is_counted_without_computing() -> None:
-    from thinslice.models.cost import _counted
-
     model = catalog.build("thinnet", features=8, blocks=1).eval()
-    on_meta = _counted(copy.deepcopy(model).to("meta"), torch.zeros(1, 1, 4, 32, 32, device="meta"), 5, None)
-    assert on_meta == operations(model, (4, 32, 32), 5) == _counted(model, torch.zeros(1, 1, 4, 32, 32), 5, None) > 0
+    on_meta = operations_of_pass(copy.deepcopy(model).to("meta"), torch.zeros(1, 1, 4, 32, 32, device="meta"), 5, None)
+    assert (
+        on_meta
+        == operations(model, (4, 32, 32), 5)
+        == operations_of_pass(model, torch.zeros(1, 1, 4, 32, 32), 5, None)
+        > 0
+    )
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", [name for name, entry in catalog.CATALOG.items() if entry.learned])
 def test_every_network_is_counted_without_computing_and_as_in_a_real_pass(name: str) -> None:
-    from thinslice.models.cost import _counted
-
     model = catalog.build(name).eval()
     shape = (model.window.depth or 4, 64, 64)
-    on_meta = _counted(copy.deepcopy(model).to("meta"), torch.zeros(1, 1, *shape, device="meta"), 5, None)
-    assert on_meta == operations(model, shape, 5) == _counted(model, torch.zeros(1, 1, *shape), 5, None) > 0
+    on_meta = operations_of_pass(copy.deepcopy(model).to("meta"), torch.zeros(1, 1, *shape, device="meta"), 5, None)
+    assert on_meta == operations(model, shape, 5) == operations_of_pass(model, torch.zeros(1, 1, *shape), 5, None) > 0
 
 
 def test_operations_grow_with_the_plane() -> None:
     model = catalog.build("thinnet")
     small, large = (operations(model, (4, side, side), 5) for side in (32, 64))
-    # Only what reads the factor and the profile stays as it is.
+    # The layers that read the factor and the profile do not grow.
     assert 3.9 * small < large < 4 * small
 
 

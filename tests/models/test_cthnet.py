@@ -11,7 +11,9 @@ from torch import nn
 from thinslice.errors import ShapeError
 from thinslice.models import catalog
 from thinslice.models.blocks.cube_attention import CubeAttention
-from thinslice.models.cthnet import CTHNet, CTHNetConfig, nearest_thick
+from thinslice.models.cthnet import CTHNet, CTHNetConfig
+from thinslice.models.interpolate import z_matrix
+from thinslice.profile import SliceProfile
 
 
 def build(**config: object) -> CTHNet:
@@ -44,10 +46,13 @@ def test_parameters_stage_by_stage() -> None:
 @pytest.mark.parametrize("depth", [2, 3, 8])
 @pytest.mark.parametrize("factor", [2, 3, 5, 8])
 def test_each_thin_slice_starts_as_the_thick_one_that_is_nearest(depth: int, factor: int) -> None:
-    source = nearest_thick(depth, factor)
+    source = build(depth=depth, factor=factor, decoder_groups=1).nearest_thick
     distance = (torch.arange((depth - 1) * factor + 1)[:, None] - factor * torch.arange(depth)).abs()
     assert torch.equal(distance.gather(1, source[:, None])[:, 0], distance.amin(dim=1))
     assert torch.equal(source[::factor], torch.arange(depth))
+    # Halfway between two, the upper one, as the baseline `nearest` copies it.
+    copied = z_matrix("nearest", depth, SliceProfile.mean(factor), factor)
+    assert source.tolist() == copied.argmax(axis=1).tolist()
 
 
 def plain_attention(layer: CubeAttention, x: torch.Tensor) -> torch.Tensor:

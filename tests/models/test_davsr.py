@@ -1,4 +1,4 @@
-"""DA-VSR: one extractor for both views, a head for each, and what may adapt."""
+"""DA-VSR: one extractor for both views, a head for each, and the parameters that may adapt."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_coronal_planes_have_columns_beside_depth() -> None:
         torch.testing.assert_close(model.restore(x, "coronal"), turned.transpose(-1, -2), atol=1e-6, rtol=0)
 
 
-def test_learns_a_pair_by_heart() -> None:
+def test_fits_a_single_pair() -> None:
     model = build().train()
     thin = nn.functional.avg_pool3d(torch.rand(1, 1, 7, 12, 12), 3, 1, 1, count_include_pad=False)
     x = thin[:, :, ::3]

@@ -1,4 +1,4 @@
-"""The head that says how sure a network is: it changes nothing, reaches no further, and reads its card strictly."""
+"""The deviation head: it leaves the estimate unchanged, stays within the halo, and reads its card strictly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def small(**config: Any) -> ThroughPlaneModel:
 
 @pytest.fixture
 def network() -> ThroughPlaneModel:
-    """With weights large enough that both heads say something."""
+    """A network with weights large enough that the results of both heads vary."""
     torch.manual_seed(0)
     model = small(deviation=True)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_the_head_reaches_no_further_than_the_halo(network: ThroughPlaneModel) -
     torch.testing.assert_close(below[..., :rows, :], plain[..., :rows, :], atol=1e-7, rtol=0)
 
 
-def test_the_deviation_knows_factor_profile_and_place(network: ThroughPlaneModel) -> None:
+def test_the_deviation_depends_on_profile_and_position(network: ThroughPlaneModel) -> None:
     x = torch.rand(1, 1, 4, 8, 8)
     narrow, wide = (network.with_deviation(x, factor=4, profile=SliceProfile.mean(4, width=w))[1] for w in (0.5, 1.0))
     assert (narrow - wide).abs().max() > 1e-5
@@ -83,13 +83,13 @@ def test_a_network_without_a_head_refuses() -> None:
     plain = small()
     assert not plain.has_deviation and not catalog.build("cubic").has_deviation
     for model in (plain, catalog.build("cubic")):
-        with pytest.raises(ModelError, match="how sure"):
+        with pytest.raises(ModelError, match="does not estimate its standard deviation"):
             model.with_deviation(torch.rand(1, 1, 4, 8, 8))
 
 
 def test_weights_make_a_strict_round_trip(network: ThroughPlaneModel, tmp_path: Path) -> None:
-    path = tmp_path / "sure.safetensors"
-    checkpoint.save(network, path, architecture="thinnet", card={"name": "sure"})
+    path = tmp_path / "with-head.safetensors"
+    checkpoint.save(network, path, architecture="thinnet", card={"name": "with-head"})
     again = checkpoint.load(path)
     x = torch.rand(1, 1, 4, 8, 8)
     assert again.has_deviation
@@ -122,7 +122,7 @@ def test_the_ensemble_is_the_spread_over_mirrored_inputs(network: ThroughPlaneMo
 
 
 @pytest.mark.parametrize(
-    "told",
+    "calibration",
     [
         {"scale": 0.0},
         {"scale": float("nan")},
@@ -133,9 +133,9 @@ def test_the_ensemble_is_the_spread_over_mirrored_inputs(network: ThroughPlaneMo
         "text",
     ],
 )
-def test_a_damaged_calibration_is_refused(told: Any) -> None:
+def test_a_damaged_calibration_is_refused(calibration: Any) -> None:
     with pytest.raises(ModelError, match="calibrat"):
-        Calibration.from_card({"deviation": {"calibration": told}})
+        Calibration.from_card({"deviation": {"calibration": calibration}})
 
 
 def test_a_calibration_makes_a_round_trip_through_the_card() -> None:

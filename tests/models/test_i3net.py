@@ -1,4 +1,4 @@
-"""I3Net: its count, what each branch sees, and planes that are not the side it was built for."""
+"""I3Net: its count, the reach of each branch, and planes of other sides than its own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_windows_of_frequencies_do_not_mix() -> None:
     assert not different[[0, 2]].any() and different[1].all()
 
 
-def test_the_intra_slice_branch_sees_the_whole_plane() -> None:
+def test_the_intra_slice_branch_reaches_the_whole_plane() -> None:
     torch.manual_seed(0)
     branch = IntraSliceBranch(4, CosineTransform(SIDE))
     x = torch.rand(1, 4, SIDE, SIDE)
@@ -69,7 +69,7 @@ def test_the_intra_slice_branch_sees_the_whole_plane() -> None:
 
 
 @pytest.mark.parametrize(("view", "axis"), [("coronal", 0), ("sagittal", 1)])
-def test_a_view_sees_all_pixels_across_it_and_few_along_it(view: str, axis: int) -> None:
+def test_a_view_reaches_all_pixels_across_it_and_few_along_it(view: str, axis: int) -> None:
     torch.manual_seed(0)
     branch = getattr(CrossViewBlock(16, SIDE), view)
     assert isinstance(branch, ViewBranch)
@@ -122,7 +122,7 @@ def test_any_depth_and_factor(depth: int, factor: int) -> None:
     assert thin.shape == (1, 1, (depth - 1) * factor + 1, 9, 8) and thin.isfinite().all()
 
 
-def test_windows_fed_are_the_side_it_works_on() -> None:
+def test_windows_have_the_side_of_its_planes() -> None:
     window = I3Net(I3NetConfig(plane=48, blocks=2)).window
     assert window.tile == (48, 48) and window.depth == 4
 

@@ -32,7 +32,7 @@ def test_thick_slice_k_is_thin_slice_factor_times_k(method: str, depth: int, fac
 
 @pytest.mark.parametrize("method", ["linear-consistent", "cubic-consistent"])
 @pytest.mark.parametrize("factor", range(2, 9))
-def test_the_consistent_methods_give_the_thick_slices_back(method: Method, factor: int) -> None:
+def test_consistent_methods_average_back_to_the_thick_slices(method: Method, factor: int) -> None:
     profile = SliceProfile.mean(factor)
     matrix = z_matrix(method, 12, profile, factor)
     rows = list(profile.supported(12))

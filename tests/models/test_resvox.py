@@ -26,7 +26,7 @@ def test_parameters_layer_by_layer() -> None:
     assert sum(p.numel() for p in model.parameters()) == 2_732_229
 
 
-def test_a_block_sees_one_voxel_far_on_one_path_and_two_on_the_other() -> None:
+def test_a_block_reaches_one_voxel_on_one_path_and_two_on_the_other() -> None:
     block = MultiScaleBlock(4).eval()
     x = torch.zeros(1, 4, 9, 9, 9)
     spot = x.clone()

@@ -119,7 +119,7 @@ def test_wrong_shapes_and_positions_are_refused() -> None:
         model.views(torch.rand(1, 1, 3, 5, 6), factor=9)
 
 
-def test_learns_a_pair_by_heart() -> None:
+def test_fits_a_single_pair() -> None:
     model = build().train()
     thin = torch.rand(1, 1, 7, 12, 12)
     thin = nn.functional.avg_pool3d(thin, 3, 1, 1, count_include_pad=False)

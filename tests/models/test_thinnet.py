@@ -8,7 +8,7 @@ import torch
 from thinslice.errors import ShapeError
 from thinslice.models import catalog
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks import onednn
+from thinslice.models.blocks import pieces
 from thinslice.profile import SliceProfile
 
 
@@ -36,7 +36,7 @@ def test_the_output_averages_back_to_the_thick_slices(network: ThroughPlaneModel
     torch.testing.assert_close(again, x[:, :, list(profile.supported(7))], atol=2e-5, rtol=0)
 
 
-def test_the_residual_is_not_nothing(network: ThroughPlaneModel) -> None:
+def test_the_residual_is_not_zero(network: ThroughPlaneModel) -> None:
     x = torch.rand(1, 1, 6, 8, 8)
     consistent = catalog.build("cubic-consistent")(x, factor=5)
     assert (network(x, factor=5) - consistent).abs().mean() > 1e-2
@@ -74,7 +74,7 @@ def test_odd_planes_and_wrong_factors(network: ThroughPlaneModel) -> None:
 
 @pytest.mark.parametrize("deviation", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 9, 11, 14), (2, 1, 4, 8, 8)])
-def test_in_pieces_it_gives_what_it_gives_whole(
+def test_pieces_and_the_whole_give_the_same(
     deviation: bool, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -83,13 +83,13 @@ def test_in_pieces_it_gives_what_it_gives_whole(
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     x = torch.rand(shape)
-    monkeypatch.setattr(onednn, "PIECE_BYTES", 4 * 8 * 2 * 6 * 7)  # two slices
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 4 * 8 * 2 * 6 * 7)  # two slices
     run = network.with_deviation if deviation else lambda x, factor: (network(x, factor=factor),)
     given = x.clone()
     with torch.inference_mode():
-        pieces = run(given, factor=4)
+        in_pieces = run(given, factor=4)
     assert torch.equal(given, x)
-    for piece, whole in zip(pieces, run(x, factor=4), strict=True):  # with gradients nothing is done in pieces
+    for piece, whole in zip(in_pieces, run(x, factor=4), strict=True):  # with gradients nothing is done in pieces
         assert whole.requires_grad
         torch.testing.assert_close(piece, whole.detach(), atol=2e-6, rtol=0)
 

@@ -166,7 +166,7 @@ def test_drops_branches_in_training_only() -> None:
     assert rates[0] == 0.0 and rates[-1] == 0.5
 
 
-def test_refuses_what_it_was_not_built_for() -> None:
+def test_other_depths_and_factors_are_refused() -> None:
     model = build()
     with pytest.raises(ShapeError, match="4 thick slices, not 3"):
         model(torch.rand(1, 1, 3, 8, 8))

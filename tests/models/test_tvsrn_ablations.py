@@ -1,4 +1,4 @@
-"""The ablations of TVSRN: their counts, layer by layer, and what each can and cannot see."""
+"""The ablations of TVSRN: their counts, layer by layer, and the reach of their attention."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_token_attends_to_every_other_across_slices() -> None:
     assert patches.all()
 
 
-def test_without_positions_the_layers_do_not_know_the_order_of_patches() -> None:
+def test_without_positions_the_order_of_patches_does_not_matter() -> None:
     model = vit()
     x = torch.rand(1, 1, 4, 8, 8)
     swapped = x.roll(4, dims=-1)  # two columns of patches change places
@@ -102,7 +102,7 @@ def test_positions_are_the_learned_ones_at_their_own_size_and_interpolated_at_ot
     torch.testing.assert_close(resized, torch.arange(4.0)[:, None, None, None].expand(4, 2, 5, 16))
 
 
-def test_the_encoder_sees_all_slices_and_neighbouring_windows_only() -> None:
+def test_the_encoder_reaches_all_slices_and_neighbouring_windows_only() -> None:
     model = build("tvsrn-encoder", features=8, blocks=2)
     changed = influence(model, torch.rand(1, 1, 4, 40, 40), (3, 18, 18))
     rows = changed.any(0).any(1).nonzero().flatten()

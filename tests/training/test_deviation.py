@@ -15,6 +15,7 @@ from thinslice.errors import CheckpointError, UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.profile import SliceProfile
 from thinslice.recipes import LossRecipe, OptimiserRecipe, SimulationRecipe, TrainRecipe, read_train_recipe
+from thinslice.system.files import sha256_of
 from thinslice.training.fit import export_state, fit
 from thinslice.training.objective import Conditions, ObjectiveModule, surprise
 
@@ -61,7 +62,7 @@ def test_the_network_stays_bit_for_bit_and_the_card_stays_its_own(tmp_path: Path
     assert info.card["scores"] == {"psnr": 38.0} and (info.card["name"], info.card["version"]) == ("body", "4")
     card = info.card["deviation"]
     assert (card["recipe_sha256"], card["steps"]) == (recipe.digest, 8)
-    assert card["start"] == {"name": "body", "sha256": checkpoint.sha256(body)}
+    assert card["start"] == {"name": "body", "sha256": sha256_of(body)}
 
 
 def test_a_run_cut_short_and_continued_equals_one_that_was_not(tmp_path: Path, data_root: Path, body: Path) -> None:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import platform
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from thinslice import about
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _GIT_TIMEOUT_S = 10
 
@@ -33,21 +28,6 @@ def commit() -> str | None:
         return None
     changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".")
     return head if changed == "" else f"{head}+changes"
-
-
-def weights_digest(model: nn.Module) -> str | None:
-    """SHA-256 of a network's weights: of the file they were loaded from, else of the tensors; None without weights."""
-    of_file = getattr(model, "sha256", None)
-    if of_file is not None:
-        return str(of_file)
-    if next(model.parameters(), None) is None:
-        return None
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}:{values.dtype}:{tuple(values.shape)};".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def now() -> str:

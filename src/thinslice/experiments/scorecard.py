@@ -18,7 +18,6 @@ from thinslice.evaluation.protocol import evaluate
 from thinslice.inference.upscale import upscale_slabs
 from thinslice.models import checkpoint
 from thinslice.profile import SliceProfile
-from thinslice.system.atomic import atomic_file
 from thinslice.volume import Volume
 
 BASELINES = ("cubic", "cubic-consistent")
@@ -102,12 +101,9 @@ def write_into_card(weights: Path, rows: Sequence[Score], *, note: str = "") -> 
         CheckpointError: when `weights` is not a weights file of ours.
         OutputError: when it cannot be replaced.
     """
-    info = checkpoint.inspect(weights)
-    model = checkpoint.load(weights)
     kept = [{k: _rounded(v) for k, v in asdict(row).items() if k != "network_s"} for row in rows]
-    card = {**info.card, "scores": {"protocol": "rplhr", "note": note, "rows": kept}}
-    with atomic_file(weights, overwrite=True) as part:
-        checkpoint.save(model, part, architecture=info.architecture, card=card)
+    scores = {"protocol": "rplhr", "note": note, "rows": kept}
+    checkpoint.update_card(weights, lambda card: {**card, "scores": scores})
 
 
 def table(rows: Sequence[Score]) -> list[str]:

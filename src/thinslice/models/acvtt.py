@@ -6,7 +6,7 @@
 
 Both networks are U-Nets of the same size whose output is added to their input. On its way up, the transfer network
 compares at every scale each 8 x 8 block of its plane (in thin pixels) with all blocks of each axial slice, and adds
-the blocks that match.
+the matching blocks.
 
 Trained in two stages: `transfer` first, on both results of `views`, then `fusion` with `transfer` frozen.
 
@@ -34,11 +34,11 @@ from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
 PLANES = {"sagittal": "w 1 t h", "coronal": "h 1 t w"}
-"""The planes along z of a volume of t x h x w voxels: one per column, or one per row."""
+"""Planes along z of a volume of t x h x w voxels: one per column, or one per row."""
 
 HALO = (2, 16, 16)
-"""What a window reads beyond what it gives. Convolutions reach about 50 thin voxels and the axial slices lie anywhere,
-so that a result depends on the window whatever the halo."""
+"""Margins of a window's input around its output. Convolutions reach about 50 thin voxels and the axial slices lie
+anywhere, so that a result depends on the window whatever the halo."""
 
 WORKING_BYTES = 2000.0
 """Bytes per thick voxel: 918 measured on a CPU with 8 slices of 128 x 128. Most of it belongs to the axial slices
@@ -51,8 +51,8 @@ class ACVTTConfig(BaseModel):
     Attributes:
         features: channels at the finest scale; each coarser one has twice as many.
         levels: scales; planes are padded to multiples of 2^(levels - 1).
-        references: axial slices that texture is taken from.
-        factor: the one that factor=None means.
+        references: axial slices that serve as sources of texture.
+        factor: factor that factor=None means.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,7 @@ class ACVTTConfig(BaseModel):
 
     @property
     def block(self) -> int:
-        """Side of a compared block in pixels of the plane, and what planes are padded to a multiple of."""
+        """Side of a compared block in pixels of the plane; planes are padded to a multiple of it."""
         return 1 << (self.levels - 1)
 
 
@@ -90,11 +90,11 @@ class Convolutions(nn.Sequential):
 
 
 class Texture(NamedTuple):
-    """Blocks of axial slices at one scale: (reference, block, everything in it) each.
+    """Blocks of axial slices at one scale.
 
     Attributes:
-        key: what blocks of planes are compared with.
-        value: what they take.
+        key: (reference, block, values of a block), compared with the blocks of planes.
+        value: (reference, block, values of a block), added to the planes.
     """
 
     key: torch.Tensor
@@ -102,7 +102,7 @@ class Texture(NamedTuple):
 
 
 class TextureTransfer(nn.Module):
-    """Adds to each block of a plane what matches it in the axial slices (the paper's multi-reference attention).
+    """Adds matching blocks of the axial slices to each block of a plane (the paper's multi-reference attention).
 
     Within one axial slice blocks are weighed by attention; then the slices are weighed by how well they match.
 
@@ -119,11 +119,11 @@ class TextureTransfer(nn.Module):
         self.key_norm = nn.LayerNorm(channels * block**2)
 
     def blocks(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, channel, height, width) to (n, block, everything in it)."""
+        """(n, channel, height, width) to (n, block, values of a block)."""
         return rearrange(x, "n c (h p) (w q) -> n (h w) (c p q)", p=self.block, q=self.block)
 
     def remember(self, axial: torch.Tensor) -> Texture:
-        """What planes are compared with and take; axial: (references, channel, height, width)."""
+        """Keys and values of axial slices, (references, channel, height, width)."""
         return Texture(self.key_norm(self.blocks(self.key(axial))), self.blocks(self.value(axial)))
 
     def forward(self, planes: torch.Tensor, texture: Texture) -> torch.Tensor:
@@ -137,7 +137,7 @@ class TextureTransfer(nn.Module):
             The shape of `planes`.
         """
         query = self.query_norm(self.blocks(self.query(planes)))
-        # Fused attention does not tell how well a block matched, which is needed to weigh the axial slices.
+        # Fused attention does not return how well a block matched, which the weights of the axial slices need.
         similarity = einsum(query, texture.key, "n query f, r key f -> n r query key") * query.shape[-1] ** -0.5
         attention = similarity.softmax(dim=-1)
         relevance = (attention * similarity).sum(dim=-1, keepdim=True).softmax(dim=1)
@@ -193,7 +193,7 @@ class UNet(nn.Module):
 
         Args:
             x: (n, inputs, height, width), extents multiples of a block.
-            textures: what `remember` gives for the axial slices; None without transfer.
+            textures: `remember` of the axial slices; None without transfer.
 
         Returns:
             (n, 1, height, width).
@@ -211,7 +211,7 @@ class UNet(nn.Module):
 
 
 class ACVTT(ThroughPlaneModel):
-    """Any depth >= 2, any plane, any factor; see the module's page."""
+    """The network of the module's page, for any depth >= 2, any plane and any factor."""
 
     factors = range(2, 9)
 
@@ -254,7 +254,7 @@ class ACVTT(ThroughPlaneModel):
         sagittal, coronal = (
             torch.cat(
                 [
-                    self._view(volume, planes, texture)
+                    self.restore(volume, planes, texture)
                     for volume, texture in zip(torch.split(blurred, 1), textures, strict=True)
                 ]
             )
@@ -262,8 +262,14 @@ class ACVTT(ThroughPlaneModel):
         )
         return sagittal, coronal
 
-    def _view(self, blurred: torch.Tensor, planes: str, textures: list[Texture]) -> torch.Tensor:
-        """One view of one volume, restored: (1, 1, thin, height, width), as is `blurred`."""
+    def restore(self, blurred: torch.Tensor, planes: str, textures: list[Texture]) -> torch.Tensor:
+        """The result of one view of one volume before fusion.
+
+        Args:
+            blurred: (1, 1, thin, height, width), and so is the result.
+            planes: einops axes of the view's planes, from `PLANES`.
+            textures: of the volume's axial slices, one per scale.
+        """
         cut = rearrange(blurred, f"1 1 t h w -> {planes}")
         thin, extent = cut.shape[-2:]
         padded = reflect_to_multiple(cut, self.config.block)

@@ -20,17 +20,17 @@ from thinslice.profile import SliceProfile
 
 
 class ThroughPlaneModel(nn.Module, ABC):
-    """Base class that states what a network can do.
+    """Base class of a network, with the factors, depths and windows that it supports.
 
     Attributes:
-        factors: the through-plane factors it can do.
-        default_factor: the one that factor=None means.
-        window: which input it takes best (`thinslice.planning.ModelWindow`).
-        consistent: whether the output averages back to the thick slices by construction; inference keeps that when
+        factors: through-plane factors that the network supports.
+        default_factor: factor that factor=None means.
+        window: size and margins of the windows it is meant for (`thinslice.planning.ModelWindow`).
+        consistent: whether the output averages back to the thick slices by construction; inference preserves that when
             it clamps.
-        any_plane: whether what a pass does depends on the plane's extents through shapes alone, so that a graph
-            recorded on a small plane serves any; not so where windows or chunks of the plane are counted out.
-        has_deviation: whether `with_deviation` says how sure the network is.
+        any_plane: whether a graph recorded on a small plane is valid for any plane, because extents enter through
+            shapes alone; false where the network loops over windows or chunks of the plane.
+        has_deviation: whether `with_deviation` gives a standard deviation.
     """
 
     factors: Collection[int]
@@ -50,13 +50,14 @@ class ThroughPlaneModel(nn.Module, ABC):
             x: (batch, 1, D, H, W), nominally in [0, 1].
             factor: thin slices per thick interval; None for the model's own.
             profile: how thick slices weigh thin ones; None for contiguous slices (a box one spacing wide). Networks
-                that do not know about profiles ignore it.
+                without an input for the profile ignore it.
 
         Returns:
             (batch, 1, (D - 1) * factor + 1, H, W), not clamped.
 
         Raises:
-            ShapeError: for a depth, plane or factor that this network cannot do.
+            ShapeError: for a depth, plane or factor that this network does not support; the message lists those that
+                it does.
         """
 
     def with_deviation(
@@ -69,18 +70,18 @@ class ThroughPlaneModel(nn.Module, ABC):
             deviation as the network was trained, before calibration (`thinslice.models.deviation.Calibration`).
 
         Raises:
-            ModelError: for a network that cannot tell; see `has_deviation`.
+            ModelError: for a network without a deviation head (`has_deviation`); use one that has it.
             ShapeError: as `forward`.
         """
         raise ModelError(
-            f"{type(self).__name__} was not made to say how sure it is; use a network with a deviation head."
+            f"{type(self).__name__} does not estimate its standard deviation; use a network with a deviation head."
         )
 
     def checked_factor(self, x: torch.Tensor, factor: int | None) -> int:
-        """The factor to use, after checking it and the shape of `x`.
+        """The factor to use, after a check of it and of the shape of `x`.
 
         Raises:
-            ShapeError: naming what the network can do.
+            ShapeError: for a shape or factor that the network does not support; the message lists those that it does.
         """
         name = type(self).__name__
         if x.ndim != 5 or x.shape[1] != 1:

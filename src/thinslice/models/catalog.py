@@ -1,8 +1,8 @@
-"""Every model by name: a visible table. torch is loaded only when a model is built.
+"""Table of all models by name. torch is loaded only when a model is built.
 
-Other packages add theirs through the entry-point group `thinslice.models`: name -> a callable that returns a model
-meeting the contract of `thinslice.models.base`. Called without arguments it gives the model as it is meant to be; where
-a recipe or a weights file has a config, its values come as keyword arguments. `examples/` holds such a package.
+Other packages add models through the entry-point group `thinslice.models`: name -> a callable that returns a model
+meeting the contract of `thinslice.models.base`. Without arguments it returns the model in its default configuration;
+the config values of a recipe or a weights file are passed as keyword arguments. `examples/` contains such a package.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +29,12 @@ class Entry:
 
     Attributes:
         model: "module:Class" of the network.
-        config: "module:Class" of its frozen pydantic config.
+        config: "module:Class" of the network's frozen pydantic config.
         preset: config values that differ from the config's defaults.
         summary: one line for `thinslice models list`.
-        weights: file name of the weights embedded in the package, or None for networks that need none or that must
-            be trained or converted first.
-        learned: whether the network has weights at all.
+        weights: name of the weights file embedded in the package, or None for networks without weights and for
+            those that must be trained or converted first.
+        learned: whether the network has weights.
     """
 
     model: str
@@ -44,41 +45,42 @@ class Entry:
     learned: bool = True
 
 
-def _interpolation(name: str, summary: str) -> Entry:
-    module = "thinslice.models.interpolate"
-    return Entry(f"{module}:Interpolate", f"{module}:InterpolateConfig", summary, {"method": name}, learned=False)
-
-
-def _own(module: str, name: str, summary: str, **rest: Any) -> Entry:
+def _entry(module: str, name: str, summary: str, **rest: Any) -> Entry:
+    """The row of a network of this package, whose config is called after its class."""
     path = f"thinslice.models.{module}"
     return Entry(f"{path}:{name}", f"{path}:{name}Config", summary, **rest)
 
 
+_interpolation = partial(_entry, "interpolate", "Interpolate", learned=False)
+
 CATALOG: dict[str, Entry] = {
-    "default": _own("thinnet", "ThinNet", "our network with embedded weights, factors 2 to 8", weights="default"),
-    "fast": _own(
+    "default": _entry(
+        "thinnet", "ThinNet", "our network ThinNet with embedded weights, factors 2 to 8", weights="default"
+    ),
+    "fast": _entry(
         "thinnet",
         "ThinNet",
-        "the same, smaller: about half of default's time",
+        "smaller ThinNet: about half of default's time",
         preset={"features": 32, "blocks": 4},
         weights="fast",
     ),
-    "best": _own(
+    "best": _entry(
         "thinnet",
         "ThinNet",
-        "the same, larger: two to three times default's time",
+        "larger ThinNet: two to three times default's time",
         preset={"features": 64, "blocks": 8},
         weights="best",
     ),
-    "nearest": _interpolation("nearest", "copies the nearest thick slice"),
-    "linear": _interpolation("linear", "linear interpolation along z"),
-    "cubic": _interpolation("cubic", "not-a-knot cubic spline along z"),
+    "nearest": _interpolation("copy of the nearest thick slice", preset={"method": "nearest"}),
+    "linear": _interpolation("linear interpolation along z", preset={"method": "linear"}),
+    "cubic": _interpolation("not-a-knot cubic spline along z", preset={"method": "cubic"}),
     "cubic-consistent": _interpolation(
-        "cubic-consistent", "cubic, then the smallest change that gives the thick slices back"
+        "cubic, with the smallest change after which thin slices average back to the thick ones",
+        preset={"method": "cubic-consistent"},
     ),
-    "thinnet": _own("thinnet", "ThinNet", "our network, untrained"),
-    "tvsrn": _own("tvsrn", "TVSRN", "TVSRN as the paper describes it, untrained"),
-    "tvsrn-released": _own(
+    "thinnet": _entry("thinnet", "ThinNet", "our network ThinNet, untrained"),
+    "tvsrn": _entry("tvsrn", "TVSRN", "TVSRN as the paper describes it, untrained"),
+    "tvsrn-released": _entry(
         "tvsrn",
         "TVSRN",
         "TVSRN as the authors released it, untrained",
@@ -90,29 +92,39 @@ CATALOG: dict[str, Entry] = {
             "plan": "released",
         },
     ),
-    "tvsrn-no-tab": _own(
+    "tvsrn-no-tab": _entry(
         "tvsrn",
         "TVSRN",
         "TVSRN without through-plane attention (the paper's ablation), untrained",
         preset={"through_plane_blocks": 0},
     ),
-    "tvsrn-encoder": _own(
+    "tvsrn-encoder": _entry(
         "tvsrn_ablations", "TVSRNEncoder", "TVSRN's encoder and sub-pixel up-sampling (ablation), untrained"
     ),
-    "tvsrn-vit-encoder": _own(
+    "tvsrn-vit-encoder": _entry(
         "tvsrn_ablations", "TVSRNViTEncoder", "standard transformer layers (ablation), untrained"
     ),
-    "resvox": _own("resvox", "ResVox", "3D multi-scale residual blocks (Ge et al. 2019), untrained"),
-    "mpunet": _own("mpunet", "MPUNet", "encoder-decoder that grows along z in steps (Liu et al. 2020), untrained"),
-    "saint": _own(
-        "saint", "SAINT", "two plane-wise views and their fusion, after the published description, untrained"
+    "resvox": _entry("resvox", "ResVox", "ResVox: 3D multi-scale residual blocks (Ge et al. 2019), untrained"),
+    "mpunet": _entry(
+        "mpunet", "MPUNet", "MPU-Net: encoder-decoder that grows along z in steps (Liu et al. 2020), untrained"
     ),
-    "davsr": _own(
-        "davsr", "DAVSR", "shared features and a head per view, adapts to a volume, after the description, untrained"
+    "saint": _entry(
+        "saint",
+        "SAINT",
+        "SAINT: sagittal and coronal planes and their fusion, after the published description, untrained",
     ),
-    "acvtt": _own("acvtt", "ACVTT", "ACVTT: planes along z restored with texture of axial slices, untrained"),
-    "cthnet": _own("cthnet", "CTHNet", "CTHNet: convolutions and 3D attention, then TVSRN's two attentions, untrained"),
-    "i3net": _own("i3net", "I3Net", "I3Net: slices as channels, pixels and frequencies side by side, untrained"),
+    "davsr": _entry(
+        "davsr",
+        "DAVSR",
+        "DA-VSR: shared features and a head per view, adapts to a volume, after the description, untrained",
+    ),
+    "acvtt": _entry("acvtt", "ACVTT", "ACVTT: planes along z restored with the texture of axial slices, untrained"),
+    "cthnet": _entry(
+        "cthnet", "CTHNet", "CTHNet: convolutions and 3D attention, then TVSRN's two attentions, untrained"
+    ),
+    "i3net": _entry(
+        "i3net", "I3Net", "I3Net: slices as channels, one branch for pixels and one for frequencies, untrained"
+    ),
 }
 
 
@@ -133,8 +145,8 @@ def build(name: str, **config: Any) -> ThroughPlaneModel:
         config: config values that override the row's preset.
 
     Raises:
-        UsageError: when there is no such name.
-        ModelError: when a plug-in fails to give a model.
+        UsageError: for an unknown name; the message lists all names.
+        ModelError: when a plug-in fails to build its model; repair or remove the plug-in.
     """
     if name in CATALOG:
         entry = CATALOG[name]
@@ -156,8 +168,8 @@ def weights_of(name_or_path: str | Path) -> Path:
     """The weights file that a name of the catalog or a path stands for.
 
     Raises:
-        UsageError: for an unknown name that is no file either.
-        CheckpointError: for a network of the catalog without weights.
+        UsageError: for a name that is neither in the catalog nor a file; the message lists all names.
+        CheckpointError: for a network of the catalog without weights; train it, then give its file.
     """
     name = str(name_or_path)
     if name in CATALOG:
@@ -172,11 +184,13 @@ def weights_path(name: str) -> Path:
     """The embedded weights file of a catalog row.
 
     Raises:
-        CheckpointError: when the row has none.
+        CheckpointError: when the row has none; train the network, then give its file.
     """
     entry = CATALOG.get(name)
     if entry is None or entry.weights is None:
-        raise CheckpointError(f"The package carries no weights for {name!r}.")
+        raise CheckpointError(
+            f"The package contains no weights for {name!r}; train it (thinslice train), then give the weights file."
+        )
     return Path(__file__).parent / "weights" / f"{entry.weights}.safetensors"
 
 

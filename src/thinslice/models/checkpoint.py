@@ -4,7 +4,7 @@ The metadata holds one key, `thinslice`, whose JSON value is
 
     {"format": 1, "architecture": "thinnet", "config": {...}, "card": {...}, "tensors_sha256": "..."}
 
-`architecture` names a row of the catalog, `config` rebuilds the network, and `card` says what the weights are: name,
+`architecture` names a row of the catalog, `config` rebuilds the network, and `card` describes the weights: name,
 version, data, licences, recipe, seed, scores, limits. `tensors_sha256` is the digest of everything after the header, so
 that damage is found before anything is loaded.
 """
@@ -14,15 +14,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinslice.errors import CheckpointError, DeviceError, ModelError
+from thinslice.system.atomic import atomic_file
+from thinslice.system.files import sha256_of
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from thinslice.models.base import ThroughPlaneModel
 
@@ -32,15 +35,15 @@ METADATA_KEY = "thinslice"
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a weights file says about itself.
+    """Metadata of a weights file.
 
     Attributes:
         architecture: row of the catalog that the weights belong to.
         config: values that rebuild the network.
-        card: the model card.
-        sha256: of the whole file, hexadecimal.
+        card: model card, JSON values.
+        sha256: digest of the whole file, hexadecimal.
         parameters: number of trained values.
-        tensors_sha256: what the file says the digest of its tensors is, or None in files older than that.
+        tensors_sha256: digest of its tensors as stated in the file, or None in older files, which state none.
     """
 
     architecture: str
@@ -52,13 +55,12 @@ class CheckpointInfo:
 
 
 def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[str, Any]) -> None:
-    """Write a model's weights, config and card to `path`, a file that must not exist half-written: the caller gives a
-    path inside an atomic write (`thinslice.system.atomic`).
+    """Write a model's weights, config and card to a file.
 
     Args:
         model: any network; its `config` attribute, if it has one, is a pydantic model that rebuilds it.
-        path: file to write.
-        architecture: its row in the catalog.
+        path: file to write, inside an atomic write (`thinslice.system.atomic`) so that it never exists half-written.
+        architecture: row of the catalog.
         card: JSON values.
     """
     import torch
@@ -68,10 +70,10 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    told = getattr(model, "config", None)
-    config = {} if told is None else told.model_dump(mode="json")
+    described = getattr(model, "config", None)
+    config = {} if described is None else described.model_dump(mode="json")
     plain = save(tensors)
-    digest = hashlib.sha256(memoryview(plain)[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()
+    digest = hashlib.sha256(memoryview(plain)[_tensors_start(plain[:8]) :]).hexdigest()
     meta = {
         "format": FORMAT,
         "architecture": architecture,
@@ -79,19 +81,19 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
         "card": card,
         "tensors_sha256": digest,
     }
-    # save_file would make the file readable by its owner alone, whatever the umask says.
+    # save_file would make the file readable by its owner alone, whatever the umask.
     path.write_bytes(save(tensors, metadata={METADATA_KEY: json.dumps(meta, sort_keys=True)}))
 
 
 def inspect(path: Path) -> CheckpointInfo:
-    """Read what a weights file says about itself, without loading a tensor.
+    """The metadata of a weights file; no tensor is loaded.
 
     Raises:
-        CheckpointError: when it is not a thinslice weights file.
+        CheckpointError: when it is not a thinslice weights file; convert the authors' weights, or fetch it again.
     """
-    header, _ = _header(path)
+    metadata, shapes = _header(path)
     try:
-        meta = json.loads(header["__metadata__"][METADATA_KEY])
+        meta = json.loads(metadata[METADATA_KEY])
         if meta["format"] != FORMAT:
             raise CheckpointError(
                 f"{path.name} has weights format {meta['format']!r}, this version reads {FORMAT}; update thinslice."
@@ -103,16 +105,16 @@ def inspect(path: Path) -> CheckpointInfo:
             f"{path.name} is a safetensors file without thinslice's config and card; thinslice convert makes one from "
             "the authors' weights."
         ) from error
-    parameters = sum(math.prod(shape) for shape in _shapes(header).values())
-    return CheckpointInfo(architecture, config, card, sha256(path), parameters, digest)
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    return CheckpointInfo(architecture, config, card, sha256_of(path), parameters, digest)
 
 
 def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
-    """Build the network that a weights file describes and load it, strictly, in eval mode.
+    """The network of a weights file, with all of its weights, in eval mode on `device`.
 
     Raises:
-        CheckpointError: when the file is damaged, not ours, or does not fit its architecture.
-        DeviceError: when `device` is missing.
+        CheckpointError: when the file is damaged, not ours, or does not fit its architecture; fetch it again.
+        DeviceError: when `device` is missing; use the CPU.
     """
     import torch
     from pydantic import ValidationError
@@ -122,21 +124,22 @@ def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
     from thinslice.models import catalog
 
     info = inspect(path)
-    header, start = _header(path)
     if info.architecture not in catalog.names():
         raise CheckpointError(
             f"{path.name} holds weights for {info.architecture!r}, which is neither a network of this version of "
             "thinslice nor of an installed plug-in."
         )
-    if info.tensors_sha256 is not None and sha256(path, start=start) != info.tensors_sha256:
+    with path.open("rb") as stream:
+        start = _tensors_start(stream.read(8))
+    if info.tensors_sha256 is not None and sha256_of(path, start=start) != info.tensors_sha256:
         raise CheckpointError(
-            f"The weights in {path.name} are not the ones it was written with: the file is damaged; fetch it again."
+            f"The weights in {path.name} do not match the digest in its header: the file is damaged; fetch it again."
         )
     try:
-        # First without memory, so that a config of absurd sizes is refused before it takes any.
+        # First without memory, so that a config of absurd sizes is refused before memory is taken.
         with torch.device("meta"):
             skeleton = catalog.build(info.architecture, **info.config)
-        check_fit(skeleton, _shapes(header), path.name)
+        check_fit(skeleton, tensor_shapes(path), path.name)
         model = catalog.build(info.architecture, **info.config)
         model.load_state_dict(load_file(str(path)), strict=True)
     except CheckpointError:
@@ -153,6 +156,43 @@ def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
     model.card = info.card  # type: ignore[assignment]
     model.sha256 = info.sha256  # type: ignore[assignment]
     return place(model, device)
+
+
+def update_card(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace the card of a weights file; weights and config stay, and the file is replaced atomically.
+
+    Args:
+        path: a weights file of ours.
+        change: the card, JSON values -> the card to write.
+
+    Raises:
+        CheckpointError: when the file is damaged or not ours.
+        OutputError: when it cannot be replaced.
+    """
+    info = inspect(path)
+    model = load(path)
+    with atomic_file(path, overwrite=True) as part:
+        save(model, part, architecture=info.architecture, card=change(info.card))
+
+
+def weights_digest(model: nn.Module) -> str | None:
+    """SHA-256 of a network's weights: of their file where they were loaded from one, else of the tensors; None for a
+    network without weights.
+    """
+    from_file = getattr(model, "sha256", None)
+    if from_file is not None:
+        return str(from_file)
+    return None if next(model.parameters(), None) is None else tensors_digest(model)
+
+
+def tensors_digest(model: nn.Module) -> str:
+    """SHA-256 over name, type, shape and values of the tensors that a weights file would hold, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}:{values.dtype}:{tuple(values.shape)};".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def place(model: ThroughPlaneModel, device: str) -> ThroughPlaneModel:
@@ -174,18 +214,19 @@ def place(model: ThroughPlaneModel, device: str) -> ThroughPlaneModel:
 
 
 def check_fit(model: ThroughPlaneModel, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Refuse tensors that are not exactly the ones a network has.
+    """Refuse tensors whose names or shapes differ from those of a network.
 
     Args:
         model: the network, which may lie on torch's "meta" device.
-        shapes: name and shape of each tensor on offer.
-        source: name of their file, for the message.
+        shapes: name and shape of each tensor of the file.
+        source: name of the file, for the message.
 
     Raises:
-        CheckpointError: naming what is missing, unknown or of another shape; use the weights of this architecture.
+        CheckpointError: naming the tensors that are missing, unknown or of another shape; use weights of this
+            architecture.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    complaints = {
+    differences = {
         "missing": sorted(wanted.keys() - shapes.keys()),
         "unknown": sorted(shapes.keys() - wanted.keys()),
         "of another shape": sorted(
@@ -194,13 +235,13 @@ def check_fit(model: ThroughPlaneModel, shapes: Mapping[str, tuple[int, ...]], s
             if wanted[name] != shapes[name]
         ),
     }
-    found = [f"{few(names)} {what}" for what, names in complaints.items() if names]
+    found = [f"{few(names)} {kind}" for kind, names in differences.items() if names]
     if found:
         raise CheckpointError(f"{source} does not fit {type(model).__name__}: {'; '.join(found)}.")
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], source: str) -> None:
-    """Refuse weights that are not numbers.
+    """Refuse weights that are NaN or infinite.
 
     Raises:
         CheckpointError: naming the tensors; the training that made them diverged, or the file is damaged.
@@ -220,61 +261,41 @@ def few(names: Sequence[str]) -> str:
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
-def sha256(path: Path, *, start: int = 0) -> str:
-    """SHA-256 of a file from byte `start` to its end, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        stream.seek(start)
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Name and shape of each tensor in a safetensors file, without loading one.
 
     Raises:
         CheckpointError: when it is not a safetensors file, or a truncated one.
     """
-    return _shapes(_header(path)[0])
+    return _header(path)[1]
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The JSON header of a safetensors file and where the tensors start.
+def _header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Metadata of a safetensors file, and name and shape of each tensor.
 
-    Read by hand so that a hostile length is refused before it is taken, and a truncated file before it is loaded.
+    The reader loads no tensor. It refuses a header that is damaged or larger than the file, and a file that has more
+    or fewer bytes than its header lists.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            prefix = stream.read(8)
-            length = int.from_bytes(prefix, "little")
-            if len(prefix) < 8 or length > min(size - 8, 100_000_000):
-                raise CheckpointError(
-                    f"{path.name} is not a safetensors file (or is truncated); pickled checkpoints go through "
-                    "thinslice convert."
-                )
-            text = stream.read(length)
+        with safe_open(str(path), framework="numpy") as file:
+            return file.metadata() or {}, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
     except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read: {error.strerror}; check the path.") from error
-    try:
-        header = json.loads(text)
-        if not isinstance(header, dict):
-            raise ValueError("not an object")
-        end = max((int(entry["data_offsets"][1]) for entry in _tensors(header).values()), default=0)
-        _shapes(header)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} is not a safetensors file: its header is damaged.") from error
-    if size != 8 + length + end:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}; check the path.") from error
+    except SafetensorError as error:
         raise CheckpointError(
-            f"{path.name} has {size} bytes instead of {8 + length + end}: truncated or added to; fetch it again."
-        )
-    return header, 8 + length
+            f"{path.name} is not a safetensors file, or was truncated or added to "
+            f"({str(error).splitlines()[0][:120]}): fetch it again; pickled checkpoints go through thinslice convert."
+        ) from error
 
 
-def _tensors(header: dict[str, Any]) -> dict[str, Any]:
-    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+def _tensors_start(prefix: bytes) -> int:
+    """Byte of a safetensors file where its tensors start; prefix: its first 8 bytes, the length of the header.
 
+    The library's reader does not give this position, which the digest of the tensors needs.
 
-def _shapes(header: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(int(extent) for extent in entry["shape"]) for name, entry in _tensors(header).items()}
+    >>> _tensors_start(bytes([16, 1, 0, 0, 0, 0, 0, 0]))
+    280
+    """
+    return 8 + int.from_bytes(prefix, "little")

@@ -1,7 +1,7 @@
-"""What a network costs: parameters, bytes of weights, floating-point operations of a pass.
+"""Cost of a network: parameters, bytes of weights, floating-point operations of a pass.
 
-Operations are those of matrix products and convolutions, a multiplication and an addition counted as two; what is done
-element by element (normalisation, activation, softmax, interpolation by index) is left out, as in published counts.
+Operations are those of matrix products and convolutions, a multiplication and an addition counted as two. Elementwise
+operations (normalisation, activation, softmax, interpolation by index) are not counted, as in published counts.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks.onednn import is_sound
+from thinslice.models.blocks import onednn
 from thinslice.profile import SliceProfile
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of trained values; one that several layers share counts once.
+    """Number of trained values; a value that several layers share counts once.
 
     >>> parameters(nn.Linear(3, 2))
     8
@@ -46,42 +46,42 @@ def operations(
 ) -> int:
     """Floating-point operations of one forward pass on one window.
 
-    They are counted on torch's "meta" device, where shapes are followed and nothing is computed; a network that
-    cannot run there is run once on the CPU.
+    They are counted on torch's "meta" device, which follows shapes and computes nothing; a network that cannot run
+    there is run once on the CPU.
 
     Args:
         model: any network of the contract; it is not changed.
-        shape: of the window in thick voxels, (depth, height, width).
+        shape: thick voxels of the window along (depth, height, width).
         factor: thin slices per thick interval; None for the model's own.
-        profile: how thick slices weigh thin ones, for networks that ask.
+        profile: how thick slices weigh thin ones; None for contiguous slices.
 
     Raises:
-        ShapeError: for a depth or factor that the network cannot do.
+        ShapeError: for a depth or factor that the network does not support; the message lists those that it does.
     """
-    # A forward pass by hand, not a hook: networks may keep tensors that are neither parameters nor buffers.
+    # On a copy, as networks may keep tensors that are neither parameters nor buffers.
     twin = copy.deepcopy(model).eval()
     try:
-        return _counted(twin.to("meta"), torch.zeros((1, 1, *shape), device="meta"), factor, profile)
+        return operations_of_pass(twin.to("meta"), torch.zeros((1, 1, *shape), device="meta"), factor, profile)
     except (NotImplementedError, RuntimeError, TypeError):
         twin = copy.deepcopy(model).to("cpu").eval()
-        return _counted(twin, torch.zeros((1, 1, *shape)), factor, profile)
+        return operations_of_pass(twin, torch.zeros((1, 1, *shape)), factor, profile)
 
 
-def _counted(model: nn.Module, x: torch.Tensor, factor: int | None, profile: SliceProfile | None) -> int:
+def operations_of_pass(model: nn.Module, x: torch.Tensor, factor: int | None, profile: SliceProfile | None) -> int:
+    """Floating-point operations of one forward pass on `x`: (1, 1, D, H, W), on the device of the model."""
     mapping: dict[Any, Any] = {
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
         torch.ops.aten.baddbmm_: _added_product,
     }
-    if is_sound():
-        mapping[torch.ops.mkldnn._linear_pointwise] = _linear
-        mapping[torch.ops.mkldnn._convolution_pointwise] = _convolution
+    if (fast := onednn.operators()) is not None:
+        mapping |= {fast.linear: _linear, fast.convolution: _convolution}
     with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model(x, factor=factor, profile=profile)
     return int(counter.get_total_flops())
 
 
 def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
-    """The CPU's fused attention, which torch's own table lacks: scores, then their product with the values.
+    """Operations of the CPU's fused attention, missing in torch's table: scores, then their product with the values.
 
     All arguments are shapes: query (..., queries, features), key (..., keys, features), value (..., keys, values).
     """
@@ -92,15 +92,15 @@ def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = No
 
 
 def _added_product(x: Any, first: Any, second: Any, *, out_shape: Any = None, **named: Any) -> int:
-    """The product that is added in place, which torch's own table lacks too: first (batch, rows, inner)."""
+    """Operations of a product added in place, missing in torch's table: first (batch, rows, inner)."""
     return int(2 * math.prod(first) * second[-1])
 
 
 def _convolution(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
-    """oneDNN's convolution (`thinslice.models.blocks.onednn`): weight (outputs, inputs, *kernel)."""
+    """Operations of oneDNN's convolution (`models.blocks.onednn`): weight (outputs, inputs, *kernel)."""
     return int(2 * math.prod(out_shape) * math.prod(weight[1:]))
 
 
 def _linear(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
-    """oneDNN's linear layer (`thinslice.models.blocks.onednn`): x (..., inputs), weight (outputs, inputs)."""
+    """Operations of oneDNN's linear layer (`models.blocks.onednn`): x (..., inputs), weight (outputs, inputs)."""
     return int(2 * math.prod(x) * weight[0])

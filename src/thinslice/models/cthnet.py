@@ -5,18 +5,18 @@
       thin ── head ── + ── convolution ── in-plane attention ── through-plane attention ──────────────────────┤
                       └───────────────────────────────────────────────────────────────────────────────────────┘
 
-It differs from TVSRN in that the encoder sees all three axes, in that thin slices start as copies of the nearest thick
-one instead of mask tokens, and in that every group of attention blocks ends in a 3x3 convolution.
+It differs from TVSRN in three ways: the encoder attends along all three axes, thin slices start as copies of the
+nearest thick one instead of mask tokens, and every group of attention blocks ends in a 3x3 convolution.
 
 Tokens are (batch, height, width, slice, feature), as in `thinslice.models.tvsrn`; volumes in the encoder are
 (batch, channel, slice, height, width) for convolutions and channels-last for attention.
 
 Source: Yu et al., "Spatial resolution enhancement using deep learning improves chest disease diagnosis based on thick
 slice CT", npj Digital Medicine 7, 2024, and the layer sizes of the authors' public code. Deviations, all on purpose:
-"nearest" is by position, thin slice t taking thick slice t / factor rounded, where the code stretches D slices over
-all thin ones; shifted windows of the encoder end at the volume's border, where the code lets them wrap around it; the
-through-plane attention reads its channels in the order in which they lie, which the code mixes up. Ours alone: planes
-of any size, any depth, any factor.
+"nearest" is by position (`thinslice.geometry.nearest_thick`), where the code stretches D slices over all thin ones;
+shifted windows of the encoder end at the volume's border, where the code lets them wrap around it; the through-plane
+attention reads its channels in the order in which they lie, which the code mixes up. Ours alone: planes of any size,
+any depth, any factor.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from thinslice.errors import ShapeError
+from thinslice.geometry import nearest_thick
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.blocks.cube_attention import CubeBlock
-from thinslice.models.blocks.swin import INIT_STD, SwinBlock
-from thinslice.models.tvsrn import PLANE_WINDOW, VIEWS, position_code, reflect_to_multiple
+from thinslice.models.blocks.pieces import kept
+from thinslice.models.blocks.swin import SwinBlock, start_linear_layers
+from thinslice.models.tvsrn import PLANE_WINDOW, VIEWS, attend_in_view, position_code, reflect_to_multiple
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
@@ -46,10 +48,10 @@ TOKEN_COPIES = 16.0
 """Arrays as large as all tokens that a forward pass without gradients holds at its peak: 12 to 15 measured on a CPU."""
 
 ENCODER_COPIES = 13.0
-"""Arrays of the encoder's features that it holds at its peak, if that is more: 12 measured on a CPU."""
+"""Arrays of the encoder's features that a pass holds at its peak, if they are more: 12 measured on a CPU."""
 
 UNFOLDING_COPIES = 38.0
-"""The same for two or three slices, for which the CPU's 3D convolution lays out every voxel's neighbours: 34 to 37."""
+"""`ENCODER_COPIES` of two or three slices, as the CPU's 3D convolution unfolds every voxel's neighbours: 34 to 37."""
 
 
 class CTHNetConfig(BaseModel):
@@ -65,7 +67,7 @@ class CTHNetConfig(BaseModel):
         through_plane_window: window of through-plane attention (thin slices, pixels).
         decoder_groups: groups of four Swin blocks in the in-plane decoder.
         drop_rate: stochastic depth of the last block of through-plane and of in-plane attention; the encoder has none.
-        plan: window plan it is meant to run under.
+        plan: window plan it is meant for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,15 +102,6 @@ class CTHNetConfig(BaseModel):
         return (self.depth - 1) * self.factor + 1
 
 
-def nearest_thick(depth: int, factor: int) -> torch.Tensor:
-    """The thick slice nearest to each thin one, the lower of two equally near: int64 ((depth - 1) * factor + 1,).
-
-    >>> nearest_thick(3, 4).tolist()
-    [0, 0, 0, 1, 1, 1, 1, 2, 2]
-    """
-    return (torch.arange((depth - 1) * factor + 1) + (factor - 1) // 2) // factor
-
-
 class Encoder(nn.Module):
     """Attention in small cubes, a 3x3x3 convolution and a norm, with a skip around them.
 
@@ -127,7 +120,7 @@ class Encoder(nn.Module):
         self.convolution = nn.Conv3d(channels, channels, 3, padding=1)
         self.group_norm = nn.LayerNorm(channels)
         self.norm_out = nn.LayerNorm(channels)
-        _initialize(self)
+        start_linear_layers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, channel, slice, height, width), and so is the result."""
@@ -165,8 +158,9 @@ class ConvolutionalGroup(nn.Module):
         self.convolution = PlaneConvolution(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (batch, height, width, channels), and so is the result."""
-        result: torch.Tensor = x + self.convolution(self.blocks(x))
+        """x: (batch, height, width, channels), and so is the result, which may overwrite x."""
+        skip = kept(x)
+        result: torch.Tensor = skip + self.convolution(self.blocks(x))
         return result
 
 
@@ -197,7 +191,7 @@ class Backbone(nn.Module):
             )
         )
         self.norm_out = nn.LayerNorm(channels)
-        _initialize(self)
+        start_linear_layers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, height, width, channels), and so is the result."""
@@ -248,7 +242,8 @@ class CTHNet(ThroughPlaneModel):
         self.position_code: torch.Tensor
         self.register_buffer("position_code", position_code(config.thin_depth, features), persistent=False)
         self.nearest_thick: torch.Tensor
-        self.register_buffer("nearest_thick", nearest_thick(config.depth, config.factor), persistent=False)
+        nearest = [nearest_thick(thin_index, config.factor) for thin_index in range(config.thin_depth)]
+        self.register_buffer("nearest_thick", torch.tensor(nearest), persistent=False)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -285,15 +280,7 @@ class CTHNet(ThroughPlaneModel):
         Tokens are (batch, height, width, slice, feature), and so is the result. Eight neighbouring pixels orthogonal to
         the view are folded into its features, as in TVSRN; unlike there, the tokens themselves are not added.
         """
-        views = [
-            rearrange(
-                self.through_plane(rearrange(tokens, f"{volume} -> {planes}", fold=PLANE_WINDOW)),
-                f"{planes} -> {volume}",
-                b=len(tokens),
-                fold=PLANE_WINDOW,
-            )
-            for volume, planes in VIEWS.values()
-        ]
+        views = [attend_in_view(self.through_plane, tokens, view) for view in VIEWS]
         return torch.stack(views).sum(dim=0)
 
     def decode_in_plane(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -304,10 +291,3 @@ class CTHNet(ThroughPlaneModel):
         decoded: torch.Tensor = self.after_decoder(self.in_plane(tokens.flatten(3)))
         result: torch.Tensor = rearrange(decoded, "b h w (t f) -> b h w t f", t=tokens.shape[3])
         return result
-
-
-def _initialize(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.trunc_normal_(layer.weight, std=INIT_STD)
-            nn.init.zeros_(layer.bias)

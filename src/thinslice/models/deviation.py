@@ -1,9 +1,9 @@
-"""How sure a network is: a head that says, voxel by voxel, how far the truth may lie from the estimate.
+"""Uncertainty of a network: a head that estimates the standard deviation of the error in every voxel.
 
 The head reads a network's last features, which lie on thick slices, and gives the standard deviation of every thin
-voxel around them, through a learned basis along z as the estimate's own head does: nearer to a thick slice or further
-from it, it learns by itself what that means. It is trained after the network, on the network's own errors, and changes
-nothing about the estimate. `Calibration` is what the errors on patients not trained on say about it.
+voxel around them, through a learned basis along z like the head of the estimate, so that it learns how errors grow with
+the distance from a thick slice. It is trained after the network, on the network's errors, and does not change the
+estimate. `Calibration` holds factors measured on patients that the network was not trained on.
 
 Source: ours. A learned scale: Kendall and Gal, NeurIPS 2017; beside a frozen network: Upadhyay et al., ECCV 2022
 (BayesCap). Multipliers from held-out errors: split conformal prediction with locally weighted residuals, Lei et al.,
@@ -16,7 +16,7 @@ import math
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import einsum, rearrange
@@ -25,7 +25,8 @@ from torch import nn
 from thinslice.errors import ModelError
 from thinslice.intensity import WINDOW_WIDTH_HU
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks import onednn
+from thinslice.models.blocks.onednn import convolution
+from thinslice.models.blocks.pieces import scaled
 from thinslice.models.blocks.subpixel import thin_slices
 from thinslice.profile import SliceProfile
 
@@ -36,22 +37,22 @@ FLOOR_HU = 0.5
 """Least standard deviation; rounding to whole HU alone gives 0.3."""
 
 START_HU = 20.0
-"""What an untrained head says everywhere."""
+"""Standard deviation that an untrained head gives everywhere."""
 
 _LOG_RANGE = (-4.0, 7.0)
-"""Of the head's output, the logarithm of HU: up to 1097."""
+"""Range of the head's output, the logarithm of HU: up to 1097 HU."""
 
 
 class DeviationHead(nn.Module):
     """Standard deviations of the thin slices around each thick one.
 
     Args:
-        features: channels it reads.
+        features: channels of its input.
         width: channels inside.
         basis: functions along z that it combines.
-        unshuffle: in-plane pixels per side that a feature stands for.
-        condition: values that say what the thick slices are (factor and profile).
-        positions: values that say where a thin slice lies.
+        unshuffle: in-plane pixels per side that a feature covers.
+        condition: values that describe the thick slices (factor and profile).
+        positions: values that describe the position of a thin slice.
     """
 
     def __init__(
@@ -82,19 +83,20 @@ class DeviationHead(nn.Module):
             `FLOOR_HU` of it; ordered as the rows of `position`.
         """
         scale, shift = self.modulation(condition).chunk(2)
-        gather = self.gather.weight * (1 + scale)[:, None, None, None, None], _bias(self.gather) * (1 + scale) + shift
+        gather_bias, filters_bias = cast(torch.Tensor, self.gather.bias), cast(torch.Tensor, self.filters.bias)
+        gather = self.gather.weight * (1 + scale)[:, None, None, None, None], gather_bias * (1 + scale) + shift
         along = self.position(position.to(x.dtype))
         basis, offset = along[:, :-1] / math.sqrt(self.basis), along[:, -1]
         kernels = rearrange(self.filters.weight, "(k pixel) f z y x -> k pixel f z y x", k=self.basis)
         weight = einsum(basis, kernels, "thin k, k pixel f z y x -> thin pixel f z y x")
-        biases = rearrange(_bias(self.filters), "(k pixel) -> k pixel", k=self.basis)
+        biases = rearrange(filters_bias, "(k pixel) -> k pixel", k=self.basis)
         bias = einsum(basis, biases, "thin k, k pixel -> thin pixel") + offset[:, None] + math.log(START_HU)
 
         def gathered(features: torch.Tensor) -> torch.Tensor:
-            return onednn.convolution(features, *gather, padding=(0, 0, 0), relu=True)
+            return convolution(features, *gather, padding=(0, 0, 0), relu=True)
 
         def in_unit(log_hu: torch.Tensor) -> torch.Tensor:
-            # In float32 whatever the precision around it: an exponential has no patience with eight bits.
+            # In float32 whatever the precision around it: eight bits are too coarse for an exponential.
             return log_hu.float().clamp(*_LOG_RANGE).exp().add(FLOOR_HU).div(WINDOW_WIDTH_HU)
 
         return thin_slices(
@@ -108,20 +110,15 @@ class DeviationHead(nn.Module):
         )
 
 
-def _bias(layer: nn.Conv3d) -> torch.Tensor:
-    bias: torch.Tensor = layer.bias  # type: ignore[assignment]  # Conv3d made one
-    return bias
-
-
 @dataclass(frozen=True)
 class Calibration:
-    """What errors on patients not trained on say about a head's standard deviations.
+    """Corrections of a head's standard deviations, measured on patients that the network was not trained on.
 
     Attributes:
-        scale: what the head's values are multiplied by, so that standardised errors have a root mean square of 1.
-        multipliers: nominal level in percent -> how many of these standard deviations the interval reaches to either
-            side. Errors have heavier tails than a Gaussian's, so they are not 0.67, 0.99, 1.64 and 1.96.
-        cases: labels of the volumes it was found on; empty for a head that was not calibrated.
+        scale: factor of the head's values under which standardised errors have a root mean square of 1.
+        multipliers: nominal level in percent -> half-width of the interval in these standard deviations. Errors have
+            heavier tails than a Gaussian's, so the values are not 0.67, 0.99, 1.64 and 1.96.
+        cases: labels of the volumes it was measured on; empty for a head that was not calibrated.
 
     >>> Calibration.from_card({"deviation": {"calibration": {"scale": 1.1, "multipliers": {"90": 1.5}}}}).multipliers
     {90: 1.5}
@@ -135,22 +132,22 @@ class Calibration:
 
     @property
     def calibrated(self) -> bool:
-        """Whether it comes from a card, not from the assumption of a Gaussian."""
+        """Whether the multipliers come from a card, not from the assumption of a Gaussian."""
         return bool(self.multipliers)
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any] | None) -> Calibration:
-        """That of a model card; scale 1 and no multipliers where the card holds none.
+        """Calibration of a model card; scale 1 and no multipliers where the card holds none.
 
         Raises:
-            ModelError: when the card's values are not what they should be.
+            ModelError: for values that are not positive numbers; calibrate again.
         """
-        told: Any = (card or {}).get("deviation") or {}
+        deviation: Any = (card or {}).get("deviation") or {}
         try:
-            told = told.get("calibration") or {}
-            scale = float(told.get("scale", 1.0))
-            multipliers = {int(level): float(value) for level, value in dict(told.get("multipliers") or {}).items()}
-            cases = tuple(str(case) for case in told.get("cases") or ())
+            values = deviation.get("calibration") or {}
+            scale = float(values.get("scale", 1.0))
+            multipliers = {int(level): float(value) for level, value in dict(values.get("multipliers") or {}).items()}
+            cases = tuple(str(case) for case in values.get("cases") or ())
             sound = all(math.isfinite(value) and value > 0 for value in (scale, *multipliers.values()))
         except (AttributeError, TypeError, ValueError):
             sound = False
@@ -170,10 +167,10 @@ class Calibration:
 
 
 class WithDeviation(ThroughPlaneModel, ABC):
-    """A network whose forward pass gives two channels, estimate and standard deviation; all else is as the network's.
+    """A network whose forward pass gives two channels, estimate and standard deviation; the rest is the network's.
 
     Args:
-        network: that makes the estimate.
+        network: gives the estimate.
     """
 
     def __init__(self, network: ThroughPlaneModel) -> None:
@@ -184,11 +181,11 @@ class WithDeviation(ThroughPlaneModel, ABC):
 
 
 class Learned(WithDeviation):
-    """The standard deviation that the network's own head gives.
+    """A network with the standard deviation of its own head.
 
     Args:
         network: one that `has_deviation`.
-        scale: of its calibration.
+        scale: factor of the standard deviation, from its calibration.
     """
 
     def __init__(self, network: ThroughPlaneModel, scale: float = 1.0) -> None:
@@ -200,32 +197,32 @@ class Learned(WithDeviation):
     ) -> torch.Tensor:
         """(batch, 1, D, H, W) to (batch, 2, (D - 1) * factor + 1, H, W), unit intensity, float32."""
         thin, deviation = self.network.with_deviation(x, factor=factor, profile=profile)
-        scaled = deviation.float().mul_(self.scale) if onednn.runs_in_pieces(x) else deviation.float() * self.scale
-        return torch.cat([thin.float(), scaled], dim=1)
+        return torch.cat([thin.float(), scaled(deviation.float(), self.scale)], dim=1)
 
 
 class Ensemble(WithDeviation):
-    """Any network, with the spread of its estimates over mirrored inputs as the standard deviation.
+    """Any network, with the standard deviation of its estimates over mirrored inputs.
 
-    The estimate is that of the input as it is. The spread sees what the network makes differently of a mirrored
-    picture, nothing of what it makes wrongly in every one: it is too small, and not calibrated.
+    The estimate is that of the input as it is. The standard deviation covers differences between the mirrored inputs
+    but no error that they have in common, so it is too small; it is not calibrated.
     """
 
     MIRRORED: tuple[tuple[int, ...], ...] = ((3,), (4,), (3, 4), (2,), (2, 3), (2, 4), (2, 3, 4))
-    """Axes that each further estimate mirrors."""
+    """Mirrored axes of each further estimate."""
 
     def __init__(self, network: ThroughPlaneModel) -> None:
         super().__init__(network)
-        # Beside the two that are given: the sum, an estimate before and after it is mirrored back, and holes.
+        # Beside the two results: the sum, an estimate before and after it is mirrored back, and holes in the heap.
         self.window = replace(network.window, thin_bytes=network.window.thin_bytes + 14.0)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
     ) -> torch.Tensor:
         """(batch, 1, D, H, W) to (batch, 2, (D - 1) * factor + 1, H, W), unit intensity, float32."""
-        given = self.network(x, factor=factor, profile=profile).float()
-        given = torch.cat([given, torch.zeros_like(given)], dim=1)
-        first, squares = given[:, :1], given[:, 1:]
+        estimate = self.network(x, factor=factor, profile=profile).float()
+        result = torch.cat([estimate, torch.zeros_like(estimate)], dim=1)
+        del estimate
+        first, squares = result[:, :1], result[:, 1:]
         total = torch.zeros_like(first)
         for axes in self.MIRRORED:
             other = self.network(x.flip(axes), factor=factor, profile=profile).float().flip(axes)
@@ -236,4 +233,4 @@ class Ensemble(WithDeviation):
         members = 1 + len(self.MIRRORED)
         squares.sub_(total.square_().div_(members)).clamp_(min=0.0).div_(members - 1).sqrt_()
         squares.clamp_(min=FLOOR_HU / WINDOW_WIDTH_HU)
-        return given
+        return result

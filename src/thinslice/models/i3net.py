@@ -7,17 +7,18 @@
     a block:   x + inter-slice branch(x) + intra-slice branch(x)
 
 - The inter-slice branch mixes slices: 2 x 2 pixels become channels, two 3x3 convolutions, and back.
-- The intra-slice branch looks at the whole plane at once: its cosine transform is cut into windows of 16 x 16
+- The intra-slice branch covers the whole plane at once: its cosine transform is cut into windows of 16 x 16
   frequencies, in each of which perceptrons mix frequencies and then channels.
-- The cross-view block regards features as the third axis of the volume and convolves coronal planes, all rows being
+- The cross-view block treats features as the third axis of the volume and convolves coronal planes, all rows being
   channels, and sagittal ones, all columns being channels.
 
 Source: Song et al., "I3Net: Inter-Intra-slice Interpolation Network for Medical Slice Synthesis", IEEE TMI 2024
 (arXiv 2405.02857), and the layer sizes of the authors' public code. Both the windows of frequencies (256 of them, each
 of 256) and the channels of the cross-view block (256 rows, four at a time) tie the published network to planes of
 256 x 256. Ours: that side is a config value, smaller planes are mirrored up to it and larger ones cut into such
-squares; any depth and factor at construction. Left out on purpose: the published network copies the thick slices into
-its output. Here a thick slice is the average of thin ones, not one of them, so all thin slices come from the network.
+squares; any depth and factor at construction. The published network copies the thick slices into its output. This is
+left out on purpose: a thick slice is the average of thin ones, not one of them, so all thin slices come from the
+network.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class I3NetConfig(BaseModel):
         factor: thin slices per thick interval.
         features: channels of the axial plane.
         blocks: inter-intra-slice blocks; even.
-        plane: side in pixels of the square planes it works on. Cosine transform and cross-view blocks know pixels by
-            their place in it, so train with crops of this size.
+        plane: side in pixels of the square planes it works on. Weights of the cosine transform and of the cross-view
+            blocks belong to positions in the plane, so train with crops of this size.
         plan: window plan it is meant to run under.
     """
 
@@ -140,7 +141,7 @@ class WindowMixer(nn.Module):
 
 
 class IntraSliceBranch(nn.Module):
-    """Works on all frequencies of the plane alike, so that high ones are not left to whatever low ones leave over."""
+    """Works on all frequencies of the plane with equal capacity, so that low ones do not crowd out high ones."""
 
     def __init__(self, features: int, transform: CosineTransform) -> None:
         super().__init__()
@@ -282,7 +283,7 @@ class I3Net(ThroughPlaneModel):
         return result[..., :height, :width]
 
     def upscale_squares(self, thick: torch.Tensor) -> torch.Tensor:
-        """Thick slices (batch, slice, plane, plane) to thin ones, alike."""
+        """Thick slices (batch, slice, plane, plane) to thin slices, (batch, thin slice, plane, plane)."""
         head = self.head(thick)
         first = self.cross_views[0](head)
         second = self.cross_views[1](self.halves[0](first))

@@ -1,10 +1,10 @@
-"""Interpolation along z, the rows that every table starts with. No weights.
+"""Interpolation along z, the baselines of every table. No weights.
 
-Corner-aligned: thin slice j lies at thick index j / factor. Every method here is linear in the thick slices, so each is
-one matrix along z.
+Corner-aligned: thin slice j lies at thick index j / factor. Every method is linear in the thick slices, so it is one
+matrix along z.
 
-Source: spec of the rows `nearest`, `linear`, `cubic` (not-a-knot spline) and `cubic-consistent` (cubic, then the
-smallest change that gives the thick slices back, y + A^T (A A^T)^-1 (x - A y)).
+Source: the definitions of the baselines `nearest`, `linear`, `cubic` (not-a-knot spline) and `cubic-consistent` (cubic,
+then the smallest change after which the result averages back to the thick slices, y + A^T (A A^T)^-1 (x - A y)).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from einops import einsum
 from pydantic import BaseModel, ConfigDict
 from scipy.interpolate import CubicSpline
 
+from thinslice.geometry import nearest_thick
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
@@ -30,10 +31,10 @@ _CUBIC_HALO = 16
 
 
 class InterpolateConfig(BaseModel):
-    """Which interpolation.
+    """Config of an interpolation.
 
     Attributes:
-        method: a row of the table.
+        method: which interpolation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +58,7 @@ class Interpolate(ThroughPlaneModel):
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
     ) -> torch.Tensor:
-        """Interpolate; see `ThroughPlaneModel.forward`. Only the consistent methods look at the profile."""
+        """Interpolate; see `ThroughPlaneModel.forward`. Only the consistent methods use the profile."""
         factor = self.checked_factor(x, factor)
         rows = z_matrix(self.config.method, x.shape[2], profile or SliceProfile.mean(factor), factor)
         return einsum(torch.tensor(rows, dtype=x.dtype, device=x.device), x, "thin d, b c d h w -> b c thin h w")
@@ -85,7 +86,7 @@ def z_matrix(method: Method, depth: int, profile: SliceProfile, factor: int) -> 
     if depth == 1:
         matrix = np.ones((1, 1))
     elif method == "nearest":
-        matrix = (np.floor(at[:, None] + 0.5) == knots).astype(float)
+        matrix = np.eye(depth)[[nearest_thick(thin_index, factor) for thin_index in range(len(at))]]
     elif method.startswith("linear"):
         matrix = np.clip(1.0 - np.abs(at[:, None] - knots), 0.0, 1.0)
     else:

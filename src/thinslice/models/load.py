@@ -10,7 +10,7 @@ from thinslice.models.base import ThroughPlaneModel
 
 
 def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlaneModel:
-    """A model ready for inference: eval mode, on `device`.
+    """The network of a name or a weights file, ready for inference: in eval mode, on `device`.
 
     Args:
         name_or_path: a name of the catalog that needs no training, or a safetensors file made by `thinslice train`
@@ -37,7 +37,7 @@ def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlane
 
 
 def with_deviation() -> list[str]:
-    """Names of networks with embedded weights that say how sure they are."""
+    """Names of the networks with embedded weights and a deviation head."""
     able = []
     for name, entry in catalog.CATALOG.items():
         path = None if entry.weights is None else catalog.weights_path(name)

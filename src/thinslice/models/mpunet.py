@@ -5,22 +5,22 @@
                            └ pool ── encode ── decode ┘
                                        └ pool ── encode ┘
 
-Every skip and everything that comes up from below is brought to its level's depth by linear interpolation along z;
-convolutions follow. The depths in between are chosen so that the law of thick slices holds at each: at depth
-(D - 1) * c + 1, with c a whole number, thick slice k lies exactly at c * k. c grows from 1 to the factor in two
-steps (1, 2, 5 for factor 5), as even as whole numbers allow (`steps`).
+Skips and features from the level below are brought to the depth of their level by linear interpolation along z;
+convolutions follow. At each of these depths a thick slice lies exactly on a slice: at depth (D - 1) * c + 1, with c a
+whole number, thick slice k lies at c * k. c grows from 1 to the factor in two steps (1, 2, 5 for factor 5), as even as
+whole numbers allow (`steps`).
 
-A side output is a volume of the plane's full size, at the depth its level has reached. The final output is the last
-side output on top of the one before, brought to its depth.
+A side output is a volume of the plane's full size at the depth of its level. The final output is the sum of the last
+side output and of the one before, brought to its depth.
 
 Source: Liu et al., "Multi-stream progressive up-sampling network for dense CT image reconstruction", MICCAI 2020:
 encoder-decoder, progressive up-sampling in the decoder, supervision at each step. One stream only, as in the paper that
 compares with it, which had no lung masks for the others.
-Decided here: 32-64-128-256 features; two 3x3x3 convolutions with ReLU per level; max-pooling in plane; a transposed
+Ours: 32-64-128-256 features; two 3x3x3 convolutions with ReLU per level; max-pooling in plane; a transposed
 convolution per 2 x 2 pixels on the way up; no normalisation, and hence weights that start as He et al. (2015) do; two
 steps along z, in the decoder's last two levels; side outputs of levels with fewer pixels by sub-pixel convolution in
-plane; the outputs of the two steps add up (as in LapSRN, Lai et al., CVPR 2017), so that the first step's output serves
-without its loss too; no skip from the interpolated input. Planes of any size are padded by reflection and cropped.
+plane; the outputs of the two steps add up (as in LapSRN, Lai et al., CVPR 2017), so that the first step's output is
+used without its loss too; no skip from the interpolated input. Planes of any size are padded by reflection and cropped.
 The contrast-aware and feature-matching losses belong to training.
 """
 
@@ -44,8 +44,8 @@ class MPUNetConfig(BaseModel):
     Attributes:
         factor: thin slices per thick interval.
         features: channels of each level, from the full plane down; three levels or more.
-        window_depth: thick slices of a window in inference: those of the crops it is trained on. Any number can be
-            given to the network, but it pads with zeros and does worse where it sees more than it learned on.
+        window_depth: thick slices of a window in inference: as many as the crops that the network is trained on. It
+            takes any number, but pads with zeros and does worse with more slices than it was trained on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +96,7 @@ def convolutions(inside: int, outside: int) -> nn.Sequential:
 
 
 class Rise(nn.Module):
-    """One level up: what comes from below meets the skip of its level."""
+    """One level of the decoder: features from the level below, enlarged, and the skip of this level."""
 
     def __init__(self, below: int, features: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class SideOutput(nn.Module):
 
 
 class MPUNet(ThroughPlaneModel):
-    """Any depth >= 2 and any plane; its factor is fixed when it is built. See the module's page."""
+    """The network of the module's page, for any depth >= 2 and any plane; its factor is fixed when it is built."""
 
     def __init__(self, config: MPUNetConfig) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class MPUNet(ThroughPlaneModel):
             tile=(256, 256),
             max_depth=config.window_depth,
             halo=(1, 16, 16),
-            # In the last level four arrays of thin features at once, and the skips (measured).
+            # Four arrays of thin features at once in the last level, and the skips (measured).
             working_bytes=4.0 * features[0] * (4 * config.factor + 6),
         )
 
@@ -169,7 +169,7 @@ class MPUNet(ThroughPlaneModel):
     def stages(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
     ) -> list[tuple[float, torch.Tensor]]:
-        """The output of each step along z, for a loss at each.
+        """The outputs of all steps along z, for a loss at each.
 
         Args:
             x: (batch, 1, D, H, W), nominally in [0, 1].
@@ -177,13 +177,13 @@ class MPUNet(ThroughPlaneModel):
             profile: ignored.
 
         Returns:
-            Per step, the thin slices per thick interval reached (c) and the output (batch, 1, (D - 1) * c + 1, H, W),
-            whose slice j lies at thin index j * factor / c. The last one is what `forward` returns. An
-            output of depth d is to be compared with the thin volume brought to that depth, first slice on first and
-            last on last: `stretch(thin, d)`.
+            Per step, its thin slices per thick interval (c) and its output (batch, 1, (D - 1) * c + 1, H, W), whose
+            slice j lies at thin index j * factor / c. The last output is the result of `forward`. The reference of an
+            output of depth d is the thin volume brought to that depth, `stretch(thin, d)`. At factor 5, c = 2 and
+            D = 4, slice 3 of 7 lies at thin index 7.5.
 
         Raises:
-            ShapeError: as `ThroughPlaneModel.forward`.
+            ShapeError: as for `ThroughPlaneModel.forward`.
         """
         factor = self.checked_factor(x, factor)
         depth, height, width = x.shape[2:]

@@ -1,4 +1,4 @@
-"""ResVox without its noise reduction: residual blocks that look at two scales, then sub-pixel up-sampling along z.
+"""ResVox without its noise reduction: residual blocks of two scales, then sub-pixel up-sampling along z.
 
     thick ── stem ── block ── ... ── block ── sub-pixel head ── thin
 
@@ -9,8 +9,8 @@
 Source: the generator of Ge et al., "Stereo-correlation and noise-distribution aware ResVoxGAN for dense slices
 reconstruction and noise reduction in thick low-dose CT", MICCAI 2019: consecutive 3D multi-scale residual blocks, then
 a sub-pixel network. No skip from an interpolated input is described, so there is none: the thin slices come from the
-features alone. As in the paper that compares with it, nothing is left of its denoising.
-Decided here: 64 features and 8 blocks; the two scales are one 3x3x3 convolution against two of them (the reach of a
+features alone. As in the paper that compares with it, its denoising is left out.
+Ours: 64 features and 8 blocks; the two scales are one 3x3x3 convolution and two of them in a row (the reach of a
 5x5x5 one at less than half its cost); ReLU after each convolution but the 1x1x1; no normalisation; zero padding; one
 sub-pixel convolution straight to the thin slices, laid out symmetrically about the thick ones (`subpixel`).
 Its stereo-correlation constraint (26-neighbour gradients), perceptual and adversarial parts are losses and belong to
@@ -37,8 +37,8 @@ class ResVoxConfig(BaseModel):
         factor: thin slices per thick interval.
         features: channels inside.
         blocks: multi-scale residual blocks.
-        window_depth: thick slices of a window in inference: those of the crops it is trained on. Any number can be
-            given to the network, but it pads with zeros and does worse where it sees more than it learned on.
+        window_depth: thick slices of a window in inference: as many as the crops that the network is trained on. It
+            takes any number, but pads with zeros and does worse with more slices than it was trained on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +70,7 @@ class MultiScaleBlock(nn.Module):
 
 
 class ResVox(ThroughPlaneModel):
-    """Any depth >= 2 and any plane; its factor is fixed when it is built. See the module's page."""
+    """The network of the module's page, for any depth >= 2 and any plane; its factor is fixed when it is built."""
 
     def __init__(self, config: ResVoxConfig) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
     thick slices ── unshuffle in plane ── stem ── blocks ── head ── shuffle ──┐
          │                                  ▲        ▲        ▲               │ residual
          │             (factor, profile) ───┴────────┴────────┘               ▼
-         └── linear interpolation that gives the thick slices back ────────── + ── thin slices
+         └── linear interpolation consistent with the thick slices ────────── + ── thin slices
                                                                      (null space only)
 
 - Slices stay depth; in plane, 2 x 2 pixels become channels, so convolutions run at half resolution.
@@ -11,12 +11,11 @@
   first one's output channels. Both act on the weights, so this costs nothing per voxel.
 - The head gives, for each thick slice, the residual of the thin slices around it. Its filters are a small learned basis
   along z sampled where the thin slices lie, so that all factors share it.
-- Training is short, so the network is made easy to train: the body sees intensities of about zero mean and unit
-  variance, and constant gains (a block's change, the residual) let weights be of order one over the square root of
-  what they add up, where steps of equal length do equally much. Gains act on the weights too.
+- Training is short, so the network is made easy to train: the body gets intensities of about zero mean and unit
+  variance, and constant gains (of a block's change, of the residual) keep weights of order one over the square root of
+  the number of terms they sum, where steps of equal length have equal effect. Gains act on the weights too.
 - The output averages back to the thick slices by construction: the residual passes through I - A^T (A A^T)^-1 A, the
-  projection onto what the thick slices cannot see, A being the slice profile. End slices, whose profile reaches past
-  the volume, are exempt.
+  projection onto the null space of the slice profile A. End slices, whose profile reaches past the volume, are exempt.
 
 Source: ours. Data consistency as a projection: "null-space learning", Schwab et al., Inverse Problems 2019. Scale
 and shift by a condition: FiLM, Perez et al., AAAI 2018. Filters generated from a position: meta-upsampling, Hu et al.,
@@ -39,7 +38,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks import onednn
+from thinslice.models.blocks.onednn import convolution, pointwise
+from thinslice.models.blocks.pieces import Padding, add_across_slices, add_product
 from thinslice.models.blocks.subpixel import thin_slices
 from thinslice.models.deviation import DeviationHead
 from thinslice.models.interpolate import z_matrix
@@ -47,7 +47,7 @@ from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
 _POSITIONS = 6
-"""Values that say where a thin slice lies (`_position_features`)."""
+"""Values that describe the position of a thin slice (`thin_positions`)."""
 
 
 class ThinNetConfig(BaseModel):
@@ -58,9 +58,9 @@ class ThinNetConfig(BaseModel):
         blocks: residual blocks.
         basis: functions along z that the head combines.
         unshuffle: in-plane pixels per side that become channels.
-        condition: width of the two small networks that read the factor and the profile.
+        condition: width of the two small networks whose inputs are the factor and the profile.
         factors: smallest and largest factor.
-        deviation: whether a second head says how sure the network is (`thinslice.models.deviation`).
+        deviation: whether a second head estimates the standard deviation (`thinslice.models.deviation`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,7 +112,7 @@ class Block(nn.Module):
     """A 3x3x3 convolution, then a 1x1x1 one, with a skip."""
 
     GAIN = 0.25
-    """Of what a block adds; taken before the ReLU, where it acts on weights."""
+    """Gain of a block's change; it precedes the ReLU, where it acts on weights."""
 
     def __init__(self, features: int, condition: int) -> None:
         super().__init__()
@@ -122,27 +122,22 @@ class Block(nn.Module):
         start_weights(self.mix)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """What goes on to the next block; `x` is lost, as it may be changed in place.
+        """Features for the next block.
 
         Args:
-            x: (batch, features, depth, height, width), channels last in memory.
+            x: (batch, features, depth, height, width), channels last in memory; the result may overwrite it.
             condition: (condition,).
         """
         weight, bias = self.across.modulated(condition)
-        if not onednn.runs_in_pieces(x):
-            inside = onednn.convolution(x, weight, bias, padding=(1, 1, 1), relu=True)
-            return onednn.pointwise(inside, self.mix).add_(x)
 
-        def changed(piece: torch.Tensor) -> torch.Tensor:
-            inside = onednn.convolution(piece, weight, bias, padding=(0, 1, 1), relu=True)
-            return onednn.pointwise(inside, self.mix).add_(piece[:, :, 1:-1])
+        def change(slices: torch.Tensor, padding: Padding) -> torch.Tensor:
+            return pointwise(convolution(slices, weight, bias, padding=padding, relu=True), self.mix)
 
-        # No second volume is needed so: memory that is touched for the first time costs more than a layer's sums.
-        return onednn.replace_in_pieces(x, changed)
+        return add_across_slices(x, change)
 
 
 def start_weights(layer: nn.Linear | nn.Conv3d, gain: float = 1.0) -> None:
-    """Weights under which noise of unit variance comes out with a variance of gain squared."""
+    """Initialise weights so that noise of unit variance comes out with a variance of gain squared; biases are zero."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # both made one
 
@@ -151,7 +146,7 @@ class ThinHead(nn.Module):
     """For each thick slice, the thin slices around it, from a learned basis along z."""
 
     gain = 0.01
-    """Of the residual: about 40 HU."""
+    """Gain of the residual: about 40 HU."""
 
     def __init__(self, config: ThinNetConfig) -> None:
         super().__init__()
@@ -174,7 +169,7 @@ class ThinHead(nn.Module):
             (batch, depth * factor, height * unshuffle, width * unshuffle); thin slice i of thick slice k is at
             k * factor + i - factor // 2 on the thin grid.
         """
-        basis = self.position(_thin_positions(factor, x.device).to(self.filters.weight.dtype))
+        basis = self.position(thin_positions(factor, x.device).to(self.filters.weight.dtype))
         basis = basis * (self.gain / math.sqrt(self.config.basis))
         side, functions = self.config.unshuffle, self.config.basis
         bias: torch.Tensor = self.filters.bias  # type: ignore[assignment]  # Conv3d made one
@@ -190,14 +185,14 @@ class ThinHead(nn.Module):
 
 
 class ThinNet(ThroughPlaneModel):
-    """Any depth >= 2, any plane, any factor of its range; see the module's page."""
+    """The network of the module's page, for any depth >= 2, any plane and any factor of its range."""
 
     default_factor = 5
     consistent = True
     any_plane = True
 
     middle, spread = 0.25, 0.2
-    """Of intensities in a body, about: water, and half of what lies between lung and bone."""
+    """Mean and half-range of intensities in a body, about: water, and half the distance between lung and bone."""
 
     def __init__(self, config: ThinNetConfig) -> None:
         super().__init__()
@@ -222,7 +217,7 @@ class ThinNet(ThroughPlaneModel):
             tile=(512, 512),
             # One slice more than the convolutions reach: a thin slice may belong to the thick slice after it.
             halo=(config.blocks + 3, reach, reach),
-            # Three layers' worth of features and what convolutions take beside, and the input as channels (measured).
+            # Features of three layers, the workspace of convolutions, and the input as channels (measured).
             working_bytes=4.0 * (4 * config.features / channels + 4),
             # Features once, and the input as channels.
             in_pieces_bytes=4.0 * (config.features / channels + 2),
@@ -234,35 +229,35 @@ class ThinNet(ThroughPlaneModel):
         """Upscale; see `ThroughPlaneModel.forward`."""
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
-        features, _ = self._features(x, factor, profile)
-        residual = _on_grid(self.head(features, factor), x, factor)
-        del features  # what follows takes as much
-        return self._consistent(x[:, 0], residual, profile, factor)[:, None]
+        features, _ = self.encode(x, factor, profile)
+        residual = on_grid(self.head(features, factor), x, factor)
+        del features  # the next tensors are as large
+        return self.make_consistent(x[:, 0], residual, profile, factor)[:, None]
 
     def with_deviation(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Upscale and say how sure that is; see `ThroughPlaneModel.with_deviation`."""
+        """Upscale and estimate the standard deviation; see `ThroughPlaneModel.with_deviation`."""
         if not self.has_deviation:
             return super().with_deviation(x, factor=factor, profile=profile)
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
-        features, condition = self._features(x, factor, profile)
-        residual = _on_grid(self.head(features, factor), x, factor)
-        deviation = self.deviation(features, condition, _thin_positions(factor, x.device))
+        features, condition = self.encode(x, factor, profile)
+        residual = on_grid(self.head(features, factor), x, factor)
+        deviation = self.deviation(features, condition, thin_positions(factor, x.device))
         del features
-        estimate = self._consistent(x[:, 0], residual, profile, factor)
-        return estimate[:, None], _on_grid(deviation, x, factor)[:, None]
+        estimate = self.make_consistent(x[:, 0], residual, profile, factor)
+        return estimate[:, None], on_grid(deviation, x, factor)[:, None]
 
-    def _features(self, x: torch.Tensor, factor: int, profile: SliceProfile) -> tuple[torch.Tensor, torch.Tensor]:
-        """What both heads read: (batch, features, D, H / unshuffle, W / unshuffle), rounded up; and the condition."""
+    def encode(self, x: torch.Tensor, factor: int, profile: SliceProfile) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs of both heads: features (batch, features, D, H / unshuffle, W / unshuffle), rounded up; condition."""
         height, width = x.shape[3:]
         side = self.config.unshuffle
-        condition: torch.Tensor = self.describe(_condition_features(factor, profile).to(x))
-        seen = (x - self.middle) / self.spread
-        padded = F.pad(seen, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
+        condition: torch.Tensor = self.describe(condition_features(factor, profile).to(x))
+        standardised = (x - self.middle) / self.spread
+        padded = F.pad(standardised, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
         bias: torch.Tensor = self.stem.bias  # type: ignore[assignment]  # Conv3d made one
-        features = onednn.convolution(
+        features = convolution(
             rearrange(padded, "b 1 d (h p) (w q) -> b (p q) d h w", p=side, q=side).contiguous(
                 memory_format=torch.channels_last_3d
             ),
@@ -274,12 +269,12 @@ class ThinNet(ThroughPlaneModel):
             features = block(features, condition)
         return features, condition
 
-    def _consistent(
+    def make_consistent(
         self, thick: torch.Tensor, residual: torch.Tensor, profile: SliceProfile, factor: int
     ) -> torch.Tensor:
-        """Interpolation made consistent with the thick slices, plus the part of the residual they cannot see.
+        """Interpolation consistent with the thick slices, plus the projection of the residual onto the null space.
 
-        In float32 whatever the precision around it; `residual` may be changed in place.
+        In float32 whatever the precision around it; the result may overwrite `residual`.
 
         Args:
             thick: (batch, depth, height, width).
@@ -290,55 +285,52 @@ class ThinNet(ThroughPlaneModel):
         depth = thick.shape[1]
         base = z_matrix("linear-consistent", depth, profile, factor)
         averages = profile.matrix(depth)
-        with _full_precision(thick.device.type):  # in eight bits it was up to 16 HU off
-            seen, change = thick.float().flatten(2), residual.float().flatten(2)
-            if len(averages):  # else no thick slice has its whole profile here, and other runtimes know no empty arrays
-                seen = torch.cat([seen, _tensor(averages, thick) @ change], dim=1)
+        with full_precision(thick.device.type):  # with eight bits the error was up to 16 HU
+            rows, change = thick.float().flatten(2), residual.float().flatten(2)
+            if len(averages):  # else no thick slice has its whole profile here, and other runtimes take no empty arrays
+                rows = torch.cat([rows, _tensor(averages, thick) @ change], dim=1)
                 base = np.concatenate([base, -profile.correction(depth)], axis=1)
             matrix = _tensor(base, thick).expand(len(thick), -1, -1)
-            # Thin volumes are the largest tensors here: one product, that adds where it may to what is there.
-            in_place = onednn.runs_in_pieces(residual)
-            thin = change.baddbmm_(matrix, seen) if in_place else torch.baddbmm(change, matrix, seen)
+            # Thin volumes are the largest tensors here, so this is one product, added to the residual.
+            thin = add_product(change, matrix, rows)
         return thin.reshape(residual.shape)
 
 
-def _on_grid(thin: torch.Tensor, x: torch.Tensor, factor: int) -> torch.Tensor:
-    """What a head gives for whole thick slices and whole blocks of pixels, cut to the thin grid of `x`."""
+def on_grid(thin: torch.Tensor, x: torch.Tensor, factor: int) -> torch.Tensor:
+    """A head's result for whole thick slices and whole blocks of pixels, cut to the thin grid of `x`.
+
+    At factor 5 and depth 4, a head gives 20 thin slices; slices 2 to 17 are the 16 of the grid.
+    """
     depth, height, width = x.shape[2:]
     first = factor // 2
     return thin[:, first : first + (depth - 1) * factor + 1, :height, :width]
 
 
-def _full_precision(device: str) -> contextlib.AbstractContextManager[Any]:
-    """No autocast, on devices that know it."""
+def full_precision(device: str) -> contextlib.AbstractContextManager[Any]:
+    """A context without autocast, on devices that have autocast."""
     if torch.amp.is_autocast_available(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
 
 
 def _tensor(matrix: npt.NDArray[np.float64], beside: torch.Tensor) -> torch.Tensor:
-    """In float32, whatever the precision around it."""
+    """A matrix as a float32 tensor on the device of another tensor, whatever the precision around it."""
     return torch.tensor(matrix, dtype=torch.float32, device=beside.device)
 
 
-def _condition_features(factor: int, profile: SliceProfile) -> torch.Tensor:
-    """(4,): what the body is told about the thick slices; roughly within [-1, 1]."""
+def condition_features(factor: int, profile: SliceProfile) -> torch.Tensor:
+    """Description of the thick slices for the body: (4,), roughly within [-1, 1]."""
     fineness = math.log2(factor) - 2.0
     return torch.tensor([fineness, fineness**2, profile.width - 1.0, (profile.width - 1.0) * fineness])
 
 
-def _thin_positions(factor: int, device: torch.device) -> torch.Tensor:
-    """(factor, `_POSITIONS`): the thin slices of one thick slice, as the heads give them."""
-    return _position_features((torch.arange(factor, device=device) - factor // 2) / factor, factor)
+def thin_positions(factor: int, device: torch.device) -> torch.Tensor:
+    """Description of the thin slices of one thick slice, in the order of the heads' results: (factor, 6).
 
-
-def _position_features(offset: torch.Tensor, factor: int) -> torch.Tensor:
-    """(thin, 6): what the head's basis is told about a thin slice.
-
-    Args:
-        offset: (thin,), distance from the thick slice's centre in thick spacings, [-0.5, 0.5].
-        factor: thin slices per thick interval.
+    The first value is twice the distance from the thick slice's centre in thick spacings, [-1, 1]; at factor 5 it is
+    -0.8, -0.4, 0, 0.4, 0.8.
     """
+    offset = (torch.arange(factor, device=device) - factor // 2) / factor
     fineness = torch.full_like(offset, math.log2(factor) - 2.0)
     angle = 2.0 * math.pi * offset
     return torch.stack(

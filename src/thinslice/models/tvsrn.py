@@ -6,11 +6,12 @@
       thin ── head ── + ── in-plane decoder (+) ── through-plane attention (+) ──────────┤
                       └──────────────────────────────────────────────────────────────────┘
 
-Tokens are (batch, height, width, slice, feature) all along, so that each stage's channels are a view of them: slices
-and features in the encoder and in the in-plane decoder, features of neighbouring pixels in through-plane attention.
+Tokens are (batch, height, width, slice, feature) in all stages, so that each stage's channels are a view of them:
+slices and features in the encoder and in the in-plane decoder, features of neighbouring pixels in through-plane
+attention.
 
-Two presets of the one implementation, named in the catalog: `tvsrn`, the paper's text where it is clear, and
-`tvsrn-released`, which reproduces the authors' checkpoints, slips included.
+The catalog has two presets of this implementation: `tvsrn`, after the paper's text where it is clear, and
+`tvsrn-released`, which reproduces the authors' checkpoints with their deviations from it.
 
 Source: Yu et al., "RPLHR-CT Dataset and Transformer Baseline for Volumetric Super-Resolution from CT Scans", MICCAI
 2022, section 2.2. Deviations from the text in both presets: a skip around the encoder and around the decoder and two
@@ -20,6 +21,7 @@ residual groups in the decoder, as in the released code. Ours alone: planes of a
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal, Self
 
 import torch
@@ -28,14 +30,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.blocks.onednn import runs_in_pieces
+from thinslice.models.blocks.pieces import add_in_pieces, in_pieces, kept
 from thinslice.models.blocks.swin import INIT_STD, SwinBackbone
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
 PLANE_WINDOW = 8
-"""Side in pixels of an in-plane attention window, of an embedded patch, and of the pixels that through-plane attention
-folds; planes are padded to a multiple of it."""
+"""Side in pixels of an in-plane attention window and of an embedded patch, and number of pixels that through-plane
+attention folds; planes are padded to a multiple of it."""
 
 GROUP_BLOCKS = 4
 """Swin blocks in a residual group of the decoder."""
@@ -46,6 +48,9 @@ VIEWS = {
 }
 """Tokens of the volume, and the same tokens as planes along z whose features hold the neighbours across the plane."""
 
+ACROSS = {"sagittal": 2, "coronal": 1}
+"""Axis of the tokens orthogonal to the planes of a view."""
+
 CACHED_PLANES = 8
 """Planes along z that through-plane attention takes at a time on a CPU: a few MiB, and enough for whole pieces."""
 
@@ -55,7 +60,7 @@ accelerator, where blocks run whole, holds 17; passes too large for its memory a
 
 
 class TVSRNConfig(BaseModel):
-    """Sizes of TVSRN, and which of the two readings of it.
+    """Sizes of TVSRN, and the choices in which the paper and the released code differ.
 
     Attributes:
         depth: thick slices it takes.
@@ -65,14 +70,14 @@ class TVSRNConfig(BaseModel):
         encoder_blocks: Swin blocks in the encoder (the paper's N).
         through_plane_blocks: Swin blocks of through-plane attention; 0 leaves it out, as in the paper's ablation.
         through_plane_window: its window (thin slices, pixels).
-        decoder_groups: residual groups of four Swin blocks in the in-plane decoder. The text says one (the paper's
-            M); only two fit its parameter counts, and the released code has two.
+        decoder_groups: residual groups of four Swin blocks in the in-plane decoder. The paper's text
+            has one (its M); only two fit its parameter counts, and the released code has two.
         embedding: "voxel", each voxel by itself (paper); "patch", all slices of 8 x 8 pixels at once (released).
         mask_tokens: "learned", a vector per missing slice (paper); "zero" (released, where they never became
             parameters).
         head: "linear", features -> 1 (paper); "released", two layers that read the channels in the wrong order.
         drop_rate: stochastic depth of each backbone's last block.
-        plan: window plan it is meant to run under.
+        plan: window plan it is meant for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -124,11 +129,11 @@ def position_code(length: int, features: int) -> torch.Tensor:
 
 
 def reflect_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Pad the last two axes at their ends to a multiple, mirroring as often as it takes (a single row is repeated).
+    """The last two axes padded at their ends to a multiple, mirrored as often as necessary (a single row is repeated).
 
     Args:
         x: (..., height, width), neither of them 0.
-        multiple: the extents of the result divide by it.
+        multiple: divides the extents of the result.
 
     >>> reflect_to_multiple(torch.arange(3.0)[None], 8)[0].tolist()
     [0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0, 1.0]
@@ -139,6 +144,20 @@ def reflect_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
             at = torch.arange(extent + -extent % multiple, device=x.device) % max(1, 2 * extent - 2)
             x = x.index_select(axis, torch.minimum(at, 2 * extent - 2 - at))
     return x
+
+
+def attend_in_view(backbone: nn.Module, tokens: torch.Tensor, view: str) -> torch.Tensor:
+    """Attention in the planes of a view, eight neighbouring pixels orthogonal to it folded into the features.
+
+    Args:
+        backbone: attends in planes (planes, thin slice, row or column, 8 * feature).
+        tokens: (batch, height, width, slice, feature), and so is the result.
+        view: "sagittal" or "coronal".
+    """
+    volume, planes = VIEWS[view]
+    attended = backbone(rearrange(tokens, f"{volume} -> {planes}", fold=PLANE_WINDOW))
+    result: torch.Tensor = rearrange(attended, f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW)
+    return result
 
 
 class VoxelEmbedding(nn.Module):
@@ -185,18 +204,17 @@ class ReleasedHead(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(batch, height, width, slice, feature) to (batch, height, width, slice, 1)."""
-        if not runs_in_pieces(tokens):
-            return self._some_rows(tokens)
-        return torch.cat([self._some_rows(some) for some in torch.split(tokens, PLANE_WINDOW, dim=1)], dim=1)
 
-    def _some_rows(self, tokens: torch.Tensor) -> torch.Tensor:
-        misread = rearrange(tokens.flatten(3), "b h w (f t) -> b h w t f", t=tokens.shape[3])
-        thin: torch.Tensor = self.output(self.activation(self.hidden(misread)))
-        return thin
+        def read(rows: torch.Tensor) -> torch.Tensor:
+            misread = rearrange(rows.flatten(3), "b h w (f t) -> b h w t f", t=rows.shape[3])
+            thin: torch.Tensor = self.output(self.activation(self.hidden(misread)))
+            return thin
+
+        return in_pieces(tokens, read, axis=1, step=PLANE_WINDOW)
 
 
 class TVSRN(ThroughPlaneModel):
-    """The paper's network; see the module's page. Its depth and factor are fixed when it is built."""
+    """The network of the module's page. Its depth and factor are fixed when it is built."""
 
     def __init__(self, config: TVSRNConfig) -> None:
         super().__init__()
@@ -238,7 +256,7 @@ class TVSRN(ThroughPlaneModel):
         self.position_code: torch.Tensor
         self.register_buffer("position_code", position_code(config.thin_depth, features), persistent=False)
         self.interleaving: torch.Tensor
-        self.register_buffer("interleaving", _interleaving(config), persistent=False)
+        self.register_buffer("interleaving", interleaving(config), persistent=False)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -259,7 +277,7 @@ class TVSRN(ThroughPlaneModel):
         return thick + encoded.view_as(thick)
 
     def insert_mask_tokens(self, thick: torch.Tensor) -> torch.Tensor:
-        """Thick slice k on thin slice factor * k, mask tokens between; both (batch, height, width, slice, feature)."""
+        """Thick slice k at thin slice factor * k, mask tokens between; both (batch, height, width, slice, feature)."""
         masked = self.mask_tokens.expand(*thick.shape[:3], -1, -1)
         return torch.cat([thick, masked], dim=3).index_select(3, self.interleaving)
 
@@ -271,26 +289,11 @@ class TVSRN(ThroughPlaneModel):
         """
         if self.through_plane is None:
             return tokens
-        if runs_in_pieces(tokens):
-            return self._attend_some_planes_at_a_time(tokens)
-        result = tokens
-        for volume, planes in VIEWS.values():
-            attended = self.through_plane(rearrange(tokens, f"{volume} -> {planes}", fold=PLANE_WINDOW))
-            result = result + rearrange(attended, f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW)
-        return result
-
-    def _attend_some_planes_at_a_time(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The same for inference on a CPU: planes pass all blocks of the backbone while they are in its cache."""
-        assert self.through_plane is not None
-        result, step = tokens.clone(), CACHED_PLANES * PLANE_WINDOW
-        for (volume, planes), axis in zip(VIEWS.values(), (2, 1), strict=True):
-            for start in range(0, tokens.shape[axis], step):
-                length = min(step, tokens.shape[axis] - start)
-                some = rearrange(tokens.narrow(axis, start, length), f"{volume} -> {planes}", fold=PLANE_WINDOW)
-                attended = rearrange(
-                    self.through_plane(some), f"{planes} -> {volume}", b=len(tokens), fold=PLANE_WINDOW
-                )
-                result.narrow(axis, start, length).add_(attended)
+        result, attend = kept(tokens), partial(attend_in_view, self.through_plane)
+        for view, axis in ACROSS.items():
+            # Planes pass all blocks of the backbone while they are in a CPU's cache.
+            step = CACHED_PLANES * PLANE_WINDOW
+            result = add_in_pieces(result, tokens, partial(attend, view=view), axis=axis, step=step)
         return result
 
     def decode_in_plane(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -299,8 +302,12 @@ class TVSRN(ThroughPlaneModel):
         return tokens + decoded.view_as(tokens)
 
 
-def _interleaving(config: TVSRNConfig) -> torch.Tensor:
-    """For each thin slice, its token among the thick slices followed by the mask tokens: (thin_depth,)."""
+def interleaving(config: TVSRNConfig) -> torch.Tensor:
+    """Index of each thin slice's token among the thick slices followed by the mask tokens: (thin_depth,).
+
+    >>> interleaving(TVSRNConfig(depth=3, factor=2)).tolist()
+    [0, 3, 1, 4, 2]
+    """
     order = torch.empty(config.thin_depth, dtype=torch.int64)
     is_thick = torch.arange(config.thin_depth) % config.factor == 0
     order[is_thick] = torch.arange(config.depth)

@@ -5,14 +5,14 @@
 
 (The third, `tvsrn-no-tab`, is TVSRN without through-plane attention: a preset of `tvsrn`.)
 
-Source: Yu et al., MICCAI 2022, section 3.3. Of the encoder it says: TVSRN's encoder only, with N = 8 and C = 32, and
-sub-pixel up-sampling. Of the other: standard transformer layers after Dosovitskiy et al. (ViT, ICLR 2021), eight of
-them, patches of 1 x 16 x 16, tokens of 512, sub-pixel up-sampling.
-Decided here, for both: a linear map of each thick slice's features to its sub-slices (these networks have no
-convolutions), laid out symmetrically about it (`subpixel`). For the encoder: 8 heads, window 8 x 8, one residual group,
-skip and stochastic depth as in our `tvsrn`. For ViT: what that paper calls standard, that is pre-norm layers, 8 heads
-of 64, perceptrons of four times the width, GELU, learned positions (a vector per token of 4 x 256 x 256 voxels,
-interpolated in plane for other sizes), a norm at the end; every token attends to every other, across slices too.
+Source: Yu et al., MICCAI 2022, section 3.3. Stated of the encoder: TVSRN's encoder only, with N = 8 and C = 32, and
+sub-pixel up-sampling. Stated of the other: standard transformer layers after Dosovitskiy et al. (ViT, ICLR 2021), eight
+of them, patches of 1 x 16 x 16, tokens of 512, sub-pixel up-sampling.
+Ours, for both: a linear map of each thick slice's features to its sub-slices (these networks have no convolutions), in
+symmetric order about it (`subpixel`). For the encoder: 8 heads, window 8 x 8, one residual group, skip and stochastic
+depth as in our `tvsrn`. For ViT, as in its paper: pre-norm layers, 8 heads of 64, perceptrons of four times the width,
+GELU, learned positions (a vector per token of 4 x 256 x 256 voxels, interpolated in plane for other sizes), a norm at
+the end; every token attends to every other, across slices too.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.blocks.subpixel import interleave, sub_slices
-from thinslice.models.blocks.swin import INIT_STD, Perceptron, SwinBackbone
+from thinslice.models.blocks.swin import INIT_STD, Perceptron, SwinBackbone, start_linear_layers
 from thinslice.models.tvsrn import PLANE_WINDOW, VoxelEmbedding, reflect_to_multiple
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
 TILE = 256
-"""Side in pixels of the planes that the paper trains on and runs on, and that positions are learned for."""
+"""Side in pixels of the planes of training and inference in the paper, and of the learned positions."""
 
 
 class TVSRNEncoderConfig(BaseModel):
@@ -95,7 +95,7 @@ class TVSRNViTEncoderConfig(BaseModel):
 
 
 class TVSRNEncoder(ThroughPlaneModel):
-    """TVSRN's encoder and sub-pixel up-sampling; see the module's page. Depth and factor are fixed when it is built."""
+    """TVSRN's encoder and sub-pixel up-sampling. Its depth and factor are fixed when it is built."""
 
     def __init__(self, config: TVSRNEncoderConfig) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class TransformerLayer(nn.Module):
         return result
 
     def attend(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Every token to every other; tokens: (batch, tokens, features), and so is the result."""
+        """Attention of every token to every other; tokens: (batch, tokens, features), and so is the result."""
         query, key, value = rearrange(
             self.qkv(tokens), "b n (three heads c) -> three b heads n c", three=3, heads=self.heads
         )
@@ -160,7 +160,7 @@ class TransformerLayer(nn.Module):
 
 
 class TVSRNViTEncoder(ThroughPlaneModel):
-    """Standard transformer layers and sub-pixel up-sampling; see the module's page. Depth and factor are fixed."""
+    """Standard transformer layers and sub-pixel up-sampling. Its depth and factor are fixed when it is built."""
 
     def __init__(self, config: TVSRNViTEncoderConfig) -> None:
         super().__init__()
@@ -183,10 +183,7 @@ class TVSRNViTEncoder(ThroughPlaneModel):
         self.norm = nn.LayerNorm(config.features)
         self.head = nn.Linear(config.features, sub_slices(config.factor) * config.patch**2)
         nn.init.trunc_normal_(self.position, std=INIT_STD)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=INIT_STD)
-                nn.init.zeros_(module.bias)
+        start_linear_layers(self)
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None

@@ -302,13 +302,13 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import thinslice.data.hospital.build as module
-original, left = module.sha256, [int(sys.argv[4])]
-def sha256(path):
+original, left = module.sha256_of, [int(sys.argv[4])]
+def sha256_of(path):
     left[0] -= 1
     if left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(path)
-module.sha256 = sha256
+module.sha256_of = sha256_of
 module.build_dataset(Path(sys.argv[1]), Path(sys.argv[2]), salt=Path(sys.argv[3]))
 """
 

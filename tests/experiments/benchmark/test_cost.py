@@ -13,9 +13,10 @@ from support.command_line import smooth_volume
 from thinslice.errors import ModelError
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.cost import upscale_measured
-from thinslice.experiments.provenance import commit, weights_digest
+from thinslice.experiments.provenance import commit
 from thinslice.inference.upscale import upscale
 from thinslice.models import catalog
+from thinslice.models.checkpoint import weights_digest
 from thinslice.models.cost import operations
 from thinslice.models.load import load_model
 

@@ -19,8 +19,8 @@ from thinslice.errors import NotEligibleError, UnreadableError, UsageError
 from thinslice.experiments.benchmark.methods import trained
 from thinslice.experiments.domain_gap.run import measure_gap, run_gap
 from thinslice.experiments.domain_gap.table import GapResult, gap_rows, gap_tests
-from thinslice.models import checkpoint
 from thinslice.recipes import overridden, read_gap_suite, read_train_recipe
+from thinslice.system.files import sha256_of
 
 pytest.importorskip("lightning_fabric")
 
@@ -75,7 +75,7 @@ def test_every_network_is_trained_each_way_and_tested_on_all_sets(finished: Fini
         assert all(row.row.cases == len(one.cases) for row in gap_rows(result.gap, one))
     runs = {path.name: path / f"{path.name}.safetensors" for path in (finished.folder / "out" / "runs").iterdir()}
     assert set(runs) == {"a", "a-mean", "a-subsample", "b", "b-mean", "b-subsample"}
-    assert len({checkpoint.sha256(path) for path in runs.values()}) == 6
+    assert len({sha256_of(path) for path in runs.values()}) == 6
     by_label = {method.label: method.weights for method in result.sets[0].methods}
     assert by_label["A · paired"] == runs["a"] and by_label["B · subsample"] == runs["b-subsample"]
     # Pairs in the released layout have thick k on thin 5 k, the phantom's on 5 k + 2: read by position.

@@ -1,21 +1,17 @@
-"""Layers through oneDNN: the numbers of the ordinary layer, and the ordinary layer where it must be."""
+"""Layers through oneDNN: the same numbers as the ordinary layer, which runs where gradients or a graph are recorded."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import nn
 
+from thinslice.models import catalog
 from thinslice.models.blocks import onednn
-from thinslice.models.blocks.onednn import (
-    convolution,
-    depth_pieces,
-    linear,
-    linear_gelu,
-    replace_in_pieces,
-    runs_in_pieces,
-)
+from thinslice.models.blocks.onednn import convolution, linear, linear_gelu, operators, pointwise
 
 
 @pytest.mark.parametrize("shape", [(1, 32), (7, 3, 32), (2, 5, 4, 32), (0, 32)])
@@ -34,7 +30,7 @@ def test_takes_views_that_are_not_contiguous() -> None:
         torch.testing.assert_close(linear(x, layer), layer(x), atol=1e-5, rtol=1e-5)
 
 
-def test_sees_weights_that_changed() -> None:
+def test_changed_weights_are_used() -> None:
     layer, x = nn.Linear(4, 4), torch.ones(3, 4)
     with torch.inference_mode():
         before = linear(x, layer)
@@ -47,7 +43,6 @@ def test_gradients_pass() -> None:
     layer, x = nn.Linear(4, 4), torch.ones(3, 4)
     linear_gelu(x, layer).sum().backward()
     assert layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
-    assert not runs_in_pieces(x)
 
 
 def test_a_trace_records_the_ordinary_layer() -> None:
@@ -100,40 +95,45 @@ def test_gradients_pass_a_convolution_and_a_trace_records_the_ordinary_one() -> 
     assert "aten::_conv" in graph and "mkldnn" not in graph
 
 
-@pytest.mark.parametrize("depth", [1, 2, 5, 8])
-@pytest.mark.parametrize("slices", [1, 2, 3, 100])
-def test_pieces_convolve_to_the_whole(depth: int, slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x = nn.Conv3d(6, 6, 3, padding=1), cube(depth=depth)
-    monkeypatch.setattr(onednn, "PIECE_BYTES", 4 * slices * x[:, :, :1].numel())
-    with torch.inference_mode():
-        expected = layer(x)
-        pieces = [(at, F.conv3d(piece, layer.weight, layer.bias, padding=(0, 1, 1))) for at, piece in depth_pieces(x)]
-        assert [index for at, _ in pieces for index in range(at.start, at.stop)] == list(range(depth))
-        torch.testing.assert_close(torch.cat([given for _, given in pieces], dim=2), expected, atol=1e-5, rtol=1e-5)
-        # In place, where a slice must not see what its neighbour has become.
-        changed = replace_in_pieces(x, lambda piece: F.conv3d(piece, layer.weight, layer.bias, padding=(0, 1, 1)))
-        torch.testing.assert_close(changed, expected, atol=1e-5, rtol=1e-5)
-        assert changed is x
+@pytest.fixture
+def retried() -> Iterator[None]:
+    """The operators are tried anew in this test, and again after it."""
+    operators.cache_clear()
+    yield
+    operators.cache_clear()
 
 
 @pytest.mark.parametrize("operator", ["_linear_pointwise", "_convolution_pointwise"])
 @pytest.mark.parametrize("fault", ["missing", "wrong"])
 def test_an_operator_that_is_missing_or_wrong_is_not_used(
-    fault: str, operator: str, monkeypatch: pytest.MonkeyPatch
+    fault: str, operator: str, monkeypatch: pytest.MonkeyPatch, retried: None
 ) -> None:
     def broken(*arguments: object) -> torch.Tensor:
         if fault == "missing":
             raise AttributeError("no such operator")
         return torch.zeros(48, 32) if operator == "_linear_pointwise" else torch.zeros(1, 2, 3, 4, 5)
 
-    onednn.is_sound.cache_clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.ops.mkldnn, operator, broken, raising=False)
-        layer, x = nn.Linear(4, 4), torch.ones(3, 4)
-        with torch.inference_mode():
-            torch.testing.assert_close(linear_gelu(x, layer), F.gelu(layer(x)), atol=1e-6, rtol=1e-6)
-            weight, bias = torch.ones(2, 6, 1, 1, 1), torch.zeros(2)
-            given = convolution(cube(), weight, bias, padding=(0, 0, 0))
-            torch.testing.assert_close(given, F.conv3d(cube(), weight, bias), atol=1e-5, rtol=1e-5)
-        assert not onednn.is_sound()
-    onednn.is_sound.cache_clear()
+    monkeypatch.setattr(torch.ops.mkldnn, operator, broken, raising=False)
+    layer, x = nn.Linear(4, 4), torch.ones(3, 4)
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(x, layer), layer(x), atol=0, rtol=0)
+        torch.testing.assert_close(linear_gelu(x, layer), F.gelu(layer(x)), atol=0, rtol=0)
+        weight, bias = torch.ones(2, 6, 1, 1, 1), torch.zeros(2)
+        convolved = convolution(cube(), weight, bias, padding=(0, 0, 0))
+        torch.testing.assert_close(convolved, F.conv3d(cube(), weight, bias), atol=0, rtol=0)
+        mixed = pointwise(cube(), nn.Linear(6, 2))
+        assert mixed.shape == (1, 2, 5, 7, 9)
+    assert operators() is None
+
+
+@pytest.mark.parametrize("name", ["fast", "tvsrn", "tvsrn-released"])
+def test_a_network_without_the_operators_gives_the_same_volume(
+    name: str, monkeypatch: pytest.MonkeyPatch, retried: None
+) -> None:
+    torch.manual_seed(0)
+    network, x = catalog.build(name).eval(), torch.rand(1, 1, 4, 16, 24)
+    with torch.inference_mode():
+        fast = network(x)
+        monkeypatch.setattr(onednn, "operators", lambda: None)
+        plain = network(x)
+    torch.testing.assert_close(plain, fast, atol=2e-6, rtol=0)

@@ -100,7 +100,7 @@ def test_filters_are_read_from_distances_in_mm() -> None:
     torch.testing.assert_close(distance[1, 0, :, 1], torch.tensor([6.0, 1.0, 4.0]))
 
 
-def test_each_layer_of_a_block_sees_all_before_it() -> None:
+def test_each_layer_of_a_block_uses_all_features_before_it() -> None:
     block = ResidualDenseBlock(4, layers=3, growth=2)
     assert [layer.in_channels for layer in block.layers] == [4, 6, 8]
     assert block.local_fusion.in_channels == 10
@@ -138,7 +138,7 @@ def test_fusion_without_its_residual_is_the_mean() -> None:
     torch.testing.assert_close(fusion(sagittal, coronal), (sagittal + coronal) / 2)
 
 
-def test_fusion_looks_at_one_axial_slice_at_a_time() -> None:
+def test_fusion_works_on_one_axial_slice_at_a_time() -> None:
     torch.manual_seed(0)
     fusion = Fusion(4, blocks=1, layers=2, growth=3)
     sagittal, coronal = torch.rand(2, 1, 1, 5, 6, 7)

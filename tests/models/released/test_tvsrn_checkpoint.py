@@ -24,6 +24,7 @@ from thinslice.models import catalog, checkpoint
 from thinslice.models.load import load_model
 from thinslice.models.released import inert_pickle, tvsrn_checkpoint
 from thinslice.models.released.convert import convert
+from thinslice.system.files import sha256_of
 
 STAGES = {"encoder": "Encoder", "through_plane": "Decoder_T1", "in_plane": "Decoder_I1"}
 PARTS = {
@@ -85,7 +86,7 @@ def test_the_golden_checkpoint_becomes_one_file_that_gives_the_golden_output(sha
     assert info == checkpoint.inspect(path)
     assert info.architecture == "tvsrn-released" and info.parameters == 2_387_489
     assert info.card["origin"] == "converted from a released checkpoint"
-    assert info.card["source_sha256"] == checkpoint.sha256(golden / "released_checkpoint_64.pkl")
+    assert info.card["source_sha256"] == sha256_of(golden / "released_checkpoint_64.pkl")
     assert info.card["source_config"] == {"net_idx": "TVSRN", "c_x": 64, "c_y": 64, "c_z": 4, "ratio": 5}
     assert "unknown" in info.card["licences"] and "data" not in str(info.card["source_config"])
 

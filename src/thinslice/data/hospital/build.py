@@ -16,7 +16,7 @@ from typing import Literal
 from thinslice.data.hospital.deidentify import without_names
 from thinslice.data.hospital.matching import RULES, Match, match_series
 from thinslice.data.hospital.splits import assign_splits, check_fractions
-from thinslice.data.hospital.state import BuildState, LinkTable, Rejection, Row, StudyRecord, sha256
+from thinslice.data.hospital.state import BuildState, LinkTable, Rejection, Row, StudyRecord
 from thinslice.data.hospital.studies import LEAST_SLICES, Study, candidates, find_studies
 from thinslice.data.pairing import alignment, pair_by_position
 from thinslice.errors import (
@@ -30,6 +30,7 @@ from thinslice.errors import (
 )
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.system.atomic import output_errors, sole_run
+from thinslice.system.files import sha256_of
 from thinslice.typing import Progress
 from thinslice.volume import Provenance, Volume
 
@@ -338,7 +339,7 @@ def _written(
         except (OutputError, ResourceError) as error:
             raise _CannotWriteError(error) from error
         row[side] = place
-        row[f"{side}_sha256"] = sha256(state.out / place)
+        row[f"{side}_sha256"] = sha256_of(state.out / place)
         row[f"{side}_slices"] = str(volume.geometry.shape[0])
         row[f"{side}_spacing_mm"] = _decimal(volume.geometry.spacing_mm[0])
         row[f"{side}_thickness_mm"] = _decimal(volume.geometry.thickness_mm)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -17,6 +16,7 @@ from thinslice.data.hospital.deidentify import Pseudonyms, new_key
 from thinslice.data.manifest import MANIFEST
 from thinslice.errors import OutputError, OutputExistsError, UsageError
 from thinslice.system.atomic import atomic_file, output_errors
+from thinslice.system.files import sha256_of
 
 REJECTED = "rejected.csv"
 STATE_FOLDER = ".build"
@@ -196,7 +196,7 @@ class BuildState:
 
     def _intact(self, row: Row) -> bool:
         try:
-            return all(sha256(self.out / row[side]) == row[f"{side}_sha256"] for side in ("thick", "thin"))
+            return all(sha256_of(self.out / row[side]) == row[f"{side}_sha256"] for side in ("thick", "thin"))
         except (OSError, KeyError):
             return False
 
@@ -208,12 +208,6 @@ def _foreign(out: Path) -> bool:
         entry.name not in known and not (entry.name in ("thick", "thin") and not any(entry.iterdir()))
         for entry in out.iterdir()
     )
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

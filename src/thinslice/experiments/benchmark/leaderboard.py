@@ -25,9 +25,10 @@ from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.table import MethodRow, rows_of
 from thinslice.experiments.document import markdown_table
 from thinslice.experiments.text import count_text, mean_text
-from thinslice.models import catalog, checkpoint
+from thinslice.models import catalog
 from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
 from thinslice.system.atomic import atomic_file
+from thinslice.system.files import sha256_of
 
 SCHEMA: Literal["thinslice-leaderboard/1"] = "thinslice-leaderboard/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
@@ -348,7 +349,7 @@ def _weights_now(place: Place, folder: Path) -> str | None:
         path = catalog.weights_path(place.catalog_name)
     else:
         return None
-    return checkpoint.sha256(path) if path.is_file() else None
+    return sha256_of(path) if path.is_file() else None
 
 
 def _recipe_now(place: Place, folder: Path) -> str | None:

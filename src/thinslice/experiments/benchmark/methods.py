@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinslice.errors import MissingExtraError, UsageError
-from thinslice.experiments.provenance import weights_digest
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.cost import parameters, weight_bytes
@@ -103,7 +102,7 @@ def load_method(
         name=str(card.get("name") or (source.stem if isinstance(source, Path) else source)),
         catalog_name=source if isinstance(source, str) else None,
         weights=source if isinstance(source, Path) else None,
-        weights_sha256=weights_digest(model),
+        weights_sha256=checkpoint.weights_digest(model),
         recipe_sha256=card.get("recipe_sha256"),
         parameters=parameters(model),
         weight_bytes=weight_bytes(model),

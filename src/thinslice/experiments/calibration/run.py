@@ -27,7 +27,6 @@ from thinslice.models import checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.deviation import LEVELS, Calibration
 from thinslice.profile import SliceProfile
-from thinslice.system.atomic import atomic_file
 from thinslice.volume import Volume
 
 SCHEMA = "thinslice-calibration/1"
@@ -248,16 +247,14 @@ def write_into_card(weights: Path, found: Mapping[str, Any]) -> None:
         CheckpointError: when `weights` is not a weights file of ours.
         OutputError: when it cannot be replaced.
     """
-    info = checkpoint.inspect(weights)
-    model = checkpoint.load(weights)
     about = {**found["fitted"], "note": found["note"]}
     if found["left_one_out"]:
         about["left_one_out_coverage_percent"] = next(
             row["coverage_percent"] for row in found["left_one_out"] if (row["case"], row["kind"]) == ("all", "all")
         )
-    card = {**info.card, "deviation": {**(info.card.get("deviation") or {}), "calibration": about}}
-    with atomic_file(weights, overwrite=True) as part:
-        checkpoint.save(model, part, architecture=info.architecture, card=card)
+    checkpoint.update_card(
+        weights, lambda card: {**card, "deviation": {**(card.get("deviation") or {}), "calibration": about}}
+    )
 
 
 def _measured(

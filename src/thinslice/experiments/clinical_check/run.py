@@ -28,7 +28,7 @@ from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.provenance import commit, device_name, now
 from thinslice.inference.backends.choice import choose_device
 from thinslice.inference.upscale import upscale_slabs
-from thinslice.models import catalog
+from thinslice.models import catalog, checkpoint
 from thinslice.models.load import load_model
 from thinslice.profile import SliceProfile
 from thinslice.typing import Notify
@@ -92,7 +92,7 @@ class Methods:
                     "kind": "interpolation" if str(source) in BASELINES else "model",
                     "name": card.get("name") or stem,
                     "version": card.get("version") or __version__,
-                    "weights_sha256": getattr(model, "sha256", None),
+                    "weights_sha256": checkpoint.weights_digest(model),
                     "factors": sorted(model.factors),
                 }
             )

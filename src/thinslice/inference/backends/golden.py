@@ -22,6 +22,7 @@ from thinslice.about import __version__
 from thinslice.errors import ResourceError, ThinsliceError
 from thinslice.inference.backends.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.intensity import WINDOW_WIDTH_HU, to_unit
+from thinslice.models import checkpoint
 from thinslice.planning import MAX_FACTOR, MIN_FACTOR
 from thinslice.profile import SliceProfile
 from thinslice.system import user_cache
@@ -180,9 +181,7 @@ def fingerprint(model: ThroughPlaneModel) -> str:
             told = config.model_dump_json() if hasattr(config, "model_dump_json") else repr(config)
             scaled = repr(scale) if isinstance(scale, float) else ""
             digest.update(f"{kind.__module__}.{kind.__qualname__} {told} {scaled};".encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy().tobytes())
+    digest.update(checkpoint.tensors_digest(model).encode())
     return digest.hexdigest()
 
 

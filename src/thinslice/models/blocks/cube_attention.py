@@ -1,7 +1,7 @@
 """Swin blocks on volumes: attention inside small cubes that shift by half from block to block.
 
 As in `thinslice.models.blocks.swin`, a shifted volume is cut where its windows end, so that those at the border are
-smaller; nothing is rolled around it and nothing has to be masked.
+smaller, without rolling and without a mask.
 
 Source: Liu et al., "Video Swin Transformer", CVPR 2022, section 3.
 """
@@ -13,15 +13,15 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
 from torch import nn
 
-from thinslice.models.blocks.swin import INIT_STD, Perceptron, Run, cut
+from thinslice.models.blocks.swin import INIT_STD, Perceptron, WindowSpan, cut, joined
 
 MOST_WINDOWS = 1 << 14
-"""Windows of the 3D encoder that attend in one call: fewer than the 65535 that CUDA's fused kernels take, and few
-enough that queries, keys and values of a call stay small."""
+"""Windows of one call of attention: fewer than the 65535 that CUDA's fused kernels take, and few enough that queries,
+keys and values of a call stay small."""
 
 
 def cube_position_index(side: int) -> torch.Tensor:
-    """Which row of the bias table belongs to each pair of positions in a cubic window.
+    """Row of the bias table for each pair of positions in a cubic window.
 
     Returns:
         int64 (side,) * 6, query position then key position, values in [0, (2 side - 1)^3). Its corner serves smaller
@@ -44,13 +44,13 @@ def cube_position_index(side: int) -> torch.Tensor:
 class CubeAttention(nn.Module):
     """Multi-head attention inside cubic windows of a volume, with a learned bias per relative position.
 
-    Windows that the volume's border cuts are smaller; none reaches around it.
+    Windows at the volume's border are smaller; none wraps around it.
 
     Args:
         channels: features per voxel; `heads` divides it.
         heads: attention heads.
-        side: of a whole window, in voxels.
-        shifted: whether windows start half a window in, along every axis longer than a window.
+        side: extent of a whole window in voxels.
+        shifted: whether the first whole window starts after half a window, along every axis longer than a window.
     """
 
     def __init__(self, channels: int, heads: int, side: int, *, shifted: bool) -> None:
@@ -71,35 +71,37 @@ class CubeAttention(nn.Module):
         result: torch.Tensor = self.projection(self.attend_regions(self.qkv(x), cuts))
         return result
 
-    def attend_regions(self, query_key_value: torch.Tensor, cuts: list[list[Run]], *runs: Run) -> torch.Tensor:
+    def attend_regions(
+        self, query_key_value: torch.Tensor, cuts: list[list[WindowSpan]], *spans: WindowSpan
+    ) -> torch.Tensor:
         """Cut the volume axis by axis into parts whose windows have one size, and attend in each.
 
         Args:
-            query_key_value: (batch, slice, height, width, 3 * channel), already cut along the first `len(runs)` axes.
-            cuts: the windows along the three axes.
-            runs: those of the part at hand.
+            query_key_value: (batch, slice, height, width, 3 * channel), already cut along the first `len(spans)` axes.
+            cuts: windows of the volume along the three axes.
+            spans: windows of the part along the axes already cut.
 
         Returns:
             (batch, slice, height, width, channel).
         """
-        if len(runs) == len(cuts):
-            return self.attend(query_key_value, runs)
-        axis, here = len(runs) + 1, cuts[len(runs)]
-        parts = torch.split(query_key_value, [run.stop - run.start for run in here], dim=axis)
-        attended = [self.attend_regions(part, cuts, *runs, run) for part, run in zip(parts, here, strict=True)]
-        return attended[0] if len(attended) == 1 else torch.cat(attended, dim=axis)
+        if len(spans) == len(cuts):
+            return self.attend(query_key_value, spans)
+        axis, here = len(spans) + 1, cuts[len(spans)]
+        parts = torch.split(query_key_value, [span.stop - span.start for span in here], dim=axis)
+        attended = [self.attend_regions(part, cuts, *spans, span) for part, span in zip(parts, here, strict=True)]
+        return joined(attended, axis)
 
-    def attend(self, query_key_value: torch.Tensor, runs: tuple[Run, ...]) -> torch.Tensor:
+    def attend(self, query_key_value: torch.Tensor, spans: tuple[WindowSpan, ...]) -> torch.Tensor:
         """Attention in a part of the volume whose windows have one size.
 
         Args:
             query_key_value: (batch, its slices, its height, its width, 3 * channel).
-            runs: its windows along the three axes.
+            spans: windows of the part along the three axes.
 
         Returns:
             (batch, its slices, its height, its width, channel).
         """
-        a, b, c = (run.window for run in runs)
+        a, b, c = (span.window for span in spans)
         extents = {"a": a, "b": b, "c": c}
         query, key, value = rearrange(
             query_key_value,
@@ -116,7 +118,9 @@ class CubeAttention(nn.Module):
                 for q, k, v in zip(*(part.split(MOST_WINDOWS) for part in (query, key, value)), strict=True)
             ]
         )
-        counts = {axis: (run.stop - run.start) // run.window for axis, run in zip(("d", "h", "w"), runs, strict=True)}
+        counts = {
+            axis: (span.stop - span.start) // span.window for axis, span in zip(("d", "h", "w"), spans, strict=True)
+        }
         put_back: torch.Tensor = rearrange(
             mixed, "(batch d h w) heads (a b c) f -> batch (d a) (h b) (w c) (heads f)", **counts, **extents
         )

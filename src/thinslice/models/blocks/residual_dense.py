@@ -1,7 +1,7 @@
-"""Residual dense network: blocks whose convolutions each see all features before them, fused locally and globally.
+"""Residual dense network: blocks of densely connected convolutions, fused locally and globally.
 
-Planes here are tensors (batch, channels, height, width) of whatever two axes are looked at; channels-last in memory,
-which is up to three times as fast on a CPU and changes no result.
+Planes here are tensors (batch, channels, height, width) of any two axes; channels-last in memory, which is up to three
+times as fast on a CPU and changes no result.
 
 Source: Zhang et al., "Residual Dense Network for Image Super-Resolution", CVPR 2018, as SAINT and DA-VSR use it.
 """
@@ -20,8 +20,8 @@ class ResidualDenseBlock(nn.Module):
 
     Args:
         features: channels in and out.
-        layers: convolutions.
-        growth: channels that each adds.
+        layers: number of convolutions.
+        growth: channels that each convolution adds.
     """
 
     def __init__(self, features: int, layers: int, growth: int) -> None:
@@ -44,10 +44,10 @@ class ResidualDenseNetwork(nn.Module):
     """Two shallow convolutions, residual dense blocks, the fusion of all their outputs, and a skip around.
 
     Args:
-        channels: of the input.
-        features: of the result.
+        channels: channels of the input.
+        features: channels of the result.
         blocks: residual dense blocks.
-        layers: convolutions in each.
+        layers: convolutions in each block.
         growth: channels that each convolution adds.
     """
 
@@ -62,7 +62,7 @@ class ResidualDenseNetwork(nn.Module):
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """Features of planes: (batch, channels, height, width) to (batch, features, height, width)."""
         shallow = self.shallow(planes.contiguous(memory_format=torch.channels_last))
-        # Each block's share of the global fusion is added as it comes, so that no two blocks' outputs are held at once.
+        # Each block's share of the global fusion is added at once, so that the outputs of two blocks are never held.
         shares = torch.split(self.global_fusion.weight, shallow.shape[1], dim=1)
         features, fused = self.entry(shallow), cast(torch.Tensor, self.global_fusion.bias)[:, None, None]
         for block, share in zip(self.blocks, shares, strict=True):

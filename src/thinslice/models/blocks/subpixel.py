@@ -1,9 +1,9 @@
 """Sub-pixel up-sampling along z, symmetric about the thick slices.
 
-Each thick slice gives as many sub-slices as fit between the thick slices to either side of it, itself in the middle:
-offsets -(factor // 2) to factor // 2 on the thin grid. For an odd factor these tile the grid. For an even one the thin
-slice half-way between two thick slices is given by both and is their mean, so that the result never depends on which
-end the slices are counted from.
+Each thick slice has the sub-slices at offsets -(factor // 2) to factor // 2 on the thin grid, itself in the middle. For
+an odd factor these tile the grid. For an even one both neighbours have a sub-slice half-way between them; the thin
+slice there is their mean, so that the result does not depend on the end from which slices are counted. At factor 4,
+thick slice 1 lies at thin slice 4 and has sub-slices for thin slices 2 to 6; 2 and 6 are shared.
 
 Source: sub-pixel convolution, Shi et al., CVPR 2016, here along one axis. Ours: the alignment, and the mean for even
 factors.
@@ -17,11 +17,12 @@ import torch
 from einops import rearrange
 
 from thinslice.errors import ShapeError
-from thinslice.models.blocks import onednn
+from thinslice.models.blocks.onednn import convolution
+from thinslice.models.blocks.pieces import Padding, map_across_slices
 
 
 def sub_slices(factor: int) -> int:
-    """How many sub-slices a thick slice must give; odd.
+    """Number of sub-slices of a thick slice; odd.
 
     >>> sub_slices(5), sub_slices(4)
     (5, 5)
@@ -30,11 +31,11 @@ def sub_slices(factor: int) -> int:
 
 
 def interleave(sub: torch.Tensor, factor: int) -> torch.Tensor:
-    """Put the sub-slices of all thick slices onto the thin grid.
+    """The sub-slices of all thick slices on the thin grid.
 
     Args:
         sub: (batch, sub_slices(factor), depth, height, width); entry i of thick slice k belongs to thin slice
-            factor * k + i - factor // 2. What lies outside the first and the last thick slice is dropped.
+            factor * k + i - factor // 2. Slices before the first and after the last thick slice are dropped.
         factor: thin slices per thick interval.
 
     Returns:
@@ -52,7 +53,7 @@ def interleave(sub: torch.Tensor, factor: int) -> torch.Tensor:
     depth = sub.shape[2]
     if factor % 2 == 0:
         shared = (sub[:, -1:, :-1] + sub[:, :1, 1:]) / 2
-        # The last thick slice has no neighbour to share with; what stands there is dropped below.
+        # The last thick slice has no neighbour to share with; its last sub-slice is dropped below.
         sub = torch.cat([sub[:, 1:-1], torch.cat([shared, sub[:, -1:, -1:]], dim=2)], dim=1)
     thin = rearrange(sub, "b thin d h w -> b 1 (d thin) h w")
     first = (factor - 1) // 2
@@ -69,18 +70,18 @@ def thin_slices(
     before: Callable[[torch.Tensor], torch.Tensor] = lambda piece: piece,
     after: Callable[[torch.Tensor], torch.Tensor] = lambda piece: piece,
 ) -> torch.Tensor:
-    """A 3x3x3 convolution whose output channels are thin slices and pixels of each thick voxel, and their shuffle.
+    """Thin slices from a 3x3x3 convolution, whose output channels are the thin slices and pixels of each thick voxel.
 
-    On a CPU without gradients a few slices are done at a time, so that little is held beside the result.
+    A few slices at a time on a CPU (`pieces.map_across_slices`), so that little is held beside the result.
 
     Args:
         x: (batch, channels, depth, height, width) features of thick slices.
-        weight: (outputs, channels, 3, 3, 3); outputs are (thin slice, row, column), and may go on after the last.
+        weight: (outputs, channels, 3, 3, 3); outputs are (thin slice, row, column), and may continue after the last.
         bias: (outputs,).
         factor: thin slices per thick one.
         side: pixels of a thin slice per pixel of `x`, along height and along width.
-        before: changes `x`, each voxel by itself.
-        after: changes the result, each voxel by itself.
+        before: applied to `x`; acts on each voxel by itself.
+        after: applied to the result; acts on each voxel by itself.
 
     Returns:
         (batch, depth * factor, height * side, width * side).
@@ -90,15 +91,8 @@ def thin_slices(
     [[0.0, 1.0], [4.0, 5.0], [8.0, 9.0], [0.0, 1.0], [4.0, 5.0], [8.0, 9.0]]
     """
 
-    def shuffled(convolved: torch.Tensor) -> torch.Tensor:
-        channels = convolved[:, : factor * side**2]
+    def shuffled(slices: torch.Tensor, padding: Padding) -> torch.Tensor:
+        channels = convolution(slices, weight, bias, padding=padding)[:, : factor * side**2]
         return after(rearrange(channels, "b (thin p q) d h w -> b (d thin) (h p) (w q)", thin=factor, p=side, q=side))
 
-    if not onednn.runs_in_pieces(x):
-        return shuffled(onednn.convolution(before(x), weight, bias, padding=(1, 1, 1)))
-    batch, _, depth, height, width = x.shape
-    thin = x.new_empty((batch, depth * factor, height * side, width * side))
-    for at, piece in onednn.depth_pieces(x, before):
-        convolved = onednn.convolution(piece, weight, bias, padding=(0, 1, 1))
-        thin[:, at.start * factor : at.stop * factor] = shuffled(convolved)
-    return thin
+    return map_across_slices(x, shuffled, per_slice=factor, before=before)

@@ -3,14 +3,15 @@
 Every tensor here is channels-last: (batch, height, width, channels), where "height" and "width" are the two axes of
 whatever plane is attended to (axial, coronal or sagittal).
 
-The published blocks shift by rolling the plane cyclically, and then forbid with a mask what the roll brought together.
-Here a shifted plane is cut where its windows end, so that those at the border are smaller: the same attention
-pairs, hence the same numbers, without rolling and without a mask. In the same way a plane that the
-window does not divide ends in smaller windows instead of masked padding. All windows of one size share one bias, which
-goes into fused attention by broadcasting, so nothing has to be cached per plane size.
+The published blocks shift by rolling the plane cyclically, and mask attention between positions that only the roll
+made neighbours. Here a shifted plane is cut where its windows end, so that those at the border are smaller: the same
+attention pairs, hence the same numbers, without rolling and without a mask. In the same way a plane that the window
+does not divide ends in smaller windows instead of masked padding. All windows of one size share one bias, which is
+broadcast in fused attention, so nothing has to be cached per plane size.
 
-On a CPU without gradients a block takes some windows at a time through all of its layers, so that what is between them
-stays in the processor's cache, and puts them back where they came from: windows do not overlap.
+On a CPU without gradients a block takes some windows at a time through all of its layers, so that the features between
+the layers stay in the processor's cache, and writes them where they were read: windows do not overlap. A block's result
+may therefore overwrite its input (`thinslice.models.blocks.pieces`).
 
 Source: Liu et al., "Swin Transformer", ICCV 2021, section 3; residual groups as in SwinIR, Liang et al., 2021.
 """
@@ -26,22 +27,23 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
 from torch import nn
 
-from thinslice.models.blocks.onednn import linear, linear_gelu, runs_in_pieces
+from thinslice.models.blocks.onednn import linear, linear_gelu
+from thinslice.models.blocks.pieces import kept, rows_in_pieces, runs_in_pieces
 
 INIT_STD = 0.02
-"""Standard deviation of the truncated normal that linear weights and position biases start from."""
+"""Standard deviation of the truncated normal distribution of untrained linear weights and position biases."""
 
 
 CACHED_POSITIONS = 1024
-"""Positions that a perceptron takes at a time on a CPU, where its hidden features should stay in the cache."""
+"""Positions that a perceptron takes at a time on a CPU, so that its hidden features stay in the cache."""
 
 CACHED_VALUES = 1 << 18
-"""Values of features that a block takes at a time on a CPU: a MiB, and four times that in between. Smaller pieces cost
-more in calls than they gain."""
+"""Values of features that a block takes at a time on a CPU: a MiB, and four MiB of hidden features. Smaller pieces cost
+more in calls than they save."""
 
 
 @dataclass(frozen=True)
-class Run:
+class WindowSpan:
     """Neighbouring windows of one size along one axis.
 
     Attributes:
@@ -55,8 +57,8 @@ class Run:
     window: int
 
 
-def cut(extent: int, window: int, shift: int = 0) -> list[Run]:
-    """Cut an axis into windows, the first one after `shift` positions; what is left at either end is a smaller window.
+def cut(extent: int, window: int, shift: int = 0) -> list[WindowSpan]:
+    """Spans of windows that cover an axis: a smaller window at either end where whole windows do not fit.
 
     Args:
         extent: positions along the axis, >= 1.
@@ -64,34 +66,37 @@ def cut(extent: int, window: int, shift: int = 0) -> list[Run]:
         shift: positions before the first whole window, 0 to window - 1.
 
     Returns:
-        One to three runs that cover the axis in order.
+        One to three spans, in order.
 
     >>> cut(16, 8)
-    [Run(start=0, stop=16, window=8)]
-    >>> cut(16, 8, 4)
-    [Run(start=0, stop=4, window=4), Run(start=4, stop=12, window=8), Run(start=12, stop=16, window=4)]
+    [WindowSpan(start=0, stop=16, window=8)]
+    >>> [(span.start, span.stop, span.window) for span in cut(16, 8, 4)]
+    [(0, 4, 4), (4, 12, 8), (12, 16, 4)]
     >>> cut(6, 4)
-    [Run(start=0, stop=4, window=4), Run(start=4, stop=6, window=2)]
+    [WindowSpan(start=0, stop=4, window=4), WindowSpan(start=4, stop=6, window=2)]
     """
     first = min(shift, extent)
     last = first + (extent - first) // window * window
-    runs = [Run(0, first, first), Run(first, last, window), Run(last, extent, extent - last)]
-    return [run for run in runs if run.stop > run.start]
+    spans = [WindowSpan(0, first, first), WindowSpan(first, last, window), WindowSpan(last, extent, extent - last)]
+    return [span for span in spans if span.stop > span.start]
 
 
-def pieces(batch: int, row: Run, column: Run, positions: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut a region whose windows have one size into pieces of whole windows.
+def window_pieces(
+    batch: int, row: WindowSpan, column: WindowSpan, positions: int
+) -> Iterator[tuple[slice, slice, slice]]:
+    """Pieces of whole windows that cover a region whose windows have one size.
 
     Args:
         batch: planes.
         row, column: the region's windows along either axis.
-        positions: in a piece at most, unless a single window has more.
+        positions: most positions in a piece, unless a single window has more.
 
     Yields:
         Slices of batch, rows and columns. Planes and rows of windows are split only where one piece cannot hold them.
 
-    >>> [(rows.start, rows.stop, columns.stop) for _, rows, columns in pieces(1, Run(0, 8, 4), Run(2, 6, 4), 16)]
-    [(0, 4, 6), (4, 8, 6)]
+    >>> row, column = WindowSpan(0, 8, 4), WindowSpan(2, 6, 4)
+    >>> [(rows.start, rows.stop, columns.start, columns.stop) for _, rows, columns in window_pieces(1, row, column, 16)]
+    [(0, 4, 2, 6), (4, 8, 2, 6)]
     """
     most = max(1, positions // (row.window * column.window))
     across = min(most, (column.stop - column.start) // column.window)
@@ -108,11 +113,11 @@ def pieces(batch: int, row: Run, column: Run, positions: int) -> Iterator[tuple[
 
 
 def in_windows(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """A view of planes as windows of (height, width), which divide them.
+    """A view of planes as windows.
 
     Args:
         planes: (batch, rows, columns, channels).
-        height, width: of a window.
+        height, width: extents of a window; they divide rows and columns.
 
     Returns:
         (batch, windows down, windows across, height, width, channels).
@@ -125,7 +130,7 @@ def in_windows(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def relative_position_index(window: tuple[int, int]) -> torch.Tensor:
-    """Which row of the bias table belongs to each pair of positions in a window.
+    """Row of the bias table for each pair of positions in a window.
 
     Args:
         window: (height, width) of a whole window.
@@ -213,19 +218,12 @@ class Perceptron(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (..., channels), and so is the result."""
-        if not runs_in_pieces(x):
-            return self.whole(x)
-        # A few positions at a time, so that the hidden features never leave the processor's cache: a third less
-        # time and no array of hidden features for the whole plane.
-        rows = x.reshape(-1, x.shape[-1])
-        result = torch.empty_like(rows)
-        for start in range(0, len(rows), CACHED_POSITIONS):
-            some = slice(start, start + CACHED_POSITIONS)
-            result[some] = self.whole(rows[some])
-        return result.view(x.shape)
+        # A few positions at a time, so that the hidden features never leave a CPU's cache: a third less time and no
+        # array of hidden features for the whole plane.
+        return rows_in_pieces(x, self.whole, step=CACHED_POSITIONS)
 
     def whole(self, x: torch.Tensor) -> torch.Tensor:
-        """The same, all positions at once."""
+        """`forward` of all positions at once."""
         return linear(linear_gelu(x, self.expand), self.contract)
 
 
@@ -236,9 +234,9 @@ class SwinBlock(nn.Module):
         channels: features per position.
         heads: attention heads.
         window: (height, width) of a whole window.
-        shifted: whether windows start half a window in.
+        shifted: whether the first whole window starts after half a window.
         mlp_ratio: hidden features of the perceptron over `channels`.
-        drop_rate: chance of dropping each of the two branches in training.
+        drop_rate: probability of dropping each of the two branches in training.
     """
 
     def __init__(
@@ -261,42 +259,36 @@ class SwinBlock(nn.Module):
         self.stochastic_depth = StochasticDepth(drop_rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (batch, height, width, channels), and so is the result."""
+        """x: (batch, height, width, channels), and so is the result, which may overwrite x."""
         if runs_in_pieces(x) and not self.training:
-            return self.forward_in_pieces(x, torch.empty_like(x))
+            return self.replace_in_pieces(x)
         attended: torch.Tensor = x + self.stochastic_depth(self.attend(self.attention_norm(x)))
         result: torch.Tensor = attended + self.stochastic_depth(self.mlp(self.mlp_norm(attended)))
         return result
 
-    def forward_in_pieces(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """The same, some windows at a time; for inference on a CPU.
+    def replace_in_pieces(self, x: torch.Tensor) -> torch.Tensor:
+        """`forward` on a CPU: some windows at a time pass both branches, and are written where they were read.
 
-        Args:
-            x: (batch, height, width, channels).
-            out: of the same shape, takes the result; may be `x` itself, as no window reads another's positions.
-
-        Returns:
-            `out`.
+        No window reads the positions of another one. x: (batch, height, width, channels), overwritten and returned.
         """
         for row, column in product(*self.cuts(x.shape[1], x.shape[2])):
             bias = self.attention.bias(row.window, column.window)
-            for piece in pieces(len(x), row, column, CACHED_VALUES // x.shape[-1]):
-                before = in_windows(x[piece], row.window, column.window)
-                windows = before.reshape(-1, row.window * column.window, x.shape[-1])
+            for piece in window_pieces(len(x), row, column, CACHED_VALUES // x.shape[-1]):
+                place = in_windows(x[piece], row.window, column.window)
+                windows = place.reshape(-1, row.window * column.window, x.shape[-1])
                 windows = windows + self.attention(self.attention_norm(windows), bias)
                 windows += self.mlp.whole(self.mlp_norm(windows))
-                in_windows(out[piece], row.window, column.window).copy_(windows.view(before.shape))
-        return out
+                place.copy_(windows.view(place.shape))
+        return x
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """Attention inside every window of the plane; x: (batch, height, width, channels), and so is the result."""
         rows, columns = self.cuts(x.shape[1], x.shape[2])
-        return _joined(
-            [_joined([self._attend_region(x, row, column) for column in columns], axis=2) for row in rows],
-            axis=1,
+        return joined(
+            [joined([self.attend_region(x, row, column) for column in columns], axis=2) for row in rows], axis=1
         )
 
-    def _attend_region(self, x: torch.Tensor, row: Run, column: Run) -> torch.Tensor:
+    def attend_region(self, x: torch.Tensor, row: WindowSpan, column: WindowSpan) -> torch.Tensor:
         """Attention in a part of the plane whose windows have one size: (batch, its height, its width, channels)."""
         region = x[:, row.start : row.stop, column.start : column.stop]
         windows = in_windows(region, row.window, column.window)
@@ -304,7 +296,7 @@ class SwinBlock(nn.Module):
         put_back: torch.Tensor = mixed.view(windows.shape).transpose(2, 3).reshape(region.shape)
         return put_back
 
-    def cuts(self, height: int, width: int) -> tuple[list[Run], list[Run]]:
+    def cuts(self, height: int, width: int) -> tuple[list[WindowSpan], list[WindowSpan]]:
         """The windows along either axis of a plane.
 
         A plane of which one side is a single window is not shifted at all, along neither axis, as published.
@@ -314,7 +306,8 @@ class SwinBlock(nn.Module):
         return cut(height, self.window[0], shift[0]), cut(width, self.window[1], shift[1])
 
 
-def _joined(parts: list[torch.Tensor], axis: int) -> torch.Tensor:
+def joined(parts: list[torch.Tensor], axis: int) -> torch.Tensor:
+    """Parts concatenated along an axis; a single part is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
 
@@ -333,16 +326,10 @@ class ResidualGroup(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (batch, height, width, channels), and so is the result."""
-        result: torch.Tensor = x + self.blocks(x)
+        """x: (batch, height, width, channels), and so is the result, which may overwrite x."""
+        skip = kept(x)
+        result: torch.Tensor = self.blocks(x).add_(skip)
         return result
-
-    def forward_in_place(self, x: torch.Tensor) -> torch.Tensor:
-        """The same for inference on a CPU; the result is written over x."""
-        skip = x.clone()
-        for block in self.blocks:
-            block.forward_in_pieces(x, x)  # type: ignore[operator]
-        return x.add_(skip)
 
 
 class SwinBackbone(nn.Module):
@@ -378,18 +365,17 @@ class SwinBackbone(nn.Module):
             )
         )
         self.norm_out = nn.LayerNorm(channels)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=INIT_STD)
-                nn.init.zeros_(module.bias)
+        start_linear_layers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, height, width, channels), and so is the result."""
-        result: torch.Tensor = self.norm_in(x)
-        if runs_in_pieces(x) and not self.training:
-            for group in self.groups:
-                group.forward_in_place(result)  # type: ignore[operator]
-        else:
-            result = self.groups(result)
-        result = self.norm_out(result)
+        result: torch.Tensor = self.norm_out(self.groups(self.norm_in(x)))
         return result
+
+
+def start_linear_layers(module: nn.Module) -> None:
+    """Initialise all linear layers of a module as Swin's: weights from a truncated normal, biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=INIT_STD)
+            nn.init.zeros_(layer.bias)

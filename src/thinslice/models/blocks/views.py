@@ -1,8 +1,8 @@
-"""Upscaling plane by plane: what SAINT and DA-VSR share.
+"""Bricks of networks that upscale plane by plane (`thinslice.models.planewise`).
 
-A thick volume is looked at twice, as sagittal planes (along z and y, one per column) and as coronal planes (along z and
-x, one per row). A plane network upsamples each plane along z, its two neighbours beside it as channels, and a fusion
-network that sees axial slices makes one volume of the two.
+A thick volume is cut twice, into sagittal planes (along z and y, one per column) and into coronal planes (along z and
+x, one per row). A plane network upsamples each plane along z, with its two neighbours as further channels. A fusion
+network that works on axial slices makes one volume of the two results.
 
     thick ──┬── sagittal planes ── features ── meta-upsampler ──┐
             └── coronal planes ─── features ── meta-upsampler ──┴── mean + residual (fusion, per axial slice) ── thin
@@ -32,39 +32,40 @@ from thinslice.models.blocks.residual_dense import ResidualDenseNetwork
 View = Literal["sagittal", "coronal"]
 
 NEIGHBOURS = 3
-"""Planes that a plane network sees at a time: the one it upsamples and one on either side."""
+"""Planes in the input of a plane network: the one to upsample and one on either side."""
 
 THIN_SPACING_MM = 1.0
-"""Distance of thin slices taken where nothing is said: the product's target, and RPLHR-CT's."""
+"""Distance of thin slices assumed where none is stated: the product's target, and RPLHR-CT's."""
 
 IN_PLANE_SPACING_MM = 0.7
-"""Pixel spacing taken where nothing is said: RPLHR-CT has 0.604 to 0.795 mm, which its release does not keep."""
+"""Pixel spacing assumed where none is stated: RPLHR-CT has 0.604 to 0.795 mm, which its release does not keep."""
 
 POSITION_TOLERANCE = 1e-6
-"""Thick spacings; positions closer than this to a thick slice, or to each other's sub-slice, count as the same."""
+"""In thick spacings: positions closer than this to a thick slice, or to each other, count as the same."""
 
 CPU_CHUNK = 16_384
-"""Pixels of planes that a plane network takes at a time on a CPU: beyond, its features fall out of the cache."""
+"""Pixels of planes that a plane network takes at a time on a CPU: features of more would not fit the cache."""
 
 ACCELERATOR_CHUNK = 262_144
-"""The same on an accelerator, where only memory counts: about 1 GB of features."""
+"""Pixels of planes that a plane network takes at a time on an accelerator, to limit memory: about 1 GB of features."""
 
 HALO = (0, 16, 16)
-"""What a window reads beyond what it gives. The convolutions reach 52 thick slices and 80 pixels far, which no window
-could afford; along z a window is never deeper than the crops of training (`max_depth`)."""
+"""Margins of a window's input around its output. The convolutions reach 52 thick slices and 80 pixels, too many for
+any window; along z a window is never deeper than the crops of training (`max_depth`)."""
 
 WORKING_BYTES = 900.0
-"""Bytes per thick voxel, measured on a CPU with 4 slices of 256 x 256: 227 MiB. It is one chunk of planes or one axial
-slice in fusion, so 8 slices take no more, 220 MiB."""
+"""Bytes per thick voxel, measured on a CPU with 4 slices of 256 x 256: 227 MiB. One chunk of planes, or one axial
+slice in fusion, takes them, so 8 slices take no more: 220 MiB."""
 
 
 @dataclass(frozen=True)
 class SubSlices:
-    """Where the wanted slices lie between the thick ones.
+    """Positions of the slices to make between the thick ones.
 
     Attributes:
-        offsets: (u,) float32, the different distances behind the thick slice before, in thick spacings, [0, 1).
-        order: (t,) int64, for each wanted slice its index u * k + i: offset i behind thick slice k.
+        offsets: (u,) float32, the different distances from the previous thick slice, in thick spacings, [0, 1).
+        order: (t,) int64, index u * k + i of each slice to make: offset i after thick slice k. At factor 5, u = 5 and
+            thin slice 7 has k = 1 and i = 2.
     """
 
     offsets: torch.Tensor
@@ -72,7 +73,7 @@ class SubSlices:
 
     @classmethod
     def at(cls, positions: torch.Tensor, depth: int) -> SubSlices:
-        """Take positions apart.
+        """Sub-slices at chosen positions.
 
         Args:
             positions: (t,), in thick spacings, within [0, depth - 1].
@@ -89,8 +90,8 @@ class SubSlices:
         inside = (at >= -POSITION_TOLERANCE) & (at <= depth - 1 + POSITION_TOLERANCE)
         if at.ndim != 1 or not len(at) or not bool(inside.all()):
             raise ShapeError(
-                f"Slices can be made at one or more positions from 0 to {depth - 1} thick spacings, in a row; "
-                f"not at {tuple(at.shape)} positions some of which lie elsewhere."
+                f"Give one or more positions from 0 to {depth - 1} thick spacings in a one-dimensional tensor; "
+                f"the one of shape {tuple(at.shape)} has none, or some that lie elsewhere."
             )
         steps = torch.round(at / POSITION_TOLERANCE).to(torch.int64)
         per_slice = round(1.0 / POSITION_TOLERANCE)
@@ -100,11 +101,11 @@ class SubSlices:
 
     @classmethod
     def of_factor(cls, factor: int, depth: int) -> SubSlices:
-        """All slices of the thin grid: (depth - 1) * factor + 1 of them, thick slice k at factor * k."""
+        """Sub-slices of the whole thin grid: (depth - 1) * factor + 1 slices, thick slice k at factor * k."""
         return cls.at(torch.arange((depth - 1) * factor + 1, dtype=torch.float64) / factor, depth)
 
     def pick(self, interleaved: torch.Tensor) -> torch.Tensor:
-        """The wanted ones of all sub-slices of all thick slices: (n, depth * u, width) to (n, t, width)."""
+        """The slices to make among all sub-slices of all thick slices: (n, depth * u, width) to (n, t, width)."""
         count = len(self.order)
         if torch.equal(self.order, torch.arange(count)):
             return interleaved[:, :count]
@@ -112,11 +113,11 @@ class SubSlices:
 
 
 class MetaUpsampler(nn.Module):
-    """Filters for every sub-slice, generated from where it lies.
+    """Filters for every sub-slice, generated from its position.
 
-    For each sub-slice a 3x3 map says how far, in mm, the pixel to be made lies from the nine feature pixels around it.
-    Five 3x3 convolutions turn the map into a 3x3 filter over all features. Since a sub-slice has one filter over its
-    whole plane, applying it to unfolded features is a convolution with generated weights.
+    For each sub-slice a 3x3 map holds the distances in mm from a pixel of it to the nine feature pixels around. Five
+    3x3 convolutions turn the map into a 3x3 filter over all features. Since a sub-slice has one filter over its whole
+    plane, its application to unfolded features is a convolution with generated weights.
 
     Args:
         features: channels of the features.
@@ -135,7 +136,7 @@ class MetaUpsampler(nn.Module):
         """Filters of sub-slices: (u, features, 3, 3); axes of the last two: z, in plane.
 
         Args:
-            offsets: (u,), distance behind the thick slice before, in thick spacings.
+            offsets: (u,), distances from the previous thick slice, in thick spacings.
             thick_spacing_mm: distance of thick slices.
             in_plane_spacing_mm: distance of pixels.
         """
@@ -155,7 +156,7 @@ class MetaUpsampler(nn.Module):
 
 
 class Fusion(nn.Module):
-    """One volume from the sagittal and the coronal result: their mean, and a residual found per axial slice."""
+    """One volume from the sagittal and the coronal result: their mean plus a residual estimated per axial slice."""
 
     def __init__(self, features: int, *, blocks: int, layers: int, growth: int) -> None:
         super().__init__()
@@ -172,15 +173,15 @@ class Fusion(nn.Module):
 
 
 def to_planes(x: torch.Tensor, view: View) -> torch.Tensor:
-    """Cut a volume into planes along z, each with its two neighbours (at the border itself again) as channels.
+    """Planes of a volume along z, each with its two neighbours as channels; at the border a plane is its own neighbour.
 
     Args:
         x: (batch, 1, depth, height, width).
         view: "sagittal", one plane per column, or "coronal", one per row.
 
     Returns:
-        (planes, 3, depth, extent), the planes of each volume after those of the one before; extent is height in
-        sagittal planes and width in coronal ones. Channels-last in memory.
+        (planes, 3, depth, extent), ordered by volume, then by position; extent is height in sagittal planes and width
+        in coronal ones. Channels-last in memory.
 
     Raises:
         ShapeError: for a volume without voxels.
@@ -197,13 +198,13 @@ def to_planes(x: torch.Tensor, view: View) -> torch.Tensor:
 
 
 def from_planes(planes: torch.Tensor, view: View, batch: int) -> torch.Tensor:
-    """Put planes back: (planes, thin, extent) to (batch, 1, thin, height, width); undoes `to_planes`."""
+    """Volumes of planes, the inverse of `to_planes`: (planes, thin, extent) to (batch, 1, thin, height, width)."""
     volume = rearrange(planes, "(b p) t extent -> b 1 t extent p", b=batch)
     return volume if view == "sagittal" else volume.transpose(-1, -2)
 
 
 def in_chunks(network: Callable[[torch.Tensor], torch.Tensor], planes: torch.Tensor) -> torch.Tensor:
-    """`network(planes)`, some planes at a time; planes: (planes, channels, height, width), none depends on another."""
+    """`network(planes)`, some planes at a time; planes: (planes, channels, height, width), treated independently."""
     pixels = planes.shape[-2] * planes.shape[-1]
     count = max(1, (CPU_CHUNK if planes.device.type == "cpu" else ACCELERATOR_CHUNK) // max(1, pixels))
     if len(planes) <= count:

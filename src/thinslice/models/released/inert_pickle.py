@@ -1,9 +1,9 @@
-"""Reading a torch pickle without running any of it.
+"""Reader of torch pickles that runs nothing in them.
 
-Python's own unpickler imports the classes a pickle names and calls what it asks for. This is a small machine of our own
-instead: it knows the instructions that `torch.save` writes and nothing else, it never imports, and the only "calls" it
-answers are tensor and parameter rebuilding, `OrderedDict` and `set`, each with plain data as the result. Every class
-becomes an inert `Record`. Anything else is refused.
+Python's own unpickler imports the classes and calls the functions that a pickle names. This reader instead implements
+only the instructions that `torch.save` writes, and never imports. The only calls that it evaluates are tensor and
+parameter rebuilding, `OrderedDict` and `set`, each with plain data as the result. Every class becomes an inert
+`Record`. Anything else is refused.
 
 Source: the instructions as documented in Python's `pickletools`; the persistent ids and rebuild calls as written by
 `torch.save` (zip format, torch 1.6 and later).
@@ -20,25 +20,25 @@ from typing import Any, NoReturn
 from thinslice.errors import CheckpointError
 
 MAX_BYTES = 64 * 2**20
-"""Largest pickle read; that of a whole TVSRN has 90 kB, its tensors lie outside."""
+"""Largest pickle read, in bytes; that of a whole TVSRN has 90 kB, without its tensors."""
 
 MAX_INSTRUCTIONS = 2_000_000
-"""Most instructions followed; a whole TVSRN has 37 thousand."""
+"""Most instructions executed; a whole TVSRN has 37 thousand."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A class or function that the pickle names, "module attribute"; never looked up."""
+    """Name of a class or function in the pickle, "module attribute"; never imported."""
 
     name: str
 
 
 @dataclass
 class Record:
-    """What would have been an object.
+    """Plain data in place of an object.
 
     Attributes:
-        kind: "module attribute" of its class, as the pickle says.
+        kind: "module attribute" of its class, from the pickle.
         state: its attributes.
     """
 
@@ -48,12 +48,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers outside the pickle.
+    """A block of numbers outside the pickle.
 
     Attributes:
         kind: torch's name for the type, such as "FloatStorage".
         key: digits that name the record in the archive.
-        count: how many numbers it claims to hold.
+        count: stated number of values, not yet checked.
     """
 
     kind: str
@@ -66,10 +66,10 @@ class TensorView:
     """A tensor as a view of a storage; nothing in it has been checked against the storage.
 
     Attributes:
-        storage: where its numbers lie.
-        offset: the first of them.
+        storage: block of its numbers.
+        offset: index of its first number in the storage.
         size: extents.
-        stride: numbers between neighbours along each axis.
+        stride: step in the storage between neighbours along each axis.
     """
 
     storage: Storage
@@ -86,7 +86,7 @@ def read_inert(data: bytes, *, source: str) -> Any:
         source: name of the file, for messages.
 
     Raises:
-        CheckpointError: when it asks for anything beyond plain data, or is damaged. Do not open such a file with
+        CheckpointError: when it needs anything beyond plain data, or is damaged. Do not open such a file with
             torch.load either.
 
     >>> import pickle
@@ -126,7 +126,7 @@ _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Machine:
-    """The stack, the memo and one step; every value on the stack is inert."""
+    """Stack and memo of the pickle's instructions; every value on the stack is inert."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -155,11 +155,11 @@ class _Machine:
             stack.append(self.memo[argument])
         elif instruction in _SHORT_TUPLES:
             count = _SHORT_TUPLES[instruction]
-            stack.append(tuple(self._pop_many(count)))
+            stack.append(tuple(self.pop_many(count)))
         else:
-            self._step_rarer(instruction, argument)
+            self.step_rarer(instruction, argument)
 
-    def _step_rarer(self, instruction: str, argument: Any) -> None:
+    def step_rarer(self, instruction: str, argument: Any) -> None:
         stack = self.stack
         match instruction:
             case "PROTO":
@@ -181,78 +181,78 @@ class _Machine:
                 self.marks.append(stack)
                 self.stack = []
             case "TUPLE":
-                values = self._pop_mark()
+                values = self.pop_mark()
                 self.stack.append(tuple(values))
             case "APPEND":
                 value = stack.pop()
-                self._target(list).append(value)
+                self.target(list).append(value)
             case "APPENDS":
-                values = self._pop_mark()
-                self._target(list).extend(values)
+                values = self.pop_mark()
+                self.target(list).extend(values)
             case "ADDITEMS":
-                values = self._pop_mark()
-                self._target(set).update(self._keys(values))
+                values = self.pop_mark()
+                self.target(set).update(self.keys(values))
             case "SETITEM":
-                key, value = self._pop_many(2)
-                self._set_items([key, value])
+                key, value = self.pop_many(2)
+                self.set_items([key, value])
             case "SETITEMS":
-                self._set_items(self._pop_mark())
+                self.set_items(self.pop_mark())
             case "GLOBAL":
                 stack.append(Name(argument))
             case "STACK_GLOBAL":
-                module, attribute = self._pop_many(2)
+                module, attribute = self.pop_many(2)
                 if not (isinstance(module, str) and isinstance(attribute, str)):
                     self.refuse("names a class by something that is not text")
                 stack.append(Name(f"{module} {attribute}"))
             case "BINPERSID":
-                stack.append(self._storage(stack.pop()))
+                stack.append(self.storage(stack.pop()))
             case "NEWOBJ":
-                self._new_object()
+                self.new_object()
             case "REDUCE":
-                function, arguments = self._pop_many(2)
-                stack.append(self._answer(function, arguments))
+                function, arguments = self.pop_many(2)
+                stack.append(self.evaluate(function, arguments))
             case "BUILD":
                 state = stack.pop()
-                self._build(state)
+                self.build(state)
             case _:
                 self.refuse(f"uses the instruction {instruction}")
 
-    def _pop_many(self, count: int) -> list[Any]:
+    def pop_many(self, count: int) -> list[Any]:
         if len(self.stack) < count:
             raise IndexError("stack underflow")
         values = self.stack[-count:]
         del self.stack[-count:]
         return values
 
-    def _pop_mark(self) -> list[Any]:
+    def pop_mark(self) -> list[Any]:
         values, self.stack = self.stack, self.marks.pop()
         return values
 
-    def _target(self, kind: type) -> Any:
-        """The container on top of the stack, which an instruction is about to add to."""
+    def target(self, kind: type) -> Any:
+        """The container on top of the stack, to which an instruction adds."""
         if not isinstance(self.stack[-1], kind):
             self.refuse(f"adds to something that is not a {kind.__name__}")
         return self.stack[-1]
 
-    def _keys(self, values: list[Any]) -> list[Any]:
+    def keys(self, values: list[Any]) -> list[Any]:
         if not all(value is None or isinstance(value, str | int | float) for value in values):
             self.refuse("has a key that is neither text nor a number")
         return values
 
-    def _set_items(self, values: list[Any]) -> None:
+    def set_items(self, values: list[Any]) -> None:
         if len(values) % 2:
             self.refuse("has a key without a value")
-        self._target(dict).update(zip(self._keys(values[::2]), values[1::2], strict=True))
+        self.target(dict).update(zip(self.keys(values[::2]), values[1::2], strict=True))
 
-    def _new_object(self) -> None:
-        kind, arguments = self._pop_many(2)
+    def new_object(self) -> None:
+        kind, arguments = self.pop_many(2)
         if not isinstance(kind, Name):
             self.refuse("makes an object of something that is not a class")
         if arguments != ():
             self.refuse(f"passes arguments to {kind.name[:80]!r}")
         self.stack.append(Record(kind.name))
 
-    def _build(self, state: Any) -> None:
+    def build(self, state: Any) -> None:
         target = self.stack[-1]
         if isinstance(target, OrderedDict):
             return  # A state dict's _metadata: versions of torch's own modules.
@@ -262,7 +262,7 @@ class _Machine:
             self.refuse(f"sets the attributes of {target.kind[:80]!r} in an unusual way")
         target.state.update(state)
 
-    def _storage(self, identity: Any) -> Storage:
+    def storage(self, identity: Any) -> Storage:
         match identity:
             case ("storage", Name(name), str(key), str(), int(count)) if (
                 name.startswith("torch ") and key.isascii() and key.isdigit() and len(key) <= 9 and count >= 0
@@ -270,15 +270,15 @@ class _Machine:
                 return Storage(name.removeprefix("torch "), key, count)
         self.refuse("refers to something outside that is not a tensor's storage")
 
-    def _answer(self, function: Any, arguments: Any) -> Any:
-        """The result of one of the few calls that are answered, without calling anything."""
+    def evaluate(self, function: Any, arguments: Any) -> Any:
+        """The result of one of the few permitted calls; nothing is called."""
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             self.refuse("calls something that is not a function")
         match function.name, arguments:
             case "collections OrderedDict", ():
                 return OrderedDict()
             case (("__builtin__ set" | "builtins set"), (list(values),)):
-                return set(self._keys(values))
+                return set(self.keys(values))
             case "torch._utils _rebuild_tensor_v2", (Storage() as storage, int(offset), tuple(size), tuple(stride), *_):
                 if not all(type(number) is int for number in (offset, *size, *stride)):
                     self.refuse("describes a tensor whose extents are not whole numbers")

@@ -1,7 +1,7 @@
-"""The zip archive that torch.save writes: one pickle, and the numbers of each tensor as a record beside it.
+"""Reader of the zip archive that torch.save writes: one pickle, and the numbers of each tensor as a record.
 
-torch stores its records uncompressed, so compression, overlapping records and sizes that do not add up are signs of
-an attack and are refused before anything is read. Names in the archive are never used as paths.
+torch stores its records uncompressed. Compression, overlapping records and inconsistent sizes are therefore signs of an
+attack and are refused before anything is read. Names in the archive are never used as paths.
 
 Source: torch.save since version 1.6.
 """
@@ -68,7 +68,7 @@ class TorchArchive:
         ):
             raise self._refused("has compressed records, which torch.save never writes")
         if sum(record.file_size for record in records) > size:
-            raise self._refused("claims to hold more than the file")
+            raise self._refused("states more bytes than the file has")
         self._records = {record.filename: record for record in records}
         pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(pickles) != 1:

@@ -4,7 +4,7 @@ The released training pickles a whole module object beside a config dict. Such a
 `thinslice.models.released.inert_pickle`, which runs nothing and imports nothing; the tensors are read from the
 archive's records after their sizes have been checked. A safetensors file with the released names is taken as well.
 
-Source: the names in the released code; what each of them is, in the docstring of `thinslice.models.tvsrn`.
+Source: the names in the released code; `thinslice.models.tvsrn` describes the stages.
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ _BLOCK_PARTS = {
     "mlp.fc2": "mlp.contract",
 }
 _BLOCK = re.compile(r"(\w+)\.layers\.(\d+)\.residual_group\.blocks\.(\d+)\.([\w.]+)")
-_DERIVED = re.compile(r"\w+\.layers\.\d+\.residual_group\.blocks\.\d+\.(attn_mask|attn\.relative_position_index)")
-"""Buffers that the released code stores although they follow from the plane's size; ours has no use for them."""
+_DERIVED = re.compile(
+    r"(module\.)?\w+\.layers\.\d+\.residual_group\.blocks\.\d+\.(attn_mask|attn\.relative_position_index)"
+)
+"""Buffers that the released code stores although they follow from the plane's size; our network does not use them."""
 
 
 @dataclass(frozen=True)
 class ReleasedCheckpoint:
-    """What the authors' training wrote.
+    """Content of a checkpoint that the authors' training wrote.
 
     Attributes:
         state: float32 tensors by their released names, without derived buffers; all finite.
@@ -160,8 +162,8 @@ def _our_name(name: str) -> str | None:
     return None
 
 
-def _derived_config(state: dict[str, torch.Tensor], said: dict[str, Scalar], source: str) -> TVSRNConfig:
-    """The config that the shapes of the tensors imply, checked against what the checkpoint says of itself."""
+def _derived_config(state: dict[str, torch.Tensor], stated: dict[str, Scalar], source: str) -> TVSRNConfig:
+    """The config that the shapes of the tensors imply, checked against the config stated in the checkpoint."""
     try:
         features = state["head.hidden.weight"].shape[1]
         depth, surplus = divmod(state["embedding.linear.weight"].shape[1], PLANE_WINDOW**2)
@@ -175,9 +177,10 @@ def _derived_config(state: dict[str, torch.Tensor], said: dict[str, Scalar], sou
     except (ValidationError, ValueError, IndexError, TypeError, ArithmeticError) as error:
         raise CheckpointError(f"{source} is not a released TVSRN: its tensors fit no depth and factor.") from error
     for key, ours in (("c_z", depth), ("ratio", factor), ("net_idx", "TVSRN")):
-        if key in said and said[key] != ours:
+        if key in stated and stated[key] != ours:
             raise CheckpointError(
-                f"{source} contradicts itself: its config says {key} = {str(said[key])[:40]!r}, its tensors {ours!r}."
+                f"{source} contradicts itself: {key} is {str(stated[key])[:40]!r} in its config, but {ours!r} by its "
+                "tensors; fetch the checkpoint again."
             )
     return config
 
@@ -189,15 +192,11 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         tensors = load_file(str(path))
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path.name} is damaged: {str(error).splitlines()[0]}.") from error
-    kept = {name: tensor for name, tensor in tensors.items() if not _is_derived(name)}
+    kept = {name: tensor for name, tensor in tensors.items() if not _DERIVED.fullmatch(name)}
     other = sorted(name for name, tensor in kept.items() if not tensor.is_floating_point())
     if other:
         raise CheckpointError(f"{path.name} holds {checkpoint.few(other)} as whole numbers; weights are floats.")
     return {name: tensor.float() for name, tensor in kept.items()}
-
-
-def _is_derived(name: str) -> bool:
-    return _DERIVED.fullmatch(name.removeprefix("module.")) is not None
 
 
 def _read_archive(stream: IO[bytes], source: str) -> ReleasedCheckpoint:
@@ -210,19 +209,19 @@ def _read_archive(stream: IO[bytes], source: str) -> ReleasedCheckpoint:
             _refuse_mask_tokens(network, archive, source)
         else:
             views.update(network)
-        views = {name: view for name, view in views.items() if not _is_derived(name)}
+        views = {name: view for name, view in views.items() if not _DERIVED.fullmatch(name)}
         return ReleasedCheckpoint({name: archive.tensor(view) for name, view in views.items()}, config)
 
 
 def _split(content: Any, source: str) -> tuple[Record | dict[str, TensorView], dict[str, Scalar]]:
-    """The network and the config in what was pickled: {"net": ..., "config_dict": ...}, or a network by itself."""
+    """The network and the config in a pickled object: {"net": ..., "config_dict": ...}, or a network by itself."""
     config: dict[str, Scalar] = {}
     if isinstance(content, dict) and "net" in content:
-        said = content.get("config_dict")
-        if isinstance(said, dict):
+        stated = content.get("config_dict")
+        if isinstance(stated, dict):
             config = {
                 name: value
-                for name, value in said.items()
+                for name, value in stated.items()
                 if isinstance(name, str) and (value is None or isinstance(value, str | int | float))
             }
         content = content["net"]
@@ -246,7 +245,7 @@ class _Walk:
         self.visited = 0
 
     def visit(self, module: Any, prefix: str = "", depth: int = 0) -> None:
-        """Add what `module` holds to `views`, each name with `prefix` before it."""
+        """Add the tensors of `module` to `views`, each name with `prefix` before it."""
         self.visited += 1
         if self.visited > _MAX_MODULES or depth > _MAX_DEPTH:
             raise CheckpointError(f"The modules in {self.source} are nested without end, as in no real network.")
@@ -269,7 +268,10 @@ class _Walk:
 
 
 def _refuse_mask_tokens(network: Record, archive: TorchArchive, source: str) -> None:
-    """Mask tokens are zero in the released network, a plain attribute that was never trained; others would be lost."""
+    """Refuse mask tokens other than zero, which would be lost.
+
+    In the released network they are a plain attribute, which was never trained.
+    """
     for module in (network, (network.state.get("_modules") or {}).get("module")):
         tokens = module.state.get(_MASK_TOKENS) if isinstance(module, Record) else None
         if isinstance(tokens, TensorView) and bool(archive.tensor(tokens).any()):
