@@ -1,7 +1,7 @@
-"""The table at the head of docs/networks.md: every learned network, its parameters and its operations.
+"""The table at the head of docs/explanation/networks.md: every learned network, its parameters and its operations.
 
     python speed/networks.py            # print it
-    python speed/networks.py --write    # put it into docs/networks.md
+    python speed/networks.py --write    # put it into docs/explanation/networks.md
 
 Counted, not measured: parameters of the network as the catalog builds it, and operations of one pass over 4 x 256 x 256
 thick voxels at factor 5 (`thinslice.models.cost`; a multiplication and an addition are two). A test keeps page
@@ -22,12 +22,12 @@ from thinslice.models.base import ThroughPlaneModel
 WINDOW = (4, 256, 256)
 FACTOR = 5
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "networks.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "explanation" / "networks.md"
 BEGIN = "<!-- made by: python speed/networks.py --write -->\n"
 END = "<!-- end -->\n"
 
 TVSRN_PAPER = "Yu et al., MICCAI 2022"
-UNTOLD = "not told"
+NOT_STATED = "not stated"
 
 SOURCES = {
     "thinnet": ("ours, also as `default`", "-"),
@@ -38,10 +38,10 @@ SOURCES = {
     "tvsrn-no-tab": (f"{TVSRN_PAPER}, Table 1", "1.56 M"),
     "tvsrn-encoder": (f"{TVSRN_PAPER}, Table 1", "1.58 M"),
     "tvsrn-vit-encoder": (f"{TVSRN_PAPER}, Table 1", "17.15 M"),
-    "resvox": ("Ge et al., MICCAI 2019", UNTOLD),
-    "mpunet": ("Liu et al., MICCAI 2020", UNTOLD),
+    "resvox": ("Ge et al., MICCAI 2019", NOT_STATED),
+    "mpunet": ("Liu et al., MICCAI 2020", NOT_STATED),
     "saint": ("Peng et al., CVPR 2020", "2.79 M + 0.37 M"),
-    "davsr": ("Peng et al., MICCAI 2021", UNTOLD),
+    "davsr": ("Peng et al., MICCAI 2021", NOT_STATED),
     "cthnet": ("CTHNet, npj Digital Medicine 2024", "10.6 M"),
     "i3net": ("Song et al., TMI 2024", "23.2 M"),
     "acvtt": ("Uhm et al., arXiv 2509.20242", "9.25 M per stage"),
@@ -58,7 +58,7 @@ def table() -> str:
     for name, entry in catalog.CATALOG.items():
         if not entry.learned or name == "default":  # default is thinnet with weights
             continue
-        source, published = SOURCES.get(name, (UNTOLD, UNTOLD))
+        source, published = SOURCES.get(name, (NOT_STATED, NOT_STATED))
         model = build(name)
         parameters = cost.parameters(model)
         note = ""
