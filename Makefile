@@ -12,9 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := constraints/requirements.txt
+DOCS_LOCK := constraints/docs.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit test-heavy demo reproduce-mini lock clean
+.PHONY: help setup test lint typecheck layers unit test-heavy docs demo reproduce-mini lock lock-docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,15 @@ unit: setup ## pytest in parallel, without the tests marked heavy
 test-heavy: setup ## pytest, the tests marked heavy alone: minutes each
 	$(BIN)/python -m pytest -m heavy --durations 0
 
+$(VENV)/.docs: $(DOCS_LOCK) $(VENV)/.installed
+	$(PIP) install --quiet --no-deps --require-hashes -r $(DOCS_LOCK)
+	@touch $@
+
+# Strict: a broken link, a picture or page that is missing, or a name that mkdocstrings cannot find ends the build.
+docs: $(VENV)/.docs ## build the documentation site into site/
+	$(BIN)/python tools/generate_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 demo: setup ## upscale a synthetic chest, or your own: make demo INPUT=path [OUT=folder]
 	$(BIN)/thinslice demo --overwrite $(if $(INPUT),"$(INPUT)") $(if $(OUT),--out "$(OUT)")
 
@@ -100,6 +110,14 @@ lock: setup ## write constraints/requirements.txt again after a change of depend
 	@! grep -E '^(nvidia|cuda|triton|torch)' $(LOCK) \
 		|| { echo "$(LOCK) holds parts of a GPU build of torch; see the comment above this target." >&2; exit 1; }
 
+# Bounded by the list of `make lock`, because both are installed side by side: run it after `make lock`.
+lock-docs: setup ## write constraints/docs.txt again after a change of the docs extra
+	$(BIN)/python -c 'import tomllib; \
+		print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"]))' > $(VENV)/docs.in
+	CUSTOM_COMPILE_COMMAND="make lock-docs" $(BIN)/pip-compile $(UPGRADE) --quiet --generate-hashes --strip-extras \
+		--constraint $(LOCK) --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
+		--output-file $(DOCS_LOCK) $(VENV)/docs.in
+
 clean: ## remove .venv, caches and what demo and reproduce-mini made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist demo-output mini-reproduction
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

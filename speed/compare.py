@@ -2,7 +2,7 @@
 
     python speed/compare.py                  # all measurements, on an idle machine: about an hour on two cores
     python speed/compare.py --quick          # the main measurements, about two minutes
-    python speed/compare.py --write          # no measurements: figure and table of docs/speed.md from the JSON
+    python speed/compare.py --write          # no measurements: figure and table of docs/results/speed.md from the JSON
 
 Contestants take turns, each in its own process, and medians are reported: the plain reference with its default
 allocator (speed/plain_tvsrn.py), the same weights in each installed backend, the embedded networks, and interpolation.

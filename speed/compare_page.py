@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
-FIGURE = PAGE.parent / "images" / "speed.png"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed.md"
+FIGURE = PAGE.parents[1] / "images" / "speed.png"
 BEGIN = "<!-- made by: python speed/compare.py --write -->\n"
 END = "<!-- end -->\n"
 
@@ -170,7 +170,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def write_page(results: dict[str, Any]) -> None:
-    """Write the tables into docs/speed.md and draw its figure."""
+    """Write the tables into docs/results/speed.md and draw its figure."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     _, after = rest.split(END)
     PAGE.write_text(before + BEGIN + "\n" + table(results) + "\n" + END + after, encoding="utf-8")

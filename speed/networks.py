@@ -1,7 +1,7 @@
-"""The table at the head of docs/networks.md: every learned network, its parameters and its operations.
+"""The table at the head of docs/explanation/networks.md: every learned network, its parameters and its operations.
 
     python speed/networks.py            # print it
-    python speed/networks.py --write    # put it into docs/networks.md
+    python speed/networks.py --write    # put it into docs/explanation/networks.md
 
 Counted, not measured: parameters of the network as the catalog builds it, and operations of one pass over 4 x 256 x 256
 thick voxels at factor 5 (`thinslice.models.cost`; a multiplication and an addition are two). A test compares the page
@@ -22,7 +22,7 @@ from thinslice.models.base import ThroughPlaneModel
 WINDOW = (4, 256, 256)
 FACTOR = 5
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "networks.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "explanation" / "networks.md"
 BEGIN = "<!-- made by: python speed/networks.py --write -->\n"
 END = "<!-- end -->\n"
 

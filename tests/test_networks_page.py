@@ -1,4 +1,4 @@
-"""The page on the networks says what the networks are."""
+"""The table on the page of the networks is current."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-PAGE = (PROJECT / "docs" / "networks.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs" / "explanation" / "networks.md").read_text(encoding="utf-8")
 
 
 def test_the_table_is_what_its_script_makes() -> None:

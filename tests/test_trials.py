@@ -1,4 +1,4 @@
-"""The trials of docs/trials.md still run: each body, each recipe; the page lists no trial that is gone.
+"""The trials of docs/results/trials.md still run: each body, each recipe; the page lists no trial that is gone.
 
 The figure of what limits the network is still drawn.
 """
@@ -74,7 +74,7 @@ def test_every_recipe_is_valid(trials: ModuleType) -> None:
 
 
 def test_the_page_lists_trials_that_can_be_run(trials: ModuleType) -> None:
-    page = (ROOT / "docs" / "trials.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    page = (ROOT / "docs" / "results" / "trials.md").read_text(encoding="utf-8").partition("\n## ")[0]
     listed = [row.split("|")[1].strip() for row in page.splitlines() if row.startswith("| ")][1:]
     known = {_words(label) for label in trials.TRIALS}
     assert len(listed) > 10

@@ -1,6 +1,6 @@
 """Other bodies for ThinNet; stem, head and consistency are those of the network.
 
-None of them is part of the package. They are kept to reproduce the table in docs/trials.md.
+None of them is part of the package. They are kept to reproduce the table in docs/results/trials.md.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def check_models(
     """Measure networks clinically, beside cubic interpolation.
 
     HU bias by tissue (limit: 2 HU in every class), lung density, edges across slices, nodules of 3 to 10 mm, noise,
-    consistency. docs/clinical.md explains each number.
+    consistency. docs/explanation/clinical-checks.md explains each number.
 
     \b
     thinslice models check default --thin chest=/data/thin.nii.gz --out check

@@ -409,7 +409,7 @@ def overridden(recipe: TrainRecipe, values: Mapping[str, Any]) -> TrainRecipe:
                 place = place[_current(part, place)]
             place[_current(last, place)] = value
         except (KeyError, IndexError, TypeError) as error:
-            raise UsageError(f"The recipe has no value {name!r}; see docs/training.md for those it has.") from error
+            raise UsageError(f"The recipe has no value {name!r}; docs/reference/recipes.md lists them all.") from error
     try:
         return TrainRecipe(**changed)
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """ColumnNet: linear interpolation along z and a small correction from a pixel's neighbourhood.
 
-It is no good network; it is the smallest that is one: it trains, is scored and gets its row beside the published ones.
+It is a small network, not a good one: it trains, is scored, and gets its row beside the published ones.
 """
 
 from __future__ import annotations
@@ -58,5 +58,5 @@ class ColumnNet(ThroughPlaneModel):
 
 
 def build(**config: Any) -> ColumnNet:
-    """What the entry point names: the network, with config values from a recipe or a weights file."""
+    """The network of the entry point, with config values from a recipe or a weights file."""
     return ColumnNet(ColumnNetConfig(**config))

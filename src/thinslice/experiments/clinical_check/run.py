@@ -151,7 +151,7 @@ def check(
         notify: called with lines about the progress.
 
     Returns:
-        JSON values, see docs/clinical.md.
+        JSON values, see docs/explanation/clinical-checks.md.
 
     Raises:
         UsageError: nothing to do, or an unknown model.

@@ -11,7 +11,7 @@ from thinslice.experiments.text import number, signed
 
 TITLE = "Clinical check"
 
-_LEAD = "docs/clinical.md defines each number."
+_LEAD = "docs/explanation/clinical-checks.md defines each number."
 
 
 def to_document(checked: Mapping[str, Any], drawn: Sequence[Picture] = ()) -> Document:

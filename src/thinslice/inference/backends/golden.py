@@ -53,7 +53,7 @@ OTHER_WIDTH = 1.5
 
 LEAST_GAIN = 0.25
 """Share of torch's time that must be saved: on windows larger than the golden case torch loses less to small arrays.
-A backend that saved 18 % there took a tenth longer for whole chests (docs/speed.md)."""
+A backend that saved 18 % there took a tenth longer for whole chests (docs/results/speed.md)."""
 
 ROUNDS = (3, 8)
 """Least and most passes that are timed; the fastest counts."""
