@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -26,6 +26,7 @@ def geometries(draw: st.DrawFn) -> Geometry:
     )
 
 
+@settings(deadline=None)
 @given(geometries(), st.integers(1, 8))
 def test_thick_slice_k_lies_on_thin_slice_factor_times_k(geometry: Geometry, factor: int) -> None:
     thin = geometry.thin_grid(factor)
@@ -36,11 +37,13 @@ def test_thick_slice_k_lies_on_thin_slice_factor_times_k(geometry: Geometry, fac
         )
 
 
+@settings(deadline=None)
 @given(geometries(), st.tuples(*[st.floats(-50, 50)] * 3))
 def test_index_at_inverts_position_mm(geometry: Geometry, index: tuple[float, float, float]) -> None:
     np.testing.assert_allclose(geometry.index_at(geometry.position_mm(index)), index, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(geometries())
 def test_ras_is_lps_with_two_axes_flipped(geometry: Geometry) -> None:
     np.testing.assert_array_equal(LPS_TO_RAS @ geometry.affine_ras, geometry.affine_lps)

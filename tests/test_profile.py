@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinslice.errors import UsageError
@@ -15,6 +15,7 @@ factors = st.integers(2, 8)
 widths = st.floats(0.3, 2.5)
 
 
+@settings(deadline=None)
 @given(names, factors, widths)
 def test_weights_are_symmetric_and_sum_to_one(name: str, factor: int, width: float) -> None:
     weights = np.array(SliceProfile.named(name, factor, width=width).weights)
@@ -33,6 +34,7 @@ def test_mean_is_a_box_one_spacing_wide(factor: int) -> None:
         np.testing.assert_allclose(weights[[0, -1]], 0.5 / factor, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(names, factors, widths, st.integers(2, 14))
 def test_matrix_agrees_with_apply(name: str, factor: int, width: float, depth: int) -> None:
     profile = SliceProfile.named(name, factor, width=width)
@@ -46,6 +48,7 @@ def test_matrix_agrees_with_apply(name: str, factor: int, width: float, depth: i
         np.testing.assert_allclose(profile.apply(thin[offset:])[: len(rows)], by_matrix, atol=1e-5)
 
 
+@settings(deadline=None)
 @given(names, factors, widths, st.integers(2, 20))
 def test_correction_gives_the_thick_slices_back_where_it_says_so(
     name: str, factor: int, width: float, depth: int
@@ -59,6 +62,7 @@ def test_correction_gives_the_thick_slices_back_where_it_says_so(
         assert np.linalg.norm(a @ correction, 2) <= 1 + 1e-9
 
 
+@settings(deadline=None)
 @given(factors, st.integers(3, 20))
 def test_contiguous_odd_correction_is_subtracting_the_mean(factor: int, depth: int) -> None:
     factor += 1 - factor % 2
@@ -66,6 +70,7 @@ def test_contiguous_odd_correction_is_subtracting_the_mean(factor: int, depth: i
     np.testing.assert_allclose(profile.correction(depth), profile.matrix(depth).T * factor, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(names, factors)
 def test_constant_in_constant_out(name: str, factor: int) -> None:
     profile = SliceProfile.named(name, factor)

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-"""An array of single precision; shape, axes and unit stand where the array is used."""
+    Floats = npt.NDArray[np.float32]
+    """An array of single precision; shape, axes and unit stand where the array is used."""
 
-Doubles = npt.NDArray[np.float64]
-"""An array of double precision; shape, axes and unit stand where the array is used."""
+    Doubles = npt.NDArray[np.float64]
+    """An array of double precision; shape, axes and unit stand where the array is used."""
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        """The array types, made on first use: the command line names callbacks, and its --help loads no numpy."""
+        if name not in ("Floats", "Doubles"):
+            raise AttributeError(f"module 'thinslice.typing' has no attribute {name!r}")
+        import numpy as np
+        import numpy.typing as npt
+
+        return npt.NDArray[np.float32 if name == "Floats" else np.float64]
+
 
 Notify = Callable[[str], None]
 """Called with one plain line about the work in progress."""
