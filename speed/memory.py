@@ -151,7 +151,7 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
         output, report = here / ("thin" if dicom else "thin.nii.gz"), here / "report.json"
         extra = ["--factor", str(case.factor), "--backend", case.backend, "--report", str(report), "--quiet"]
         if case.deviation:
-            extra += ["--deviation", str(here / "deviation.nii.gz"), "--deviation-by", case.deviation]
+            extra += ["--uncertainty", str(here / "deviation.nii.gz"), "--uncertainty-by", case.deviation]
         command = [sys.executable, "-m", "thinslice", "upscale", str(source), str(output), "--model", model]
         subprocess.run([*command, *extra], check=True)
         values = json.loads(report.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Thick-slice CT in, thin-slice CT out: learned through-plane super-resolution.
+"""Through-plane super-resolution of CT: thick slices in, thin slices out.
 
     import thinslice
 
@@ -23,6 +23,7 @@ _WHERE = {
     "write": "thinslice.io.files",
     "upscale": "thinslice.inference.upscale",
     "upscale_slabs": "thinslice.inference.upscale",
+    "upscale_with_uncertainty": "thinslice.inference.upscale",
     "load_model": "thinslice.models.load",
     "Volume": "thinslice.volume",
     "Provenance": "thinslice.volume",
@@ -34,7 +35,7 @@ _WHERE = {
 if TYPE_CHECKING:
     from thinslice.errors import ThinsliceError
     from thinslice.geometry import Geometry
-    from thinslice.inference.upscale import upscale, upscale_slabs
+    from thinslice.inference.upscale import upscale, upscale_slabs, upscale_with_uncertainty
     from thinslice.io.files import read, write
     from thinslice.models.load import load_model
     from thinslice.profile import SliceProfile
@@ -52,6 +53,7 @@ __all__ = [
     "read",
     "upscale",
     "upscale_slabs",
+    "upscale_with_uncertainty",
     "write",
 ]
 

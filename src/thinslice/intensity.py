@@ -20,6 +20,12 @@ WINDOW_WIDTH_HU = WINDOW_MAX_HU - WINDOW_MIN_HU
 BODY_ABOVE_HU = -950.0
 """A voxel above it is part of the body, lung included; below lies the air around the patient."""
 
+DENSER_THAN_LUNG_HU = -300.0
+"""A voxel above it is fat, muscle or bone; lung and air lie below."""
+
+AIR_UP_TO_HU = -900.0
+"""A window of the volume in which no voxel is above it holds no patient."""
+
 
 def to_unit(hu: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Map HU to unit intensity, without clamping.

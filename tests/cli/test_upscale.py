@@ -26,7 +26,7 @@ def test_a_nifti_becomes_a_thin_nifti(thick_nifti: Path, tmp_path: Path, run: Ru
     assert thick_nifti.read_bytes() == before
     assert "5 -> 21" in outcome.out and "5 mm -> 1 mm" in outcome.out and "HU RMS" in outcome.out
     assert output.name in outcome.out and thinslice.NOTICE in outcome.out
-    assert "MiB of memory" in outcome.err, "the estimate is said before the start"
+    assert "MiB of memory" in outcome.err, "the estimate is printed before the start"
 
 
 def test_the_spacing_asked_for_is_rounded_to_a_whole_factor(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
@@ -42,7 +42,7 @@ def test_preview_and_reports_are_written(thick_nifti: Path, tmp_path: Path, run:
     )
     assert outcome.code == 0, outcome.err
     assert preview.read_bytes().startswith(b"\x89PNG")
-    told = json.loads(report.read_text())
+    values = json.loads(report.read_text())
     assert {
         "schema",
         "input",
@@ -59,11 +59,11 @@ def test_preview_and_reports_are_written(thick_nifti: Path, tmp_path: Path, run:
         "consistency_rms_hu",
         "warnings",
         "notice",
-    } <= told.keys()
-    assert told["model"].keys() >= {"name", "version", "sha256"}
-    assert told["seconds"].keys() == {"read", "network", "write", "total"}
-    assert (told["factor"], told["spacing_mm_in"][0], told["spacing_mm_out"][0]) == (5, 5.0, 1.0)
-    assert 0 < told["seconds"]["total"] < 600
+    } <= values.keys()
+    assert values["model"].keys() >= {"name", "version", "sha256"}
+    assert values["seconds"].keys() == {"read", "network", "write", "total"}
+    assert (values["factor"], values["spacing_mm_in"][0], values["spacing_mm_out"][0]) == (5, 5.0, 1.0)
+    assert 0 < values["seconds"]["total"] < 600
     outcome = run("upscale", thick_nifti, tmp_path / "b.nii", "--model", "linear", "--report", page)
     assert outcome.code == 0, outcome.err
     assert "data:image/png" in page.read_text(), "the page shows the preview, although no file of it was asked for"

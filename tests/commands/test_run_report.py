@@ -62,12 +62,12 @@ class Tags(HTMLParser):
 
 def test_json_has_the_keys_others_rely_on(tmp_path: Path) -> None:
     a_report().write(tmp_path / "report.json")
-    said = json.loads((tmp_path / "report.json").read_text())
-    assert said.keys() >= KEYS
-    assert said["model"].keys() == {"name", "version", "sha256"}
-    assert said["seconds"].keys() == {"read", "network", "write", "total"}
-    assert said["notice"] == NOTICE and said["spacing_mm_in"] == [5.0, 0.7, 0.7] and said["warnings"] == []
-    assert RunReport.model_validate(said) == a_report()
+    values = json.loads((tmp_path / "report.json").read_text())
+    assert values.keys() >= KEYS
+    assert values["model"].keys() == {"name", "version", "sha256"}
+    assert values["seconds"].keys() == {"read", "network", "write", "total"}
+    assert values["notice"] == NOTICE and values["spacing_mm_in"] == [5.0, 0.7, 0.7] and values["warnings"] == []
+    assert RunReport.model_validate(values) == a_report()
 
 
 def test_unknown_values_are_null_in_json_and_words_on_the_page() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ import thinslice
 from support.command_line import smooth_volume
 from thinslice.commands.upscale import UpscaleJob, run_upscale
 from thinslice.errors import ResourceError
+from thinslice.inference.settings import UpscaleSettings
 from thinslice.pictures import figures
+
+LINEAR = UpscaleSettings(model="linear")
 
 
 @pytest.fixture
@@ -21,12 +25,12 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_about_to_happen_is_said_and_progress_reaches_its_end(source: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_the_run_is_announced_and_progress_reaches_its_end(source: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
     steps: list[tuple[int, int]] = []
-    job = UpscaleJob(source, tmp_path / "thin.nii", model="linear")
-    report = run_upscale(job, say=said.append, progress=lambda done, total: steps.append((done, total)))
-    assert len(said) == 1 and "5 slices 5 mm apart become 21 slices 1 mm apart" in said[0]
+    job = UpscaleJob(source, tmp_path / "thin.nii", LINEAR)
+    report = run_upscale(job, notify=lines.append, progress=lambda done, total: steps.append((done, total)))
+    assert len(lines) == 1 and "5 slices 5 mm apart become 21 slices 1 mm apart" in lines[0]
     assert steps[-1][0] == steps[-1][1] > 0
     assert report.seconds.read > 0 and report.seconds.write > 0
     assert report.seconds.total >= report.seconds.read + report.seconds.network
@@ -42,16 +46,16 @@ def test_a_failure_in_the_middle_leaves_no_output(
     monkeypatch.setattr(figures.Preview, "add", fail)
     out = tmp_path / "out"
     out.mkdir()
-    job = UpscaleJob(source, out / "thin.nii.gz", model="linear", preview=out / "look.png", report=out / "report.json")
+    job = UpscaleJob(source, out / "thin.nii.gz", LINEAR, preview=out / "look.png", report=out / "report.json")
     with pytest.raises(RuntimeError, match="middle"):
         run_upscale(job)
     assert list(out.iterdir()) == []
 
 
 def test_short_memory_is_refused_unless_forced(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thinslice.inference.upscale.available_memory_bytes", lambda: 1000)
+    monkeypatch.setattr("thinslice.inference.prepare.available_memory_bytes", lambda: 1000)
     with pytest.raises(ResourceError, match="GiB"):
-        run_upscale(UpscaleJob(source, tmp_path / "thin.nii", model="linear"))
+        run_upscale(UpscaleJob(source, tmp_path / "thin.nii", LINEAR))
     assert not (tmp_path / "thin.nii").exists()
-    run_upscale(UpscaleJob(source, tmp_path / "thin.nii", model="linear", force=True))
+    run_upscale(UpscaleJob(source, tmp_path / "thin.nii", replace(LINEAR, force=True)))
     assert thinslice.read(tmp_path / "thin.nii").geometry.shape[0] == 21

@@ -1,4 +1,4 @@
-"""Adaptation to a volume: it helps on that volume, repeats itself, and leaves the network it was given alone."""
+"""Adaptation to a volume: it helps on that volume, repeats itself, and leaves the original network alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 import thinslice
 from thinslice.errors import ModelError, NotEligibleError, ShapeError, UsageError
 from thinslice.geometry import Geometry
-from thinslice.inference.adapt import Plane, adapt, restoration_loss
+from thinslice.inference.adapt import DegradedAxis, adapt, restoration_loss
 from thinslice.inference.upscale import upscale_slabs
 from thinslice.models import catalog
 from thinslice.models.base import ThroughPlaneModel
@@ -72,14 +72,14 @@ class Interpolating(ThroughPlaneModel):
 
 
 def test_adaptation_lowers_the_loss_it_is_for_and_touches_nothing_else(tissue: Volume) -> None:
-    given = network()
-    weights = {name: tensor.clone() for name, tensor in given.state_dict().items()}
+    original = network()
+    weights = {name: tensor.clone() for name, tensor in original.state_dict().items()}
     hu = tissue.hu.copy()
-    before = restoration_loss(given, tissue, factor=5, seed=9)
-    adapted = adapt(given, tissue, factor=5, steps=12, learning_rate=3e-3)
+    before = restoration_loss(original, tissue, factor=5, seed=9)
+    adapted = adapt(original, tissue, factor=5, steps=12, learning_rate=3e-3)
     assert restoration_loss(adapted, tissue, factor=5, seed=9) < 0.8 * before
-    assert restoration_loss(given, tissue, factor=5, seed=9) == before
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in given.state_dict().items())
+    assert restoration_loss(original, tissue, factor=5, seed=9) == before
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in original.state_dict().items())
     assert np.array_equal(tissue.hu, hu)
 
     changed = {name for name, tensor in adapted.state_dict().items() if not torch.equal(tensor, weights[name])}
@@ -91,9 +91,9 @@ def test_adaptation_lowers_the_loss_it_is_for_and_touches_nothing_else(tissue: V
 def test_adapts_to_a_real_thick_volume(shared: Path) -> None:
     whole = thinslice.read(shared / "ct" / "thick" / "lung_dx_A0001_B_5mm.nii.gz")
     thick = whole.crop((30, 120, 120), (36, 320, 320))
-    given = network()
-    before = restoration_loss(given, thick, factor=5, seed=9, draws=4)
-    adapted = adapt(given, thick, factor=5, steps=12, learning_rate=3e-3)
+    original = network()
+    before = restoration_loss(original, thick, factor=5, seed=9, draws=4)
+    adapted = adapt(original, thick, factor=5, steps=12, learning_rate=3e-3)
     assert restoration_loss(adapted, thick, factor=5, seed=9, draws=4) < 0.8 * before
 
 
@@ -110,13 +110,13 @@ def test_the_same_seed_gives_the_same_weights(tissue: Volume) -> None:
 
 @pytest.mark.parametrize("plane", ["x", "y"])
 @pytest.mark.parametrize("factor", [2, 5])
-def test_degraded_pixels_and_their_truth_lie_on_each_other(plane: Plane, factor: int) -> None:
+def test_degraded_pixels_and_their_truth_lie_on_each_other(plane: DegradedAxis, factor: int) -> None:
     ramp = np.linspace(-300.0, 900.0, 96, dtype=np.float32)
     hu = np.broadcast_to(ramp if plane == "x" else ramp[:, None], (2, 96, 96)).copy()
     # A ramp's averages interpolate back to the ramp, and only where both lie on the same pixels.
     loss = restoration_loss(Interpolating(), volume(hu), factor=factor, plane=plane, draws=2)
     assert loss < 1e-6
-    across: Plane = "y" if plane == "x" else "x"
+    across: DegradedAxis = "y" if plane == "x" else "x"
     assert restoration_loss(Interpolating(), volume(hu), factor=factor, plane=across, draws=2) < 1e-6
     flipped = np.ascontiguousarray(hu[:, ::-1, ::-1])
     assert restoration_loss(Interpolating(), volume(flipped), factor=factor, plane=plane, draws=2) < 1e-6
@@ -146,30 +146,32 @@ def test_the_volumes_slice_thickness_says_how_pixels_are_degraded() -> None:
 
 
 def test_says_what_was_done_and_that_the_weights_are_no_longer_a_files(tissue: Volume) -> None:
-    given = network()
-    given.card = {"name": "mine", "version": "3"}  # type: ignore[assignment]
-    given.sha256 = "0" * 64  # type: ignore[assignment]
+    original = network()
+    original.card = {"name": "mine", "version": "3"}  # type: ignore[assignment]
+    original.sha256 = "0" * 64  # type: ignore[assignment]
     done: list[tuple[int, int]] = []
-    adapted = adapt(given, tissue, factor=3, steps=2, seed=7, progress=lambda step, steps: done.append((step, steps)))
+    adapted = adapt(
+        original, tissue, factor=3, steps=2, seed=7, progress=lambda step, steps: done.append((step, steps))
+    )
     assert done == [(1, 2), (2, 2)]
     stream = upscale_slabs(tissue, model=adapted, factor=3)
     assert (stream.model_name, stream.model_version, stream.weights_sha256) == ("mine-adapted", "3", None)
     assert adapted.card["adapted"] == {"steps": 2, "learning_rate": 1e-4, "plane": "both", "seed": 7, "factor": 3}  # type: ignore[index]
-    assert given.card == {"name": "mine", "version": "3"} and given.sha256 == "0" * 64  # type: ignore[comparison-overlap]
+    assert original.card == {"name": "mine", "version": "3"} and original.sha256 == "0" * 64  # type: ignore[comparison-overlap]
 
 
 def test_no_steps_give_a_mere_copy(tissue: Volume) -> None:
-    given = network()
-    copy = adapt(given, tissue, factor=5, steps=0)
-    assert copy is not given and not hasattr(copy, "card")
-    assert all(torch.equal(a, b) for a, b in zip(copy.parameters(), given.parameters(), strict=True))
+    original = network()
+    copy = adapt(original, tissue, factor=5, steps=0)
+    assert copy is not original and not hasattr(copy, "card")
+    assert all(torch.equal(a, b) for a, b in zip(copy.parameters(), original.parameters(), strict=True))
 
 
 def test_works_where_gradients_are_off_and_keeps_frozen_weights_frozen(tissue: Volume) -> None:
-    given = Interpolating()
-    given.requires_grad_(False)
+    original = Interpolating()
+    original.requires_grad_(False)
     with torch.inference_mode():
-        adapted = adapt(given, tissue, factor=5, steps=2, learning_rate=0.1)
+        adapted = adapt(original, tissue, factor=5, steps=2, learning_rate=0.1)
     assert isinstance(adapted, Interpolating)
     assert adapted.offset != 0 and adapted.fixed == 0
     assert not any(parameter.requires_grad for parameter in adapted.parameters())

@@ -1,4 +1,5 @@
-"""Standard deviations through the whole line: the estimate stays, windows leave no seam, who cannot tell says so."""
+"""Standard deviations through the whole line: the estimate stays, windows leave no seam, networks without a head are
+refused."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import torch
 from thinslice.errors import ModelError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.inference.deviation import DeviationSummary
-from thinslice.inference.upscale import upscale, upscale_slabs
+from thinslice.inference.upscale import upscale, upscale_slabs, upscale_with_uncertainty
 from thinslice.models import catalog, checkpoint, load
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.load import load_model, with_deviation
@@ -44,17 +45,28 @@ def slabs_of(thick: Volume, model: Any, **rest: Any) -> tuple[np.ndarray, np.nda
     return np.concatenate([s.hu for s in slabs]), np.concatenate([s.deviation_hu for s in slabs])
 
 
-@pytest.mark.parametrize("kind", [True, "learned", "ensemble"])
-def test_the_estimate_is_the_same_with_and_without(network: ThroughPlaneModel, kind: Any) -> None:
+@pytest.mark.parametrize("source", ["learned", "ensemble"])
+def test_the_estimate_is_the_same_with_and_without(network: ThroughPlaneModel, source: str) -> None:
     hu = noise((7, 40, 41))
     hu[:, :20] = -1000  # windows of air are interpolated either way
     network.window = ModelWindow(halo=network.window.halo, tile=(16, 16), working_bytes=60.0)
     thick = volume(hu)
     plain = upscale(thick, model=network, device="cpu", backend="torch")
-    thin, deviation = upscale(thick, model=network, device="cpu", backend="torch", deviation=kind)
+    thin, deviation = upscale_with_uncertainty(thick, model=network, device="cpu", backend="torch", uncertainty=source)
     np.testing.assert_array_equal(thin.hu, plain.hu)
     assert deviation.geometry == thin.geometry and deviation.hu.dtype == np.float32
     assert deviation.hu.min() >= 1 / 16 and np.array_equal(deviation.hu * 16, np.rint(deviation.hu * 16))
+
+
+@pytest.mark.parametrize("wanted", [True, "learned", "ensemble"])
+def test_the_older_keyword_returns_the_same_two_volumes(network: ThroughPlaneModel, wanted: Any) -> None:
+    thick, source = volume(noise((4, 16, 17))), "ensemble" if wanted == "ensemble" else "learned"
+    expected = upscale_with_uncertainty(thick, model=network, device="cpu", backend="torch", uncertainty=source)
+    with pytest.warns(DeprecationWarning, match="upscale_with_uncertainty"):
+        pair: Any = upscale(thick, model=network, device="cpu", backend="torch", deviation=wanted)
+    for volume_now, volume_before in zip(expected, pair, strict=True):
+        np.testing.assert_array_equal(volume_now.hu, volume_before.hu)
+        assert volume_now.geometry == volume_before.geometry and volume_now.provenance == volume_before.provenance
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])
@@ -66,7 +78,7 @@ def test_windows_leave_no_seam_and_the_calibration_scales(network: ThroughPlaneM
     with torch.inference_mode():
         _, whole = network.with_deviation(unit, factor=5, profile=SliceProfile.mean(5))
     network.window = ModelWindow(halo=network.window.halo, tile=(16, 16), working_bytes=60.0)
-    stream = upscale_slabs(thick, model=network, device="cpu", backend="torch", deviation=True)
+    stream = upscale_slabs(thick, model=network, device="cpu", backend="torch", uncertainty=True)
     assert stream.windows_total > 1
     assert stream.calibration is not None and stream.calibration.multipliers == {90: 1.5}
     deviation = np.concatenate([s.deviation_hu for s in stream])
@@ -76,7 +88,7 @@ def test_windows_leave_no_seam_and_the_calibration_scales(network: ThroughPlaneM
 
 @pytest.mark.parametrize("plan", ["released", "paper"])
 def test_published_plans_give_them_too(network: ThroughPlaneModel, plan: str) -> None:
-    thin, deviation = slabs_of(volume(noise((7, 20, 24))), network, plan=plan, deviation=True)
+    thin, deviation = slabs_of(volume(noise((7, 20, 24))), network, plan=plan, uncertainty=True)
     assert deviation.shape == thin.shape and 1.0 < deviation.mean() < 500.0
 
 
@@ -95,35 +107,35 @@ def test_without_asking_there_are_none_and_the_head_is_not_run(
 def test_padding_has_none(network: ThroughPlaneModel) -> None:
     hu = noise((5, 16, 18))
     hu[:, 0] = -2000
-    thin, deviation = slabs_of(volume(hu, padding_hu=-2000.0), network, deviation=True)
+    thin, deviation = slabs_of(volume(hu, padding_hu=-2000.0), network, uncertainty=True)
     np.testing.assert_array_equal(deviation == 0.0, thin == -2000)
 
 
-def test_metal_is_said(network: ThroughPlaneModel) -> None:
+def test_metal_is_reported(network: ThroughPlaneModel) -> None:
     hu = noise((5, 16, 18))
     hu[:, 5:8, 5:8] = 3071
-    stream = upscale_slabs(volume(hu), model=network, device="cpu", backend="torch", deviation=True)
+    stream = upscale_slabs(volume(hu), model=network, device="cpu", backend="torch", uncertainty=True)
     list(stream)
-    assert any("Standard deviations know nothing of it" in warning for warning in stream.warnings)
+    assert any("Standard deviations do not include this" in warning for warning in stream.warnings)
 
 
-def test_who_cannot_tell_says_who_can(
+def test_a_network_without_a_head_names_networks_with_one(
     network: ThroughPlaneModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thick = volume(noise((4, 16, 16)))
     monkeypatch.setattr(load, "with_deviation", lambda: ["default"])
-    with pytest.raises(ModelError, match="cubic was not trained to say how sure it is; use --model default"):
-        upscale_slabs(thick, model="cubic", deviation=True)
+    with pytest.raises(ModelError, match="cubic was not trained to estimate its uncertainty; use --model default"):
+        upscale_slabs(thick, model="cubic", uncertainty=True)
     monkeypatch.setattr(load, "with_deviation", list)
     with pytest.raises(ModelError, match="default-deviation.toml"):
-        upscale_slabs(thick, model="cubic", deviation="learned")
+        upscale_slabs(thick, model="cubic", uncertainty="learned")
     with pytest.raises(UsageError, match="learned or ensemble"):
-        upscale_slabs(thick, model="cubic", deviation="guess")
+        upscale_slabs(thick, model="cubic", uncertainty="guess")
     path = tmp_path / "sure.safetensors"
     checkpoint.save(network, path, architecture="thinnet", card={"name": "sure"})
-    stream = upscale_slabs(thick, model=path, device="cpu", backend="torch", deviation=True)
+    stream = upscale_slabs(thick, model=path, device="cpu", backend="torch", uncertainty=True)
     assert any("sure have not been calibrated" in warning for warning in stream.warnings)
-    ensemble = upscale_slabs(thick, model="linear", deviation="ensemble")
+    ensemble = upscale_slabs(thick, model="linear", uncertainty="ensemble")
     assert any("not calibrated" in warning for warning in ensemble.warnings)
 
 

@@ -51,10 +51,11 @@ HALO = (3, 2, 2)
 
 def run(thick: npt.NDArray[np.generic], plan: WindowPlan, infer: Callable[[Floats], Floats], **rest: object) -> Floats:
     slabs, expected = [], 0
-    for start, hu in stitch(thick, plan, infer, profile=SliceProfile.mean(plan.factor), **rest):  # type: ignore[arg-type]
+    for start, slab in stitch(thick, plan, infer, profile=SliceProfile.mean(plan.factor), **rest):  # type: ignore[arg-type]
         assert start == expected
-        expected += len(hu)
-        slabs.append(hu)
+        assert slab.shape == (1, slab.shape[1], *plan.thin_shape[1:]) and slab.dtype == np.float32
+        expected += slab.shape[1]
+        slabs.append(slab[0])
     thin = np.concatenate(slabs)
     assert thin.shape == plan.thin_shape
     return thin
@@ -86,7 +87,7 @@ def test_slices_that_overlap_leave_no_seam_either(factor: int, width: float) -> 
         return network(torch.from_numpy(windows), factor=factor, profile=profile).numpy()
 
     thick = np.random.default_rng(5).normal(40, 20, (150, 4, 4)).astype(np.float32)
-    # The plan is told the profile; a network that says nothing of its own reach is the harder case.
+    # The plan gets the profile; a network with a small halo of its own is the harder case.
     window = replace(network.window, halo=(6, 0, 0))
     plan = plan_windows(thick.shape, factor, window, "overlap", profile=profile, budget=1)
     assert len(plan.depths) > 3

@@ -22,7 +22,7 @@ from thinslice.errors import (
     UsageError,
 )
 from thinslice.geometry import Geometry
-from thinslice.inference import upscale as upscale_module
+from thinslice.inference import prepare as prepare_module
 from thinslice.inference.backends import choice
 from thinslice.inference.upscale import upscale, upscale_slabs
 from thinslice.models.base import ThroughPlaneModel
@@ -110,7 +110,7 @@ def test_volumes_shallower_than_a_network_takes(depth: int, plan: str) -> None:
 
 @pytest.mark.parametrize("value", [3000, -2000])
 @pytest.mark.parametrize("model", MODELS)
-def test_values_outside_the_window_survive_and_are_said(value: int, model: str) -> None:
+def test_values_outside_the_window_survive_and_are_reported(value: int, model: str) -> None:
     stream = upscale_slabs(volume(np.full((3, 4, 4), value, np.int16)), model=model)
     thin = np.concatenate([slab.hu for slab in stream])
     assert (thin == value).all()
@@ -160,7 +160,7 @@ def test_the_same_input_twice_gives_the_same_pixels() -> None:
     np.testing.assert_array_equal(first, upscale(thick, model=network, threads=1).hu)
 
 
-def test_derivation_says_how_and_provenance_is_kept() -> None:
+def test_derivation_is_recorded_and_provenance_is_kept() -> None:
     network = Network()
     network.card = {"name": "our-net", "version": "7"}  # type: ignore[assignment]
     network.sha256 = "ab" * 32  # type: ignore[assignment]
@@ -191,7 +191,7 @@ def test_names_of_networks_without_a_card() -> None:
     assert upscale_slabs(volume(noise((4, 8, 8))), model=Network()).model_name == "Network"
 
 
-def test_the_network_is_told_the_true_profile() -> None:
+def test_the_network_gets_the_true_profile() -> None:
     network = Network()
     thick = volume(noise((4, 8, 8)), distance_mm=2.5, thickness_mm=5.0)
     upscale(thick, model=network, factor=4)
@@ -210,7 +210,7 @@ def test_consistency_of_a_consistent_network_is_small_and_of_another_not() -> No
     assert consistent < 0.5 < 10 < linear
 
 
-def test_the_stream_tells_what_happened() -> None:
+def test_the_stream_holds_the_facts_of_its_run() -> None:
     seen: list[tuple[int, int]] = []
     network = Network(ModelWindow(depth=4, tile=(16, 16), plan="released"))
     stream = upscale_slabs(volume(noise((9, 30, 30))), model=network, progress=lambda *at: seen.append(at))
@@ -288,10 +288,10 @@ def test_values_that_are_no_numbers_are_refused() -> None:
 
 
 def test_short_memory_is_refused_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upscale_module, "available_memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(prepare_module, "available_memory_bytes", lambda: 1 << 20)
     with pytest.raises(ResourceError, match=r"needs about \d+\.\d GiB .* 0\.0 GiB are available"):
         upscale_slabs(volume(noise((20, 200, 200))), model="linear")
-    monkeypatch.setattr(upscale_module, "available_memory_bytes", lambda: None)
+    monkeypatch.setattr(prepare_module, "available_memory_bytes", lambda: None)
     upscale_slabs(volume(noise((4, 8, 8))), model="linear")
 
 
@@ -353,14 +353,14 @@ def test_only_auto_falls_back_to_the_cpu() -> None:
         )
         if may_fall_back:
             assert network(windows).shape == (1, 1, 11, 4, 4)
-            assert network.device == "cpu"
+            assert network.choice.device == "cpu"
             assert "CPU took over" in network.warnings[0]
         else:
             with pytest.raises(ResourceError, match="use --device cpu"):
                 network(windows)
 
 
-def test_memory_that_runs_out_on_the_cpu_is_said() -> None:
+def test_memory_that_runs_out_on_the_cpu_is_reported() -> None:
     def spoil(thin: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
@@ -376,13 +376,13 @@ def test_other_faults_of_a_network_are_not_hidden() -> None:
         upscale(volume(noise((4, 8, 8))), model=Network(spoil=spoil))
 
 
-def test_glibc_is_told_to_keep_freed_memory() -> None:
+def test_glibc_keeps_freed_memory() -> None:
     assert choice.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
     assert np.zeros(1 << 24)[-1] == 0  # memory still comes
 
 
 def test_real_chest(shared: Path) -> None:
-    """The thick chest of the shared data in slabs: the slices measured are given back, and the meter agrees."""
+    """The thick chest of the shared data in slabs: thin slices average back, as the meter measures."""
     found = sorted((shared / "ct" / "thick").glob("lung_dx_A0001*"))
     if not found:
         pytest.skip("shared data absent: ct/thick/lung_dx_A0001_B_5mm")
@@ -404,16 +404,16 @@ def test_real_chest(shared: Path) -> None:
 def test_windows_and_memory_are_those_of_the_backend_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("thinnet", features=8, blocks=1)
     model.window = replace(model.window, working_bytes=4000.0, in_pieces_bytes=40.0)
-    given = volume(noise((24, 96, 96)))
+    thick = volume(noise((24, 96, 96)))
     settled: list[Any] = []
 
-    def settle(*arguments: Any, **told: Any) -> choice.Choice:
-        settled.append(told["work_voxels"])
+    def settle(*arguments: Any, **options: Any) -> choice.Choice:
+        settled.append(options["work_voxels"])
         return choice.Choice("openvino", "cpu", version="0")
 
-    in_pieces = upscale_slabs(given, model=model, backend="torch")
-    monkeypatch.setattr(upscale_module, "settle", settle)
-    elsewhere = upscale_slabs(given, model=model, backend="auto")
+    in_pieces = upscale_slabs(thick, model=model, backend="torch")
+    monkeypatch.setattr(prepare_module, "settle", settle)
+    elsewhere = upscale_slabs(thick, model=model, backend="auto")
     assert settled == [24 * 96 * 96]  # at first the windows of torch, one
     assert len(in_pieces.window_plan.windows) == 1
     assert elsewhere.memory_estimate.working_bytes > 20 * in_pieces.memory_estimate.working_bytes

@@ -119,7 +119,7 @@ def test_released_last_window_is_flush_and_overwrites() -> None:
 
 
 def test_released_equals_its_definition_played_out() -> None:
-    """The loop as protocol.md tells it: write every window's kept slices in order, later ones over earlier ones."""
+    """The loop of protocol.md: write every window's kept slices in order, later ones over earlier ones."""
     for depth in range(5, 30):
         starts = [*range(0, depth - 4, 2), depth - 4]
         owner = np.full((depth - 1) * 5 + 1, -1)

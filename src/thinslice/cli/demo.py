@@ -33,5 +33,5 @@ def demo(
     hush_libraries()
     console = Console()
     with console.progress("upscaling") as progress:
-        lines = run_demo(source, out, overwrite=overwrite, say=console.note, progress=progress)
+        lines = run_demo(source, out, overwrite=overwrite, notify=console.note, progress=progress)
     print("\n".join(lines))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from thinslice.commands.run_report import RunReport
 
 
-class Backend(StrEnum):
-    """What runs the network."""
+class BackendName(StrEnum):
+    """Values of --backend."""
 
     AUTO = "auto"
     TORCH = "torch"
@@ -23,15 +23,15 @@ class Backend(StrEnum):
     OPENVINO = "openvino"
 
 
-class DeviationBy(StrEnum):
-    """Where standard deviations come from."""
+class UncertaintyBy(StrEnum):
+    """Values of --uncertainty-by."""
 
     LEARNED = "learned"
     ENSEMBLE = "ensemble"
 
 
 class Format(StrEnum):
-    """What is written."""
+    """Values of --format."""
 
     DICOM = "dicom"
     NIFTI = "nifti"
@@ -66,41 +66,44 @@ def upscale(
     ] = None,
     plan: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="How the volume is cut: overlap, released or paper. The model's own unless set."
-        ),
+        typer.Option(metavar="NAME", help="Window plan: overlap, released or paper. The model's own unless set."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where the network runs.")] = "auto",
-    backend: Annotated[Backend, typer.Option(help="What runs the network.")] = Backend.AUTO,
+    backend: Annotated[BackendName, typer.Option(help="Library that runs the network.")] = BackendName.AUTO,
     output_format: Annotated[
-        Format | None, typer.Option("--format", help="What to write; must agree with the name of OUTPUT.")
+        Format | None, typer.Option("--format", help="Format of OUTPUT; must agree with its name.")
     ] = None,
     series_uid: Annotated[
-        str | None, typer.Option(metavar="UID", help="Which series, where INPUT holds several.")
+        str | None, typer.Option(metavar="UID", help="UID of the series, where INPUT holds several.")
     ] = None,
     axis: Annotated[
         int | None,
-        typer.Option(metavar="N", help="The file's through-plane axis (0, 1 or 2), where its spacings do not tell."),
+        typer.Option(metavar="N", help="The file's through-plane axis (0, 1 or 2), where its spacings do not show it."),
     ] = None,
     preview: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also draw thick beside thin, coronal and sagittal.")
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json|FILE.html", help="Also write what was done, and how well it holds."),
+        typer.Option(metavar="FILE.json|FILE.html", help="Also write a report: settings, times and consistency."),
     ] = None,
-    deviation: Annotated[
+    uncertainty: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Also write how sure the network is: a standard deviation in HU for every voxel."
+            "--uncertainty",
+            "--deviation",
+            metavar="FILE",
+            help="Also write the uncertainty: a standard deviation in HU for every voxel.",
         ),
     ] = None,
-    deviation_by: Annotated[
-        DeviationBy,
+    uncertainty_by: Annotated[
+        UncertaintyBy,
         typer.Option(
-            help="learned by the network's own head; ensemble: any network, 8 times the cost, not calibrated."
+            "--uncertainty-by",
+            "--deviation-by",
+            help="learned: the network's own head; ensemble: any network, 8 times the cost, not calibrated.",
         ),
-    ] = DeviationBy.LEARNED,
+    ] = UncertaintyBy.LEARNED,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores unless set.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     force: Annotated[
@@ -112,8 +115,8 @@ def upscale(
     """Make a thin-slice volume from a thick-slice one.
 
     The output lies exactly where the input lies: thick slice k becomes thin slice factor * k. The thin volume is
-    checked against the thick one, and the root mean square of what differs is printed in HU. The input is never
-    changed; an output appears whole or not at all.
+    checked against the thick one, and the root mean square difference is printed in HU. The input is never changed; an
+    output appears whole or not at all.
 
     \b
     thinslice upscale chest_5mm/ chest_1mm/ --preview look.png
@@ -121,31 +124,39 @@ def upscale(
     thinslice upscale disk.zip thin.nii.gz --series-uid 1.2.840.1 --report report.html
     """
     from thinslice.commands.upscale import UpscaleJob, run_upscale
+    from thinslice.errors import UsageError
+    from thinslice.inference.settings import UpscaleSettings, uncertainty_source
 
     hush_libraries()
     console = Console(quiet=quiet)
-    job = UpscaleJob(
-        source=source,
-        output=output,
+    if factor is not None and spacing is not None:
+        raise UsageError("--factor and --spacing both set the distance of thin slices; give one of them.")
+    wanted = uncertainty is not None or uncertainty_by is not UncertaintyBy.LEARNED
+    settings = UpscaleSettings(
         model=model,
         factor=factor,
-        spacing_mm=spacing,
+        spacing_mm=1.0 if spacing is None else spacing,
         plan=plan,
         device=device,
         backend=backend.value,
+        threads=threads,
+        uncertainty=uncertainty_source(uncertainty_by.value if wanted else False),
+        force=force,
+    )
+    job = UpscaleJob(
+        source=source,
+        output=output,
+        settings=settings,
         output_format=None if output_format is None else output_format.value,
         series_uid=series_uid,
         axis=axis,
         preview=preview,
         report=report,
-        deviation=deviation,
-        deviation_by=deviation_by.value,
-        threads=threads,
+        uncertainty=uncertainty,
         overwrite=overwrite,
-        force=force,
     )
     with console.progress("upscaling") as progress:
-        outcome = run_upscale(job, say=console.note, progress=progress)
+        outcome = run_upscale(job, notify=console.note, progress=progress)
     for sentence in outcome.warnings:
         console.warn(sentence)
     if not quiet:
@@ -156,8 +167,8 @@ def summary(report: RunReport, output: Path) -> str:
     """The lines that close a run.
 
     Args:
-        report: of the run.
-        output: what was written; only its last part is named.
+        report: report of the run.
+        output: the path that was written; only its last part is printed.
     """
     consistency = report.consistency_rms_hu
     agreement = (
@@ -166,16 +177,18 @@ def summary(report: RunReport, output: Path) -> str:
         else f"{consistency:.2f} HU RMS between the thick slices and those made again from the thin ones"
     )
     memory = "" if report.peak_memory_mib is None else f", {report.peak_memory_mib:.0f} MiB at most"
-    doubt = report.deviation
-    told: tuple[str, ...] = ()
-    if doubt is not None and doubt.median_hu is not None and doubt.p95_hu is not None:
-        told = (f"deviation    median {doubt.median_hu:.1f} HU, 95 % of voxels below {doubt.p95_hu:.1f} HU",)
+    deviation = report.deviation
+    uncertainty: tuple[str, ...] = ()
+    if deviation is not None and deviation.median_hu is not None and deviation.p95_hu is not None:
+        uncertainty = (
+            f"uncertainty  median {deviation.median_hu:.1f} HU, 95 % of voxels below {deviation.p95_hu:.1f} HU",
+        )
     return "\n".join(
         (
             f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
-            *told,
+            *uncertainty,
             f"took         {report.seconds.total:.1f} s on {report.device}{memory}",
             f"output       {output.name} ({report.output.format})",
             report.notice,

@@ -1,1 +1,1 @@
-"""What a command does, as one function each: no printing, no arguments."""
+"""The work of each command as one function, without arguments and printing."""

@@ -1,4 +1,4 @@
-"""The demonstration: a synthetic chest from thick DICOM slices to a scored thin volume, or a scan of the user's."""
+"""Demonstration: a synthetic chest from thick DICOM slices to a scored thin volume, or a scan of the user."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from thinslice.typing import Notify, Progress
 from thinslice.volume import Volume
 
 SEED = 7
-"""Of the phantom, so that everyone's demo shows the same chest."""
+"""Seed of the phantom, so that every demo shows the same chest."""
 
 FACTOR = 5
 """5 mm to 1 mm, the paper's case."""
 
 BASELINES = ("linear", "cubic", "cubic-consistent")
-"""Interpolations that the network is shown beside."""
+"""Interpolations that are shown beside the network."""
 
 FILES = frozenset(
     {
@@ -34,7 +34,7 @@ FILES = frozenset(
         "scores.json",
     }
 )
-"""Everything that a demo may make; only a folder of these is ever replaced."""
+"""Names that a demo may make; only a folder of these is ever replaced."""
 
 
 def run_demo(
@@ -43,10 +43,10 @@ def run_demo(
     *,
     model: str = "default",
     overwrite: bool = False,
-    say: Notify | None = None,
+    notify: Notify | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Make a folder that shows what thinslice does.
+    """A folder that demonstrates thinslice, and lines that describe it.
 
     Without a source: a phantom's thick DICOM series (`thick`), the thin series made from it (`thin`, `thin.nii.gz`),
     its truth, scores beside interpolation, a picture of thick, estimates and truth, a preview and the report. With a
@@ -57,15 +57,15 @@ def run_demo(
         out: the folder, made as a whole or not at all.
         model: a name of the catalog, or a weights file.
         overwrite: replace a folder that an earlier demo made.
-        say: told what is about to happen.
+        notify: called with one plain line before each step.
         progress: called as windows are done.
 
     Returns:
-        Lines for the user: what was made, how it scores, and what to look at.
+        Lines for the user: the files, the scores, and where to look first.
 
     Raises:
         OutputExistsError: the folder exists and `overwrite` is false.
-        OutputError: the folder holds anything else than a demo, or cannot be written.
+        OutputError: the folder holds files that no demo made, or cannot be written; choose another one.
         ThinsliceError: as `thinslice.commands.upscale.run_upscale`.
     """
     from thinslice.system.atomic import atomic_directory
@@ -74,14 +74,14 @@ def run_demo(
         _refuse_foreign(out)
     with atomic_directory(out, overwrite=overwrite) as folder:
         lines = (
-            _phantom(folder, model, say, progress)
+            _phantom(folder, model, notify, progress)
             if source is None
-            else _own_scan(source, folder, model, say, progress)
+            else _own_scan(source, folder, model, notify, progress)
         )
     return [*lines, f"Everything is in {out.name}/; open report.html first."]
 
 
-def _phantom(folder: Path, model: str, say: Notify | None, progress: Progress | None) -> list[str]:
+def _phantom(folder: Path, model: str, notify: Notify | None, progress: Progress | None) -> list[str]:
     from thinslice.data.phantoms.painting import render
     from thinslice.data.phantoms.thorax import phantom_grid, thick_from, thorax
     from thinslice.evaluation.protocol import evaluate
@@ -90,19 +90,19 @@ def _phantom(folder: Path, model: str, say: Notify | None, progress: Progress | 
     from thinslice.io.files import read, write
     from thinslice.pictures.figures import comparison, save_png
 
-    if say is not None:
-        say("painting a synthetic chest (a phantom made of formulas, no patient)")
+    if notify is not None:
+        notify("computing a synthetic chest (a phantom from formulas, no patient)")
     thick, truth = thick_from(render(thorax(SEED), phantom_grid()), FACTOR)
     write_dicom_source(thick, folder / "thick", seed=SEED)
     write(truth, folder / "truth.nii.gz")
-    thin = _upscaled(folder / "thick", folder, model, say, progress, dicom=True)
+    thin = _upscaled(folder / "thick", folder, model, notify, progress, dicom=True)
 
     thick = read(folder / "thick")
     volumes = {name: upscale(thick, model=name, factor=FACTOR) for name in BASELINES}
     volumes["thinslice" if model == "default" else Path(model).stem] = thin
     scores = {name: evaluate(volume, truth) for name, volume in volumes.items()}
-    told = {name: score.to_json() for name, score in scores.items()}
-    (folder / "scores.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    values = {name: score.to_json() for name, score in scores.items()}
+    (folder / "scores.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     shown = {"thick": thick, **{name: volumes[name] for name in list(volumes)[1:]}}
     save_png(comparison(shown, truth, caption=f"thorax phantom {SEED}, factor {FACTOR}"), folder / "comparison.png")
     return [
@@ -112,16 +112,16 @@ def _phantom(folder: Path, model: str, say: Notify | None, progress: Progress | 
         "",
         *_table(scores),
         "",
-        "A phantom is simpler than a patient: these are no figures of merit.",
+        "A phantom is simpler than a patient: these scores do not predict quality on patients.",
         "comparison.png shows thick, estimates and truth; preview.png, thick beside thin.",
     ]
 
 
-def _own_scan(source: Path, folder: Path, model: str, say: Notify | None, progress: Progress | None) -> list[str]:
+def _own_scan(source: Path, folder: Path, model: str, notify: Notify | None, progress: Progress | None) -> list[str]:
     from thinslice.io.files import sniff
 
     dicom = source.is_dir() or (source.is_file() and sniff(source) in ("dicom", "zip"))
-    thin = _upscaled(source, folder, model, say, progress, dicom=dicom)
+    thin = _upscaled(source, folder, model, notify, progress, dicom=dicom)
     depth = thin.geometry.shape[0]
     made = "thin/ (DICOM) and thin.nii.gz" if dicom else "thin.nii.gz"
     return [
@@ -131,20 +131,21 @@ def _own_scan(source: Path, folder: Path, model: str, say: Notify | None, progre
 
 
 def _upscaled(
-    source: Path, folder: Path, model: str, say: Notify | None, progress: Progress | None, *, dicom: bool
+    source: Path, folder: Path, model: str, notify: Notify | None, progress: Progress | None, *, dicom: bool
 ) -> Volume:
-    """Upscale as the command line does, with preview and report; the thin volume comes back from its file."""
+    """The thin volume, read back from its file; written with preview and report as by the command line."""
+    from thinslice.inference.settings import UpscaleSettings
     from thinslice.io.files import read, write
 
     output = folder / ("thin" if dicom else "thin.nii.gz")
     job = UpscaleJob(
         source=source,
         output=output,
-        model=model,
+        settings=UpscaleSettings(model=model),
         preview=folder / "preview.png",
         report=folder / "report.html",
     )
-    report = run_upscale(job, say=say, progress=progress)
+    report = run_upscale(job, notify=notify, progress=progress)
     report.write(folder / "report.json")
     thin = read(output)
     if dicom:

@@ -1,4 +1,4 @@
-"""What a folder or file holds, and what of it can be upscaled. Reads headers alone where the format allows it."""
+"""Contents of a folder or file, and the series in it that can be upscaled; from headers alone where possible."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class SurveyedSeries:
     """One series, and whether it can be upscaled.
 
     Attributes:
-        series_uid: of a DICOM series; None for other formats.
+        series_uid: UID of a DICOM series; None for other formats.
         kind: "CT", "CT localizer", "MR", "NIfTI" and so on.
-        slices: their number.
-        spacing_mm: (depth, height, width), None where it is not known.
-        thickness_mm: None where it is not known.
-        factor: the one that reaches 1 mm; None when not eligible.
-        reasons: sentences that say why it cannot be upscaled; empty when it can.
-        warnings: sentences on what is odd.
-        skipped: "name: reason" of files beside it that were left out.
-        file: the file's name without its folder; None for DICOM, whose series are known by their UID.
+        slices: number of slices.
+        spacing_mm: (depth, height, width), None where unknown.
+        thickness_mm: slice thickness; None where unknown.
+        factor: factor for slices 1 mm apart; None when not eligible.
+        reasons: sentences with the reasons against upscaling; empty when the series is eligible.
+        warnings: sentences about anomalies.
+        skipped: "name: reason" of files that were left out.
+        file: the file's name without its folder; None for DICOM, whose series have a UID.
     """
 
     series_uid: str | None
@@ -70,7 +70,7 @@ def survey(path: Path) -> list[SurveyedSeries]:
         path: a folder, a file or a zip.
 
     Raises:
-        UnreadableError: nothing there, or nothing that we read; check the path.
+        UnreadableError: no file, or no readable one; check the path.
         MissingExtraError: NRRD or MetaImage without the itk extra.
     """
     from thinslice.io.files import sniff

@@ -1,6 +1,6 @@
-"""The report of one run: what went in, what was done, how long it took, and what to be careful about.
+"""Report of one run: input, output, settings, times and warnings.
 
-It holds nothing that identifies a patient, and no file names or folders either: people name files after patients.
+The report holds nothing that identifies a patient, and no file names or folders: people name files after patients.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class _Frozen(BaseModel):
 
 
 class FileReport(_Frozen):
-    """One side of a run.
+    """Input or output of a run.
 
     Attributes:
         format: "dicom", "nifti", "nrrd" or "metaimage".
-        kind: "folder", "file" or "archive". Names and folders are left out on purpose: they may hold a patient's name.
+        kind: "folder", "file" or "archive"; no name, as it may hold a patient's.
         slices: along the depth.
         matrix: (height, width) in pixels.
     """
@@ -63,14 +63,14 @@ class SecondsReport(_Frozen):
 
 
 class DeviationReport(_Frozen):
-    """Standard deviations written beside the result; over voxels that are not air.
+    """Standard deviations written beside the result, summed up over voxels that are not air.
 
     Attributes:
-        format: "nifti", "nrrd" or "metaimage". No name: people name files after patients.
-        source: "learned" by the network's own head, or "ensemble": how estimates of mirrored inputs spread.
-        calibrated: whether their calibration was measured on patients that the network was not trained on.
+        format: "nifti", "nrrd" or "metaimage"; no name, as it may hold a patient's.
+        source: "learned", the network's own head, or "ensemble", the spread of estimates over mirrored inputs.
+        calibrated: whether the calibration was measured on patients that the network was not trained on.
         mean_hu, median_hu, p95_hu: mean, median and 95th percentile; None where everything is air.
-        multipliers: nominal level in percent -> how many standard deviations its interval reaches to either side.
+        multipliers: nominal level in percent -> half width of its interval in standard deviations.
     """
 
     format: str
@@ -83,12 +83,12 @@ class DeviationReport(_Frozen):
 
 
 class MachineReport(_Frozen):
-    """What the times were measured on.
+    """Machine on which the times were measured.
 
     Attributes:
         system: operating system and processor architecture.
         processors: processors this process may use.
-        threads: threads the network was given, None for the library's own choice.
+        threads: number of threads for the network, None for the library's own choice.
         python: its version.
     """
 
@@ -107,7 +107,7 @@ class MachineReport(_Frozen):
 
 
 class RunReport(_Frozen):
-    """What `thinslice upscale` did, as JSON or one HTML page.
+    """Report of a `thinslice upscale` run, as JSON or one HTML page.
 
     Attributes:
         schema_name: `schema` in JSON.
@@ -117,19 +117,19 @@ class RunReport(_Frozen):
         factor: thin slices per thick interval.
         spacing_mm_in: of the source, (depth, height, width).
         spacing_mm_out: of the result.
-        plan: how windows were cut.
+        plan: name of the window plan.
         device: "cpu", "cuda:0", ...
         backend: "torch", "openvino", ...
         seconds: by phase.
-        expected_memory_mib: the peak that was said before the start; None when it was not.
-        peak_memory_mib: highest resident memory of the process; None where the system does not tell.
-        consistency_rms_hu: root mean square difference of thick slices made again from the result and the real ones.
-        deviation: standard deviations, where they were asked for.
-        warnings: sentences on what was odd, assumed or left out.
-        notice: what the result is not for.
-        thinslice_version: of the software.
-        machine: what it ran on.
-        settings: everything else that changes the pixels.
+        expected_memory_mib: peak memory estimated before the start; None where it was not estimated.
+        peak_memory_mib: highest resident memory of the process; None where the system has no such count.
+        consistency_rms_hu: root mean square difference between the thick slices and averages of the result.
+        deviation: standard deviations; None in a run without them.
+        warnings: sentences about anomalies, assumptions and omissions.
+        notice: uses that are excluded.
+        thinslice_version: version of the software.
+        machine: machine of the run.
+        settings: other settings that change the pixels, and numbers of windows.
     """
 
     schema_name: str = Field(default=SCHEMA, alias="schema")
@@ -227,7 +227,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
             [
                 *_side(report.output, report.spacing_mm_out),
                 ("agreement with source", consistency),
-                *_doubt(report.deviation),
+                *_uncertainty(report.deviation),
             ],
         ),
         (
@@ -269,14 +269,14 @@ def _side(side: FileReport, spacing_mm: Millimetres) -> list[tuple[str, str]]:
     return [*rows, ("spacing", spacing_text(spacing_mm))]
 
 
-def _doubt(deviation: DeviationReport | None) -> list[tuple[str, str]]:
-    """Rows on the standard deviations; none without them."""
+def _uncertainty(deviation: DeviationReport | None) -> list[tuple[str, str]]:
+    """Rows about the standard deviations; none without them."""
     if deviation is None:
         return []
     figures = (("mean", deviation.mean_hu), ("median", deviation.median_hu), ("95th percentile", deviation.p95_hu))
-    told = ", ".join(f"{name} {value:.1f} HU" for name, value in figures if value is not None)
+    shown = ", ".join(f"{name} {value:.1f} HU" for name, value in figures if value is not None)
     state = "calibrated" if deviation.calibrated else "not calibrated"
-    rows = [("standard deviation", f"{told or 'nothing but air'} ({deviation.source}, {state})")]
+    rows = [("standard deviation", f"{shown or 'nothing but air'} ({deviation.source}, {state})")]
     if deviation.multipliers:
         spans = ", ".join(f"{level} %: {value:.2f}" for level, value in deviation.multipliers.items())
         rows.append(("intervals, in standard deviations", spans))

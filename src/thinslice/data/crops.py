@@ -19,7 +19,7 @@ from thinslice.data.inserts import insert_metal, insert_nodules, insert_shell
 from thinslice.data.phantoms.noise import grain_stack
 from thinslice.data.simulated_profiles import draw_profiles
 from thinslice.errors import NotEligibleError
-from thinslice.intensity import WINDOW_MIN_HU, to_unit
+from thinslice.intensity import BODY_ABOVE_HU, WINDOW_MIN_HU, to_unit
 from thinslice.profile import SliceProfile
 from thinslice.recipes import CropRecipe, DatasetRecipe, SimulationRecipe
 from thinslice.volume import Volume
@@ -27,7 +27,6 @@ from thinslice.volume import Volume
 if TYPE_CHECKING:
     from thinslice.data.cache import CachedPair
 
-_BODY_HU = -950.0
 _DRAWS = 8
 _SHARPEN_PIXELS = (0.6, 1.2)
 """Range of the standard deviation of the blur in an unsharp mask, pixels."""
@@ -129,7 +128,7 @@ class CropSampler:
             extent = (min(wanted, voxels.shape[0]), recipe.plane, recipe.plane)
             start = [int(rng.integers(0, n - e + 1)) for n, e in zip(voxels.shape, extent, strict=True)]
             block = voxels[tuple(slice(s, s + e) for s, e in zip(start, extent, strict=True))]
-            if np.mean(block[::4, ::4, ::4] > _BODY_HU) >= recipe.least_body:
+            if np.mean(block[::4, ::4, ::4] > BODY_ABOVE_HU) >= recipe.least_body:
                 break
         # What lies below the window is padding, which inference takes for air as well.
         thin = np.maximum(block, WINDOW_MIN_HU, dtype=np.float32)
@@ -288,7 +287,7 @@ class PairSampler:
                 thick, thin = self.simulated.apply(block), block[reach : reach + thin_depth]
                 if self.dataset.noise_hu:
                     thick = thick + rng.normal(0.0, self.dataset.noise_hu, thick.shape).astype(np.float32)
-            if recipe.least_body == 0 or np.mean(thick[:, ::4, ::4] > _BODY_HU) >= recipe.least_body:
+            if recipe.least_body == 0 or np.mean(thick[:, ::4, ::4] > BODY_ABOVE_HU) >= recipe.least_body:
                 break
         for axis, name in enumerate(("depth", "height", "width")):
             if name in recipe.flips and rng.random() < 0.5:

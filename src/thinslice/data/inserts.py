@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from thinslice.intensity import DENSER_THAN_LUNG_HU
+
 NODULES = 6
 """Largest number of nodules in a crop; every number from 1 on is equally likely."""
 
@@ -41,7 +43,6 @@ STREAK_HU, STREAK_MM = (50.0, 600.0), (10.0, 40.0)
 """Ranges of the amplitude of streaks at the metal's surface, HU, and of the distance over which they fade, mm."""
 
 _SHADOW_HU = -1024.0
-_BODY_HU = -300.0
 _STREAKS = 24
 
 Block = npt.NDArray[np.float32]
@@ -109,7 +110,7 @@ def insert_shell(block: Block, spacing_mm: Spacing, rng: np.random.Generator) ->
     on_it = np.array([rng.uniform(0, extent - 1) for extent in block.shape])
     centre = on_it - direction / np.linalg.norm(direction) * radii_mm / np.asarray(spacing_mm)
     depth_mm = _depth_mm(block.shape, centre, radii_mm, spacing_mm)
-    coverage = _coverage(np.minimum(depth_mm, thickness_mm - depth_mm), spacing_mm) * (block > _BODY_HU)
+    coverage = _coverage(np.minimum(depth_mm, thickness_mm - depth_mm), spacing_mm) * (block > DENSER_THAN_LUNG_HU)
     shell: Block = block + coverage * np.maximum(density - block, 0.0)
     return shell
 
@@ -136,7 +137,7 @@ def insert_metal(block: Block, spacing_mm: Spacing, rng: np.random.Generator) ->
         centre = np.array([rng.uniform(0, extent - 1) for extent in block.shape])
         radii_mm = _logarithmic(METAL_MM, rng) * rng.uniform(0.6, 2.0, 3)
         density = np.float32(rng.uniform(*METAL_HU))
-        if block[tuple(np.rint(centre).astype(int))] < _BODY_HU:
+        if block[tuple(np.rint(centre).astype(int))] < DENSER_THAN_LUNG_HU:
             continue
         coverage = _coverage(_depth_mm(block.shape, centre, radii_mm, spacing_mm), spacing_mm)
         # (depth,): the metal's section in a slice over its largest one.

@@ -10,12 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError
 from thinslice.evaluation.protocol import evaluate
-from thinslice.inference.upscale import upscale_slabs
+from thinslice.inference.upscale import collect, upscale_slabs
 from thinslice.models import checkpoint
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume
@@ -126,17 +124,16 @@ def table(rows: Sequence[Score]) -> list[str]:
 def _rows(model: str | Path, thick: Volume, reference: Volume, case: str, factor: int) -> Iterable[Score]:
     for name in (*BASELINES, model):
         stream = upscale_slabs(thick, model=name, factor=factor, backend="torch")
-        estimate = np.concatenate([slab.hu for slab in stream])
-        scores = evaluate(Volume(estimate, stream.geometry, stream.provenance), reference)
+        scores = evaluate(collect(stream), reference)
         yield Score(
             case=case,
             factor=factor,
-            model=stream.model_name,
+            model=stream.prepared.model_name,
             psnr=scores.psnr,
             ssim=scores.ssim,
-            consistency_rms_hu=stream.consistency_rms_hu,
+            consistency_rms_hu=stream.result.consistency_rms_hu,
             slices_scored=scores.slices_scored,
-            network_s=stream.network_s,
+            network_s=stream.result.network_s,
         )
 
 

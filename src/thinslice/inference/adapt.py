@@ -6,10 +6,10 @@ are averaged by the slice profile, `factor` of them per step, and the network le
     axial slice (y, x) ── profile along x ── planes whose depth is x ── network ──┐
                     └──────────────────────────────────────────────────────────┴── mean absolute difference
 
-Three things differ from upscaling, and cannot be helped. The simulated thick slices are `factor` pixels apart, which is
-finer than the volume's own (3.5 mm instead of 5 mm, say, at 0.7 mm pixels), and the network is not told: it takes the
-spacings it was trained with. A plane's neighbours are thick slices, several mm away, where the network is used to
-neighbouring columns; so each plane stands in for its own neighbours. Noise within a slice is not that across slices.
+Three things differ from upscaling, unavoidably. The simulated thick slices are `factor` pixels apart, which is finer
+than the volume's own (3.5 mm instead of 5 mm, say, at 0.7 mm pixels); the network has no input for that and applies the
+spacings of its training. A plane's neighbours are thick slices, several mm away, where the network was trained with
+neighbouring columns; so each plane replaces its own neighbours. Noise within a slice differs from noise across slices.
 
 Source: Peng et al., "DA-VSR", MICCAI 2021: the feature extractor alone is fine-tuned, on in-plane pairs made from the
 test volume. Ours, where it is silent: Adam, mean absolute difference, both axes in turn, crops of body.
@@ -28,16 +28,17 @@ import torch
 from torch import nn
 
 from thinslice.errors import ModelError, NotEligibleError, UsageError
-from thinslice.intensity import to_unit
+from thinslice.intensity import BODY_ABOVE_HU, to_unit
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.planning import slice_profile
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume
 
-Plane = Literal["x", "y", "both"]
+DegradedAxis = Literal["x", "y", "both"]
+"""The in-plane axis that stands for the through-plane one: columns, rows, or both in turn."""
 
 DEPTH = 4
-"""Simulated thick slices of a crop, as many as fit, for networks whose window does not say how many they know."""
+"""Simulated thick slices of a crop, as many as fit, for networks whose window sets no depth."""
 
 EXTENT = 64
 """Pixels of a crop along the axis that stays sharp."""
@@ -45,19 +46,16 @@ EXTENT = 64
 CROPS = 16
 """Crops per step."""
 
-BODY_HU = -950.0
-"""Above it a pixel is not air."""
-
 LEAST_BODY = 0.5
 """Share of a crop that should not be air."""
 
 DRAWS = 8
-"""How often a crop is drawn again for want of body."""
+"""Most draws of a crop that holds too little body."""
 
 
 @runtime_checkable
 class Adaptable(Protocol):
-    """What a network offers if it can adapt to a volume, besides the contract of `thinslice.models.base`."""
+    """Methods of a network that can adapt to a volume, besides the contract of `thinslice.models.base`."""
 
     def adaptable_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that adaptation may change."""
@@ -76,30 +74,30 @@ def adapt(
     factor: int,
     steps: int,
     learning_rate: float = 1e-4,
-    plane: Plane = "both",
+    plane: DegradedAxis = "both",
     seed: int = 0,
     profile: SliceProfile | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ThroughPlaneModel:
-    """Fine-tune a copy of a network on a volume; the network given is not changed.
+    """A copy of a network, fine-tuned on a volume; the network itself is not changed.
 
     Args:
         network: one that can adapt (`Adaptable`), such as DAVSR, on the device to use.
         thick: the volume, HU.
         factor: thin slices per thick interval.
-        steps: of the optimiser, 0 or more; each sees `CROPS` crops.
-        learning_rate: of Adam.
+        steps: steps of the optimiser, 0 or more, with `CROPS` crops each.
+        learning_rate: learning rate of Adam.
         plane: the in-plane axis that is degraded: "x" (columns), "y" (rows), or both in turn.
-        seed: of the crops. The same seed gives the same weights on the same machine.
-        profile: how thick slices weigh thin ones; None for what the volume's slice thickness says.
+        seed: seed of the crops. The same seed gives the same weights on the same machine.
+        profile: weights of thin slices in a thick one; None for the profile of the volume's slice thickness.
         progress: called with the steps done and their number.
 
     Returns:
-        The adapted copy, in eval mode. Its card says how it was adapted, and it has no file's hash any more. With 0
-        steps it is a mere copy.
+        The adapted copy, in eval mode. Its card records the adaptation, and it has no hash of a file. With 0 steps it
+        is an unchanged copy.
 
     Raises:
-        ModelError: when the network cannot adapt, or the loss is not finite; lower the learning rate, or mend the
+        ModelError: when the network cannot adapt, or the loss is not finite; lower the learning rate, or repair the
             volume.
         ShapeError: for a factor that the network cannot do.
         NotEligibleError: when the volume is too small in plane for one crop.
@@ -110,7 +108,7 @@ def adapt(
             f"Adaptation takes 0 or more steps and a learning rate above 0, not {steps} and {learning_rate:g}."
         )
     crops = _Crops(network, thick, factor, plane, profile)
-    with torch.inference_mode(mode=False):  # whatever the caller is in: a copy made there could not be trained
+    with torch.inference_mode(mode=False):  # a copy made in inference mode could not be trained
         adapted = copy.deepcopy(network).eval()
     if steps == 0:
         return adapted
@@ -144,16 +142,16 @@ def restoration_loss(
     thick: Volume,
     *,
     factor: int,
-    plane: Plane = "both",
+    plane: DegradedAxis = "both",
     seed: int = 0,
     draws: int = 8,
     profile: SliceProfile | None = None,
 ) -> float:
-    """How well a network gives degraded pixels of a volume back: what `adapt` lowers, without changing anything.
+    """The loss that `adapt` lowers: error of a network on degraded pixels of a volume; nothing is changed.
 
     Args:
         network, thick, factor, plane, profile: as for `adapt`.
-        seed: of the crops; one that `adapt` did not get shows others than it saw.
+        seed: seed of the crops; another seed than that of `adapt` draws other crops.
         draws: batches of `CROPS` crops.
 
     Returns:
@@ -168,10 +166,10 @@ def restoration_loss(
 
 
 class _Crops:
-    """Draws pairs from the axial slices of a volume and compares what the network makes of them."""
+    """Pairs drawn from the axial slices of a volume, and the network's error on them."""
 
     def __init__(
-        self, network: ThroughPlaneModel, thick: Volume, factor: int, plane: Plane, profile: SliceProfile | None
+        self, network: ThroughPlaneModel, thick: Volume, factor: int, plane: DegradedAxis, profile: SliceProfile | None
     ) -> None:
         if not isinstance(network, Adaptable):
             raise ModelError(
@@ -205,7 +203,7 @@ class _Crops:
         reach, device = self._profile.reach, next(network.parameters()).device
         degraded = torch.from_numpy(self._profile.apply(thin, axis=1)).to(device)
         truth = torch.from_numpy(thin[:, reach : thin.shape[1] - reach]).to(device)
-        # A volume one plane thick: its border, and so the plane itself, is the plane's neighbour.
+        # In a volume one plane thick, padding at its border makes the plane its own neighbour.
         across, view = (-1, "sagittal") if axis == "x" else (-2, "coronal")
         restored = network.restore(degraded[:, None].unsqueeze(across), view, factor=self._factor)  # type: ignore[operator]
         difference: torch.Tensor = (restored[:, 0].squeeze(across) - truth).abs().mean()
@@ -224,13 +222,13 @@ class _Crops:
             extent = min(EXTENT, plane.shape[1])
             first, second = (int(rng.integers(n - e + 1)) for n, e in zip(plane.shape, (along, extent), strict=True))
             crop = plane[first : first + along, second : second + extent]
-            if np.mean(crop > BODY_HU) >= LEAST_BODY:
+            if np.mean(crop > BODY_ABOVE_HU) >= LEAST_BODY:
                 break
         return np.clip(to_unit(crop), 0.0, 1.0)
 
 
 def _sign(adapted: ThroughPlaneModel, settings: dict[str, Any]) -> None:
-    """Say in the card that the weights are no longer those of a file."""
+    """Record in the card that the weights are no longer those of a file."""
     card: dict[str, Any] = dict(getattr(adapted, "card", None) or {})
     name = card.get("name") or type(adapted).__name__
     adapted.card = {**card, "name": f"{name}-adapted", "adapted": settings}  # type: ignore[assignment]

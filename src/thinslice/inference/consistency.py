@@ -1,4 +1,4 @@
-"""The thin volume, made thick again, gives the thick slices back: kept while clamping, measured while slabs pass."""
+"""Consistency: thin slices average back to the thick ones. Kept while clamping, measured slab by slab."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from thinslice.profile import SliceProfile
 from thinslice.typing import Floats
 
 _ROUNDS = 6
+"""Most corrections of a column."""
+
 _SETTLED = 1e-5
-"""Unit intensity, 0.03 HU: below what rounding to whole HU adds."""
+"""Unit intensity, 0.03 HU: less than the error of rounding to whole HU."""
+
 _COLUMNS = 1 << 9
-"""Columns that are mended at a time: their temporaries stay in the cache, and columns that settle soon wait for few
+"""Columns that are corrected at a time: their temporaries fit in the cache, and columns that settle soon wait for few
 others."""
 
 
 def clamp_consistently(thin: Floats, thick: Floats, profile: SliceProfile) -> None:
-    """Clamp to [0, 1] in place, and let the voxels that have room take up what clamping took away.
+    """Clamp to [0, 1] in place, and move the clamped amount to voxels that have room.
 
     In air, noise reaches below the networks' window. Clamping alone would raise the average of the thin slices above
-    the thick slice they came from.
+    their thick slice.
 
     Args:
         thin: (thin slices, height, width), unit intensity; consistent with `thick` before clamping.
         thick: (depth, height, width), unit intensity, in [0, 1]. At 1, metal, thin voxels are only clamped.
-        profile: how thick slices weigh thin ones. Where it overlaps so much that consistency is approximate
-            (`SliceProfile.exact`), this only clamps.
+        profile: weights of thin slices in a thick one. Where thick slices overlap so much that consistency is
+            approximate (`SliceProfile.exact`), thin voxels are only clamped.
+
+    Raises:
+        ValueError: thin slices that are not contiguous in memory; pass a copy.
 
     >>> thin = np.array([0.5, -0.3, 0.1, 0.1, 0.1, 0.5, 0.5], dtype=np.float32).reshape(7, 1, 1)
     >>> thick = np.array([0.5, 1 / 30, 0.5], dtype=np.float32).reshape(3, 1, 1)
@@ -41,7 +47,7 @@ def clamp_consistently(thin: Floats, thick: Floats, profile: SliceProfile) -> No
     columns = thin.reshape(thin.shape[0], -1)
     beyond = np.flatnonzero((columns.min(axis=0) < 0.0) | (columns.max(axis=0) > 1.0))
     depth = thick.shape[0]
-    averages = csr_array(profile.matrix(depth).astype(np.float32))  # a thick slice sees few thin ones
+    averages = csr_array(profile.matrix(depth).astype(np.float32))  # a thick slice averages few thin ones
     if not np.shares_memory(columns, thin):
         raise ValueError("clamp_consistently works in place: give it contiguous thin slices.")
     if averages.shape[0] == 0 or not profile.exact(depth):
@@ -63,7 +69,7 @@ def _settle(thin: Floats, wanted: Floats, averages: csr_array) -> Floats:
         averages: (thick slices, thin slices), sparse.
     """
     squares, spread = averages.power(2), averages.T.tocsr()
-    # A thick voxel of metal was cut to 1 itself: to average 1 its thin ones would all have to be 1, a block.
+    # A thick voxel of metal was clamped to 1 itself: to average 1, all its thin ones would have to be 1, a block.
     metal = wanted >= 1.0
     for _ in range(_ROUNDS):
         missing = wanted - averages @ thin
@@ -78,13 +84,13 @@ def _settle(thin: Floats, wanted: Floats, averages: csr_array) -> Floats:
 
 
 class ConsistencyMeter:
-    """RMS difference in HU between the thick slices and those that the slice profile makes of the thin ones.
+    """RMS difference in HU between the thick slices and averages of the thin ones by the slice profile.
 
-    Counted are thick slices whose whole profile lies on the thin grid, and of them voxels strictly inside the
-    networks' window (at its ends, and in padding, the source tells too little).
+    It covers thick slices whose whole profile lies on the thin grid, and of them voxels strictly inside the networks'
+    window: at its ends and in padding the true value is not known.
 
     Args:
-        profile: how thick slices weigh thin ones.
+        profile: weights of thin slices in a thick one.
         thick: (depth, height, width) HU.
         padding_hu: HU that marks padding, or None.
 
@@ -112,14 +118,18 @@ class ConsistencyMeter:
         self._voxels = 0
 
     def add(self, hu: npt.NDArray[np.generic]) -> None:
-        """Take the next finished thin slices.
+        """Add the next finished thin slices.
 
         Args:
-            hu: (slices, height, width) HU, following those added before.
+            hu: (slices, height, width) HU, the slices after those added before.
+
+        Examples:
+            Factor 5, reach 5 (slices twice as thick as their distance): thin slice 12 belongs to the profiles of thick
+            slices ceil((12 - 5) / 5) = 2 to (12 + 5) // 5 = 3. In that of slice 2, centred on thin slice 10, it has
+            offset 12 - 10 + 5 = 7; thin slice 15 has the last offset, 10, and completes the average.
         """
         reach, factor = self._profile.reach, self._profile.factor
         for thin in hu:
-            # Thick slices whose profile covers this thin slice.
             first = max(self._supported.start, -(-(self._next - reach) // factor))
             last = min(self._supported.stop - 1, (self._next + reach) // factor)
             for k in range(first, last + 1):
@@ -135,7 +145,7 @@ class ConsistencyMeter:
 
     @property
     def rms_hu(self) -> float | None:
-        """The measure so far; None when no voxel could be compared."""
+        """RMS difference so far in HU; None when no voxel could be compared."""
         return math.sqrt(self._squares / self._voxels) if self._voxels else None
 
     def _compare(self, k: int, made: Floats) -> None:

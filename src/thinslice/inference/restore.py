@@ -1,11 +1,11 @@
-"""What the network cannot see: values outside its window, and padding. Taken away before it, given back after it.
+"""Values outside the network's window, and padding: removed before the network, restored after it.
 
-A network sees HU clamped to [-1024, 2048] and padding as air. In the thin volume
+The network's input is HU clamped to [-1024, 2048], with padding as air. In the thin volume
 
-- what lies outside that window is the clamped result plus the linearly interpolated excess of the source, so metal
-  keeps its value. Only thin voxels whose nearest thick voxel is outside get any: a thick voxel inside the window,
-  next to metal, must stay the average of its thin ones;
-- a voxel whose nearest thick voxel is padding is padding.
+- a value outside that window is the clamped result plus the linearly interpolated excess of the source, so metal keeps
+  its value. A thin voxel gets excess only if its nearest thick voxel is outside the window, halfway between two if both
+  are: a thick voxel inside the window, next to metal, must stay the average of its thin ones;
+- a voxel whose nearest thick voxel (`geometry.nearest_thick`) is padding is padding.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from thinslice.geometry import nearest_thick
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_unit
 from thinslice.system.pages import own_pages
 from thinslice.typing import Floats
 
 
 def network_input(hu: npt.NDArray[np.generic], padding_hu: float | None) -> Floats:
-    """Unit intensity as networks are fed it.
+    """The network's input in unit intensity.
 
     Args:
         hu: any shape, HU.
@@ -40,16 +41,16 @@ def network_input(hu: npt.NDArray[np.generic], padding_hu: float | None) -> Floa
 
 
 class Restorer:
-    """Gives slabs of thin slices what the network could not see.
+    """Restores excess and padding in slabs of thin slices, in order.
 
     Args:
         thick: (depth, height, width) HU.
         factor: thin slices per thick interval.
         padding_hu: HU that marks padding, or None.
-        dtype: of the finished slabs; int16 is rounded to the nearest integer.
+        dtype: type of the finished slabs; int16 is rounded to the nearest integer.
 
     Attributes:
-        voxels_outside_window: thin voxels so far to which the source's excess was given back.
+        voxels_outside_window: thin voxels so far to which the source's excess was added.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Restorer:
         self._padding_hu = padding_hu
         self._dtype = np.dtype(dtype)
         self.voxels_outside_window = 0
-        # A few thick slices are enough, as thin slices come in order; each is looked at once.
+        # A cache of two thick slices is enough, as thin slices come in order.
         self._excess = lru_cache(maxsize=2)(self._excess_of)
         self._padding = lru_cache(maxsize=2)(self._padding_of)
 
@@ -73,15 +74,15 @@ class Restorer:
 
         Args:
             start: thin index of its first slice.
-            hu: (slices, height, width) HU as the network gave them, inside its window; changed in place.
+            hu: (slices, height, width) HU of the network's output, inside its window; changed in place.
 
         Returns:
-            (slices, height, width) HU in the output's type.
+            (slices, height, width) HU in the output's type; `hu` itself for float32.
         """
         finished = hu if self._dtype == np.float32 else own_pages(hu.shape, self._dtype)
         for offset, thin in enumerate(hu):
             index = start + offset
-            self._give_back_excess(index, thin)
+            self._add_excess(index, thin)
             if self._dtype != np.float32:
                 np.rint(thin, out=thin)
             padding = self.padding_at(index)
@@ -92,15 +93,21 @@ class Restorer:
         return finished
 
     def padding_at(self, index: int) -> npt.NDArray[np.bool_] | None:
-        """Where a thin slice is padding, (height, width); None where it is nowhere."""
-        return self._padding((2 * index + self._factor) // (2 * self._factor))
+        """Padding of a thin slice, (height, width), True in padding; None where the slice has none."""
+        return self._padding(nearest_thick(index, self._factor))
 
-    def _give_back_excess(self, index: int, thin: Floats) -> None:
+    def _add_excess(self, index: int, thin: Floats) -> None:
+        """Add the interpolated excess of the source to a thin slice, in place.
+
+        At factor 4, thin slice 5 = 4 * 1 + 1 has `below` 1 and `step` 1: it gets 3/4 of the excess of thick slice 1 and
+        1/4 of that of thick slice 2, where thick slice 1, the nearest, has any. Thin slice 6 is halfway: half of each,
+        where both have any.
+        """
         below, step = divmod(index, self._factor)
         share = step / self._factor
-        # Halfway between two thick slices, both are the nearest.
-        nearest = [below] * (2 * step <= self._factor) + [below + 1] * (2 * step >= self._factor)
-        owners = [self._excess(index) for index in nearest]
+        nearest = nearest_thick(index, self._factor)
+        halfway = 2 * step == self._factor
+        owners = [self._excess(k) for k in ([nearest - 1, nearest] if halfway else [nearest])]
         outside = [owner for owner in owners if owner is not None]
         if len(outside) < len(owners):
             return

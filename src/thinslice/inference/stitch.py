@@ -1,6 +1,6 @@
-"""Carries out a window plan: thick slices in, slabs of thin slices out, in order.
+"""Execution of a window plan: thick slices in, slabs of thin slices out, in order.
 
-Memory is bounded by one window, and the thin slices that one row of windows gives.
+Memory holds one window and the thin slices of one row of windows, where a row is all windows of the same thick slices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from thinslice.inference.consistency import clamp_consistently
 from thinslice.inference.restore import network_input
-from thinslice.intensity import WINDOW_WIDTH_HU, to_hu
+from thinslice.intensity import AIR_UP_TO_HU, WINDOW_WIDTH_HU, to_hu
 from thinslice.models.interpolate import z_matrix
 from thinslice.planning import Window, WindowPlan
 from thinslice.planning.memory import SLAB_BYTES
@@ -23,17 +23,19 @@ from thinslice.profile import SliceProfile
 from thinslice.system.pages import own_pages
 from thinslice.typing import Floats
 
-AIR_HU = -900.0
-"""A window that holds nothing denser holds no patient: it is interpolated, which spares the network's time."""
-
-
 DEVIATION_STEP_HU = 1 / 16
-"""Standard deviations are rounded to multiples of this, at least one: finer is noise, which would not compress."""
+"""Standard deviations are rounded to multiples of this, at least one: finer digits are noise and do not compress."""
 
 
 @dataclass
 class StitchCounts:
-    """What happened to the windows so far."""
+    """Numbers of windows.
+
+    Attributes:
+        total: windows of the plan.
+        done: windows finished so far.
+        skipped: of these, windows of air, interpolated instead of inferred.
+    """
 
     total: int = 0
     done: int = 0
@@ -54,26 +56,33 @@ def stitch(
     counts: StitchCounts | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, Floats]]:
-    """Run a plan.
+    """Finished slabs of a plan, in order.
 
     Args:
         thick: (depth, height, width) HU.
-        plan: made for its shape.
-        infer: (batch, 1, D, H, W) unit intensity -> (batch, channels, (D - 1) * factor + 1, H, W).
-        profile: how thick slices weigh thin ones, for the interpolation of windows of air.
+        plan: the windows, made for that shape.
+        infer: maps (batch, 1, D, H, W) unit intensity to (batch, channels, (D - 1) * factor + 1, H, W).
+        profile: weights of thin slices in a thick one, for the interpolation of windows of air.
         padding_hu: HU that marks padding, or None.
-        batch: gives the number of windows of one shape that `infer` may get at once; asked each time.
-        skip_air: whether windows of nothing but air (`AIR_HU`) are interpolated instead of inferred.
+        batch: returns the number of windows of one shape that `infer` may get at once; called before each pass.
+        skip_air: whether windows of air (no voxel above `AIR_UP_TO_HU`) are interpolated instead of inferred.
         consistent: whether the network's output averages back to the thick slices, so that clamping must keep that.
         channels: 1, or 2 where `infer` gives standard deviations beside estimates. The estimates are the same either
             way; windows of air then go through the network for their standard deviations alone.
-        counts: filled in as windows are done.
+        counts: updated as windows are done.
         progress: called after every pass with the windows done and their total.
 
     Yields:
-        (start, hu): the thin index of the slab's first slice and its (slices, height, width) HU, float32, clamped to
-        the networks' window. With two channels (2, slices, height, width): the second are standard deviations in HU,
-        in steps of `DEVIATION_STEP_HU`.
+        (start, slab): the thin index of the slab's first slice, and (channels, slices, height, width) float32 HU.
+        Channel 0 is the estimate, clamped to the networks' window; channel 1 are standard deviations in multiples of
+        `DEVIATION_STEP_HU`.
+
+    Examples:
+        Factor 5, rows that give thin slices [0, 13), [13, 23) and [23, 36). The buffer holds 13 slices. Row 2 has
+        `base` 13: its windows are written to buffer slices [0, 10), and its slabs start at thin slice 13.
+
+        Rows that overlap, [0, 16) and [15, 31), as in the plan `paper`: of row 1 `finished` = 15 - 0 = 15 slices are
+        yielded; slice 15, unfinished, moves to the buffer's start, where row 2 (`base` 15) adds to it.
     """
     counts = StitchCounts() if counts is None else counts
     counts.total = len(plan.windows)
@@ -83,6 +92,8 @@ def stitch(
     held = max(row[0].depth.out_stop - row[0].depth.out_start for row in rows)
     buffer: Floats = own_pages((channels, held, *plan.thin_shape[1:]), np.float32)
     unfinished = 0
+    # Slices of a slab: at 512 x 512 pixels 8 MiB / 1 MiB = 8.
+    step = max(1, SLAB_BYTES // (4 * plan.shape[1] * plan.shape[2]))
 
     def run_windows(windows: list[Window], base: int) -> None:
         tiles = np.stack([_tile(thick, window, padding_hu) for window in windows])[:, None]
@@ -92,13 +103,13 @@ def stitch(
             plain = np.einsum("zd,bcdhw->bczhw", _interpolation(profile, tiles.shape[2]), tiles, optimize=True)
             thin = np.ascontiguousarray(np.concatenate([plain, thin[:, 1:]], axis=1) if channels > 1 else plain)
             counts.skipped += len(windows)
-        for window, tile, given in zip(windows, tiles[:, 0], thin, strict=True):
+        for window, tile, output in zip(windows, tiles[:, 0], thin, strict=True):
             if consistent:
-                clamp_consistently(given[0], tile, profile)
-            target = buffer[
-                :, window.depth.out_start - base : window.depth.out_stop - base, window.height.out, window.width.out
-            ]
-            kept = given[:, window.depth.kept, window.height.kept, window.width.kept]
+                clamp_consistently(output[0], tile, profile)
+            # At base 13, a window that gives thin slices [13, 23) is written to buffer slices [0, 10).
+            place = slice(window.depth.out_start - base, window.depth.out_stop - base)
+            target = buffer[:, place, window.height.out, window.width.out]
+            kept = output[:, window.depth.kept, window.height.kept, window.width.kept]
             if plan.blend == "replace":
                 target[...] = kept
             else:
@@ -107,33 +118,27 @@ def stitch(
 
     for position, row in enumerate(rows):
         depth = row[0].depth
-        base, given = depth.out_start, depth.out_stop - depth.out_start
+        base, count = depth.out_start, depth.out_stop - depth.out_start
         if plan.blend == "average":
-            buffer[:, unfinished:given] = 0.0
+            buffer[:, unfinished:count] = 0.0
         for windows in _passes(row, batch, lambda window: skip_air and _is_air(thick, window, padding_hu)):
             run_windows(windows, base)
             if progress is not None:
                 progress(counts.done, counts.total)
-        finished = rows[position + 1][0].depth.out_start - base if position + 1 < len(rows) else given
-        for start, stop in _pieces(finished, plan.thin_shape[1:]):
-            hu = _finished(buffer[:, start:stop], base + start, weights)
-            yield base + start, hu if channels > 1 else hu[0]
-        unfinished = given - finished
-        buffer[:, :unfinished] = buffer[:, finished:given]
-
-
-def _pieces(count: int, plane: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Slices [start, stop) of a finished row that are given at a time."""
-    step = max(1, SLAB_BYTES // (4 * plane[0] * plane[1]))
-    for start in range(0, count, step):
-        yield start, min(start + step, count)
+        # Slices before the next row's first one get nothing more: of [0, 16) before [15, 31), 15 are finished.
+        finished = rows[position + 1][0].depth.out_start - base if position + 1 < len(rows) else count
+        for start in range(0, finished, step):
+            stop = min(start + step, finished)
+            yield base + start, _finished(buffer[:, start:stop], base + start, weights)
+        unfinished = count - finished
+        buffer[:, :unfinished] = buffer[:, finished:count]
 
 
 def _finished(unit: Floats, start: int, weights: tuple[Floats, Floats] | None) -> Floats:
-    """Averaged, clamped and in HU, as a copy; slice by slice, as memory for temporaries costs time."""
+    """A copy, averaged, clamped and in HU; slice by slice, as memory for temporaries costs time."""
     hu: Floats = own_pages(unit.shape, np.float32)
-    for number, (channel, given) in enumerate(zip(unit, hu, strict=True)):
-        for index, (thin, out) in enumerate(zip(channel, given, strict=True), start=start):
+    for number, (channel, channel_hu) in enumerate(zip(unit, hu, strict=True)):
+        for index, (thin, out) in enumerate(zip(channel, channel_hu, strict=True), start=start):
             if weights is not None:
                 thin /= weights[0][index] * weights[1]
             if number == 0:
@@ -146,7 +151,7 @@ def _finished(unit: Floats, start: int, weights: tuple[Floats, Floats] | None) -
 
 
 def _passes(row: list[Window], batch: Callable[[], int], is_air: Callable[[Window], bool]) -> Iterator[list[Window]]:
-    """Windows in order, together with their neighbours of equal shape and kind, as many as a pass may hold."""
+    """Windows in order, grouped with neighbours of equal shape and kind, as many as a pass may hold."""
     for _, alike in groupby(row, key=lambda window: (window.shape, is_air(window))):
         windows = list(alike)
         while windows:
@@ -156,7 +161,7 @@ def _passes(row: list[Window], batch: Callable[[], int], is_air: Callable[[Windo
 
 
 def _interpolation(profile: SliceProfile, depth: int) -> Floats:
-    """What stands for the network in air: linear, then consistent with the thick slices."""
+    """The matrix that replaces the network in air: linear, then made consistent with the thick slices."""
     return z_matrix("linear-consistent", depth, profile, profile.factor).astype(np.float32)
 
 
@@ -170,9 +175,9 @@ def _read(thick: npt.NDArray[Any], window: Window) -> npt.NDArray[Any]:
 
 def _is_air(thick: npt.NDArray[np.generic], window: Window, padding_hu: float | None) -> bool:
     read = _read(thick, window)
-    if padding_hu is None or padding_hu <= AIR_HU:
-        return bool(read.max() <= AIR_HU)
-    return bool(np.all((read <= AIR_HU) | np.asarray(read == padding_hu)))
+    if padding_hu is None or padding_hu <= AIR_UP_TO_HU:
+        return bool(read.max() <= AIR_UP_TO_HU)
+    return bool(np.all((read <= AIR_UP_TO_HU) | np.asarray(read == padding_hu)))
 
 
 def _tile(thick: npt.NDArray[np.generic], window: Window, padding_hu: float | None) -> Floats:
@@ -184,7 +189,7 @@ def _tile(thick: npt.NDArray[np.generic], window: Window, padding_hu: float | No
 
 
 def _weights(plan: WindowPlan) -> tuple[Floats, Floats] | None:
-    """How many windows give each thin slice, and each pixel of a plane; None when all are one."""
+    """Number of windows that give each thin slice, and each pixel of a plane; None where each is given once."""
     if plan.blend == "replace":
         return None
     depth, height, width = (counts.astype(np.float32) for counts in plan.coverage())

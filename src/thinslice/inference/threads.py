@@ -1,4 +1,4 @@
-"""Threads of torch on the CPU."""
+"""Number of CPU threads that torch uses."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ from thinslice.errors import UsageError
 from thinslice.system.cores import sensible_threads
 
 
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads below 1; None is valid.
+
+    Raises:
+        UsageError: for such a number.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+
+
 def set_threads(threads: int | None) -> int:
-    """Give torch its threads.
+    """Set the number of torch's CPU threads.
 
     Args:
-        threads: how many; None for `sensible_threads`, and never more than torch has already been given.
+        threads: the number; None for `sensible_threads`, but no more than torch already has.
 
     Returns:
-        How many it has now.
+        The number in use now.
 
     Raises:
         UsageError: when `threads` is not at least 1.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+    check_threads(threads)
     import torch
 
     now = torch.get_num_threads()

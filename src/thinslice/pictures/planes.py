@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.geometry import Geometry
-
-DENSER_THAN_LUNG_HU = -300.0
-"""Voxels above this (fat, muscle, bone) place the body; lung and air lie below."""
+from thinslice.intensity import DENSER_THAN_LUNG_HU
 
 BODY_MARGIN_MM = 12.0
 """Air kept around the body where a picture is cropped to it."""

@@ -1,8 +1,8 @@
-"""Decisions taken before anything runs, free of torch and of voxels.
+"""Decisions before a run, without torch and without voxels.
 
-    eligibility  can this volume be upscaled, by which factor, and what do its slices measure
-    windows      which thick slices go through the network at a time, and which thin voxels each window owns
-    memory       what that will cost
+    eligibility  whether a volume can be upscaled, by which factor, and the profile of its slices
+    windows      thick slices that go through the network at a time, and thin voxels that each window owns
+    memory       memory that the run needs
 
 A plan is a frozen value: `thinslice.inference` only carries it out.
 """
@@ -11,6 +11,7 @@ from thinslice.planning.eligibility import (
     MAX_FACTOR,
     MIN_FACTOR,
     Eligibility,
+    check_target,
     choose_factor,
     eligibility,
     profile_warning,
@@ -23,6 +24,7 @@ from thinslice.planning.windows import (
     PLANS,
     Window,
     WindowPlan,
+    check_plan_name,
     plan_windows,
     profile_reach,
 )
@@ -37,6 +39,8 @@ __all__ = [
     "Span",
     "Window",
     "WindowPlan",
+    "check_plan_name",
+    "check_target",
     "choose_factor",
     "eligibility",
     "estimate_memory",

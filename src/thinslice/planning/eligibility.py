@@ -1,4 +1,4 @@
-"""Whether a volume can be upscaled, by which factor, and what its slices measure."""
+"""Eligibility of a volume for upscaling, its factor, and the profile of its slices."""
 
 from __future__ import annotations
 
@@ -16,29 +16,42 @@ MIN_FACTOR = 2
 """Below it there is nothing to do."""
 
 MAX_FACTOR = 8
-"""Above it nothing here was trained or checked, and detail would be invention."""
+"""Above it no network here was trained or checked, and detail would be invention."""
 
 WIDTH_TOLERANCE = 0.01
 """Slices whose thickness differs from their distance by less than this share count as contiguous."""
 
 MAX_WIDTH = 4.0
-"""Thickness over distance past which the header is not believed: no scanner reconstructs slices that far over
-each other, but exporters write the thickness of another series."""
+"""Thickness over distance beyond which a header is taken to be wrong: no scanner reconstructs slices with that much
+overlap, but exporters write the thickness of another series."""
 
 
 @dataclass(frozen=True)
 class Eligibility:
-    """Whether a volume can be upscaled as asked.
+    """Whether a volume can be upscaled, and by which factor.
 
     Attributes:
-        eligible: whether it can.
-        factor: thin slices per thick interval; None when it cannot be upscaled.
-        reasons: sentences that say why not and what would work; empty when eligible.
+        eligible: whether the volume can be upscaled.
+        factor: thin slices per thick interval; None when the volume cannot be upscaled.
+        reasons: sentences with the reason and an option that works; empty when eligible.
     """
 
     eligible: bool
     factor: int | None
     reasons: tuple[str, ...] = ()
+
+
+def check_target(factor: float | None, spacing_mm: float) -> None:
+    """Refuse a factor that is no whole number; without a factor, a spacing that is not positive and finite.
+
+    Raises:
+        UsageError: the message gives the value that was refused.
+    """
+    if factor is None:
+        if not (math.isfinite(spacing_mm) and spacing_mm > 0):
+            raise UsageError(f"The target spacing must be a positive number of mm, not {spacing_mm}.")
+    elif isinstance(factor, bool) or not math.isfinite(factor) or int(factor) != factor:
+        raise UsageError(f"The factor must be a whole number, not {factor}.")
 
 
 def eligibility(
@@ -52,9 +65,9 @@ def eligibility(
 
     Args:
         geometry: of the thick volume.
-        factor: thin slices per thick interval; wins over `spacing_mm` when given.
+        factor: thin slices per thick interval; takes precedence over `spacing_mm`.
         spacing_mm: wanted distance of thin slices; the factor is the thick distance over it, rounded half up.
-        axis_ambiguous: whether the reader could not tell which axis is the through-plane one.
+        axis_ambiguous: whether the file does not show which axis is the through-plane one.
 
     Raises:
         UsageError: when `factor` is not a whole number, or `spacing_mm` is not positive and finite.
@@ -65,21 +78,18 @@ def eligibility(
     >>> eligibility(thick, spacing_mm=2.0).reasons
     ('Slices 2.5 mm apart are already thin for a target of 2 mm (factor 1); try --spacing 1.25.',)
     """
+    check_target(factor, spacing_mm)
     reasons = []
     if axis_ambiguous:
         reasons.append(
-            "Several axes could be the through-plane one (their spacings are equal or nearly so); "
-            "say which with --axis."
+            "Several axes could be the through-plane one (their spacings are equal or nearly so); name it with --axis."
         )
     thick_mm = geometry.spacing_mm[0]
     if factor is None:
-        if not (math.isfinite(spacing_mm) and spacing_mm > 0):
-            raise UsageError(f"The target spacing must be a positive number of mm, not {spacing_mm}.")
-        chosen = _rounded_half_up(thick_mm / spacing_mm)
+        # Rounded half up. Positions are written with few decimals, so 2.49999 mm over 1 mm is a half too.
+        chosen = math.floor(round(thick_mm / spacing_mm, 4) + 0.5)
         asked = f"a target of {spacing_mm:g} mm (factor {chosen})"
     else:
-        if isinstance(factor, bool) or not math.isfinite(factor) or int(factor) != factor:
-            raise UsageError(f"The factor must be a whole number, not {factor}.")
         chosen = int(factor)
         asked = f"factor {chosen}"
     if chosen < MIN_FACTOR and factor is None:
@@ -119,8 +129,8 @@ def choose_factor(
 def relative_thickness(geometry: Geometry) -> float:
     """Slice thickness over slice distance: 1 for contiguous slices, above 1 for overlap, below 1 for gaps.
 
-    A thickness that is unknown, within 1 % of the slice distance or not believable (`MAX_WIDTH`) counts as equal to
-    the distance.
+    A thickness that is unknown, within 1 % of the slice distance or implausible (`MAX_WIDTH`) counts as equal to the
+    distance.
 
     >>> relative_thickness(Geometry((9, 8, 8), (2.5, 0.7, 0.7), thickness_mm=5.0))
     2.0
@@ -132,37 +142,32 @@ def relative_thickness(geometry: Geometry) -> float:
 
 
 def slice_profile(geometry: Geometry, factor: int) -> SliceProfile:
-    """How the thick slices weigh the thin ones: a box as wide as a slice is thick (`relative_thickness`).
+    """Weights of thin slices in a thick one: a box as wide as the slice is thick (`relative_thickness`).
 
     >>> profile = slice_profile(Geometry((9, 8, 8), (2.5, 0.7, 0.7), thickness_mm=5.0), 3)
     >>> [round(weight * 12) for weight in profile.weights]  # twelfths
     [1, 2, 2, 2, 2, 2, 1]
     """
-    from thinslice.profile import SliceProfile  # it needs scipy, planning itself does not
+    from thinslice.profile import SliceProfile  # here, as it imports scipy, which planning itself does not need
 
     return SliceProfile.mean(factor, width=relative_thickness(geometry))
 
 
 def profile_warning(geometry: Geometry) -> str | None:
-    """A sentence for the report when slices overlap, leave gaps or tell a thickness that is not believed; else None.
+    """A sentence for the report when slices overlap, leave gaps or state an implausible thickness; else None.
 
     >>> profile_warning(Geometry((9, 8, 8), (2.5, 0.7, 0.7), thickness_mm=5.0))
     'Slices 5 mm thick lie 2.5 mm apart, so they overlap; their true profile is used.'
     """
     if geometry.thickness_mm is None:
         return None
-    told, distance = geometry.thickness_mm, geometry.spacing_mm[0]
-    start = f"Slices {told:.4g} mm thick lie {distance:.4g} mm apart, "
+    stated, distance = geometry.thickness_mm, geometry.spacing_mm[0]
+    start = f"Slices {stated:.4g} mm thick lie {distance:.4g} mm apart, "
     width = relative_thickness(geometry)
     if width > 1.0:
         return start + "so they overlap; their true profile is used."
     if width < 1.0:
         return start + "so there are gaps between them; their true profile is used."
-    if told / distance > MAX_WIDTH:
+    if stated / distance > MAX_WIDTH:
         return start + "which is not plausible; they are taken as contiguous."
     return None
-
-
-def _rounded_half_up(ratio: float) -> int:
-    # Distances come from positions written with few decimals: 2.49999 over 1 is a half too.
-    return math.floor(round(ratio, 4) + 0.5)

@@ -1,4 +1,4 @@
-"""What a run will take in memory, said before it starts."""
+"""Estimate of the memory that a run needs, before it starts."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from thinslice.planning.spans import pass_bytes
 from thinslice.planning.windows import WindowPlan
 
 RUNTIME_BYTES = 300 << 20
-"""What the interpreter, torch and the command line take before the first voxel (measured on Linux)."""
+"""Memory of the interpreter, torch and the command line before the first voxel (measured on Linux)."""
 
 KERNEL_BYTES = 112 << 20
-"""What a network's weights, compiled kernels, and the pieces it works on at a time add."""
+"""Memory of a network's weights, its compiled kernels, and the pieces that it processes at a time."""
 
 BACKEND_SHARE = {"openvino": 0.91}
-"""What a pass takes in a backend other than torch, as a share of that: torch leaves holes between blocks it frees."""
+"""Memory of a pass in another backend as a share of torch's: torch leaves holes between blocks that it frees."""
 
 WAITING_BYTES = 96 << 20
 """Finished slabs that may wait to be written while the next ones are made."""
 
 SLAB_BYTES = 8 << 20
-"""Thin slices are finished in slabs of about this many bytes (float32), so that what comes after stays small."""
+"""Thin slices are finished, and handed to writers, in slabs of about this many bytes, counted as float32: large enough
+for a call to cost nothing, small enough for writer, preview and report to need little memory."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes a run needs, by purpose.
+    """Bytes that a run needs, by purpose.
 
     Attributes:
         thick_bytes: the thick volume, in memory already when the run starts.
-        working_bytes: the network's working memory and output for one batch of windows; on an accelerator, there.
+        working_bytes: the network's working memory and output for one batch of windows; on an accelerator, its memory.
         slab_bytes: thin slices on their way from the network to the file.
         thin_bytes: the whole thin volume (and its standard deviations), when collected; 0 when slabs are streamed.
         runtime_bytes: interpreter and libraries.
@@ -43,12 +44,12 @@ class MemoryEstimate:
 
     @property
     def additional_bytes(self) -> int:
-        """What the run takes beyond what is in memory when it starts."""
+        """Bytes beyond those in use when the run starts."""
         return self.working_bytes + self.slab_bytes + self.thin_bytes
 
     @property
     def total_bytes(self) -> int:
-        """Expected peak of the whole process."""
+        """Expected peak of the whole process in bytes."""
         return self.runtime_bytes + self.thick_bytes + self.additional_bytes
 
 
@@ -64,7 +65,7 @@ def estimate_memory(
     backend: str = "torch",
     learned: bool = True,
 ) -> MemoryEstimate:
-    """Estimate the memory of a run.
+    """The memory that a run needs.
 
     Args:
         plan: the windows.
@@ -74,8 +75,8 @@ def estimate_memory(
         batch: windows per pass.
         collect: whether the whole thin volume is held (`upscale`) or streamed (`upscale_slabs`).
         channels: 2 where standard deviations (float32) are made beside the thin volume.
-        backend: that runs the network.
-        learned: whether it has weights, and is no interpolation.
+        backend: name of the backend that runs the network.
+        learned: whether the network has weights, and is no interpolation.
 
     >>> from thinslice.planning import ModelWindow, plan_windows
     >>> plan = plan_windows((60, 512, 512), 5, ModelWindow(depth=4), "released")
@@ -84,7 +85,7 @@ def estimate_memory(
     """
     depth, height, width = plan.shape
     plane = height * width
-    # The buffer holds what one row of windows gives. Of what is finished, some is under way to the file.
+    # The buffer holds the thin slices of one row of windows; finished slabs are under way to the file beside it.
     thin_rows = max(span.out_stop - span.out_start for span in plan.depths)
     under_way = 2 * channels * max(SLAB_BYTES, 4 * plane)
     for each_bytes in (voxel_bytes, *(4 for _ in range(channels - 1))):
@@ -94,7 +95,7 @@ def estimate_memory(
     buffer = 4 * channels * thin_rows * plane
     slabs = buffer + under_way
     if len(plan.windows) == 1 and not thin_bytes:
-        # Nothing is finished before the only pass is over; of what that took its output is left, as large as the
+        # Nothing is finished before the only pass is over; then only its output is left of its memory, as large as the
         # buffer. (Where several thin volumes were held, holes are left beside it.)
         slabs = max(0, buffer + slabs - working)
     return MemoryEstimate(

@@ -1,8 +1,8 @@
-"""How large the windows of the plan `overlap` are: those that read the fewest voxels twice within a budget of memory.
+"""Size of the windows in the plan `overlap`: the fewest voxels read twice within a budget of memory.
 
-A window reads a halo beyond what it gives, so large windows read less twice and take more memory; so do the thin slices
-that wait until a row of windows is through. The choice depends on nothing but the arguments: the same volume is cut
-alike on every machine.
+A window reads a halo beyond its output, so large windows read fewer voxels twice, but need more memory for the pass and
+for thin slices that wait until a row of windows is done. The choice depends on the arguments alone: the same volume is
+cut alike on every machine.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from itertools import pairwise
 from thinslice.planning.spans import ModelWindow, Span, pass_bytes
 
 ALIGNMENT = 8
-"""Windows start at multiples of this many pixels, so that networks that work on blocks of pixels (patches, strides) cut
-the plane into the same blocks whichever window they see."""
+"""Windows start at multiples of this many pixels, so that a network with blocks of pixels (patches, strides) cuts the
+plane into the same blocks in every window."""
 
 TILE_SLACK = 1.25
 """A window may be this much larger than the preferred tile if that saves tiles."""
@@ -24,7 +24,7 @@ TILE_SHRINK = 4
 """A window is divided no further than to this fraction of the preferred tile."""
 
 BUDGET_BYTES = 7 << 28
-"""Aim for what a pass and the waiting thin slices take together: 1.75 GiB."""
+"""Target for the memory of a pass and of the waiting thin slices together: 1.75 GiB."""
 
 Cut = tuple[tuple[Span, ...], tuple[Span, ...], tuple[Span, ...]]
 """The spans along depth, height and width."""
@@ -38,7 +38,7 @@ def overlap_cut(
     Args:
         shape: of the thick volume (depth, height, width).
         factor: thin slices per thick interval.
-        window: what the network takes.
+        window: input that the network takes.
         budget: bytes.
         channels: 2 where standard deviations are made beside the thin slices.
     """
@@ -54,7 +54,7 @@ def overlap_cut(
             def excess(count: int) -> int:
                 return max(0, _taken_bytes(cut(count), factor, window, channels) - budget)
 
-            # Shorter windows read more twice: the fewest along depth that stay within the budget.
+            # Shorter windows read more voxels twice: take the fewest along depth that stay within the budget.
             first = bisect_left(counts, True, hi=len(counts) - 1, key=lambda count: excess(count) == 0)
             cuts.append((excess(counts[first]), cut(counts[first])))
     return min(cuts, key=lambda choice: (choice[0], _fed_voxels(choice[1]), math.prod(map(len, choice[1]))))[1]
@@ -79,7 +79,13 @@ def _taken_bytes(cut: Cut, factor: int, window: ModelWindow, channels: int) -> i
 
 
 def _planes(extent: int, tile: int, halo: int) -> list[tuple[Span, ...]]:
-    """Cuts of one axis of the plane, the largest windows first."""
+    """Cuts of one axis of the plane, the largest windows first.
+
+    Of 512 pixels at tile 512 and halo 21: one window of 512, two of 280, three of 208.
+
+    >>> [(len(cut), cut[0].extent) for cut in _planes(512, 512, 21)]
+    [(1, 512), (2, 280), (3, 208)]
+    """
     largest, smallest = int(tile * TILE_SLACK), max(ALIGNMENT, halo, tile // TILE_SHRINK)
     cuts: list[tuple[Span, ...]] = []
     size, count = extent, 1
@@ -88,7 +94,7 @@ def _planes(extent: int, tile: int, halo: int) -> list[tuple[Span, ...]]:
         if cuts and count > 1 and (size - 2 * halo < smallest or last):
             return cuts
         if fits or last:
-            cuts.append(_equal(extent, size, count, halo))
+            cuts.append(_equal(extent, size, count))
         if last:
             return cuts
         count += 1
@@ -96,9 +102,16 @@ def _planes(extent: int, tile: int, halo: int) -> list[tuple[Span, ...]]:
 
 
 def _window_size(extent: int, count: int, halo: int) -> int:
-    """How long each of `count` windows must be to meet the others with a halo on either side.
+    """Extent of each of `count` windows that meet their neighbours with a halo on either side.
 
-    It differs from the extent by a multiple of `ALIGNMENT`, so that the last window is flush and starts on a block.
+    It differs from the axis' extent by a multiple of `ALIGNMENT`, so that the last window is flush and starts on a
+    block.
+
+    Two windows over 512 pixels at halo 21 need (512 + 2 * 21) / 2 = 277 pixels; 280 is the next extent whose last
+    window starts on a block, at 512 - 280 = 232 = 29 * 8.
+
+    >>> _window_size(512, 2, 21)
+    280
     """
     size = math.ceil((extent + 2 * halo * (count - 1)) / count)
     size += (extent - size) % ALIGNMENT
@@ -107,8 +120,15 @@ def _window_size(extent: int, count: int, halo: int) -> int:
     return min(size, extent)
 
 
-def _equal(extent: int, size: int, count: int, halo: int) -> tuple[Span, ...]:
-    """Windows of one size, which networks that compile for a shape like best; each meets the next in the middle."""
+def _equal(extent: int, size: int, count: int) -> tuple[Span, ...]:
+    """Windows of one extent, so that a network is compiled for few shapes; each meets the next in the middle.
+
+    The windows [0, 280) and [232, 512) share [232, 280) and meet at (232 + 280) / 2 = 256. The second one gives
+    [256, 512), which begins at 256 - 232 = 24 of its output.
+
+    >>> [(span.start, span.stop, span.out_start, span.out_stop, span.trim) for span in _equal(512, 280, 2)]
+    [(0, 280, 0, 256, 0), (232, 512, 256, 512, 24)]
+    """
     if count == 1 or size >= extent:
         return (Span(0, extent, 0, 0, extent, 0),)
     starts = [i * (extent - size) // (count - 1) // ALIGNMENT * ALIGNMENT for i in range(count)]
@@ -120,10 +140,18 @@ def _equal(extent: int, size: int, count: int, halo: int) -> tuple[Span, ...]:
 
 
 def _counts(depth: int, window: ModelWindow) -> range:
-    """How many windows there may be along depth; one number only where the network settles it."""
+    """Numbers of windows to try along depth; one only where the network's depth fixes it.
+
+    9 thick slices have 8 intervals. A network of 4 slices without a halo has 3 in a window, so that ceil(8 / 3) = 3
+    windows are needed. A network of any depth may have 12 slices in 1 to 3 windows at halo 2: more would read each
+    slice more than three times.
+
+    >>> _counts(9, ModelWindow(depth=4)), _counts(12, ModelWindow(halo=(2, 0, 0)))
+    (range(3, 4), range(1, 4))
+    """
     halo, intervals = window.halo[0], depth - 1
     if window.depth is None and window.max_depth is None:
-        # A core shorter than its halo would read more than three times over.
+        # With a core shorter than its halo, each slice would be read more than three times.
         core = max(1, halo)
         return range(1, max(1, 2 if intervals >= 2 * core else 1, (intervals - 2 * halo) // core) + 1)
     shortest = longest = max(1, halo)
@@ -136,7 +164,16 @@ def _counts(depth: int, window: ModelWindow) -> range:
 
 
 def _depths(depth: int, factor: int, window: ModelWindow, count: int) -> tuple[Span, ...]:
-    """Spans along depth; what they give is counted in intervals between thick slices."""
+    """Spans along depth; their outputs are divided by intervals between thick slices.
+
+    12 thick slices have 11 intervals; three windows get those of [0, 3), [3, 7) and [7, 11). At halo 2 the second one
+    reads thick slices [3 - 2, 7 + 2) = [1, 9). At factor 5 it gives thin slices [15, 35), which begin at
+    (3 - 1) * 5 = 10 of its output. The last window gives the volume's last slice too: [35, 56).
+
+    >>> spans = _depths(12, 5, ModelWindow(halo=(2, 0, 0)), 3)
+    >>> [(span.start, span.stop, span.out_start, span.out_stop, span.trim) for span in spans]
+    [(0, 5, 0, 15, 0), (1, 9, 15, 35, 10), (5, 12, 35, 56, 10)]
+    """
     halo = window.halo[0]
     fewest = window.min_depth if window.depth is None else window.depth
     if window.depth is None and window.max_depth is not None:

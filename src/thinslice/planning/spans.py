@@ -1,4 +1,4 @@
-"""What a network wants to be fed, one axis of a window, and what a pass takes in memory."""
+"""Input that a network takes, one axis of a window, and the memory of a pass."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Varies from 0.8 to 1.4 between passes of one run (measured with ThinNet in torch
 
 @dataclass(frozen=True)
 class ModelWindow:
-    """What a network wants to be fed.
+    """Input that a network takes.
 
     Attributes:
-        depth: the number of thick slices it takes, or None for any from `min_depth` up.
-        min_depth: the fewest thick slices it takes.
-        max_depth: how many a window in `overlap` holds where the volume has them, or None for as many as fit. A
-            network that pads with zeros does worse in windows deeper than the crops it was trained on. Without effect
-            where `depth` is set.
+        depth: number of thick slices in a window, or None for any from `min_depth` up.
+        min_depth: fewest thick slices in a window.
+        max_depth: thick slices in a window of the plan `overlap`, where the volume has as many; None for as many as
+            fit. A network that pads with zeros does worse in windows deeper than the crops of its training. Without
+            effect where `depth` is set.
         tile: preferred in-plane extent (height, width) of a window in pixels.
         halo: reach of the network's receptive field along (depth in thick slices, height, width in pixels): voxels
             farther away do not change an output voxel. Zeros where windows are used whole, as published.
-        plan: name of the plan it is meant to run under.
-        working_bytes: bytes of working memory per thick input voxel and forward pass, for the estimate said before
-            the start; does not count the output.
-        thin_bytes: the same per thin voxel, for networks that hold several thin volumes at once; the output is not
-            counted here either.
-        in_pieces_bytes: in place of `working_bytes` where torch runs the network on a CPU without gradients, if it then
-            works in place and a piece at a time; None where that takes no less.
+        plan: name of the network's own window plan.
+        working_bytes: bytes of working memory per thick input voxel and forward pass, for the estimate before the
+            start; without the output.
+        thin_bytes: bytes of working memory per thin voxel, for networks that hold several thin volumes at once; without
+            the output.
+        in_pieces_bytes: replaces `working_bytes` where torch runs the network on a CPU without gradients, in place and
+            a piece at a time; None where that needs no less.
     """
 
     depth: int | None = None
@@ -42,7 +42,7 @@ class ModelWindow:
     in_pieces_bytes: float | None = None
 
     def run_by(self, backend: str, device: str) -> ModelWindow:
-        """As a backend on a device runs it: with the `working_bytes` it takes there.
+        """The same input with the `working_bytes` of a backend on a device.
 
         >>> ModelWindow(working_bytes=100.0, in_pieces_bytes=30.0).run_by("torch", "cpu").working_bytes
         30.0
@@ -57,10 +57,19 @@ class Span:
     """One axis of a window.
 
     Attributes:
-        start, stop: what is read of the thick volume, half-open, inside the volume.
-        pad: how many slices (replicas of the last) or pixels (by reflection) are added behind it for the network.
-        out_start, out_stop: what the window gives of the thin volume, half-open.
-        trim: where that begins in the network's output.
+        start, stop: range that is read of the thick volume, half-open, inside the volume.
+        pad: slices (replicas of the last) or pixels (by reflection) that are appended for the network.
+        out_start, out_stop: range of the thin volume that the window gives, half-open.
+        trim: index in the network's output at which that range begins.
+
+    Examples:
+        Along depth at factor 5, a window reads thick slices [2, 6). The network returns (4 - 1) * 5 + 1 = 16 thin
+        slices, of which the first is thin slice 2 * 5 = 10. Thin slices [13, 18) are taken, so `trim` is 13 - 10 = 3
+        and `kept` is [3, 8).
+
+    >>> span = Span(start=2, stop=6, pad=0, out_start=13, out_stop=18, trim=3)
+    >>> span.extent, span.out, span.kept
+    (4, slice(13, 18, None), slice(3, 8, None))
     """
 
     start: int
@@ -72,17 +81,17 @@ class Span:
 
     @property
     def extent(self) -> int:
-        """What the network is fed, padding included."""
+        """Extent of the network's input, padding included."""
         return self.stop - self.start + self.pad
 
     @property
     def out(self) -> slice:
-        """Where the result lies in the thin volume."""
+        """Range of the result in the thin volume."""
         return slice(self.out_start, self.out_stop)
 
     @property
     def kept(self) -> slice:
-        """Where it lies in the network's output."""
+        """Range of the result in the network's output."""
         return slice(self.trim, self.trim + self.out_stop - self.out_start)
 
 
@@ -95,10 +104,10 @@ def pass_bytes(
     batch: int = 1,
     channels: int = 1,
 ) -> int:
-    """Memory that one pass through a network takes at its peak, input and output included.
+    """Peak memory of one pass through a network in bytes, input and output included.
 
     Args:
-        extent: of a window as it is fed, (depth, height, width).
+        extent: the network's input, (depth, height, width).
         factor: thin slices per thick interval.
         working_bytes, thin_bytes: as in `ModelWindow`.
         batch: windows per pass.
@@ -106,6 +115,6 @@ def pass_bytes(
     """
     depth, height, width = extent
     fed = batch * depth * height * width
-    given = batch * ((depth - 1) * factor + 1) * height * width
-    # What the heads hold beside their output comes when the body's tensors are free again.
-    return int(HELD_SHARE * (fed * (working_bytes + 4) + (4 * channels + thin_bytes) * given))
+    made = batch * ((depth - 1) * factor + 1) * height * width
+    # The heads' own tensors are not counted: they come when those of the body are free again.
+    return int(HELD_SHARE * (fed * (working_bytes + 4) + (4 * channels + thin_bytes) * made))

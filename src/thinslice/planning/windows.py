@@ -1,7 +1,8 @@
-"""Which thick slices go through the network at a time, and which thin voxels each window owns.
+"""Windows of thick slices that go through the network, and the thin voxels that each of them gives.
 
-A plan is the product of spans along depth, height and width. A span says what is read, how far it is padded, what it
-gives, and where that lies in the network's output; whatever is dropped, overlapped or overwritten is settled here.
+A plan is the product of spans along depth, height and width. A span holds the range that is read, its padding, the
+range that the window gives, and the place of that range in the network's output. Slices that are dropped, averaged or
+overwritten are decided here.
 
 Along depth the grids are tied by thick slice k = thin slice factor * k, so that n thick slices give
 (n - 1) * factor + 1 thin ones.
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from thinslice.profile import SliceProfile
 
 PLANS = ("overlap", "released", "paper")
-"""Names that `plan_windows` knows."""
+"""Names of the window plans."""
 
 PUBLISHED_DEPTH = 4
 """Thick slices per window in the published plans, for networks that take any number."""
 
 PROFILE_TOLERANCE = 1e-3
-"""Share of its peak below which a thick slice's influence through the slice profile does not count."""
+"""Influence of a thick slice through the slice profile, as a share of its peak, below which it is neglected."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class Window:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """What the network is fed, padding included, as (depth, height, width)."""
+        """Extent of the network's input, padding included, as (depth, height, width)."""
         return self.depth.extent, self.height.extent, self.width.extent
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """How a thick volume is cut into windows and the thin one put together.
+    """Cut of a thick volume into windows, and assembly of the thin one.
 
     Attributes:
         name: of the plan.
@@ -95,9 +96,19 @@ class WindowPlan:
         return tuple(max(s.extent for s in axis) for axis in (self.depths, self.heights, self.widths))  # type: ignore[return-value]
 
     def coverage(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """How many spans give each thin slice, row and column; a voxel's number of windows is their product."""
+        """Number of spans that give each thin slice, row and column; a voxel's number of windows is their product."""
         axes = zip((self.depths, self.heights, self.widths), self.thin_shape, strict=True)
         return tuple(_coverage(spans, extent) for spans, extent in axes)  # type: ignore[return-value]
+
+
+def check_plan_name(name: str) -> None:
+    """Refuse a name that is not one of `PLANS`.
+
+    Raises:
+        UsageError: the message lists the plans.
+    """
+    if name not in PLANS:
+        raise UsageError(f"There is no window plan named {name!r}; choose one of {', '.join(PLANS)}.")
 
 
 def plan_windows(
@@ -118,17 +129,17 @@ def plan_windows(
     - `paper`: windows of 4 thick slices every 3, and tiles side by side, the last ones flush with the end; nothing is
       dropped, and voxels given several times are averaged.
     - `overlap`: each voxel is given by one window, whose input reaches beyond it by the network's receptive field, so
-      that the result is that of the whole volume in one piece. How much a window holds follows from the budget.
+      that the result is that of the whole volume in one piece. The size of a window follows from the budget.
 
     Args:
         shape: of the thick volume (depth, height, width), each at least 1.
         factor: thin slices per thick interval.
-        window: what the network takes.
+        window: input that the network takes.
         plan: one of `PLANS`; None for the network's own.
-        profile: how thick slices weigh thin ones. Slices that overlap each other tie the thin slices together over a
-            distance (`profile_reach`) that may exceed the network's own reach: `overlap` then reads that much more.
-        budget: bytes that one pass and the thin slices that wait should stay within; `overlap` only. An aim: a window
-            is never smaller than its halo.
+        profile: weights of thin slices in a thick one. Thick slices that overlap couple thin slices over a distance
+            (`profile_reach`) that may exceed the network's own reach: `overlap` then reads that much more.
+        budget: target in bytes for one pass and the thin slices that wait; `overlap` only. A window is never smaller
+            than its halo, so the target may be missed.
         channels: 2 where standard deviations are made beside the thin slices.
 
     Raises:
@@ -136,8 +147,7 @@ def plan_windows(
         ShapeError: when the network takes a single thick slice, between which nothing can be interpolated.
     """
     name = window.plan if plan is None else plan
-    if name not in PLANS:
-        raise UsageError(f"There is no window plan named {name!r}; choose one of {', '.join(PLANS)}.")
+    check_plan_name(name)
     if window.depth is not None and window.depth < 2:
         raise ShapeError("A network that takes a single thick slice cannot be run in windows; it needs two or more.")
     depth, height, width = shape
@@ -161,16 +171,18 @@ def plan_windows(
 
 
 def profile_reach(profile: SliceProfile) -> int:
-    """How far, in thick slices, one thick slice matters to thin ones that must average back to all thick slices.
+    """Reach, in thick slices, of one thick slice on thin slices that must average back to all thick slices.
 
-    What makes an estimate consistent (`SliceProfile.correction`) decays from slice to slice: at once for contiguous
-    ones, slowly for overlapping ones. Counted is what exceeds `PROFILE_TOLERANCE` of its peak.
+    The correction that makes an estimate consistent (`SliceProfile.correction`) decays from slice to slice: at once for
+    contiguous ones, slowly for overlapping ones. The reach ends where it falls to `PROFILE_TOLERANCE` of its peak.
+
+    A width of 2 and a factor of 5 give a reach of 18: thin slices of thick slice 40 depend on thick slices 22 to 58.
 
     >>> from thinslice.profile import SliceProfile
     >>> profile_reach(SliceProfile.mean(5)), profile_reach(SliceProfile.mean(5, width=2.0))
     (1, 18)
     """
-    from thinslice.profile import DEEP  # it needs scipy, planning itself does not
+    from thinslice.profile import DEEP  # here, as it imports scipy, which planning itself does not need
 
     first = profile.supported(0).start
     depth, row = DEEP + 2 * first, DEEP // 2
@@ -194,11 +206,12 @@ def _coverage(spans: tuple[Span, ...], extent: int) -> npt.NDArray[np.intp]:
 
 
 Kept = list[tuple[int, int, int]]
-"""Per window along depth: the first thick slice, and the thin slices [start, stop) it gives."""
+"""Per window along depth: the first thick slice, and the thin slices [start, stop) that the window gives."""
 
 
 def _published_depth(depth: int, factor: int, fed: int, cut: Callable[[int, int, int], Kept]) -> tuple[Span, ...]:
     if depth <= fed:
+        # 2 thick slices for a network of 4: both are read, 2 replicas are appended, thin slices [0, 6) are kept.
         return (Span(0, depth, fed - depth, 0, (depth - 1) * factor + 1, 0),)
     return tuple(
         Span(start, start + fed, 0, out_start, out_stop, out_start - start * factor)
@@ -207,22 +220,44 @@ def _published_depth(depth: int, factor: int, fed: int, cut: Callable[[int, int,
 
 
 def _released_depth(depth: int, factor: int, fed: int) -> Kept:
+    """Windows of the plan `released`.
+
+    7 thick slices, 4 in a window, factor 5: a window has 16 thin slices, and 3 are dropped at either end. Windows start
+    at 0, 2 and 3. The one at 2 begins with thin slice 2 * 5 + 3 = 13, the one at 3 with 3 * 5 + 3 = 18.
+
+    >>> _released_depth(7, 5, 4)
+    [(0, 0, 13), (2, 13, 18), (3, 18, 31)]
+    """
     stride = max(1, fed - 2)
-    # What is kept in the middle of a window is at least one stride long, so that windows leave no hole.
+    # The kept middle of a window is at least one stride long, so that windows leave no hole.
     trim = ((fed - 1 - stride) * factor + 1) // 2
     starts = [*range(0, depth - fed, stride), depth - fed]
     firsts = [0, *(start * factor + trim for start in starts[1:])]
-    # Later windows overwrite: each gives what lies before the next one's first.
+    # Later windows overwrite earlier ones: each gives the slices before the next one's first.
     lasts = [*firsts[1:], (depth - 1) * factor + 1]
     return list(zip(starts, firsts, lasts, strict=True))
 
 
 def _paper_depth(depth: int, factor: int, fed: int) -> Kept:
+    """Windows of the plan `paper`.
+
+    9 thick slices, 4 in a window, factor 5: windows start at 0, 3 and 5, and each gives all of its 16 thin slices.
+
+    >>> _paper_depth(9, 5, 4)
+    [(0, 0, 16), (3, 15, 31), (5, 25, 41)]
+    """
     starts = [*range(0, depth - fed, fed - 1), depth - fed]
     return [(start, start * factor, (start + fed - 1) * factor + 1) for start in starts]
 
 
 def _published_plane(extent: int, tile: int, *, overwrite: bool) -> tuple[Span, ...]:
+    """Tiles along an axis of the plane, side by side, the last one flush with the end.
+
+    600 pixels in tiles of 256: [0, 256), [256, 512) and [344, 600). The last one overwrites [344, 512) of the second.
+
+    >>> [(span.start, span.stop, span.out_stop) for span in _published_plane(600, 256, overwrite=True)]
+    [(0, 256, 256), (256, 512, 344), (344, 600, 600)]
+    """
     if extent <= tile:
         return (Span(0, extent, tile - extent, 0, extent, 0),)
     starts = [*range(0, extent - tile, tile), extent - tile]

@@ -14,6 +14,7 @@ from thinslice.errors import ModelError
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.cost import upscale_measured
 from thinslice.experiments.provenance import commit
+from thinslice.inference.settings import UpscaleSettings
 from thinslice.inference.upscale import upscale
 from thinslice.models import catalog
 from thinslice.models.checkpoint import weights_digest
@@ -28,7 +29,7 @@ SMALL_DAVSR = {"features": 4, "blocks": 1, "layers": 1, "growth": 2, "meta_hidde
 def test_the_volume_is_upscales_and_operations_are_those_of_its_windows(plan: str) -> None:
     thick, model = smooth_volume(depth=6, plane=24), catalog.build("thinnet", features=4, blocks=1).eval()
     counted: dict[tuple[int, int, int, int], int] = {}
-    done = upscale_measured(model, thick, factor=5, plan=plan, device="cpu", counted=counted)
+    done = upscale_measured(model, thick, UpscaleSettings(factor=5, plan=plan, device="cpu"), counted=counted)
     np.testing.assert_array_equal(done.thin.hu, upscale(thick, model=model, factor=5, plan=plan, device="cpu").hu)
     ((window, each),) = counted.items()
     assert each == operations(model, window[:3], 5)
@@ -41,8 +42,9 @@ def test_adaptation_leaves_the_network_and_counts_its_time() -> None:
     model = catalog.build("davsr", **SMALL_DAVSR).eval()
     before = weights_digest(model)
     thick = smooth_volume(depth=3, plane=64)
-    plain = upscale_measured(model, thick, factor=4, device="cpu")
-    adapted = upscale_measured(model, thick, factor=4, device="cpu", adapt_steps=2)
+    settings = UpscaleSettings(factor=4, device="cpu")
+    plain = upscale_measured(model, thick, settings)
+    adapted = upscale_measured(model, thick, settings, adapt_steps=2)
     assert weights_digest(model) == before
     assert not np.array_equal(plain.thin.hu, adapted.thin.hu)
     assert adapted.cost.seconds > adapted.cost.network_s
@@ -51,7 +53,9 @@ def test_adaptation_leaves_the_network_and_counts_its_time() -> None:
 
 def test_a_network_that_cannot_adapt_says_so() -> None:
     with pytest.raises(ModelError, match="adapt"):
-        upscale_measured(catalog.build("linear"), smooth_volume(), factor=5, device="cpu", adapt_steps=1)
+        upscale_measured(
+            catalog.build("linear"), smooth_volume(), UpscaleSettings(factor=5, device="cpu"), adapt_steps=1
+        )
 
 
 def test_weights_are_named_by_their_values() -> None:

@@ -1,4 +1,4 @@
-"""What a backend's name comes to, and that nothing runs that does not agree."""
+"""Choice of a backend: names are resolved, and only backends that agree are taken."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def network() -> ThroughPlaneModel:
 
 @pytest.fixture
 def verdicts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Verdict]:
-    """OpenVINO is installed; what `examine` says by backend, and what it was asked."""
-    told: dict[str, Verdict] = {}
+    """OpenVINO is installed; verdicts of `examine` by backend, to be filled in."""
+    by_backend: dict[str, Verdict] = {}
     monkeypatch.setattr(openvino_backend, "is_installed", lambda: True)
     monkeypatch.setattr(openvino_backend, "version", lambda: "1.2")
 
     def examine(model: ThroughPlaneModel, prepare: Any, *, backend: str, **rest: Any) -> Verdict:
-        return told[backend]
+        return by_backend[backend]
 
     monkeypatch.setattr(choice, "examine", examine)
-    return told
+    return by_backend
 
 
 def cases(network: ThroughPlaneModel, count: float) -> float:
@@ -116,7 +116,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
         choice.choose_backend("torch-compile")
 
 
-# On an accelerator; a stand-in, as verdicts are given
+# On an accelerator; a substitute, as verdicts are set by the tests
 
 
 @pytest.mark.parametrize("asked", ["auto", "torch-compile"])

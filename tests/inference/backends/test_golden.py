@@ -36,11 +36,11 @@ def model() -> ThroughPlaneModel:
     return Interpolate(InterpolateConfig(method="linear"))
 
 
-def off_by(model: ThroughPlaneModel, hu: float, *, factor: int | None = None) -> tuple[golden.Prepare, list[int]]:
+def off_by(model: ThroughPlaneModel, hu: float, *, factor: int | None = None) -> tuple[golden.MakeBackend, list[int]]:
     """Prepares torch with one voxel off (at one factor), and lists the factors it was asked for."""
     factors: list[int] = []
 
-    def prepare(asked: int, profile: SliceProfile) -> golden.Backend:
+    def prepare(asked: int, profile: SliceProfile) -> golden.RunWindows:
         factors.append(asked)
         network = TorchBackend(model, "cpu", factor=asked, profile=profile)
 
@@ -102,14 +102,14 @@ def test_anything_that_matters_asks_again(
     network = build("thinnet", features=4, blocks=1)
     asked: list[int] = []
 
-    def prepare(factor: int, profile: SliceProfile) -> golden.Backend:
+    def prepare(factor: int, profile: SliceProfile) -> golden.RunWindows:
         asked.append(factor)
         return TorchBackend(network, "cpu", factor=factor, profile=profile)
 
-    told: dict[str, Any] = {"backend": "torch again", "version": "1"}
+    options: dict[str, Any] = {"backend": "torch again", "version": "1"}
     if changed == "nothing kept":
         monkeypatch.setenv("THINSLICE_CACHE_DIR", "")
-    golden.examine(network, prepare, **told)
+    golden.examine(network, prepare, **options)
     before = len(asked)
     if changed == "weights":
         with torch.no_grad():
@@ -117,20 +117,20 @@ def test_anything_that_matters_asks_again(
     elif changed == "config":
         network = build("thinnet", features=4, blocks=2)
     elif changed in ("backend", "version"):
-        told[changed] += "x"
+        options[changed] += "x"
     elif changed == "threads":
         machine = golden.machine()
         monkeypatch.setattr(golden, "machine", lambda: {**machine, "threads": machine["threads"] + 1})
     elif changed == "tolerance":
-        told["tolerance_hu"] = 0.25
+        options["tolerance_hu"] = 0.25
     elif changed == "damage":
         next(folder.glob("backends/*.json")).write_text(json.dumps({"verdict": {"agrees": True}}))
-    golden.examine(network, prepare, **told)
+    golden.examine(network, prepare, **options)
     assert len(asked) > before
 
 
-def failing(error: Exception) -> golden.Prepare:
-    def prepare(factor: int, profile: SliceProfile) -> golden.Backend:
+def failing(error: Exception) -> golden.MakeBackend:
+    def prepare(factor: int, profile: SliceProfile) -> golden.RunWindows:
         raise error
 
     return prepare
@@ -163,7 +163,7 @@ def test_times_grow_old(model: ThroughPlaneModel, folder: Path) -> None:
 def test_a_profile_of_another_width_is_looked_at(model: ThroughPlaneModel) -> None:
     widths: set[int] = set()
 
-    def prepare(factor: int, profile: SliceProfile) -> golden.Backend:
+    def prepare(factor: int, profile: SliceProfile) -> golden.RunWindows:
         widths.add(len(profile.weights) > len(SliceProfile.mean(factor).weights))
         return TorchBackend(model, "cpu", factor=factor, profile=profile)
 
@@ -176,7 +176,7 @@ def test_scale_and_network_inside_are_part_of_what_a_network_is() -> None:
         torch.manual_seed(0)
         return Learned(build("thinnet", features=4, blocks=1, deviation=True, **config), scale)
 
-    prints = {golden.fingerprint(learned(*told)) for told in ((1.0,), (1.1,))}
+    prints = {golden.fingerprint(learned(*options)) for options in ((1.0,), (1.1,))}
     assert len(prints) == 2 and golden.fingerprint(learned(1.0)) in prints
     inner = build("thinnet", features=4, blocks=1)
     assert golden.fingerprint(Ensemble(inner)) != golden.fingerprint(inner)

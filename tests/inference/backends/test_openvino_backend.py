@@ -33,9 +33,9 @@ def upscaled(network: ThroughPlaneModel, windows: np.ndarray, factor: int, profi
 
 def difference_hu(network: ThroughPlaneModel, windows: np.ndarray, factor: int, profile: SliceProfile) -> float:
     expected = TorchBackend(network, "cpu", factor=factor, profile=profile)(windows)
-    given = upscaled(network, windows, factor, profile)
-    assert given.dtype == np.float32
-    return float(np.abs(given - expected).max()) * HU
+    output = upscaled(network, windows, factor, profile)
+    assert output.dtype == np.float32
+    return float(np.abs(output - expected).max()) * HU
 
 
 @pytest.mark.parametrize("factor", [2, 5, 8])
@@ -59,14 +59,14 @@ def test_tvsrn_agrees() -> None:
 def test_factor_and_profile_are_those_asked_for() -> None:
     network = load_model("default")
     windows = golden.golden_windows(network)[:, :, :6, :40, :40]
-    given = {
+    output = {
         (factor, width): OpenVINOBackend(network, factor=factor, profile=SliceProfile.mean(factor, width=width))(
             windows
         )
         for factor, width in ((5, 1.0), (5, 1.4), (4, 1.0))
     }
-    assert given[4, 1.0].shape[2] == 21
-    assert np.abs(given[5, 1.0] - given[5, 1.4]).max() * HU > 1.0
+    assert output[4, 1.0].shape[2] == 21
+    assert np.abs(output[5, 1.0] - output[5, 1.4]).max() * HU > 1.0
 
 
 def test_windows_of_many_shapes_and_batches() -> None:
@@ -83,8 +83,8 @@ def test_windows_of_many_shapes_and_batches() -> None:
         held.append((ours(windows), exact(windows)))
         assert len(ours._requests) <= MAX_COMPILED
     # All of them at the end: what a later window wrote must not show in an earlier result.
-    for given, expected in held:
-        np.testing.assert_allclose(given, expected, atol=1e-5)
+    for output, expected in held:
+        np.testing.assert_allclose(output, expected, atol=1e-5)
     assert ours.seconds > 0
 
 
@@ -110,12 +110,12 @@ def test_two_channels_come_through() -> None:
             return torch.cat([thin, thin * 0.5], dim=1)
 
     windows = np.random.default_rng(0).random((1, 1, 3, 8, 8), np.float32)
-    given = OpenVINOBackend(Two(), factor=5, profile=SliceProfile.mean(5), channels=2)(windows)
-    assert given.shape == (1, 2, 11, 8, 8)
-    np.testing.assert_allclose(given[:, 1], given[:, 0] / 2, rtol=1e-6)
+    output = OpenVINOBackend(Two(), factor=5, profile=SliceProfile.mean(5), channels=2)(windows)
+    assert output.shape == (1, 2, 11, 8, 8)
+    np.testing.assert_allclose(output[:, 1], output[:, 0] / 2, rtol=1e-6)
 
 
-def test_what_cannot_be_converted_is_said() -> None:
+def test_what_cannot_be_converted_is_reported() -> None:
     class Odd(torch.nn.Module):
         def forward(self, x: torch.Tensor, **rest: object) -> torch.Tensor:
             raise KeyError("a fault of the network's own")
@@ -127,8 +127,8 @@ def test_what_cannot_be_converted_is_said() -> None:
 
 def test_short_memory_is_not_taken_for_a_fault_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = OpenVINOBackend(load_model("fast"), factor=5, profile=SliceProfile.mean(5), may_fall_back=True)
-    said = "Exception from src/inference/src/cpp/core.cpp:92: Failed to allocate 123 bytes of memory"
-    monkeypatch.setattr(ours, "_compiled", _raising(RuntimeError(said)))
+    message = "Exception from src/inference/src/cpp/core.cpp:92: Failed to allocate 123 bytes of memory"
+    monkeypatch.setattr(ours, "_compiled", _raising(RuntimeError(message)))
     with pytest.raises(ResourceError, match="does not fit into main memory"):
         ours(np.zeros((1, 1, 3, 8, 8), np.float32))
     monkeypatch.undo()
@@ -149,7 +149,7 @@ assert taken.backend == "torch" and "cannot be loaded" in taken.warnings[0]
 """
 
 
-def test_a_broken_installation_is_said_and_auto_takes_torch(tmp_path: Path) -> None:
+def test_a_broken_installation_is_reported_and_auto_takes_torch(tmp_path: Path) -> None:
     package = tmp_path / "broken" / "openvino"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text('raise ImportError("libtbb.so.12: no such file")\n')
@@ -166,7 +166,7 @@ def test_a_folder_of_that_name_is_not_openvino(monkeypatch: pytest.MonkeyPatch) 
 
 
 def _raising(error: Exception) -> Callable[..., object]:
-    def fail(*told: object, **more: object) -> object:
+    def fail(*arguments: object, **more: object) -> object:
         raise error
 
     return fail
@@ -255,7 +255,7 @@ class Quiet(openvino_telemetry.main.TelemetrySender):  # what the user's own imp
 openvino_telemetry.main.TelemetrySender = Quiet
 sent = []
 import openvino
-assert sent, "OpenVINO tells its maker of its import; has that changed?"
+assert sent, "OpenVINO sends telemetry on import; has that changed?"
 sent.clear()
 calls.clear()
 """

@@ -1,7 +1,8 @@
-"""torch on a device: precision, copies beside computing, batches by free memory. Devices are stand-ins."""
+"""torch on a device: precision, copies beside computing, batches by free memory. Devices are substitutes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from thinslice.inference.backends import torch_backend
+from thinslice.inference.backends.base import Choice
 from thinslice.inference.backends.torch_backend import MAX_BATCH, TorchBackend, batch_size
 from thinslice.inference.backends.transfer import Overlapped
 from thinslice.models.base import ThroughPlaneModel
@@ -37,10 +39,10 @@ def run(network: ThroughPlaneModel, **rest: Any) -> TorchBackend:
 
 def test_half_precision_rounds_products_and_gives_float32(network: ThroughPlaneModel, windows: np.ndarray) -> None:
     exact, half = run(network), run(network, precision="bfloat16")
-    assert (exact.precision, half.precision) == ("float32", "bfloat16")
-    given = half(windows)
-    assert given.dtype == np.float32
-    difference = np.abs(given - exact(windows)).max()
+    assert (exact.choice.precision, half.choice.precision) == ("float32", "bfloat16")
+    output = half(windows)
+    assert output.dtype == np.float32
+    difference = np.abs(output - exact(windows)).max()
     assert 0 < difference < 0.1
 
 
@@ -76,7 +78,7 @@ def test_a_compiled_network_gives_the_same(
 
     monkeypatch.setattr(torch, "compile", compile_)
     compiled = run(network, compiled=True)
-    assert compiled.name == "torch-compile"
+    assert compiled.choice.backend == "torch-compile"
     assert asked == [{"dynamic": False, "mode": "default"}]
     np.testing.assert_array_equal(compiled(windows), run(network)(windows))
 
@@ -142,8 +144,8 @@ def test_halves_come_back_whole_and_in_order(cuda: Cuda, windows: np.ndarray, co
         sizes.append(len(x))
         return x * 2 + 1
 
-    given = Overlapped("cpu", cuda).run(windows[:count], infer)
-    np.testing.assert_array_equal(given, windows[:count] * 2 + 1)
+    output = Overlapped("cpu", cuda).run(windows[:count], infer)
+    np.testing.assert_array_equal(output, windows[:count] * 2 + 1)
     assert sum(sizes) == count
     assert len(sizes) == min(2, count)
 
@@ -213,10 +215,10 @@ def test_what_was_agreed_for_a_device_does_not_hold_on_the_cpu(
     network = TorchBackend(
         Short(), "meta", factor=5, profile=SliceProfile.mean(5), precision="float32", may_fall_back=True, compiled=True
     )
-    network.precision = "bfloat16"
+    network.choice = replace(network.choice, precision="bfloat16")
     network._autocast = lambda: __import__("contextlib").nullcontext()  # type: ignore[method-assign]
     network(windows[:1])
-    assert (network.name, network.device, network.precision) == ("torch", "cpu", "float32")
+    assert network.choice == Choice("torch", "cpu", "float32")
     assert len(compiled_for) == 1, "for the device alone"
 
 

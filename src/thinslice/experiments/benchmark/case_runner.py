@@ -17,6 +17,7 @@ from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.store import Identity, Outcome, Store
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import choose_device
+from thinslice.inference.settings import UpscaleSettings
 from thinslice.pictures.region import Cuts, FigureRegion, choose_region, cuts_of, thick_cuts_of
 from thinslice.recipes import Suite
 from thinslice.typing import Notify
@@ -166,10 +167,7 @@ class CaseRunner:
             upscaled = upscale_measured(
                 method.model,
                 pair.thick,
-                factor=pair.factor,
-                plan=method.plan,
-                device=self.device,
-                threads=self.threads,
+                UpscaleSettings(factor=pair.factor, plan=method.plan, device=self.device, threads=self.threads),
                 adapt_steps=method.adapt_steps,
                 counted=self._counted.setdefault(method.label, {}),
             )

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from thinslice.inference.adapt import adapt
 from thinslice.inference.backends.choice import choose_device
-from thinslice.inference.upscale import SlabStream, upscale_slabs
+from thinslice.inference.prepare import Prepared, prepare
+from thinslice.inference.settings import UpscaleSettings
+from thinslice.inference.upscale import SlabStream, collect
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import place
 from thinslice.models.cost import operations
+from thinslice.planning import choose_factor
 from thinslice.system.resources import PeakMemory
 from thinslice.volume import Volume
 
@@ -80,11 +81,8 @@ def wake(model: ThroughPlaneModel, device: str) -> None:
 def upscale_measured(
     model: ThroughPlaneModel,
     thick: Volume,
+    settings: UpscaleSettings,
     *,
-    factor: int,
-    plan: str | None = None,
-    device: str = "auto",
-    threads: int | None = None,
     adapt_steps: int = 0,
     counted: dict[tuple[int, int, int, int], int] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -94,10 +92,8 @@ def upscale_measured(
     Args:
         model: a network in eval mode.
         thick: the source.
-        factor: thin slices per thick interval.
-        plan: window plan; None for the network's own.
-        device: as for `thinslice.upscale`.
-        threads: CPU threads; None leaves them.
+        settings: options; their model is replaced by `model`, and their backend by torch, so that all methods run in
+            one arithmetic, whatever is installed.
         adapt_steps: steps of test-time adaptation; the network itself is not changed.
         counted: operations by (depth, height, width, factor) of a window, kept between volumes of one network.
         progress: called with windows done and in all.
@@ -106,51 +102,42 @@ def upscale_measured(
         ModelError: the network cannot do this, or cannot adapt; and what `thinslice.upscale_slabs` raises.
     """
     with PeakMemory() as memory:
-        _reset_device_peak(device)
+        _reset_device_peak(settings.device)
         start = time.perf_counter()
         ready = model
         if adapt_steps:
-            ready = adapt(place(model, choose_device(device)), thick, factor=factor, steps=adapt_steps)
-        stream = upscale_slabs(
-            thick,
-            model=ready,
-            factor=factor,
-            plan=plan,
-            device=device,
-            backend="torch",  # one arithmetic for all methods
-            threads=threads,
-            progress=progress,
-        )
-        thin = np.empty(stream.geometry.shape, dtype=stream.dtype)
-        for slab in stream:
-            thin[slab.start : slab.start + len(slab.hu)] = slab.hu
+            factor = choose_factor(thick.geometry, factor=settings.factor, spacing_mm=settings.spacing_mm)
+            ready = adapt(place(model, choose_device(settings.device)), thick, factor=factor, steps=adapt_steps)
+        prepared = prepare(thick, replace(settings, model=ready, backend="torch"))
+        stream = SlabStream(prepared, progress=progress)
+        thin = collect(stream)
         seconds = time.perf_counter() - start
-    warnings = (*thick.provenance.warnings, *stream.warnings)
+    result = stream.result
     return UpscaledCase(
-        thin=Volume(thin, stream.geometry, replace(stream.provenance, warnings=warnings)),
+        thin=thin,
         cost=Cost(
             seconds=seconds,
-            network_s=stream.network_s,
+            network_s=result.network_s,
             memory_mib=memory.added_mib,
             resident_mib=memory.peak_mib,
-            device_memory_mib=_device_peak_mib(stream.device),
-            operations=_operations(model, stream, {} if counted is None else counted),
-            windows=stream.windows_total,
-            windows_skipped=stream.windows_skipped,
+            device_memory_mib=_device_peak_mib(result.device),
+            operations=_operations(model, prepared, {} if counted is None else counted),
+            windows=prepared.windows_total,
+            windows_skipped=result.windows_skipped,
         ),
-        plan=stream.plan_name,
-        device=stream.device,
-        consistency_rms_hu=stream.consistency_rms_hu,
-        warnings=tuple(stream.warnings),
+        plan=prepared.plan_name,
+        device=result.device,
+        consistency_rms_hu=result.consistency_rms_hu,
+        warnings=result.warnings,
     )
 
 
-def _operations(model: ThroughPlaneModel, stream: SlabStream, counted: dict[tuple[int, int, int, int], int]) -> int:
+def _operations(model: ThroughPlaneModel, run: Prepared, counted: dict[tuple[int, int, int, int], int]) -> int:
     total = 0
-    for window in stream.window_plan.windows:
-        key = (*window.shape, stream.factor)
+    for window in run.window_plan.windows:
+        key = (*window.shape, run.factor)
         if key not in counted:
-            counted[key] = operations(model, window.shape, stream.factor, profile=stream.profile)
+            counted[key] = operations(model, window.shape, run.factor, profile=run.profile)
         total += counted[key]
     return total
 

@@ -21,8 +21,8 @@ from thinslice.errors import NotEligibleError, UsageError
 from thinslice.evaluation.align import overlap_by_position
 from thinslice.evaluation.coverage import BINS, GROUPS, KINDS, CoverageMeter, Tally
 from thinslice.evaluation.placed import PlacedThick, index_thick, place_thick
-from thinslice.inference.deviation import Kind
-from thinslice.inference.upscale import upscale
+from thinslice.inference.settings import UncertaintySource
+from thinslice.inference.upscale import upscale_with_uncertainty
 from thinslice.models import checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.deviation import LEVELS, Calibration
@@ -72,7 +72,7 @@ def measure_simulated(
     *,
     case: str,
     factors: Sequence[int],
-    deviation: Kind = "learned",
+    deviation: UncertaintySource = "learned",
     **run: Any,
 ) -> Iterator[PatientErrors]:
     """Measure on thick slices simulated from a thin volume as means, a row for each factor.
@@ -92,17 +92,23 @@ def measure_simulated(
             continue
         if thick.geometry.shape[0] < 3:
             continue
-        estimate, deviations = upscale(thick, model=model, factor=factor, deviation=deviation, **run)
+        estimate, deviations = upscale_with_uncertainty(thick, model=model, factor=factor, uncertainty=deviation, **run)
         placed = index_thick(thick, truth.geometry)
         yield _measured(estimate, deviations, truth, placed, PatientErrors(case, factor, _scale(model, deviation), {}))
 
 
 def measure_pair(
-    model: ThroughPlaneModel, thick: Volume, thin: Volume, *, case: str, deviation: Kind = "learned", **run: Any
+    model: ThroughPlaneModel,
+    thick: Volume,
+    thin: Volume,
+    *,
+    case: str,
+    deviation: UncertaintySource = "learned",
+    **run: Any,
 ) -> PatientErrors:
     """Measure on a real pair, aligned by position; arguments as for `measure_simulated`."""
     factor = round(thick.geometry.spacing_mm[0] / thin.geometry.spacing_mm[0])
-    estimate, deviations = upscale(thick, model=model, factor=factor, deviation=deviation, **run)
+    estimate, deviations = upscale_with_uncertainty(thick, model=model, factor=factor, uncertainty=deviation, **run)
     ours, truth, _ = overlap_by_position(estimate, thin)
     deviations, _, _ = overlap_by_position(deviations, thin)
     placed = place_thick(thick, truth.geometry)
@@ -208,7 +214,7 @@ def findings(
     }
 
 
-def read_findings(path: Path, *, deviation: Kind = "learned") -> list[PatientErrors]:
+def read_findings(path: Path, *, deviation: UncertaintySource = "learned") -> list[PatientErrors]:
     """The patients of a JSON that `findings` made, with all voxels taken together.
 
     Args:

@@ -27,7 +27,7 @@ from thinslice.evaluation.clinical import lung_density, noise, tissue_bias
 from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.provenance import commit, device_name, now
 from thinslice.inference.backends.choice import choose_device
-from thinslice.inference.upscale import upscale_slabs
+from thinslice.inference.upscale import collect, upscale_slabs
 from thinslice.models import catalog, checkpoint
 from thinslice.models.load import load_model
 from thinslice.profile import SliceProfile
@@ -119,10 +119,8 @@ class Methods:
         stream = upscale_slabs(
             thick, model=self._sources[label], factor=factor, device=self.device, threads=self.threads
         )
-        hu = np.empty(stream.geometry.shape, dtype=stream.dtype)
-        for slab in stream:
-            hu[slab.start : slab.start + len(slab.hu)] = slab.hu
-        return MethodOutput(hu, stream.consistency_rms_hu, time.perf_counter() - begun)
+        thin = collect(stream)
+        return MethodOutput(thin.hu, stream.result.consistency_rms_hu, time.perf_counter() - begun)
 
 
 def check(

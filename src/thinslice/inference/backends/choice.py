@@ -1,26 +1,26 @@
-"""What can run a network here, and what shall.
+"""Choice of the backend, device and precision that run a network.
 
-    choose_device, choose_backend      what was asked for: known, and there?
-    settle                             what it comes to for this network on this machine
-    make                               that, ready to run
+    check_backend_name, check_device_name    names are valid
+    choose_device, choose_backend            they are available on this machine
+    settle                                   the choice for one network on this machine
+    make                                     the network, ready to run by that choice
 
-Every backend is called with windows and gives thin slices (`TorchBackend.__call__`). What is not torch's float32 on the
-CPU has to agree with it on the golden case first (`thinslice.inference.backends.golden`).
+Every backend maps windows to thin slices (`TorchBackend.__call__`). Any choice but torch in float32 on the CPU has to
+agree with that on the golden case first (`thinslice.inference.backends.golden`).
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from thinslice.errors import DeviceError, ModelError, UsageError
 from thinslice.inference.backends import openvino_backend
+from thinslice.inference.backends.base import Backend, Choice
 from thinslice.inference.backends.golden import TOLERANCE_HU, Verdict, examine, voxels
 from thinslice.inference.backends.openvino_backend import OpenVINOBackend
 from thinslice.inference.backends.torch_backend import MAX_BATCH, TorchBackend, batch_size
 from thinslice.system.allocator import keep_freed_memory, return_freed_memory
-from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,55 +49,10 @@ __all__ = [
 BACKENDS = ("auto", "torch", "torch-compile", "openvino")
 
 WORTH_A_CHECK = 10
-"""Work in golden cases from which `auto` looks at other backends; below, the check alone could take longer."""
+"""Work in golden cases from which `auto` examines other backends; below, the check alone could take longer."""
 
 HALF_PRECISIONS = ("float16", "bfloat16")
-"""What is tried on CUDA before float32. float16 first: it is as fast, and has three more bits of mantissa."""
-
-
-class Backend(Protocol):
-    """A network ready to run.
-
-    Attributes:
-        name: of the backend.
-        device: where the network is now.
-        precision: of its products and convolutions.
-        batch: windows per pass that memory has allowed so far.
-        seconds: spent in the network.
-        warnings: sentences about what was changed on the way.
-    """
-
-    name: str
-    device: str
-    precision: str
-    batch: int
-    seconds: float
-    warnings: list[str]
-
-    def __call__(self, windows: Floats) -> Floats:
-        """Upscale windows; see `TorchBackend.__call__`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What runs a network, and where.
-
-    Attributes:
-        backend: "torch", "torch-compile" or "openvino".
-        device: from `choose_device`, or "cpu" where the device did not agree.
-        precision: "float32", "float16" or "bfloat16".
-        version: of what runs it, where that is not torch alone.
-        warnings: sentences about what was asked for and not taken.
-        firm: whether this backend was asked for by name, so that nothing may take its place.
-    """
-
-    backend: str
-    device: str
-    precision: str = "float32"
-    version: str = ""
-    warnings: tuple[str, ...] = ()
-    firm: bool = False
+"""Precisions tried on CUDA before float32. float16 first: it is as fast, and has three more bits of mantissa."""
 
 
 def available_backends() -> tuple[str, ...]:
@@ -116,14 +71,34 @@ def available_backends() -> tuple[str, ...]:
     return tuple(names)
 
 
+def check_backend_name(name: str) -> None:
+    """Refuse a name that is not one of `BACKENDS`, whether or not it can run here.
+
+    Raises:
+        UsageError: the message lists the names.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"There is no backend named {name!r}; choose one of {', '.join(BACKENDS)}.")
+
+
+def check_device_name(name: str) -> None:
+    """Refuse a name that is not auto, cpu, cuda, cuda:N or mps, whether or not the device is on this machine.
+
+    Raises:
+        UsageError: the message lists the names.
+    """
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in name and (kind != "cuda" or not index.isdecimal())):
+        raise UsageError(f"There is no device named {name!r}; choose auto, cpu, cuda, cuda:N or mps.")
+
+
 def choose_backend(name: str) -> str:
-    """`name`, if it can run here; "auto" stays "auto", and `settle` says what it means for a network.
+    """The name of a backend that can run here; "auto" stays "auto", and `settle` resolves it for a network.
 
     Raises:
         UsageError: for an unknown name, and for a backend that is not installed or cannot run on this machine.
     """
-    if name not in BACKENDS:
-        raise UsageError(f"There is no backend named {name!r}; choose one of {', '.join(BACKENDS)}.")
+    check_backend_name(name)
     if name == "openvino":
         openvino_backend.load_openvino()
     elif name == "torch-compile" and name not in available_backends():
@@ -132,18 +107,17 @@ def choose_backend(name: str) -> str:
 
 
 def choose_device(name: str) -> str:
-    """The torch device that `name` means: "auto" is CUDA where there is one, else the CPU; "mps" is taken only when
-    asked for, as its kernels for volumes are incomplete.
+    """The torch device for a name: for "auto" CUDA where there is one, else the CPU, and "mps" only by that name, as
+    its kernels for volumes are incomplete.
 
     Raises:
         UsageError: when `name` is not auto, cpu, cuda, cuda:N or mps.
         DeviceError: when that device is not on this machine.
     """
+    check_device_name(name)
     import torch
 
     kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in name and (kind != "cuda" or not index.isdecimal())):
-        raise UsageError(f"There is no device named {name!r}; choose auto, cpu, cuda, cuda:N or mps.")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "auto":
         return "cuda" if count else "cpu"
@@ -166,24 +140,24 @@ def settle(
     name: str = "the network",
     channels: int = 1,
 ) -> Choice:
-    """What runs a network, after the golden case where it has not been run before.
+    """The choice for one network on this machine; the golden case runs first where it has not been run before.
 
-    "torch" is torch in float32, on the CPU what all else is compared with. "auto" is OpenVINO on a CPU, where it is
+    "torch" is torch in float32, on the CPU the reference for everything else. "auto" is OpenVINO on a CPU, where it is
     installed, agrees, and saves a quarter of the time or more; else it is torch, on CUDA in half precision where that
     agrees.
 
     Args:
         model: the network.
-        device: from `choose_device`.
-        asked: from `choose_backend`.
+        device: a torch device from `choose_device`.
+        asked: a name from `choose_backend`.
         work_voxels: thick voxels that will go through the network.
         may_fall_back: whether the CPU may take over from a device that does not agree.
-        name: of the model, for messages.
-        channels: that the network gives.
+        name: the model's name, for messages.
+        channels: output channels of the network.
 
     Raises:
-        ModelError: when a backend or device that was asked for cannot run this network, or does not agree with torch's
-            float32 on the CPU.
+        ModelError: when a backend or device named by the user cannot run this network, or does not agree with torch's
+            float32 on the CPU; the message names one that works.
         UsageError: for OpenVINO on another device than the CPU.
     """
     if asked == "torch":
@@ -194,7 +168,7 @@ def settle(
         return _on_accelerator(model, device, asked, may_fall_back=may_fall_back, name=name, channels=channels)
     if asked == "torch-compile":
         raise UsageError("The backend 'torch-compile' is for CUDA; on the CPU use --backend torch or openvino.")
-    if asked == "auto" and not _is_openvino_worth_a_look(model, work_voxels):
+    if asked == "auto" and not _is_openvino_worth_a_check(model, work_voxels):
         return Choice("torch", "cpu")
     verdict = _examine_openvino(model, name, channels)
     if verdict.agrees:
@@ -218,8 +192,9 @@ def make(
     name: str = "the network",
     channels: int = 1,
 ) -> Backend:
-    """A network ready to run; arguments as for `TorchBackend`. `may_fall_back` is about the device: torch may take over
-    from OpenVINO where that was not asked for by name.
+    """A network ready to run by a choice; arguments as for `TorchBackend`.
+
+    `may_fall_back` concerns the device. Torch may take over from OpenVINO unless the choice is firm.
 
     Raises:
         UsageError: when OpenVINO is not installed.
@@ -243,7 +218,7 @@ def make(
     )
 
 
-def _is_openvino_worth_a_look(model: ThroughPlaneModel, work_voxels: float) -> bool:
+def _is_openvino_worth_a_check(model: ThroughPlaneModel, work_voxels: float) -> bool:
     return (
         any(True for _ in model.parameters())  # an interpolation is one product of matrices
         and openvino_backend.is_installed()

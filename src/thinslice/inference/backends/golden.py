@@ -1,8 +1,8 @@
-"""The golden case: a small made-up chest on which every backend must agree with torch's float32 on the CPU.
+"""The golden case: a small synthetic chest on which every backend must agree with torch in float32 on the CPU.
 
-Agreement and time are found once per machine, network, backend and versions, and kept in the user's cache folder
-(`thinslice.system.user_cache`), so that they cost the first run alone. What could not be compared is not kept: it
-may have been an accident.
+Agreement and time are measured once per machine, network, backend and versions, and kept in the user's cache folder
+(`thinslice.system.user_cache`), so that only the first run pays for them. A comparison that failed is not kept, as its
+cause may be temporary.
 """
 
 from __future__ import annotations
@@ -33,49 +33,49 @@ if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
 
 
-Backend = Callable[[Floats], Floats]
-"""A network that runs: (batch, 1, D, H, W) unit intensity to thin slices."""
+RunWindows = Callable[[Floats], Floats]
+"""Maps windows (batch, 1, D, H, W) in unit intensity to thin slices."""
 
-Prepare = Callable[[int, SliceProfile], Backend]
+MakeBackend = Callable[[int, SliceProfile], RunWindows]
 """Makes a backend for a factor and a profile."""
 
 TOLERANCE_HU = 0.5
-"""Largest difference from torch's float32 on the CPU that is taken."""
+"""Largest accepted difference from torch in float32 on the CPU."""
 
 PLANE = (157, 143)
-"""Of the golden case in pixels: no multiple of a patch or a stride, and odd."""
+"""Height and width of the golden case in pixels: odd, and no multiples of a patch or a stride."""
 
 DEPTH = 12
-"""Thick slices of the golden case, where the network leaves it open."""
+"""Thick slices of the golden case, where the network takes any number."""
 
 OTHER_WIDTH = 1.5
 """Thickness of slices over their distance in the golden case at factors that are not the network's usual one."""
 
 LEAST_GAIN = 0.25
-"""Share of torch's time that must be saved: on windows larger than the golden case torch loses less to small arrays.
-A backend that saved 18 % there took a tenth longer for whole chests (docs/results/speed.md)."""
+"""Share of torch's time that a backend must save on the golden case: on larger windows torch's overhead is smaller. A
+backend that saved 18 % there took a tenth longer for whole chests (docs/results/speed.md)."""
 
 ROUNDS = (3, 8)
-"""Least and most passes that are timed; the fastest counts."""
+"""Fewest and most passes that are timed; the fastest counts."""
 
 TIMING_BUDGET_S = 1.0
-"""Past the least, no further pass is timed after this many seconds of one backend."""
+"""Beyond the fewest, no pass is timed after this many seconds of one backend."""
 
 KEPT_DAYS = 30
-"""After these, what was kept is found again: its times may be those of a bad moment."""
+"""Days after which a verdict is measured again, as the machine may have been busy at the time."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the golden case says about a backend.
+    """Result of the golden case for a backend.
 
     Attributes:
-        agrees: whether it may be used.
-        difference_hu: largest difference from torch's float32 on the CPU; None where it could not run.
-        seconds: of one pass over the golden case.
-        reference_seconds: of torch's.
-        preparation_s: before the first pass: loading, conversion, compilation.
-        reason: why it could not run.
+        agrees: whether the backend may be used.
+        difference_hu: largest difference from torch in float32 on the CPU; None where the backend could not run.
+        seconds: time of one pass over the golden case.
+        reference_seconds: time of torch's pass.
+        preparation_s: time before the first pass: loading, conversion, compilation.
+        reason: cause of a failed run.
     """
 
     agrees: bool
@@ -86,8 +86,8 @@ class Verdict:
     reason: str = ""
 
     def pays(self, share: float) -> bool:
-        """Whether the backend saves a quarter or more of torch's time (`LEAST_GAIN`) on work that is `share` times the
-        golden case, its preparation paid.
+        """Whether the backend saves a quarter or more of torch's time (`LEAST_GAIN`) on `share` times the work of the
+        golden case, its preparation included.
 
         >>> faster = Verdict(True, 0.0, seconds=1.0, reference_seconds=3.0, preparation_s=10.0)
         >>> faster.pays(7), faster.pays(8)
@@ -98,9 +98,9 @@ class Verdict:
 
 
 def golden_windows(model: ThroughPlaneModel) -> Floats:
-    """The golden case as a network takes it: (1, 1, D, H, W), unit intensity, always the same.
+    """The golden case as input of a network: (1, 1, D, H, W), unit intensity, always the same.
 
-    Air, lung, soft tissue, bone and metal, a vessel and a fissure that cross slices at a slant, and noise.
+    It holds air, lung, soft tissue, bone and metal, a vessel and a fissure oblique to the slices, and noise.
     """
     window = model.window
     depth = window.depth or max(window.min_depth, min(DEPTH, window.max_depth or DEPTH))
@@ -119,13 +119,13 @@ def golden_windows(model: ThroughPlaneModel) -> Floats:
 
 
 def voxels(model: ThroughPlaneModel) -> int:
-    """Thick voxels of the golden case for this network."""
+    """Number of thick voxels of the golden case for a network."""
     return int(golden_windows(model).size)
 
 
 def examine(
     model: ThroughPlaneModel,
-    prepare: Prepare,
+    prepare: MakeBackend,
     *,
     backend: str,
     device: str = "cpu",
@@ -133,16 +133,16 @@ def examine(
     channels: int = 1,
     tolerance_hu: float = TOLERANCE_HU,
 ) -> Verdict:
-    """Compare a backend with torch's float32 on the CPU, unless that was done before.
+    """The verdict on a backend, from the cache or from a comparison with torch in float32 on the CPU.
 
     Args:
-        model: any network; it stays where it is.
+        model: any network; it stays on its device.
         prepare: makes the backend to be compared; it may move the model.
-        backend: its name, and its precision where that is not float32.
-        device: where it runs.
-        version: of what runs it, beyond torch.
-        channels: that the network gives.
-        tolerance_hu: the largest difference that is taken.
+        backend: the backend's name, and its precision where that is not float32.
+        device: the backend's device.
+        version: version of the backend's library, where that is not torch.
+        channels: output channels of the network.
+        tolerance_hu: the largest accepted difference.
     """
     key = {
         "backend": backend,
@@ -163,31 +163,31 @@ def examine(
     except ResourceError:
         return Verdict(False, reason="memory was short")
     except ThinsliceError as error:
-        return Verdict(False, reason=str(error).partition(";")[0])  # what to do next is said elsewhere
+        return Verdict(False, reason=str(error).partition(";")[0])  # the caller adds its own advice
     except RuntimeError as error:
-        # A device's kernels may be missing or fail in ways of their own.
+        # A device's kernels may be missing, or fail with errors of any kind.
         return Verdict(False, reason="memory was short" if is_out_of_memory(error) else type(error).__name__)
     user_cache.keep(name, {**key, "verdict": asdict(verdict)})
     return verdict
 
 
 def fingerprint(model: ThroughPlaneModel) -> str:
-    """Hexadecimal digest of what a network is: classes, configs and scales of it and of networks in it, and weights."""
+    """Hexadecimal digest of a network: classes, configs and scales of it and of networks inside it, and weights."""
     digest = hashlib.sha256()
     for module in model.modules():
         kind, scale = type(module), getattr(module, "scale", None)
         config: Any = getattr(module, "config", None)
         if module is model or config is not None:
-            told = config.model_dump_json() if hasattr(config, "model_dump_json") else repr(config)
+            described = config.model_dump_json() if hasattr(config, "model_dump_json") else repr(config)
             scaled = repr(scale) if isinstance(scale, float) else ""
-            digest.update(f"{kind.__module__}.{kind.__qualname__} {told} {scaled};".encode())
+            digest.update(f"{kind.__module__}.{kind.__qualname__} {described} {scaled};".encode())
     digest.update(checkpoint.tensors_digest(model).encode())
     return digest.hexdigest()
 
 
 @cache
 def machine() -> dict[str, Any]:
-    """What a network's time and rounding on the CPU depend on."""
+    """Properties of the machine that affect a network's time and rounding on the CPU."""
     import torch
 
     return {
@@ -198,29 +198,29 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _compared(model: ThroughPlaneModel, prepare: Prepare, channels: int, tolerance_hu: float) -> Verdict:
-    """The verdict of a comparison that could be made; errors are the callers' business."""
+def _compared(model: ThroughPlaneModel, prepare: MakeBackend, channels: int, tolerance_hu: float) -> Verdict:
+    """The verdict of a comparison; errors go to the caller."""
     import copy
 
     reference_model = copy.deepcopy(model).to("cpu")
     windows = golden_windows(model)
-    # What a network can do beyond the product's range does not matter here.
+    # Factors of the network beyond those of the product do not matter here.
     able = sorted(f for f in model.factors if MIN_FACTOR <= f <= MAX_FACTOR) or sorted(model.factors)
     usual = model.default_factor if model.default_factor in able else able[0]
     difference_hu = 0.0
     verdict = Verdict(False, reason="the network can do no factor")
-    # The usual factor last: its times are the ones that count.
+    # The usual factor comes last: its times are those of the verdict.
     for factor in [*sorted({able[0], able[-1]} - {usual}), usual]:
-        # Profiles are baked into recorded graphs, so one of another width is looked at too.
+        # Profiles become constants of recorded graphs, so another width is compared too.
         profile = SliceProfile.mean(factor, width=1.0 if factor == usual else OTHER_WIDTH)
         reference = TorchBackend(reference_model, "cpu", factor=factor, profile=profile, channels=channels)
         expected = reference(windows)
         begun = time.perf_counter()
         candidate = prepare(factor, profile)
-        given = candidate(windows)
+        output = candidate(windows)
         first_s = time.perf_counter() - begun
-        here_hu = WINDOW_WIDTH_HU * float(np.abs(given - expected).max())
-        if not here_hu <= tolerance_hu:  # nor when it is not a number
+        here_hu = WINDOW_WIDTH_HU * float(np.abs(output - expected).max())
+        if not here_hu <= tolerance_hu:  # written so that NaN fails too
             return Verdict(False, here_hu)
         difference_hu = max(difference_hu, here_hu)
         if factor == usual:
@@ -229,8 +229,8 @@ def _compared(model: ThroughPlaneModel, prepare: Prepare, channels: int, toleran
     return verdict
 
 
-def _timed(first: Backend, second: Backend, windows: Floats) -> tuple[float, float]:
-    """Seconds of the fastest pass of either, alternating, as other work on the machine comes and goes."""
+def _timed(first: RunWindows, second: RunWindows, windows: Floats) -> tuple[float, float]:
+    """Seconds of the fastest pass of each, alternating, as the load on the machine varies."""
     times: tuple[list[float], list[float]] = ([], [])
     for done in range(1, ROUNDS[1] + 1):
         for backend, spent in zip((first, second), times, strict=True):
@@ -244,14 +244,14 @@ def _timed(first: Backend, second: Backend, windows: Floats) -> tuple[float, flo
 
 def _from_json(value: dict[str, Any] | None) -> Verdict | None:
     try:
-        told = (value or {})["verdict"]
+        verdict = (value or {})["verdict"]
         return Verdict(
-            agrees=told["agrees"] is True,
-            difference_hu=None if told["difference_hu"] is None else float(told["difference_hu"]),
-            seconds=float(told["seconds"]),
-            reference_seconds=float(told["reference_seconds"]),
-            preparation_s=float(told["preparation_s"]),
-            reason=str(told["reason"]),
+            agrees=verdict["agrees"] is True,
+            difference_hu=None if verdict["difference_hu"] is None else float(verdict["difference_hu"]),
+            seconds=float(verdict["seconds"]),
+            reference_seconds=float(verdict["reference_seconds"]),
+            preparation_s=float(verdict["preparation_s"]),
+            reason=str(verdict["reason"]),
         )
     except (KeyError, TypeError, ValueError):
         return None

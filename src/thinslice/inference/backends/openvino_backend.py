@@ -1,10 +1,10 @@
-"""Runs a network with OpenVINO on the CPU, in float32.
+"""A network run by OpenVINO on the CPU, in float32.
 
 A network is recorded by torch and converted in memory; nothing is written. Factor and profile are Python values that
 networks turn into weights and matrices, so a graph belongs to one factor and one profile. Every shape of window has
-a compiled network of its own: with shapes left open OpenVINO took more memory and no less time.
+a compiled network of its own: with dynamic shapes OpenVINO took more memory and no less time.
 
-OpenVINO tells its maker of every import and conversion unless it is told not to. `load_openvino` sees to that.
+OpenVINO sends telemetry about every import and conversion by default. `load_openvino` switches that off.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinslice.errors import ModelError, ResourceError, UsageError
+from thinslice.inference.backends.base import Choice
 from thinslice.inference.backends.output import checked_output
 from thinslice.inference.backends.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.system.allocator import return_freed_memory
@@ -34,25 +35,25 @@ if TYPE_CHECKING:
 
 
 TELEMETRY = "openvino_telemetry"
-"""The package that sends; OpenVINO works without it."""
+"""The package that sends telemetry; OpenVINO works without it."""
 
 MAX_COMPILED = 4
-"""Shapes of windows kept compiled: a plan has few, and comes back to them."""
+"""Shapes of windows kept compiled: a plan has few, and they recur."""
 
 RECORDED_SIDE = 32
-"""Side in pixels of the plane that a network is recorded on where any plane serves."""
+"""Side in pixels of the plane on which a network is recorded, where the graph serves any plane."""
 
 _STUB = "openvino.tools.ovc.telemetry_stub"
-_TELLERS = (
+_SENDERS = (
     "openvino.tools.ovc.telemetry_utils",
     "openvino.tools.ovc.utils",
     "openvino.tools.ovc.convert_impl",
 )
-"""Modules of OpenVINO that import the package that sends, the last of them only when a network is converted."""
+"""Modules of OpenVINO that import the telemetry package, the last of them only when a network is converted."""
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is there; it is not loaded. A folder that happens to have its name is not it."""
+    """Whether OpenVINO is installed; it is not loaded, and a mere folder of that name does not count."""
     try:
         spec = importlib.util.find_spec("openvino")
         return spec is not None and getattr(spec, "origin", None) is not None and bool(version())
@@ -61,16 +62,16 @@ def is_installed() -> bool:
 
 
 def version() -> str:
-    """Of the installed OpenVINO."""
+    """Version of the installed OpenVINO."""
     return importlib.metadata.version("openvino")
 
 
 @cache
 def load_openvino() -> Any:
-    """OpenVINO with its telemetry off: nothing is sent, now or later, and no file of the user's is read or changed.
+    """OpenVINO with its telemetry off: nothing is sent, now or later, and no file of the user is read or changed.
 
-    While its modules are imported, the package that sends cannot be found, so they take the stand-in that OpenVINO
-    brings for that case. Where OpenVINO had been imported before, the stand-in is put in the package's place.
+    While its modules are imported, the telemetry package cannot be found, so they take the stub that OpenVINO ships for
+    that case. Where OpenVINO had been imported before, the stub replaces the package.
 
     Returns:
         The module `openvino`.
@@ -85,7 +86,7 @@ def load_openvino() -> Any:
         )
     try:
         return _loaded()
-    # A library that is missing or does not fit shows in many ways.
+    # A missing or incompatible library raises errors of many types.
     except Exception as error:
         raise UsageError(
             f"OpenVINO {version()} is installed, but cannot be loaded ({type(error).__name__}); install it again, or "
@@ -96,10 +97,10 @@ def load_openvino() -> Any:
 def _loaded() -> Any:
     absent: Any = None
     present = sys.modules.pop(TELEMETRY, absent)
-    sys.modules[TELEMETRY] = absent  # to import it now fails as if it were not installed
+    sys.modules[TELEMETRY] = absent  # an import now fails as if it were not installed
     try:
         openvino = importlib.import_module("openvino")
-        for name in _TELLERS:
+        for name in _SENDERS:
             importlib.import_module(name)
     finally:
         del sys.modules[TELEMETRY]
@@ -127,25 +128,21 @@ class OpenVINOBackend:
         model: the network; it is moved to the CPU and set to eval mode. Its weights are shared, not copied.
         device: "cpu".
         factor: thin slices per thick interval.
-        profile: how thick slices weigh thin ones.
-        batch: is not needed here: windows go one by one, as the cores are busy with one.
+        profile: weights of thin slices in a thick one.
+        batch: not used: windows go one by one, as one occupies all cores.
         may_fall_back: whether torch may take over for windows of a shape that OpenVINO cannot do.
-        name: of the model, for messages.
-        channels: what the network gives: the estimate, and where there are two, its standard deviation.
+        name: the model's name, for messages.
+        channels: output channels of the network: the estimate, and where there are two, its standard deviation.
 
     Attributes:
-        name: "openvino".
-        device: "cpu".
+        choice: OpenVINO on the CPU in float32.
         batch: 1.
-        precision: "float32".
-        seconds: spent in the network, conversion included.
+        seconds: time spent in the network, conversion included.
         warnings: sentences about shapes of windows that torch took over.
 
     Raises:
         UsageError: when OpenVINO is not installed, or for another device.
     """
-
-    name = "openvino"
 
     def __init__(
         self,
@@ -173,8 +170,7 @@ class OpenVINOBackend:
         self._fallback: TorchBackend | None = None
         self._graphs: dict[int, Any] = {}
         self._requests: OrderedDict[tuple[int, ...], tuple[Any, Any]] = OrderedDict()
-        self.device = "cpu"
-        self.precision = "float32"
+        self.choice = Choice("openvino", "cpu", version=version())
         self.batch = 1
         self.seconds = 0.0
         self.warnings: list[str] = []
@@ -223,10 +219,10 @@ class OpenVINOBackend:
 
     def _infer(self, request: Any, window: Floats) -> Floats:
         try:
-            given = request.infer({0: np.ascontiguousarray(window)}, share_inputs=True, share_outputs=True)[0]
+            output = request.infer({0: np.ascontiguousarray(window)}, share_inputs=True, share_outputs=True)[0]
         except RuntimeError as error:
-            raise self._told(error, "run", tuple(window.shape[1:])) from error
-        result: Floats = np.array(given, dtype=np.float32)  # the next window is written over what is shared
+            raise self._failure(error, "run", tuple(window.shape[1:])) from error
+        result: Floats = np.array(output, dtype=np.float32)  # a copy, as the next window overwrites the shared array
         return result
 
     def _request(self, shape: tuple[int, ...]) -> Any:
@@ -238,14 +234,14 @@ class OpenVINOBackend:
                 self._requests[shape] = compiled, compiled.create_infer_request()
             except MemoryError:
                 raise
-            # Recording runs the network's own code, and the converter has errors of many kinds.
+            # Recording runs the network's own code, and the converter raises errors of many types.
             except Exception as error:
-                raise self._told(error, "convert", shape) from error
+                raise self._failure(error, "convert", shape) from error
             if len(self._requests) > MAX_COMPILED:
                 self._requests.popitem(last=False)
-            return_freed_memory()  # what conversion took
+            return_freed_memory()  # that of the conversion
         if last is not None and last != shape:
-            # Features of another shape of window need not wait in memory for their turn.
+            # Buffers of another shape of window need no memory until it recurs.
             self._release(last)
         self._requests.move_to_end(shape)
         return self._requests[shape][1]
@@ -258,11 +254,11 @@ class OpenVINOBackend:
         import torch
 
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 is what it takes by itself where the processor has it
+            "INFERENCE_PRECISION_HINT": "f32",  # its default is bfloat16 where the processor has it
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
-            # Pinned, the threads of two runs on one machine would share the first cores.
+            # With pinning, the threads of two runs on one machine would share the first cores.
             "ENABLE_CPU_PINNING": "NO",
         }
         graph = self._graph(shape)
@@ -276,7 +272,7 @@ class OpenVINOBackend:
             return _core().compile_model(graph, "CPU", settings)
 
     def _graph(self, shape: tuple[int, ...]) -> Any:
-        """The network as OpenVINO sees it, for this shape or for one to be said."""
+        """The network as a graph of OpenVINO, to be reshaped to `shape`."""
         depth, *plane = shape
         if not getattr(self._model, "any_plane", False):
             return self._convert((depth, *plane))
@@ -289,14 +285,14 @@ class OpenVINOBackend:
 
         x = torch.zeros((1, 1, *shape))
         with torch.no_grad(), warnings.catch_warnings():
-            # Sizes and conditions that become constants are meant to.
+            # Torch warns that sizes and conditions become constants, which is intended here.
             warnings.simplefilter("ignore")
             recorded = torch.jit.trace(  # type: ignore[no-untyped-call]
                 _bound(self._model, self._factor, self._profile), x, check_trace=False
             )
             return load_openvino().convert_model(recorded, example_input=x)
 
-    def _told(self, error: Exception, what: str, shape: tuple[int, ...]) -> ModelError | ResourceError:
+    def _failure(self, error: Exception, what: str, shape: tuple[int, ...]) -> ModelError | ResourceError:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             return self._shortage(shape)
         return ModelError(f"OpenVINO cannot {what} {self._model_name}; use --backend torch.")

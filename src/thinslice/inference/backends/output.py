@@ -1,4 +1,4 @@
-"""What every backend promises about its output."""
+"""Check of a backend's output."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from thinslice.typing import Floats
 
 
 def checked_output(thin: Floats, windows: Floats, factor: int, *, channels: int, name: str) -> Floats:
-    """`thin`, if it is what a network owes for `windows`.
+    """The output of a network, if its shape is right and its values are finite.
 
     Args:
-        thin: what the network gave.
-        windows: (batch, 1, D, H, W), what it got.
+        thin: output of the network, unit intensity.
+        windows: its input, (batch, 1, D, H, W).
         factor: thin slices per thick interval.
-        channels: it should give.
-        name: of the model, for messages.
+        channels: expected number of channels.
+        name: the model's name, for messages.
 
     Raises:
         ModelError: for another shape, or values that are not finite; use other weights.
@@ -32,7 +32,7 @@ def checked_output(thin: Floats, windows: Floats, factor: int, *, channels: int,
             f"{name} gave {thin.shape} for windows {windows.shape} at factor {factor}, not {expected}; it does not "
             "meet the contract of thinslice.models.base."
         )
-    # NaN passes through both extremes, and they take no memory.
+    # NaN propagates to minimum and maximum, and these need no temporary array.
     if not (np.isfinite(thin.min()) and np.isfinite(thin.max())):
         raise ModelError(
             f"{name} gave values that are not finite numbers; its weights are damaged or its training diverged. Use "

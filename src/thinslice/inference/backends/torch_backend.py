@@ -1,17 +1,19 @@
-"""Runs a network with torch: precision, copies to and from a device, and what happens when memory is short.
+"""A network run by torch: precision, copies to and from a device, and fall-backs when memory is short.
 
-What concerns CUDA here was tested on a CPU with stand-ins and has not been measured on a device.
+The code for CUDA was tested on a CPU with substitutes; it has not been measured on a device.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thinslice.errors import ResourceError
+from thinslice.inference.backends.base import Choice
 from thinslice.inference.backends.output import checked_output
 from thinslice.inference.backends.transfer import Overlapped, Plain
 from thinslice.planning.spans import pass_bytes
@@ -25,27 +27,27 @@ if TYPE_CHECKING:
 
 
 MAX_BATCH = 8
-"""Windows per pass on an accelerator at most; more gain nothing measurable."""
+"""Most windows per pass on an accelerator; more gave no measurable gain."""
 
 SHARE_OF_FREE_MEMORY = 0.7
-"""Of a CUDA device's free memory that one pass aims at; kernels ask for workspace that no estimate knows."""
+"""Target for one pass as a share of a CUDA device's free memory; kernels take workspace that no estimate counts."""
 
 UNKNOWN_MEMORY_BYTES = 4 << 30
-"""Working memory that one pass aims at on an accelerator that does not tell what is free."""
+"""Target for one pass on an accelerator whose free memory is not known."""
 
 
 def batch_size(device: str, window_bytes: float) -> int:
     """Windows per pass.
 
     Args:
-        device: from `thinslice.inference.backends.choice.choose_device`.
+        device: a torch device from `thinslice.inference.backends.choice.choose_device`.
         window_bytes: working memory of one window, its output included.
 
     >>> batch_size("cpu", 1e6)
     1
     """
     if device == "cpu":
-        return 1  # the cores are busy with one window; more only cost memory
+        return 1  # one window occupies all cores; more would only need memory
     return max(1, min(MAX_BATCH, int(_free_bytes(device) * SHARE_OF_FREE_MEMORY / max(1.0, window_bytes))))
 
 
@@ -66,24 +68,22 @@ class TorchBackend:
 
     Args:
         model: the network; it is moved to the device and set to eval mode.
-        device: from `thinslice.inference.backends.choice.choose_device`.
+        device: a torch device from `thinslice.inference.backends.choice.choose_device`.
         factor: thin slices per thick interval.
-        profile: how thick slices weigh thin ones.
+        profile: weights of thin slices in a thick one.
         batch: windows per pass at first.
         may_fall_back: whether the CPU may take over when the device's memory is short.
-        name: of the model, for messages.
-        channels: what the network gives: the estimate, and where there are two, its standard deviation.
-        precision: "float32", or "bfloat16" or "float16" for products and convolutions (autocast). Only what agreed with
-            float32 on the golden case should be asked for (`thinslice.inference.backends.choice.settle`).
+        name: the model's name, for messages.
+        channels: output channels of the network: the estimate, and where there are two, its standard deviation.
+        precision: "float32", or "bfloat16" or "float16" for products and convolutions (autocast). It must have agreed
+            with float32 on the golden case (`thinslice.inference.backends.choice.settle`).
         compiled: whether torch.compile makes kernels for this network; the first window of each shape takes a minute.
 
     Attributes:
-        name: "torch", or "torch-compile".
-        device: where the network is now.
+        choice: backend, device and precision in use now; a fall-back to the CPU replaces the value.
         batch: windows per pass that memory has allowed so far.
-        precision: in use now.
-        seconds: spent in the network.
-        warnings: sentences about what was changed for want of memory.
+        seconds: time spent in the network.
+        warnings: sentences about changes due to short memory.
     """
 
     def __init__(
@@ -103,19 +103,17 @@ class TorchBackend:
         from thinslice.models.checkpoint import place
 
         keep_freed_memory()
-        self.name = "torch-compile" if compiled else "torch"
+        self.choice = Choice("torch-compile" if compiled else "torch", device, precision)
         self._model = place(model, device)  # type: ignore[arg-type]  # any module with the contract's forward
         self._factor = factor
         self._profile = profile
         self._may_fall_back = may_fall_back
         self._model_name = name
         self._channels = channels
-        self._compiled = compiled
-        self.precision = precision
         self.batch = batch
         self.seconds = 0.0
         self.warnings: list[str] = []
-        self._settle_on(device)
+        self._start()
 
     def __call__(self, windows: Floats) -> Floats:
         """Upscale windows.
@@ -128,22 +126,22 @@ class TorchBackend:
 
         Raises:
             ModelError: when the network gives values that are not finite, or a wrong shape.
-            ResourceError: when memory is short and nothing is left to try.
+            ResourceError: when memory is short and no fall-back is left; close other programs, or use the CPU.
         """
         start = time.perf_counter()
         try:
-            if self.device == "cpu":
+            if self.choice.device == "cpu":
                 expect(self._pass_bytes(windows))
             thin = self._run(windows)
-            if self.device == "cpu":
+            if self.choice.device == "cpu":
                 return_freed_memory()
         finally:
             self.seconds += time.perf_counter() - start
         return checked_output(thin, windows, self._factor, channels=self._channels, name=self._model_name)
 
     def _pass_bytes(self, windows: Floats) -> int:
-        """What a pass will take, of networks that hold few large arrays; 0 for others, which large pages gain nothing:
-        TVSRN, which takes and frees many blocks, lost 4 % (measured).
+        """Memory of a pass for networks that hold few large arrays; 0 for others, which gain nothing from large pages:
+        TVSRN, which allocates and frees many blocks, lost 4 % (measured).
         """
         window = getattr(self._model, "window", None)
         if window is None or window.in_pieces_bytes is None:
@@ -159,19 +157,19 @@ class TorchBackend:
             channels=self._channels,
         )
 
-    def _settle_on(self, device: str) -> None:
-        """What depends on the device; the network is there already."""
-        self.device = device
+    def _start(self) -> None:
+        """Set up copies, memory layout and compilation for the choice; the network is on its device already."""
+        device = self.choice.device
         on_cuda = device.startswith("cuda")
         self._transfer = Overlapped(device) if on_cuda else Plain(device)
         self._network: Any = self._model
-        if on_cuda and self.precision != "float32":
-            # Tensor cores take convolutions with channels last; elsewhere torch would turn them around each time.
+        if on_cuda and self.choice.precision != "float32":
+            # Tensor cores take convolutions with channels last; with another layout torch would convert each time.
             _channels_last(self._model)
-        if self._compiled:
+        if self.choice.backend == "torch-compile":
             import torch
 
-            # "reduce-overhead" replays CUDA graphs, which spares a small network the launches.
+            # "reduce-overhead" replays CUDA graphs, which saves a small network the kernel launches.
             mode = "reduce-overhead" if on_cuda else "default"
             self._network = torch.compile(self._model, dynamic=False, mode=mode)
 
@@ -191,19 +189,19 @@ class TorchBackend:
             self.batch = max(1, count // 2)
             parts = [self._run(part) for part in np.split(windows, range(self.batch, count, self.batch))]
             return np.concatenate(parts)
-        if self._may_fall_back and self.device != "cpu":
+        device = self.choice.device
+        if self._may_fall_back and device != "cpu":
             self._free()
-            self.warnings.append(f"Memory of {self.device} was short: the CPU took over.")
+            self.warnings.append(f"Memory of {device} was short: the CPU took over.")
             self._model.to("cpu")
-            # What was agreed on for the device says nothing about the CPU.
-            self.precision = "float32"
-            self.name, self._compiled = "torch", False
-            self._settle_on("cpu")
+            # Agreement was tested on the device alone, so the CPU runs the reference.
+            self.choice = replace(self.choice, backend="torch", device="cpu", precision="float32")
+            self._start()
             return self._run(windows)
-        on_cpu = self.device == "cpu"
+        on_cpu = device == "cpu"
         raise ResourceError(
             f"A window of {windows.shape[2:]} voxels does not fit into "
-            + ("main memory; close other programs." if on_cpu else f"the memory of {self.device}; use --device cpu.")
+            + ("main memory; close other programs." if on_cpu else f"the memory of {device}; use --device cpu.")
         ) from shortage
 
     def _forward(self, windows: Floats) -> Floats:
@@ -216,20 +214,20 @@ class TorchBackend:
 
     def _infer(self, x: Any) -> Any:
         """One pass on tensors that lie on the device."""
-        if self._compiled and self.device.startswith("cuda"):
+        if self.choice.backend == "torch-compile" and self.choice.device.startswith("cuda"):
             import torch
 
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            # The next replay of the graph writes over its result.
+            # The next replay of the graph overwrites its result.
             return self._network(x, factor=self._factor, profile=self._profile).float().clone()
         return self._network(x, factor=self._factor, profile=self._profile).float()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.precision == "float32":
+        if self.choice.precision == "float32":
             return contextlib.nullcontext()
         import torch
 
-        return torch.autocast(self.device.partition(":")[0], dtype=getattr(torch, self.precision))
+        return torch.autocast(self.choice.device.partition(":")[0], dtype=getattr(torch, self.choice.precision))
 
     def _free(self) -> None:
         import gc
@@ -237,7 +235,7 @@ class TorchBackend:
         import torch
 
         gc.collect()
-        if self.device.startswith("cuda"):
+        if self.choice.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
 
@@ -248,16 +246,16 @@ _SHORTAGES = (
     "failed to allocate",
     "bad_alloc",
     "alloc_failed",  # cuBLAS and cuDNN
-    "could not create a primitive",  # all that oneDNN says when it gets no memory
+    "could not create a primitive",  # oneDNN's only message when memory is short
 )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch or OpenVINO says that memory was short; they, and what they call, have several ways to."""
+    """Whether an error of torch, OpenVINO or a library below them means that memory was short."""
     import torch
 
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(said in text for said in _SHORTAGES)
+    return isinstance(error, torch.OutOfMemoryError) or any(phrase in text for phrase in _SHORTAGES)
 
 
 def _channels_last(model: nn.Module) -> None:
@@ -268,4 +266,4 @@ def _channels_last(model: nn.Module) -> None:
     for module in model.modules():
         for kind, layout in layouts.items():
             if isinstance(module, kind):
-                module.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stubs know 4D alone
+                module.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stubs declare 4D only

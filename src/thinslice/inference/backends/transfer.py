@@ -1,4 +1,4 @@
-"""Windows to the device and results back, on CUDA beside the computing."""
+"""Copies of windows to a device and of results back, on CUDA in parallel with the computing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Infer = Callable[[Any], Any]
 
 
 class Transfer(Protocol):
-    """Carries windows to a network and its results back."""
+    """Copies windows to a network's device and results back."""
 
     def run(self, windows: Floats, infer: Infer) -> Floats:
         """The network's float32 results for (batch, ...) windows, in main memory."""
@@ -26,7 +26,7 @@ class Transfer(Protocol):
 
 
 class Plain:
-    """Copies, computes, copies: for the CPU, where nothing is copied, and for devices without streams."""
+    """Copy, compute, copy in turn: for the CPU, where nothing is copied, and for devices without streams."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -40,12 +40,12 @@ class Plain:
 
 
 class Overlapped:
-    """For CUDA: a batch goes in two halves, and while one is computed the next is on its way there and the one before
-    on its way back. Both ways are pinned memory, without which a copy would wait for the computing.
+    """Copies on CUDA: a batch is split into halves, and while one is computed the next is copied to the device and the
+    one before it back. Both copies use pinned memory, without which they would wait for the computing.
 
     Args:
         device: "cuda" or "cuda:N".
-        cuda: stands in for `torch.cuda` in tests.
+        cuda: replaces `torch.cuda` in tests.
     """
 
     def __init__(self, device: str, cuda: Any = None) -> None:
@@ -66,7 +66,7 @@ class Overlapped:
             x, arrived = arriving
             computing.wait_event(arrived)
             x.record_stream(computing)
-            thin = infer(x)  # returns when the work is queued, not when it is done
+            thin = infer(x)  # returns when the work is queued, before it is done
             results.append(self._download(thin, computing))
             kept.append(thin)  # alive until it has been copied
             if index + 1 < len(halves):
@@ -87,7 +87,7 @@ class Overlapped:
         return x, arrived
 
     def _download(self, thin: torch.Tensor, computing: Any) -> Floats:
-        """Start a copy from the device; the array is filled once the way out is idle."""
+        """Start a copy from the device; the array is filled once the output stream is idle."""
         done = self._cuda.Event()
         done.record(computing)
         pinned = self._pinned(tuple(thin.shape))
@@ -99,7 +99,7 @@ class Overlapped:
         return result
 
     def _pinned(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Page-locked main memory; torch keeps and reuses it."""
+        """Page-locked main memory, which torch keeps and reuses."""
         import torch
 
         return torch.empty(shape, dtype=torch.float32, pin_memory=True)

@@ -1,0 +1,331 @@
+"""Everything that is decided before the first slab, as one frozen value.
+
+    factor and profile -> network -> windows -> backend and device -> memory
+
+`prepare` refuses whatever can be refused; `thinslice.inference.upscale.SlabStream` only carries out its result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinslice.about import __version__
+from thinslice.errors import InputError, ResourceError, ShapeError
+from thinslice.geometry import Geometry
+from thinslice.inference.backends.choice import Backend, Choice, batch_size, choose_backend, choose_device, make, settle
+from thinslice.inference.deviation import calibration_warning, with_uncertainty
+from thinslice.inference.settings import UncertaintySource, UpscaleSettings
+from thinslice.inference.threads import set_threads
+from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
+from thinslice.planning import (
+    MemoryEstimate,
+    ModelWindow,
+    WindowPlan,
+    choose_factor,
+    estimate_memory,
+    plan_windows,
+    profile_warning,
+    relative_thickness,
+    slice_profile,
+)
+from thinslice.profile import SliceProfile
+from thinslice.system.resources import available_memory_bytes
+from thinslice.volume import Derivation, Provenance, Volume
+
+if TYPE_CHECKING:
+    from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.deviation import Calibration
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that has been decided and not started.
+
+    Attributes:
+        volume: the thick volume.
+        settings: the options.
+        model: the network, with a second output channel where standard deviations are wanted.
+        model_name, model_version, weights_sha256: identity of the network; no hash where it has no weights file.
+        factor: thin slices per thick interval.
+        profile: weights of thin slices in a thick one.
+        window_plan: thick slices that go through the network at a time.
+        choice: backend, device and precision.
+        batch: windows per pass at first.
+        calibration: calibration of the standard deviations; None without them.
+        geometry: grid of the thin volume.
+        provenance: the source's, with the derivation added.
+        dtype: type of the thin volume, int16 or float32.
+        hu_range: (lowest, highest) HU that the thin volume may hold.
+        memory_estimate: memory that the run needs, in bytes.
+        warnings: sentences for the report that are known before the run.
+    """
+
+    volume: Volume
+    settings: UpscaleSettings
+    model: ThroughPlaneModel
+    model_name: str
+    model_version: str
+    weights_sha256: str | None
+    factor: int
+    profile: SliceProfile
+    window_plan: WindowPlan
+    choice: Choice
+    batch: int
+    calibration: Calibration | None
+    geometry: Geometry
+    provenance: Provenance
+    dtype: np.dtype[Any]
+    hu_range: tuple[float, float]
+    memory_estimate: MemoryEstimate
+    warnings: tuple[str, ...]
+
+    @property
+    def plan_name(self) -> str:
+        """Name of the window plan."""
+        return self.window_plan.name
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend."""
+        return self.choice.backend
+
+    @property
+    def windows_total(self) -> int:
+        """Windows of the plan."""
+        return len(self.window_plan.windows)
+
+    @property
+    def uncertainty(self) -> UncertaintySource | None:
+        """Source of the standard deviations; None without them."""
+        return self.settings.uncertainty
+
+    @property
+    def skip_air(self) -> bool:
+        """Whether windows of air are interpolated instead of going through the network.
+
+        Not under the published plans: these exist to compare with published numbers. Not for an interpolation: another
+        one in its place would save nothing.
+        """
+        return self.plan_name == "overlap" and _has_weights(self.model)
+
+    def start_network(self) -> Backend:
+        """The network, ready to run; each call starts a new one."""
+        return make(
+            self.choice,
+            self.model,
+            factor=self.factor,
+            profile=self.profile,
+            batch=self.batch,
+            may_fall_back=self.settings.may_fall_back,
+            name=self.model_name,
+            channels=self.settings.channels,
+        )
+
+
+def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False) -> Prepared:
+    """Decide a run: load the network, choose what runs it, cut the windows, estimate the memory.
+
+    Args:
+        volume: the thick volume.
+        settings: the options.
+        collect: whether the whole thin volume will be held in memory; the estimate counts it.
+
+    Raises:
+        NotEligibleError: already thin, a factor outside 2 to 8, or an unclear through-plane axis; the message names
+            an option that works.
+        InputError: voxels that are not finite; replace them first.
+        ModelError: a network that cannot do this factor, does not agree on the golden case, or has no head for
+            standard deviations.
+        ResourceError: memory is short; stream the slabs, free some, or set `force`.
+        DeviceError: a device that is not on this machine.
+        UsageError: an unknown model, or a backend that is not installed.
+    """
+    thick = volume.geometry
+    factor = choose_factor(
+        thick,
+        factor=settings.factor,
+        spacing_mm=settings.spacing_mm,
+        axis_ambiguous=bool(volume.provenance.details.get("axis_ambiguous")),
+    )
+    asked, device = choose_backend(settings.backend), choose_device(settings.device)
+    set_threads(settings.threads)
+    _refuse_non_finite(volume.hu)
+    profile = slice_profile(thick, factor)
+
+    model = _loaded(settings.model, device)
+    name, version, sha256 = _identity(model, settings.model)
+    calibration = None
+    if settings.uncertainty is not None:
+        model, calibration = with_uncertainty(model, settings.uncertainty, name=name)
+
+    def planned(window: ModelWindow) -> WindowPlan:
+        return plan_windows(thick.shape, factor, window, settings.plan, profile=profile, channels=settings.channels)
+
+    _refuse_factor(model, name, factor, thick)
+    # The backend depends on the size of the windows, and that on the backend: plan first for torch, then again for the
+    # backend that was chosen.
+    window = model.window.run_by("torch" if asked == "auto" else asked, device)
+    plan = planned(window)
+    choice = settle(
+        model,
+        device,
+        asked,
+        work_voxels=sum(part.depth.extent * part.height.extent * part.width.extent for part in plan.windows),
+        may_fall_back=settings.may_fall_back,
+        name=name,
+        channels=settings.channels,
+    )
+    settled = model.window.run_by(choice.backend, choice.device)
+    if settled != window:
+        plan = planned(settled)
+    batch, dtype = _batch(plan, settled, choice.device), _output_dtype(volume)
+    geometry = thick.thin_grid(factor)
+    prepared = Prepared(
+        volume=volume,
+        settings=settings,
+        model=model,
+        model_name=name,
+        model_version=version,
+        weights_sha256=sha256,
+        factor=factor,
+        profile=profile,
+        window_plan=plan,
+        choice=choice,
+        batch=batch,
+        calibration=calibration,
+        geometry=geometry,
+        provenance=replace(
+            volume.provenance,
+            derivation=Derivation(
+                model=name,
+                model_version=version,
+                weights_sha256=sha256,
+                factor=factor,
+                settings={
+                    "plan": plan.name,
+                    "spacing_mm": round(geometry.spacing_mm[0], 6),
+                    "profile": profile.name,
+                    "profile_width": round(relative_thickness(thick), 4),
+                    "backend": f"{choice.backend} {choice.version}".strip(),
+                    # Another device adds in another order, so a voxel in a few thousand may round to the other side.
+                    "device": choice.device.partition(":")[0],
+                    "precision": choice.precision,
+                },
+            ),
+        ),
+        dtype=dtype,
+        hu_range=_hu_range(volume),
+        memory_estimate=estimate_memory(
+            plan,
+            settled.working_bytes,
+            thin_bytes=settled.thin_bytes,
+            voxel_bytes=dtype.itemsize,
+            batch=batch,
+            collect=collect,
+            channels=settings.channels,
+            backend=choice.backend,
+            learned=_has_weights(model),
+        ),
+        warnings=_warnings(volume, choice, settings.uncertainty, calibration, name),
+    )
+    if not settings.force:
+        _refuse_short_memory(prepared)
+    return prepared
+
+
+def _loaded(model: str | Path | ThroughPlaneModel, device: str) -> ThroughPlaneModel:
+    if isinstance(model, (str, Path)):
+        from thinslice.models.load import load_model
+
+        return load_model(model, device=device)
+    return model
+
+
+def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -> tuple[str, str, str | None]:
+    """Name, version and hash: from the weights' card, else from the name that the user gave."""
+    card: dict[str, Any] = getattr(model, "card", None) or {}
+    name = card.get("name") or (Path(asked).stem if isinstance(asked, (str, Path)) else type(model).__name__)
+    sha256 = getattr(model, "sha256", None)
+    return str(name), str(card.get("version") or __version__), sha256
+
+
+def _has_weights(model: ThroughPlaneModel) -> bool:
+    return any(True for _ in model.parameters())
+
+
+def _refuse_factor(model: ThroughPlaneModel, name: str, factor: int, thick: Geometry) -> None:
+    if factor in model.factors:
+        return
+    able = ", ".join(str(f) for f in sorted(model.factors))
+    works = min(model.factors, key=lambda f: abs(f - factor))
+    raise ShapeError(
+        f"{name} cannot do factor {factor}, only {able}; try --factor {works} "
+        f"(--spacing {thick.spacing_mm[0] / works:.4g})."
+    )
+
+
+def _refuse_non_finite(hu: npt.NDArray[Any]) -> None:
+    if hu.dtype == np.int16:
+        return
+    for index, plane in enumerate(hu):
+        if not np.isfinite(plane).all():
+            raise InputError(
+                f"Slice {index} (counted from 0) holds values that are not finite numbers; replace them by air (-1024) "
+                "first."
+            )
+
+
+def _refuse_short_memory(prepared: Prepared) -> None:
+    available = available_memory_bytes()
+    estimate = prepared.memory_estimate
+    # On an accelerator the network works in the device's own memory.
+    needed = estimate.additional_bytes - (estimate.working_bytes if prepared.choice.device != "cpu" else 0)
+    if available is not None and needed > available:
+        instead = "stream it (upscale_slabs)" if estimate.thin_bytes else "go on all the same with --force"
+        raise ResourceError(
+            f"This run needs about {needed / 2**30:.1f} GiB of memory more than now, and {available / 2**30:.1f} "
+            f"GiB are available; close other programs, crop the volume, or {instead}."
+        )
+
+
+def _batch(plan: WindowPlan, window: ModelWindow, device: str) -> int:
+    depth, height, width = plan.largest
+    # Beside the working memory: the window and its thin slices, twice, in float32.
+    each = window.working_bytes + 4 + (8 + window.thin_bytes) * plan.factor
+    return batch_size(device, each * depth * height * width)
+
+
+def _output_dtype(volume: Volume) -> np.dtype[Any]:
+    padding = volume.provenance.padding_hu
+    bounds = np.iinfo(np.int16)
+    fits = padding is None or (bounds.min <= padding <= bounds.max and padding == int(padding))
+    return np.dtype(np.int16 if volume.hu.dtype == np.int16 and fits else np.float32)
+
+
+def _hu_range(volume: Volume) -> tuple[float, float]:
+    values = [WINDOW_MIN_HU, WINDOW_MAX_HU, float(volume.hu.min()), float(volume.hu.max())]
+    if volume.provenance.padding_hu is not None:
+        values.append(volume.provenance.padding_hu)
+    return min(values), max(values)
+
+
+def _warnings(
+    volume: Volume,
+    choice: Choice,
+    uncertainty: UncertaintySource | None,
+    calibration: Calibration | None,
+    name: str,
+) -> tuple[str, ...]:
+    sentences: list[str | None] = [*choice.warnings, profile_warning(volume.geometry)]
+    if volume.geometry.shape[0] == 1:
+        sentences.append(
+            "There is one thick slice: only the thin slice at its middle can be made, out of that slice alone."
+        )
+    if uncertainty is not None and calibration is not None:
+        sentences.append(calibration_warning(uncertainty, calibration, name=name))
+    return tuple(sentence for sentence in sentences if sentence)

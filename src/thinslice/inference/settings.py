@@ -1,0 +1,94 @@
+"""The options of an upscaling run as one frozen value, checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from thinslice.errors import UsageError
+from thinslice.inference.backends.choice import check_backend_name, check_device_name
+from thinslice.inference.threads import check_threads
+from thinslice.planning import check_plan_name, check_target
+
+if TYPE_CHECKING:
+    from thinslice.models.base import ThroughPlaneModel
+
+UncertaintySource = Literal["learned", "ensemble"]
+"""Origin of a standard deviation: the network's own head, or the spread of its estimates over mirrored inputs."""
+
+UNCERTAINTY_SOURCES: tuple[UncertaintySource, ...] = get_args(UncertaintySource)
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """Options of an upscaling run, from the command line or from a call.
+
+    Attributes:
+        model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
+        factor: thin slices per thick interval, 2 to 8; takes precedence over `spacing_mm`.
+        spacing_mm: wanted distance of thin slices; the factor is the thick distance over it, rounded half up.
+        plan: window plan, one of `thinslice.planning.PLANS`; None for the network's own.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps". Only "auto" may fall back to the CPU.
+        backend: one of `thinslice.inference.backends.choice.BACKENDS`; "auto" takes the fastest one that agrees with
+            torch.
+        threads: CPU threads; None for the cores this process may use, and no more than torch already has.
+        uncertainty: source of standard deviations, "learned" or "ensemble"; None for a run without them.
+        force: run although memory looks short.
+
+    Raises:
+        UsageError: for an unknown name or a number out of range; the message lists the valid ones.
+
+    >>> UpscaleSettings(factor=5, device="cpu").backend
+    'auto'
+    >>> UpscaleSettings(device="gpu")
+    Traceback (most recent call last):
+    ...
+    thinslice.errors.UsageError: There is no device named 'gpu'; choose auto, cpu, cuda, cuda:N or mps.
+    """
+
+    model: str | Path | ThroughPlaneModel = "default"
+    factor: int | None = None
+    spacing_mm: float = 1.0
+    plan: str | None = None
+    device: str = "auto"
+    backend: str = "auto"
+    threads: int | None = None
+    uncertainty: UncertaintySource | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        check_target(self.factor, self.spacing_mm)
+        if self.plan is not None:
+            check_plan_name(self.plan)
+        check_backend_name(self.backend)
+        check_device_name(self.device)
+        check_threads(self.threads)
+        if self.uncertainty is not None and self.uncertainty not in UNCERTAINTY_SOURCES:
+            raise UsageError(
+                f"There is no standard deviation by {self.uncertainty!r}; choose {' or '.join(UNCERTAINTY_SOURCES)}."
+            )
+
+    @property
+    def channels(self) -> int:
+        """Volumes that the run makes: 1, or 2 with standard deviations."""
+        return 1 if self.uncertainty is None else 2
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether the CPU may take over from another device."""
+        return self.device == "auto"
+
+
+def uncertainty_source(wanted: bool | str) -> UncertaintySource | None:
+    """The source of standard deviations that a call asks for; True means the network's own head.
+
+    Args:
+        wanted: True, False, or one of `UNCERTAINTY_SOURCES`; `UpscaleSettings` refuses other names.
+
+    >>> uncertainty_source(True), uncertainty_source(False), uncertainty_source("ensemble")
+    ('learned', None, 'ensemble')
+    """
+    if isinstance(wanted, bool):
+        return "learned" if wanted else None
+    return wanted  # type: ignore[return-value]
