@@ -1,4 +1,4 @@
-"""Trials of network designs: trained alike on some patients and scored on another, for the table of docs/results/trials.md.
+"""Network designs, trained alike on some patients and scored on another: the table of docs/results/trials.md.
 
     python trials/run.py FOLDER --held-out NAME [--steps 600] [--only LABEL ...] [--out runs/trials]
 
