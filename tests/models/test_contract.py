@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, object]] = {
 def build(name: str, depth: int, factor: int) -> ThroughPlaneModel:
     """A network of that name for that depth and factor, rebuilt for them where it fixes them; weights stirred.
 
-    Layers that start at zero hide what depends on them, so every weight gets a little noise.
+    Layers that start at zero hide the layers before them, so every weight gets a little noise.
     """
     torch.manual_seed(0)
     small = SMALL.get(name, {})

@@ -118,7 +118,7 @@ def test_the_ensemble_is_the_spread_over_mirrored_inputs(network: ThroughPlaneMo
     torch.testing.assert_close(both[:, 1:], spread, atol=1e-6, rtol=1e-3)
     assert spread.max() > 2 * FLOOR_HU / 3072
     symmetric = Ensemble(catalog.build("linear"))(x, factor=4)
-    assert symmetric[:, 1:].max() * 3072 == pytest.approx(FLOOR_HU), "interpolation treats mirrored inputs alike"
+    assert symmetric[:, 1:].max() * 3072 == pytest.approx(FLOOR_HU), "interpolation gives the same on mirrored inputs"
 
 
 @pytest.mark.parametrize(

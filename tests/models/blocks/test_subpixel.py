@@ -1,4 +1,4 @@
-"""Sub-slices on the thin grid: thick k on thin factor * k, symmetric for odd and even factors alike."""
+"""Sub-slices on the thin grid: thick k on thin factor * k, symmetric for odd and even factors."""
 
 from __future__ import annotations
 

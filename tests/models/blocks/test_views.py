@@ -107,7 +107,7 @@ def test_each_layer_of_a_block_uses_all_features_before_it() -> None:
     torch.nn.init.zeros_(block.local_fusion.weight)
     torch.nn.init.zeros_(block.local_fusion.bias)
     x = torch.rand(1, 4, 5, 6)
-    assert torch.equal(block(x), x), "what remains without the fusion is the skip"
+    assert torch.equal(block(x), x), "without the fusion only the skip remains"
 
 
 def test_the_network_skips_from_its_first_convolution() -> None:

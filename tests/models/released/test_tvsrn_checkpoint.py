@@ -74,7 +74,7 @@ def write_archive(path: Path, pickled: bytes, storages: dict[str, bytes] | None 
     return path
 
 
-# --- what is asked for --------------------------------------------------------------------------------------------
+# --- conversion -----------------------------------------------------------------------------------------------------
 
 
 def test_the_golden_checkpoint_becomes_one_file_that_gives_the_golden_output(shared: Path, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_derived_buffers_are_left_out(tmp_path: Path) -> None:
     convert(tmp_path / "source", tmp_path / "ours.safetensors")
 
 
-# --- what is refused because it does not fit ----------------------------------------------------------------------
+# --- refused: does not fit -----------------------------------------------------------------------------------------
 
 
 def refused(state: dict[str, torch.Tensor], tmp_path: Path, match: str, **config: object) -> None:
@@ -174,7 +174,7 @@ def test_weights_that_are_not_numbers(tmp_path: Path) -> None:
 
 
 def test_a_config_that_contradicts_the_weights(tmp_path: Path) -> None:
-    refused(released_state(2, 2), tmp_path, "ratio = '5'", c_z=2, ratio=5)
+    refused(released_state(2, 2), tmp_path, "ratio is '5' in its config", c_z=2, ratio=5)
     refused(released_state(2, 2), tmp_path, "net_idx", net_idx="ResVox")
 
 
@@ -207,11 +207,11 @@ def test_converting_never_harms_what_exists(tmp_path: Path) -> None:
     ]
 
 
-# --- what is refused because it is hostile ------------------------------------------------------------------------
+# --- refused: hostile ---------------------------------------------------------------------------------------------
 
 
 class Call:
-    """Pickles as a call: what an attacker writes."""
+    """An object whose pickle is a call, as an attacker writes it."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments
@@ -360,7 +360,7 @@ def minus(number: int) -> bytes:
 
 
 def module(children: bytes) -> bytes:
-    """A record whose `_modules` is what `children` pushes."""
+    """A record whose `_modules` is the value that `children` pushes."""
     return name("torch.nn", "Module") + b")\x81}" + text("_modules") + children + b"sb"
 
 
@@ -377,9 +377,9 @@ HOSTILE = {
     "a path as storage key": state_dict(tensor(storage(text("../../../etc/passwd")))),
     "an absolute path as storage key": state_dict(tensor(storage(text("/dev/zero")))),
     "a storage of another record": state_dict(tensor(storage(text("1")))),
-    "a storage that claims more": state_dict(tensor(storage(count=b"K\x05"))),
-    "a storage that claims less": state_dict(tensor(storage(count=b"K\x03"))),
-    "a storage that claims a negative count": state_dict(tensor(storage(count=minus(4)))),
+    "a storage that states more": state_dict(tensor(storage(count=b"K\x05"))),
+    "a storage that states less": state_dict(tensor(storage(count=b"K\x03"))),
+    "a storage that states a negative count": state_dict(tensor(storage(count=minus(4)))),
     "a storage of another type": state_dict(tensor(storage(kind="DoubleStorage"))),
     "a storage of an unknown type": state_dict(tensor(storage(kind="EvilStorage"))),
     "a persistent id of source code": b"\x80\x02("
@@ -486,11 +486,11 @@ def test_compressed_archives_are_refused_before_they_are_inflated(tmp_path: Path
 def test_records_that_overlap_or_repeat_are_refused(tmp_path: Path) -> None:
     pickled = state_dict(tensor(storage()))
     plain = write_archive(tmp_path / "plain.pkl", pickled, {"0": bytes(16)}).read_bytes()
-    # The directory says that data.pkl holds a gigabyte.
+    # The size of data.pkl in the directory is a gigabyte.
     size = struct.pack("<II", len(pickled), len(pickled))
-    path = tmp_path / "claims.pkl"
+    path = tmp_path / "states-too-much.pkl"
     path.write_bytes(plain.replace(size, struct.pack("<II", 2**30, 2**30)))
-    with pytest.raises(CheckpointError, match="more than the file"):
+    with pytest.raises(CheckpointError, match="more bytes than the file has"):
         tvsrn_checkpoint.read_released(path)
     with pytest.warns(UserWarning, match="Duplicate"):
         path = write_archive(tmp_path / "twice.pkl", pickled, {"../data.pkl": pickled, "0": bytes(16)})
