@@ -176,6 +176,7 @@ def map_across_slices(
         if result is None:
             result = changed.new_empty((len(changed), x.shape[2] * per_slice, *changed.shape[2:]))
         result[:, at.start * per_slice : at.stop * per_slice] = changed
+        del changed  # before the next piece takes its memory
     assert result is not None
     return result
 
