@@ -30,6 +30,14 @@ class UncertaintyBy(StrEnum):
     ENSEMBLE = "ensemble"
 
 
+class Intensity(StrEnum):
+    """Unit of the voxels."""
+
+    AUTO = "auto"
+    HU = "hu"
+    UNIT = "unit"
+
+
 class Format(StrEnum):
     """Values of --format."""
 
@@ -80,6 +88,13 @@ def upscale(
         int | None,
         typer.Option(metavar="N", help="The file's through-plane axis (0, 1 or 2), where its spacings do not show it."),
     ] = None,
+    intensity: Annotated[
+        Intensity,
+        typer.Option(
+            help="Unit of the voxels. auto: HU, refused where they certainly are not; hu: HU in any case; unit: "
+            "[-1024, 2048] HU scaled to [0, 1] (the result is in HU)."
+        ),
+    ] = Intensity.AUTO,
     preview: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also draw thick beside thin, coronal and sagittal.")
     ] = None,
@@ -142,6 +157,7 @@ def upscale(
         threads=threads,
         uncertainty=uncertainty_source(uncertainty_by.value if wanted else False),
         force=force,
+        intensity=intensity.value,
     )
     job = UpscaleJob(
         source=source,

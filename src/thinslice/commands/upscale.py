@@ -113,7 +113,7 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
     preview = None
     if job.preview is not None or (job.report is not None and job.report.suffix.lower() == ".html"):
         caption = f"{prepared.model_name} {prepared.model_version}, factor {prepared.factor}, plan {prepared.plan_name}"
-        preview = Preview(volume, prepared.geometry, caption=caption, deviation=job.uncertainty is not None)
+        preview = Preview(prepared.volume, prepared.geometry, caption=caption, deviation=job.uncertainty is not None)
     # Slabs are written while the next ones are made.
     with writer, uncertainty_writer or nullcontext():
         for slab in stream:

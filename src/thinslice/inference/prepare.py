@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.about import __version__
-from thinslice.errors import InputError, ResourceError, ShapeError
+from thinslice.errors import InputError, NotEligibleError, ResourceError, ShapeError
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import Backend, Choice, batch_size, choose_backend, choose_device, make, settle
 from thinslice.inference.deviation import calibration_warning, with_uncertainty
 from thinslice.inference.settings import UncertaintySource, UpscaleSettings
 from thinslice.inference.threads import set_threads
-from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
+from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_hu
 from thinslice.planning import (
     MemoryEstimate,
     ModelWindow,
@@ -33,6 +33,8 @@ from thinslice.planning import (
     relative_thickness,
     slice_profile,
 )
+from thinslice.planning.eligibility import WIDTH_TOLERANCE
+from thinslice.plausibility import UNIT_REACH, examine
 from thinslice.profile import SliceProfile
 from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
@@ -42,12 +44,19 @@ if TYPE_CHECKING:
     from thinslice.models.deviation import Calibration
 
 
+WIDEST_TRAINED = 2.0
+"""Slice thickness over slice distance up to which a network was trained whose card does not state it."""
+
+SPACING_TOLERANCE = 0.02
+"""Share by which thin slices may miss the wanted spacing without a warning."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A run that has been decided and not started.
 
     Attributes:
-        volume: the thick volume.
+        volume: the thick volume, in HU.
         settings: the options.
         model: the network, with a second output channel where standard deviations are wanted.
         model_name, model_version, weights_sha256: identity of the network; no hash where it has no weights file.
@@ -138,13 +147,15 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
     Raises:
         NotEligibleError: already thin, a factor outside 2 to 8, or an unclear through-plane axis; the message names
             an option that works.
-        InputError: voxels that are not finite; replace them first.
+        InputError: voxels that are not finite, or that are certainly no HU; the message names what to do.
         ModelError: a network that cannot do this factor, does not agree on the golden case, or has no head for
             standard deviations.
         ResourceError: memory is short; stream the slabs, free some, or set `force`.
         DeviceError: a device that is not on this machine.
         UsageError: an unknown model, or a backend that is not installed.
     """
+    _refuse_non_finite(volume.hu)
+    volume, notes = _in_hu(volume, settings.intensity)
     thick = volume.geometry
     factor = choose_factor(
         thick,
@@ -154,7 +165,6 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
     )
     asked, device = choose_backend(settings.backend), choose_device(settings.device)
     set_threads(settings.threads)
-    _refuse_non_finite(volume.hu)
     profile = slice_profile(thick, factor)
 
     model = _loaded(settings.model, device)
@@ -167,6 +177,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
         return plan_windows(thick.shape, factor, window, settings.plan, profile=profile, channels=settings.channels)
 
     _refuse_factor(model, name, factor, thick)
+    _refuse_overlap(model, name, thick)
     # The backend depends on the size of the windows, and that on the backend: plan first for torch, then again for the
     # backend that was chosen.
     window = model.window.run_by("torch" if asked == "auto" else asked, device)
@@ -231,7 +242,11 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
             backend=choice.backend,
             learned=_has_weights(model),
         ),
-        warnings=_warnings(volume, choice, settings.uncertainty, calibration, name),
+        warnings=(
+            *notes,
+            *_warnings(volume, choice, settings.uncertainty, calibration, name),
+            *_target_warning(settings, geometry),
+        ),
     )
     if not settings.force:
         _refuse_short_memory(prepared)
@@ -278,6 +293,50 @@ def _refuse_non_finite(hu: npt.NDArray[Any]) -> None:
                 f"Slice {index} (counted from 0) holds values that are not finite numbers; replace them by air (-1024) "
                 "first."
             )
+
+
+def _in_hu(volume: Volume, intensity: str) -> tuple[Volume, list[str]]:
+    """The volume in HU, and what a user should know about its values.
+
+    Raises:
+        InputError: values that are certainly no HU, or that are not in [0, 1] although stated so.
+    """
+    found = examine(volume.hu, padding=volume.provenance.padding_hu)
+    if intensity == "unit":
+        if not 1.0 - UNIT_REACH <= found.low <= found.high <= UNIT_REACH:
+            raise InputError(
+                f"The intensity is stated as unit, but values reach from {found.low:g} to {found.high:g}, outside "
+                "[0, 1]; leave the statement out for HU, or scale the values to [0, 1] first."
+            )
+        converted = Volume(to_hu(volume.hu), volume.geometry, replace(volume.provenance, padding_hu=None))
+        return converted, ["Values in [0, 1] were converted to [-1024, 2048] HU, as stated; the result is in HU."]
+    sentence = found.sentence("--intensity unit, in Python intensity='unit'")
+    if sentence is None or found.kind == "empty":
+        return volume, []
+    if found.is_refused and intensity == "auto":
+        raise InputError(sentence)
+    return volume, [sentence]
+
+
+def _refuse_overlap(model: ThroughPlaneModel, name: str, thick: Geometry) -> None:
+    """Refuse slices that overlap more than any that the network was trained on: its output would be no CT."""
+    card: dict[str, Any] = getattr(model, "card", None) or {}
+    widest = float(card.get("widest_slice", WIDEST_TRAINED))
+    width = relative_thickness(thick)
+    if _has_weights(model) and width > widest + WIDTH_TOLERANCE:
+        raise NotEligibleError(
+            f"Slices are {width:.3g} times as thick as they are apart ({thick.thickness_mm:.4g} mm at "
+            f"{thick.spacing_mm[0]:.4g} mm), and {name} was trained up to {widest:g} times. Check the slice thickness "
+            "in the header, or take --model cubic-consistent."
+        )
+
+
+def _target_warning(settings: UpscaleSettings, thin: Geometry) -> list[str]:
+    """A sentence when whole factors cannot reach the wanted spacing."""
+    reached, wanted = thin.spacing_mm[0], settings.spacing_mm
+    if settings.factor is not None or abs(reached - wanted) <= SPACING_TOLERANCE * wanted:
+        return []
+    return [f"Thin slices lie {reached:.4g} mm apart, not {wanted:.4g} mm: only whole factors are possible."]
 
 
 def _refuse_short_memory(prepared: Prepared) -> None:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 UncertaintySource = Literal["learned", "ensemble"]
 """Origin of a standard deviation: the network's own head, or the spread of its estimates over mirrored inputs."""
 
+Intensity = Literal["auto", "hu", "unit"]
+"""Unit of the voxels: HU, checked for plausibility; HU as stated by the user; [-1024, 2048] HU scaled to [0, 1]."""
+
+INTENSITIES: tuple[Intensity, ...] = get_args(Intensity)
+
 UNCERTAINTY_SOURCES: tuple[UncertaintySource, ...] = get_args(UncertaintySource)
 
 
@@ -35,6 +40,8 @@ class UpscaleSettings:
         threads: CPU threads; None for the cores this process may use, and no more than torch already has.
         uncertainty: source of standard deviations, "learned" or "ensemble"; None for a run without them.
         force: run although memory looks short.
+        intensity: unit of the voxels. "auto" refuses values that are certainly no HU; "hu" takes them as HU with a
+            warning; "unit" converts [0, 1] to [-1024, 2048] HU first.
 
     Raises:
         UsageError: for an unknown name or a number out of range; the message lists the valid ones.
@@ -56,6 +63,7 @@ class UpscaleSettings:
     threads: int | None = None
     uncertainty: UncertaintySource | None = None
     force: bool = False
+    intensity: str = "auto"
 
     def __post_init__(self) -> None:
         check_target(self.factor, self.spacing_mm)
@@ -64,6 +72,8 @@ class UpscaleSettings:
         check_backend_name(self.backend)
         check_device_name(self.device)
         check_threads(self.threads)
+        if self.intensity not in INTENSITIES:
+            raise UsageError(f"There is no intensity {self.intensity!r}; choose {', '.join(INTENSITIES)}.")
         if self.uncertainty is not None and self.uncertainty not in UNCERTAINTY_SOURCES:
             raise UsageError(
                 f"There is no standard deviation by {self.uncertainty!r}; choose {' or '.join(UNCERTAINTY_SOURCES)}."

@@ -48,6 +48,11 @@ class Slab:
     deviation_hu: Floats | None = None
 
 
+USUAL_CONSISTENCY_HU = 5.0
+"""Root mean square distance from the thick slices that is usual for a consistent network: 0.1 to 0.3 HU for contiguous
+slices, up to 3 where slices are twice as thick as they are apart; 20 and more where two acquisitions interleave."""
+
+
 @dataclass(frozen=True)
 class RunResult:
     """Facts about a run that are known only afterwards.
@@ -82,6 +87,7 @@ def upscale(
     threads: int | None = None,
     progress: Progress | None = None,
     deviation: bool | str = False,
+    intensity: str = "auto",
 ) -> Volume:
     """The thin volume of a thick one.
 
@@ -96,6 +102,8 @@ def upscale(
             torch.
         threads: CPU threads; None for the cores this process may use, and no more than torch already has.
         progress: called with the windows done and their total.
+        intensity: "auto" refuses values that are certainly no HU, "hu" takes them as HU, "unit" converts [0, 1] to
+            [-1024, 2048] HU; the result is in HU.
         deviation: deprecated; True, "learned" or "ensemble" returns the result of `upscale_with_uncertainty` instead.
 
     Returns:
@@ -111,7 +119,7 @@ def upscale(
         DeviceError: a device that is not on this machine.
         UsageError: an unknown name among the arguments.
     """
-    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads)
+    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads, intensity=intensity)
     source = uncertainty_source(deviation)
     if source is not None:
         warnings.warn(
@@ -136,6 +144,7 @@ def upscale_with_uncertainty(
     backend: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
+    intensity: str = "auto",
 ) -> tuple[Volume, Volume]:
     """The thin volume of a thick one, and the standard deviations of its errors.
 
@@ -143,7 +152,7 @@ def upscale_with_uncertainty(
         volume: the thick volume, one slice or more.
         uncertainty: "learned" takes standard deviations from the network's own head, "ensemble" from the spread of any
             network's estimates over mirrored inputs (8 times the cost, not calibrated).
-        model, factor, spacing_mm, plan, device, backend, threads, progress: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity: as for `upscale`.
 
     Returns:
         The thin volume of `upscale`, and a second volume on its grid, float32, with standard deviations in HU, 0 in
@@ -156,7 +165,7 @@ def upscale_with_uncertainty(
     source = uncertainty_source(uncertainty)
     if source is None:
         raise UsageError("Without standard deviations there is one volume: call upscale.")
-    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads, source)
+    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads, source, intensity=intensity)
     return collect_with_uncertainty(_collected_stream(volume, settings, progress))
 
 
@@ -174,12 +183,13 @@ def upscale_slabs(
     uncertainty: bool | str = False,
     force: bool = False,
     deviation: bool | str = False,
+    intensity: str = "auto",
 ) -> SlabStream:
     """The thin volume of a thick one as finished slabs in order, in memory that does not grow with depth.
 
     Args:
         volume: the thick volume, one slice or more.
-        model, factor, spacing_mm, plan, device, backend, threads, progress: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity: as for `upscale`.
         uncertainty: True or "learned", or "ensemble", for standard deviations beside the slices
             (`Slab.deviation_hu`); see `upscale_with_uncertainty`.
         force: run although memory looks short.
@@ -193,7 +203,7 @@ def upscale_slabs(
             runs out are found on the way.
     """
     source = uncertainty_source(uncertainty or deviation)
-    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads, source, force)
+    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads, source, force, intensity)
     return SlabStream(prepare(volume, settings), progress=progress)
 
 
@@ -271,7 +281,12 @@ class SlabStream:
             network_s=network.seconds,
             total_s=total_s,
             windows_skipped=counts.skipped,
-            warnings=(*run.warnings, *network.warnings, *_outside_warnings(run, restorer)),
+            warnings=(
+                *run.warnings,
+                *network.warnings,
+                *_outside_warnings(run, restorer),
+                *_consistency_warnings(run, meter.rms_hu),
+            ),
         )
 
 
@@ -318,6 +333,16 @@ def _outside_warnings(prepared: Prepared, restorer: Restorer) -> list[str]:
         f"{restorer.voxels_outside_window} thin voxels lie where the source is outside the network's window "
         f"({WINDOW_MIN_HU:.0f} to {WINDOW_MAX_HU:.0f} HU); there the interpolated source was blended back."
         + ("" if prepared.uncertainty is None else " Standard deviations do not include this.")
+    ]
+
+
+def _consistency_warnings(prepared: Prepared, consistency_rms_hu: float | None) -> list[str]:
+    if not getattr(prepared.model, "consistent", False) or (consistency_rms_hu or 0.0) <= USUAL_CONSISTENCY_HU:
+        return []
+    return [
+        f"The thin slices, averaged back, differ from the thick ones by {consistency_rms_hu:.1f} HU root mean square, "
+        f"where up to {USUAL_CONSISTENCY_HU:g} HU are usual: the slices may not belong to one acquisition, or their "
+        "thickness may be stated wrong. Do not trust the result before the source is checked."
     ]
 
 
