@@ -17,7 +17,7 @@ import torch
 
 from thinslice.errors import UsageError
 from thinslice.models import checkpoint
-from thinslice.recipes import OptimiserRecipe, TrainRecipe
+from thinslice.recipes import OptimiserRecipe, TrainRecipe, read_train_recipe
 from thinslice.training.fit import LogLine, fit
 from thinslice.training.loop import share_batch
 
@@ -61,12 +61,13 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, pairs_root: Pa
     command = ["-m", "thinslice", "train", str(recipe), "--data", str(pairs_root), "--device", "cpu", "--threads", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    for prefix, out in (([], "one"), (torchrun, "two")):
-        done = subprocess.run(
-            [*prefix, sys.executable, *command, "--out", str(tmp_path / out)],
-            env=environment, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [*torchrun, sys.executable, *command, "--out", str(tmp_path / "two")],
+        env=environment, capture_output=True, text=True, timeout=1800, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # The one is this process: a start of Python and torch less.
+    fit(read_train_recipe(recipe), tmp_path / "one", data_root=pairs_root, device="cpu", threads=1)
     one, two = loss_curve(tmp_path / "one"), loss_curve(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, rel=1e-5)
