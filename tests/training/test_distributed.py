@@ -27,7 +27,14 @@ log_every = 1
 save_every_s = 0.0
 [network]
 name = "tvsrn"
-config = { depth = 3, features = 2, heads = 2, drop_rate = 0.4 }
+[network.config]
+depth = 3
+features = 2
+heads = 2
+drop_rate = 0.4
+encoder_blocks = 1
+through_plane_blocks = 1
+decoder_groups = 1
 [dataset]
 root = "pairs"
 [crops]
@@ -48,6 +55,10 @@ every = 6
 cases = 2
 pictures = false
 """
+
+
+ONE_OF_EACH = {"encoder_blocks": 1, "through_plane_blocks": 1, "decoder_groups": 1}
+"""The smallest network with every kind of block, as in `TOML`."""
 
 
 def loss_curve(folder: Path) -> list[float]:
@@ -99,7 +110,7 @@ def _train_reporting(recipe: TrainRecipe, out: Path, root: Path, lines: int, par
 def test_sigkill_at_random_ten_times_changes_nothing(tmp_path: Path, pairs_root: Path) -> None:
     recipe = TrainRecipe(
         name="killed",
-        network={"name": "tvsrn", "config": {"depth": 3, "features": 2, "heads": 2, "drop_rate": 0.3}},
+        network={"name": "tvsrn", "config": {"depth": 3, "features": 2, "heads": 2, "drop_rate": 0.3, **ONE_OF_EACH}},
         dataset={"root": "pairs"},
         crops={"depth": 3, "plane": 16},
         loss={"kind": "l1"},
