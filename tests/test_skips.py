@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.skips import EXPECTED, PROJECT, ExpectedSkip, expected
+from support.skips import EXPECTED, PROJECT, ExpectedSkip, expected, reasons_in
 
 SKIPPING = """
 import pytest
@@ -43,6 +44,12 @@ def test_an_unexpected_skip_fails_a_run_in_ci(tmp_path: Path, options: tuple[str
     assert "   2  no reason at all  (NOT EXPECTED" in done.stdout
     assert "   1  shared data absent: ct  (expected: no folder THINSLICE_SHARED)" in done.stdout
     assert "1 passed, 3 skipped" in done.stdout
+
+
+def test_every_skip_in_the_tests_has_a_row_in_the_table() -> None:
+    for path in sorted((PROJECT / "tests").rglob("*.py")):
+        for reason in reasons_in(path.read_text(encoding="utf-8")):
+            assert any(re.search(row.reason, reason) for row in EXPECTED), f"{path.name}: {reason}"
 
 
 def test_a_reason_counts_only_where_its_condition_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_a_terminated_run_leaves_what_came_for_the_next(archive: Archive, tmp_pa
         while process.poll() is None and not (journal.is_file() and json.loads(journal.read_text())["done"]):
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 130
+        assert process.wait(1800) == 130
     finally:
         release.set()
     assert journal.is_file()

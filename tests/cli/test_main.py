@@ -151,7 +151,7 @@ def test_sigterm_in_the_network_leaves_nothing(thick_nifti: Path, tmp_path: Path
     assert process.stdout is not None
     assert process.stdout.readline() == "in the network\n"
     process.send_signal(signal.SIGTERM)
-    _, text = process.communicate(timeout=120)
+    _, text = process.communicate(timeout=1800)
     assert process.returncode == 130
     assert "interrupted" in text and "Traceback" not in text
     assert list(out.iterdir()) == []

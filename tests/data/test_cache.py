@@ -243,7 +243,7 @@ def builder(cases: tuple[Case, ...], folder: Path, pause_s: float) -> subprocess
 
 def test_processes_that_build_at_once_share_the_work(cases: tuple[Case, ...], tmp_path: Path) -> None:
     both = [builder(cases, tmp_path / "cache", 0.3) for _ in range(3)]
-    printed = [process.communicate(timeout=300)[0].splitlines() for process in both]
+    printed = [process.communicate(timeout=1800)[0].splitlines() for process in both]
     assert [process.returncode for process in both] == [0, 0, 0]
     sums = {lines[-1] for lines in printed}
     assert sums == {"sums " + " ".join(str(int(pair_hu(seed=n)[1].sum())) for n in range(3))}

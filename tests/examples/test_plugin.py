@@ -22,14 +22,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Where the example is installed, apart from the environment that the tests run in."""
     place = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--target", str(place), str(EXAMPLE)], check=True, timeout=120)
+    subprocess.run([*command, "--target", str(place), str(EXAMPLE)], check=True, timeout=1800)
     return {**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
 
 
 def thinslice_command(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "thinslice", *map(str, arguments)],
-        env=environment, capture_output=True, text=True, timeout=240, check=False,
+        env=environment, capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
@@ -70,7 +70,7 @@ def test_without_the_package_its_weights_are_refused_naming_it(environment: dict
         "from pathlib import Path; from thinslice.models import catalog, checkpoint; "
         f"checkpoint.save(catalog.build('column-net'), Path({str(weights)!r}), architecture='column-net', card={{}})"
     )
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=1800)
     from thinslice.errors import CheckpointError
     from thinslice.models import checkpoint
 

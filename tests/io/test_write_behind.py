@@ -42,7 +42,7 @@ class Slow:
 
     def write(self, hu: np.ndarray) -> None:
         assert threading.current_thread() is not threading.main_thread()
-        assert self.go.wait(60)
+        assert self.go.wait(600)
         if self.failure is not None:
             raise self.failure
         self.taken.append(int(hu[0]))
@@ -77,7 +77,7 @@ def test_the_maker_goes_on_while_the_writer_is_busy_but_not_without_bound() -> N
         assert not done.wait(0.2)
         assert slow.taken == []
         slow.go.set()
-        assert done.wait(60)
+        assert done.wait(600)
         other.join()
     assert slow.taken == [0, 1, 2]
     assert slow.left and slow.left_with is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import mmap
 import os
@@ -12,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from thinslice.system.resources import peak_memory_mib
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -50,18 +53,20 @@ EXPECTED = (
     ExpectedSkip(r"OpenVINO is not installed", "no openvino", lambda: _lacks_module("openvino")),
     ExpectedSkip(r"could not import 'SimpleITK'", "no SimpleITK", lambda: _lacks_module("SimpleITK")),
     ExpectedSkip(r"could not import 'skimage", "no scikit-image", lambda: _lacks_module("skimage")),
+    ExpectedSkip(r"could not import 'highdicom", "no highdicom", lambda: _lacks_module("highdicom")),
     ExpectedSkip(r"could not import 'lightning_fabric", "no lightning", lambda: _lacks_module("lightning_fabric")),
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
     ExpectedSkip(r"gzip program", "no program gzip", lambda: shutil.which("gzip") is None),
     ExpectedSkip(r"CUDA", "no CUDA device", lambda: not _has_cuda()),
     ExpectedSkip(r"\broot\b", "run as root", _is_root),
-    ExpectedSkip(r"Linux", "not Linux", lambda: sys.platform != "linux"),
+    ExpectedSkip(r"Linux|forks are unsafe", "not Linux", lambda: sys.platform != "linux"),
     ExpectedSkip(
         r"glibc",
         "not Linux with glibc",
         lambda: platform.libc_ver()[0] != "glibc" or not hasattr(mmap, "MADV_HUGEPAGE"),
     ),
     ExpectedSkip(r"Windows|POSIX|signals", "not POSIX", lambda: os.name != "posix"),
+    ExpectedSkip(r"does not report it", "no peak memory", lambda: peak_memory_mib() is None),
     ExpectedSkip(r"/dev/full", "no /dev/full", lambda: not Path("/dev/full").exists()),
     ExpectedSkip(r"/dev/zero", "no /dev/zero", lambda: not Path("/dev/zero").exists()),
     ExpectedSkip(r"file system where nobody", "no /proc", lambda: not Path("/proc/self").is_dir()),
@@ -72,6 +77,30 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def reasons_in(source: str) -> list[str]:
+    """The reasons of all skips that a test module states, as pytest records them.
+
+    Of a reason that is put together at run time only the text before the first placeholder.
+
+    >>> reasons_in('pytest.importorskip("numpy"); pytest.skip(f"no file {name}")')
+    ["could not import 'numpy'", 'no file ']
+    """
+    reasons = []
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            continue
+        name = call.func.attr
+        if name not in ("skip", "skipif", "importorskip"):
+            continue
+        stated = [keyword.value for keyword in call.keywords if keyword.arg == "reason"]
+        text = (stated or call.args[:1])[0]
+        if isinstance(text, ast.JoinedStr):
+            text = text.values[0]
+        assert isinstance(text, ast.Constant) and isinstance(text.value, str), ast.unparse(call)
+        reasons.append(f"could not import {text.value!r}" if name == "importorskip" else text.value)
+    return reasons
 
 
 def expected(reason: str, table: Iterable[ExpectedSkip] = EXPECTED) -> ExpectedSkip | None:

@@ -121,7 +121,18 @@ def test_a_run_cut_at_every_step_equals_one_that_was_not(tmp_path: Path, pairs_r
     recipe = overridden(
         RECIPE,
         {
-            "network": {"name": "tvsrn", "config": {"depth": 3, "features": 2, "heads": 2, "drop_rate": 0.3}},
+            "network": {
+                "name": "tvsrn",
+                "config": {
+                    "depth": 3,
+                    "features": 2,
+                    "heads": 2,
+                    "drop_rate": 0.3,
+                    "encoder_blocks": 1,
+                    "through_plane_blocks": 1,
+                    "decoder_groups": 1,
+                },
+            },
             "optimiser.schedule": "plateau",
             "optimiser.plateau_patience": 0,
             "optimiser.learning_rate": 1e-2,

@@ -58,7 +58,7 @@ def test_intervals_agree_with_sets() -> None:
 
 def meet(archive: Archive, count: int) -> None:
     """Answer the first requests for a file only when `count` of them are open at the same time."""
-    meeting, coming = threading.Barrier(count, timeout=60), iter(range(count))
+    meeting, coming = threading.Barrier(count, timeout=600), iter(range(count))
 
     def wait(handler: Any, content: bytes, span: tuple[int, int] | None) -> bool:
         if next(coming, None) is not None:

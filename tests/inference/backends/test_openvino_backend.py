@@ -270,7 +270,7 @@ def test_telemetry_is_off(tmp_path: Path, before: str) -> None:
     after = "\nassert not sent, sent\n" if before else ""
     done = subprocess.run(
         [sys.executable, "-c", WATCHED.replace("BEFORE", before) + after],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
+        env=environment, capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "quiet"
