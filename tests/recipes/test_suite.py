@@ -107,7 +107,7 @@ def test_a_suite_in_python() -> None:
 
 
 def test_the_documented_suite_is_one(tmp_path: Path) -> None:
-    text = (PROJECT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    text = (PROJECT / "docs" / "reference" / "suites.md").read_text(encoding="utf-8")
     example = text.partition("```toml\n")[2].partition("```")[0]
     suite = read_suite(written(tmp_path, example))
     assert [method.label for method in suite.methods] == ["cubic", "TVSRN", "DA-VSR, adapted"]

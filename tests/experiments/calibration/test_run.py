@@ -146,7 +146,7 @@ def test_a_pair_is_measured_by_position(network: ThroughPlaneModel) -> None:
 
 def test_networks_without_a_head_are_measured_by_ensemble_alone() -> None:
     cubic = load_model("cubic")
-    with pytest.raises(ModelError, match="how sure"):
+    with pytest.raises(ModelError, match="not trained to estimate its uncertainty"):
         list(run.measure_simulated(cubic, waves(0), case="a", factors=(5,), **RUN))
     (row,) = run.measure_simulated(cubic, waves(0), case="a", factors=(5,), deviation="ensemble", **RUN)
     assert row.whole.rms > 10, "interpolation treats mirrored inputs alike, and is far from sure to be right"
