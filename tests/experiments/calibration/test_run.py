@@ -126,7 +126,7 @@ def test_a_volume_is_measured_through_the_whole_line(network: ThroughPlaneModel)
     thin = waves(0)
     (row,) = run.measure_simulated(network, thin, case="waves", factors=(5,), **RUN)
     thick, truth = simulate_thick(thin, SliceProfile.mean(5), whole_hu=True)
-    estimate, deviation = thinslice.upscale(thick, model=network, factor=5, deviation=True, **RUN)
+    estimate, deviation = thinslice.upscale_with_uncertainty(thick, model=network, factor=5, **RUN)
     error = estimate.hu.astype(float) - truth.hu
     expected = tally_of(error, deviation.hu.astype(float))
     assert row.whole.voxels == truth.hu.size == row.voxels and row.left_out == 0
