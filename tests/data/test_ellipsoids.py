@@ -1,4 +1,4 @@
-"""Ellipsoids sown into crops: where, how strong, and only where asked for."""
+"""Ellipsoids inserted into crops: where, how strong, and only where asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from thinslice.data import ellipsoids
 from thinslice.data.crops import CropSampler
-from thinslice.data.ellipsoids import sow
+from thinslice.data.ellipsoids import insert_ellipsoids
 from thinslice.geometry import Geometry
 from thinslice.recipes import SimulationRecipe
 from thinslice.volume import Volume
@@ -15,7 +15,7 @@ from thinslice.volume import Volume
 
 def differences(background_hu: float, draws: int = 40) -> list[np.ndarray]:
     block = np.full((30, 30, 30), background_hu, np.float32)
-    return [sow(block, np.random.default_rng(seed)) - block for seed in range(draws)]
+    return [insert_ellipsoids(block, np.random.default_rng(seed)) - block for seed in range(draws)]
 
 
 def test_contrasts_of_all_sizes_both_ways_and_mostly_brighter() -> None:
@@ -42,7 +42,7 @@ def test_nothing_is_sown_in_air_outside_the_body_and_values_stay_in_range() -> N
 def test_a_block_is_left_alone_and_the_same_draws_give_the_same() -> None:
     block = np.random.default_rng(0).normal(0, 20, (20, 20, 20)).astype(np.float32)
     before = block.copy()
-    first, second = (sow(block, np.random.default_rng(3)) for _ in range(2))
+    first, second = (insert_ellipsoids(block, np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(first, second) and np.array_equal(block, before)
     assert first.dtype == np.float32 and first.shape == block.shape
 

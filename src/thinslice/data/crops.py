@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from thinslice.data.ellipsoids import sow
+from thinslice.data.ellipsoids import insert_ellipsoids
 from thinslice.data.inserts import insert_metal, insert_nodules, insert_shell
 from thinslice.data.phantoms.noise import grain_stack
 from thinslice.data.simulated_profiles import draw_profiles
@@ -140,7 +140,7 @@ class CropSampler:
             spacing = (spacing[0], spacing[2], spacing[1])
         inside = np.ones(thin.shape, dtype=np.bool_) if recipe.outside_hu is None else thin > recipe.outside_hu
         if recipe.sown_share and rng.random() < recipe.sown_share:
-            thin = sow(thin, rng)
+            thin = insert_ellipsoids(thin, rng)
         for insert, part in (
             (insert_nodules, recipe.nodule_share),
             (insert_shell, recipe.shell_share),
@@ -253,8 +253,8 @@ class PairSampler:
         crops = [self._crop(np.random.default_rng((self.seed, step, item))) for item in items]
         thick = np.stack([c[0] for c in crops])[:, None].clip(0.0, 1.0)
         thin = np.stack([c[1] for c in crops])[:, None].clip(0.0, 1.0)
-        told = SliceProfile.mean(self.factor, width=self._relative_thickness(crops[0][2]))
-        return Batch(thick, thin, np.ones_like(thin), self.factor, told, tuple(c[2].case_id for c in crops))
+        nominal = SliceProfile.mean(self.factor, width=self._relative_thickness(crops[0][2]))
+        return Batch(thick, thin, np.ones_like(thin), self.factor, nominal, tuple(c[2].case_id for c in crops))
 
     def _relative_thickness(self, pair: CachedPair) -> float:
         """Slice thickness over slice distance as a header would give it, which is what inference tells a network."""

@@ -1,4 +1,4 @@
-"""Ellipsoids of any density sown into training crops, so that a faint thing is not taken for the slice of a dense one.
+"""Ellipsoids of any density inserted into training crops, so that a network learns faint objects of any shape.
 
 Three chests hold vessels, bones and few lesions. Trained on them alone, a network takes a ball of ground glass for a
 denser and thinner one, because in them everything of that shape is dense. An inserted
@@ -30,7 +30,7 @@ _AIR_HU = -1000.0
 _RANGE_HU = (-1024.0, 3071.0)
 
 
-def sow(block: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def insert_ellipsoids(block: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """The block with 1 to `MOST` ellipsoids added; centres in air outside the body stay empty.
 
     Args:
@@ -41,11 +41,11 @@ def sow(block: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray
         A block of that shape, HU, limited to [-1024, 3071].
 
     >>> flat = np.zeros((24, 24, 24), np.float32)
-    >>> sown = sow(flat, np.random.default_rng(0))
-    >>> bool(np.abs(sown).max() > 100.0), float(np.abs(flat).max())
+    >>> filled = insert_ellipsoids(flat, np.random.default_rng(0))
+    >>> bool(np.abs(filled).max() > 100.0), float(np.abs(flat).max())
     (True, 0.0)
     """
-    sown = block.copy()
+    filled = block.copy()
     for _ in range(int(rng.integers(1, MOST + 1))):
         centre = np.array([rng.uniform(0, extent - 1) for extent in block.shape])
         radii = np.exp(rng.uniform(*np.log(RADII))) * rng.uniform(0.7, 1.4, 3)
@@ -60,7 +60,7 @@ def sow(block: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray
         distance = np.sqrt(sum(((at - c) / r) ** 2 for at, c, r in zip(offsets, centre, radii, strict=True)))
         # How far inside the surface, in voxels, along the shortest axis.
         inside = (1.0 - distance) * radii.min()
-        part = sown[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        part = filled[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
         part += (contrast * np.clip(0.5 + inside / edge, 0.0, 1.0)).astype(np.float32)
-    clipped: npt.NDArray[np.float32] = np.clip(sown, *_RANGE_HU, out=sown)
+    clipped: npt.NDArray[np.float32] = np.clip(filled, *_RANGE_HU, out=filled)
     return clipped
