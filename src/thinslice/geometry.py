@@ -131,11 +131,11 @@ class Geometry:
         return float(d), float(h), float(w)
 
     def thin_grid(self, factor: int) -> Geometry:
-        """The grid with `factor` thin slices per thick interval: thick slice k is thin slice factor * k, exactly.
+        """The grid with `factor` thin slices per thick interval: thick slice k lies where thin slice factor * k lies.
 
         Thin slices are as thick as their spacing. Shape ((D - 1) * factor + 1, H, W); no extrapolation beyond the
         centres of the first and last thick slice. At factor 5, 60 thick slices of 5 mm become (60 - 1) * 5 + 1 = 296
-        thin ones of 1 mm, and thick slice 7 is thin slice 35.
+        thin ones of 1 mm, and thick slice 7 lies where thin slice 35 lies.
 
         Raises:
             GeometryError: the factor is below 1; give a positive integer.

@@ -129,9 +129,10 @@ def upscale(
 ) -> None:
     """Make a thin-slice volume from a thick-slice one.
 
-    The output lies exactly where the input lies: thick slice k becomes thin slice factor * k. The thin volume is
-    checked against the thick one, and the root mean square difference is printed in HU. The input is never changed; an
-    output appears whole or not at all.
+    The output lies exactly where the input lies: thick slice k and thin slice factor * k share their position, though
+    not their values, since a thin slice averages over less tissue. The thin volume, averaged back, is compared with the
+    thick one, and the root mean square difference is printed in HU. The input is never changed; an output appears whole
+    or not at all.
 
     \b
     thinslice upscale chest_5mm/ chest_1mm/ --preview look.png
