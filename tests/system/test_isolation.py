@@ -82,12 +82,22 @@ def test_many_crashes_give_the_rest_up() -> None:
 
 
 @FORKS
-def test_stopping_early_leaves_no_child_and_no_handle() -> None:
+def test_stopping_early_leaves_no_child_and_no_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, children = os.fork, []
+
+    def recorded() -> int:
+        child = fork()
+        children.append(child)
+        return child
+
+    monkeypatch.setattr(os, "fork", recorded)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         results = run_isolated(100, squares, slot_bytes=8)
         assert next(results).outcome == "done"
         results.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(children) == 3
+    for child in children:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
