@@ -20,7 +20,6 @@ def hu() -> np.ndarray:
 
 
 LOST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "empty": lambda hu: np.full_like(hu, -1000.0),
     "unit": lambda hu: np.clip((hu + 1024) / 3072, 0, 1),
     "signed unit": lambda hu: np.clip(hu / 1000, -1, 1),
     "normalised": lambda hu: (hu - hu.mean()) / hu.std(),
@@ -40,6 +39,11 @@ def test_every_way_of_losing_hu_is_named(hu: np.ndarray, kind: str) -> None:
     assert found.kind == kind
     assert found.is_refused == (kind in REFUSALS)
     assert found.sentence() is not None
+
+
+def test_one_value_throughout_is_neither_refused_nor_warned_of(hu: np.ndarray) -> None:
+    found = examine(np.full_like(hu, -1000.0))
+    assert (found.kind, found.is_refused, found.sentence()) == ("empty", False, None)
 
 
 def test_every_kind_has_one_sentence() -> None:

@@ -63,10 +63,9 @@ Kind = Literal[
     "shifted",
     "other",
 ]
-"""What values look like; each but "hu" has a sentence below."""
+"""What values look like; each has a sentence below but "hu" and "empty" (one value throughout)."""
 
 REFUSALS: dict[Kind, str] = {
-    "empty": "All voxels hold one value, so there is nothing to upscale; check how the file was exported.",
     "unit": "The values lie between 0 and 1 and are not HU. State that they are [-1024, 2048] HU scaled to [0, 1] "
     "({unit}), or convert them to HU first.",
     "signed unit": "The values lie between -1 and 1 and are not HU; convert them to HU first.",

@@ -311,7 +311,7 @@ def _in_hu(volume: Volume, intensity: str) -> tuple[Volume, list[str]]:
         converted = Volume(to_hu(volume.hu), volume.geometry, replace(volume.provenance, padding_hu=None))
         return converted, ["Values in [0, 1] were converted to [-1024, 2048] HU, as stated; the result is in HU."]
     sentence = found.sentence("--intensity unit, in Python intensity='unit'")
-    if sentence is None or found.kind == "empty":
+    if sentence is None:
         return volume, []
     if found.is_refused and intensity == "auto":
         raise InputError(sentence)

@@ -185,7 +185,6 @@ class HuCollector:
         unit = hu.dtype != np.int16 and self._low >= 0.0 and self._high <= 1.0
         if unit:
             warnings.append(
-                "All values lie between 0 and 1: this looks like unit intensity, not HU; "
-                "choose with --intensity hu or --intensity unit."
+                "All values lie between 0 and 1, as HU do that were scaled to unit intensity (--intensity unit)."
             )
         return hu, tuple(warnings), unit
