@@ -81,8 +81,9 @@ def upscale(
     output_format: Annotated[
         Format | None, typer.Option("--format", help="Format of OUTPUT; must agree with its name.")
     ] = None,
-    series_uid: Annotated[
-        str | None, typer.Option(metavar="UID", help="UID of the series, where INPUT holds several.")
+    series: Annotated[
+        str | None,
+        typer.Option("--series", "--series-uid", metavar="UID", help="UID of the series, where INPUT holds several."),
     ] = None,
     axis: Annotated[
         int | None,
@@ -137,11 +138,12 @@ def upscale(
     \b
     thinslice upscale chest_5mm/ chest_1mm/ --preview look.png
     thinslice upscale thick.nii.gz thin.nii.gz --factor 5
-    thinslice upscale disk.zip thin.nii.gz --series-uid 1.2.840.1 --report report.html
+    thinslice upscale disk.zip thin.nii.gz --series 1.2.840.1 --report report.html
     """
     from thinslice.commands.upscale import UpscaleJob, run_upscale
     from thinslice.errors import UsageError
     from thinslice.inference.settings import UpscaleSettings, uncertainty_source
+    from thinslice.io.settings import ReadSettings
 
     hush_libraries()
     console = Console(quiet=quiet)
@@ -165,8 +167,7 @@ def upscale(
         output=output,
         settings=settings,
         output_format=None if output_format is None else output_format.value,
-        series_uid=series_uid,
-        axis=axis,
+        reading=ReadSettings(series=series, axis=axis),
         preview=preview,
         report=report,
         uncertainty=uncertainty,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinslice.errors import OutputExistsError, UsageError
+from thinslice.io.settings import ReadSettings
 from thinslice.typing import Notify, Progress
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ class UpscaleJob:
         output: a file by its suffix; without one, a DICOM folder.
         settings: options of the run.
         output_format: value of --format; None for the format that the name of `output` implies.
-        series_uid: UID of the series, where `source` holds several.
-        axis: the file's through-plane axis, where its spacings do not show it.
+        reading: which volume of `source`, and how faults of its grid are treated.
         preview: PNG to draw, or None.
         report: .json or .html to write, or None.
         uncertainty: NIfTI, NRRD or MetaImage file for the standard deviations, or None.
@@ -40,8 +40,7 @@ class UpscaleJob:
     output: Path
     settings: UpscaleSettings
     output_format: str | None = None
-    series_uid: str | None = None
-    axis: int | None = None
+    reading: ReadSettings = field(default_factory=ReadSettings)
     preview: Path | None = None
     report: Path | None = None
     uncertainty: Path | None = None
@@ -75,13 +74,13 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
     from thinslice.inference.prepare import prepare
     from thinslice.inference.upscale import SlabStream
     from thinslice.intensity import WINDOW_WIDTH_HU
-    from thinslice.io.files import open_writer, read
+    from thinslice.io.files import open_writer, read_as
     from thinslice.io.write_behind import WriteBehind
     from thinslice.pictures.figures import Preview, save_png
 
     begun = time.perf_counter()
     check_job(job)
-    volume = read(job.source, series_uid=job.series_uid, axis=job.axis)
+    volume = read_as(job.source, job.reading)
     read_s = time.perf_counter() - begun
     prepared = prepare(volume, job.settings)
     stream = SlabStream(prepared, progress=progress)

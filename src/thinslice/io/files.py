@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import InputError, SeriesChoiceError, UnreadableError, UsageError
+from thinslice.io.settings import OnFault, ReadSettings
 from thinslice.planning.memory import SLAB_BYTES
 from thinslice.volume import Provenance, Volume
 
@@ -41,14 +42,44 @@ _META_KEYS = re.compile(rb"\s*(ObjectType|ObjectSubType|NDims|Comment|TransformT
 _DICOM_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 
-def read(path: str | Path | Sequence[str | Path], *, series_uid: str | None = None, axis: int | None = None) -> Volume:
+def read(
+    path: str | Path | Sequence[str | Path],
+    *,
+    series: str | int | None = None,
+    series_uid: str | None = None,
+    axis: int | None = None,
+    on_tilt: OnFault = "refuse",
+    on_spacing: OnFault = "refuse",
+) -> Volume:
     """Read a CT volume; its content, not its name, decides the format.
 
     Args:
         path: a DICOM folder, zip, file or sequence of files; a NIfTI file; an NRRD or MetaImage file (itk extra).
-        series_uid: which DICOM series, where several are found.
-        axis: for NIfTI, NRRD and MetaImage, the file's axis across the slices (0, 1 or 2), where the spacing is not
-            clear.
+        series: which DICOM series, where several are found; as in `ReadSettings`.
+        series_uid: the same by its UID alone.
+        axis: as in `ReadSettings`.
+        on_tilt: as in `ReadSettings`.
+        on_spacing: as in `ReadSettings`.
+
+    Returns:
+        HU (depth, height, width) on its grid.
+
+    Raises:
+        UsageError: `series` beside `series_uid`, or a value that does not exist; give one that does.
+        ThinsliceError: as `read_as`.
+    """
+    if series is not None and series_uid is not None:
+        raise UsageError("series and series_uid both name the series; give one of them.")
+    wanted = series_uid if series is None else str(series)
+    return read_as(path, ReadSettings(wanted, axis, on_tilt, on_spacing))
+
+
+def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> Volume:
+    """Read a CT volume with settings; `read` takes them one by one.
+
+    Args:
+        path: as for `read`.
+        settings: which volume, and how faults of its grid are treated.
 
     Returns:
         HU (depth, height, width) on its grid.
@@ -57,7 +88,7 @@ def read(path: str | Path | Sequence[str | Path], *, series_uid: str | None = No
         UnreadableError: nothing there, or no format that is read; check the path.
         MissingExtraError: NRRD or MetaImage without the itk extra; install it.
         GeometryError: positions or orientation do not make a volume; the message gives the repair.
-        SeriesChoiceError: several series; name one with `series_uid`.
+        SeriesChoiceError: several series; name one with `series`.
         ResourceError: the memory does not hold it; close other programs, or use a machine with more.
         UsageError: `axis` is not 0, 1 or 2; name one of these.
     """
@@ -75,16 +106,16 @@ def read(path: str | Path | Sequence[str | Path], *, series_uid: str | None = No
     if kind == "nifti":
         from thinslice.io.nifti import read_nifti
 
-        return read_nifti(paths[0], axis=axis)
+        return read_nifti(paths[0], axis=settings.axis)
     if kind in ("nrrd", "metaimage"):
         from thinslice.io.nrrd import read_itk
 
-        return read_itk(paths[0], axis=axis)
+        return read_itk(paths[0], axis=settings.axis)
     if kind == "dicom":
-        return _read_one_dicom_file(paths[0], series_uid)
+        return _read_one_dicom_file(paths[0], settings)
     from thinslice.io.dicom.read import read_dicom
 
-    return read_dicom(paths, series_uid=series_uid)
+    return read_dicom(paths, series_uid=settings.series)
 
 
 def sniff(path: Path) -> str:
@@ -247,13 +278,13 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
     return by_name
 
 
-def _read_one_dicom_file(path: Path, series_uid: str | None) -> Volume:
+def _read_one_dicom_file(path: Path, settings: ReadSettings) -> Volume:
     """Read one DICOM file; for a single slice, add a hint at the folder of its series."""
     from thinslice.io.dicom.read import read_dicom
 
     hint = "If it is one slice of a series, give the folder it lies in."
     try:
-        volume = read_dicom([path], series_uid=series_uid)
+        volume = read_dicom([path], series_uid=settings.series)
     except SeriesChoiceError:
         raise
     except InputError as error:

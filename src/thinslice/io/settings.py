@@ -1,0 +1,40 @@
+"""Settings of reading: which volume of the input, and how faults of its grid are treated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from thinslice.errors import UsageError
+
+OnFault = Literal["refuse", "resample"]
+"""Treatment of a grid that is not regular: the input is refused, or resampled to a regular grid."""
+
+_TREATMENTS = ("refuse", "resample")
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """Options of reading that travel together.
+
+    Attributes:
+        series: which DICOM series, where several are found: its number in `thinslice inspect`, its UID, or a part of
+            its UID that no other series has.
+        axis: for NIfTI, NRRD and MetaImage, the file's axis across the slices (0, 1 or 2), where the spacing is not
+            clear.
+        on_tilt: treatment of a gantry tilt.
+        on_spacing: treatment of a spacing that changes between slices.
+
+    Raises:
+        UsageError: a treatment that does not exist; choose "refuse" or "resample".
+    """
+
+    series: str | None = None
+    axis: int | None = None
+    on_tilt: OnFault = "refuse"
+    on_spacing: OnFault = "refuse"
+
+    def __post_init__(self) -> None:
+        for name, treatment in (("on_tilt", self.on_tilt), ("on_spacing", self.on_spacing)):
+            if treatment not in _TREATMENTS:
+                raise UsageError(f"{name} is {treatment!r}; choose one of {', '.join(_TREATMENTS)}.")
