@@ -70,7 +70,10 @@ def upscale(
     ] = None,
     spacing: Annotated[
         float | None,
-        typer.Option(metavar="MM", help="Wanted distance of thin slices in mm; 1 unless --factor is given."),
+        typer.Option(
+            metavar="MM",
+            help="Distance of thin slices in mm, met exactly. Unless set: the whole factor that comes nearest to 1 mm.",
+        ),
     ] = None,
     plan: Annotated[
         str | None,
@@ -160,7 +163,7 @@ def upscale(
     settings = UpscaleSettings(
         model=model,
         factor=factor,
-        spacing_mm=1.0 if spacing is None else spacing,
+        spacing_mm=spacing,
         plan=plan,
         device=device,
         backend=backend.value,
@@ -211,7 +214,7 @@ def summary(report: RunReport, output: Path) -> str:
         )
     return "\n".join(
         (
-            f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor}",
+            f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
             *uncertainty,
