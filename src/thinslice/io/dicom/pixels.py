@@ -37,6 +37,9 @@ MAX_RESCALE = 1e6
 
 ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 
+END_OF_IMAGE = b"\xff\xd9"
+"""Last marker of a JPEG, JPEG-LS or JPEG 2000 stream."""
+
 INT16 = np.iinfo(np.int16)
 
 CLEARLY_ROUGHER = 1.5
@@ -201,7 +204,7 @@ def read_raw(header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
         stream = open_dataset(header, opened)
         stream.seek(header.pixel_start)
         if header.transfer_syntax.is_encapsulated:
-            data = _read_encapsulated(stream, form, jpeg=header.transfer_syntax in JPEGTransferSyntaxes)
+            data = _read_encapsulated(stream, header, form)
         else:
             data = stream.read(form.raw_bytes)
     if not header.transfer_syntax.is_encapsulated and form.bits_allocated > 8:
@@ -317,33 +320,56 @@ def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[
     return settle_bits(np.asarray(raw), header, form)
 
 
-def _read_encapsulated(stream: BinaryIO, form: PixelFormat, *, jpeg: bool) -> bytes:
-    """The items of an encapsulated PixelData, checked to be whole and to hold an image of the stated size."""
-    pieces: list[bytes] = []
-    total = 0
-    while True:
-        head = stream.read(8)
-        if len(head) < 8:
-            raise PixelError("its pixel data are cut short")
-        group, element, length = struct.unpack("<HHL", head)
-        if (group << 16 | element) == SEQUENCE_END:
+def _read_encapsulated(stream: BinaryIO, header: SliceHeader, form: PixelFormat) -> bytes:
+    """The image of an encapsulated PixelData, checked to be whole and of the stated size; encapsulated anew.
+
+    The sequence may lack its delimiter, or be followed by other bytes, as long as the image in it is whole.
+    """
+    fragments: list[bytes] = []
+    left = min(header.pixel_bytes, MAX_ENCODED_BYTES)
+    while left >= 8:
+        tag, length = item_head(stream.read(8))
+        left -= 8 + length
+        if tag != ITEM:
             break
-        if (group << 16 | element) != ITEM:
-            raise PixelError("its pixel data are damaged")
-        total += length
-        if total > MAX_ENCODED_BYTES:
-            raise PixelError(f"its encoded pixels exceed {MAX_ENCODED_BYTES // 2**20} MiB")
-        value = stream.read(length)
-        if len(value) < length:
-            raise PixelError("its pixel data are cut short")
-        pieces += [head, value]
-    image = b"".join(pieces[3::2])
+        if left < 0:
+            whole = header.pixel_bytes <= MAX_ENCODED_BYTES
+            raise PixelError(
+                "its pixel data are cut short"
+                if whole
+                else f"its encoded pixels exceed {MAX_ENCODED_BYTES // 2**20} MiB"
+            )
+        fragments.append(stream.read(length))
+    if fragments and is_offset_table(fragments[0]):
+        fragments = fragments[1:]
+    image = b"".join(fragments)
+    if not image:
+        raise PixelError("its pixel data are cut short")
     size = codestream_size(image)
     if size is not None and size != (form.rows, form.columns):
         raise PixelError("its pixels differ in size from the header")
-    if jpeg and not sound_jpeg(image, form.bits_stored, form.bits_allocated):
+    syntax = header.transfer_syntax
+    if syntax in JPEGTransferSyntaxes and not sound_jpeg(image, form.bits_stored, form.bits_allocated):
         raise PixelError("its pixel data are damaged")
-    return b"".join(pieces) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    if tag != SEQUENCE_END and syntax != RLELossless and END_OF_IMAGE not in image[-4:]:
+        raise PixelError("its pixel data are cut short")
+    image += b"\0" * (len(image) % 2)
+    end = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    return struct.pack("<HHLHHL", 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, len(image)) + image + end
+
+
+def item_head(head: bytes) -> tuple[int, int]:
+    """(tag, length) of an item of encapsulated pixels."""
+    group, element, length = struct.unpack("<HHL", head)
+    return group << 16 | element, length
+
+
+def is_offset_table(first_fragment: bytes) -> bool:
+    """Whether the first item of encapsulated pixels is the offset table, not a writer's first image.
+
+    Its first offset is 0; every codestream begins with a marker, and RLE with a count of segments.
+    """
+    return not first_fragment or first_fragment[:4] == bytes(4)
 
 
 class HuStack:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from thinslice.errors import GeometryError, InputError, ResourceError, SeriesChoiceError, UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
-from thinslice.io.dicom.header import HeaderError, quiet_pydicom, read_header, text
+from thinslice.io.dicom.bounds import HeaderError
+from thinslice.io.dicom.header import quiet_pydicom, read_header, text
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
 from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
