@@ -186,13 +186,13 @@ NOT_CT = {
     "modality": ({"Modality": "MR"}, "Modality"),
     "density": ({"RescaleType": "MGML"}, "not HU"),
     "frames": ({"NumberOfFrames": 4}, "several frames"),
-    "no slope": ({"RescaleSlope": None}, "RescaleSlope"),
-    "zero slope": ({"RescaleSlope": 0}, "RescaleSlope"),
+    "no intercept": ({"RescaleIntercept": None}, "RescaleIntercept"),
+    "neither": ({"RescaleIntercept": None, "RescaleSlope": None}, "RescaleSlope"),
     "absurd slope": ({"RescaleSlope": "1e30"}, "absurd"),
     "no rows": ({"Rows": 0}, "Rows"),
     "huge rows": ({"Rows": 65535, "Columns": 65535}, "Rows"),
-    "bits": ({"BitsStored": 99}, "BitsStored"),
-    "high bit": ({"HighBit": 7}, "HighBit"),
+    "bits": ({"BitsAllocated": 12}, "BitsAllocated"),
+    "no sign": ({"PixelRepresentation": None, "RescaleIntercept": 0}, "PixelRepresentation"),
 }
 
 

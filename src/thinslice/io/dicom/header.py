@@ -236,7 +236,7 @@ def _parse(file: InputFile, stream: BinaryIO, size: int) -> SliceHeader:
     if "SOPClassUID" not in dataset and "MediaStorageSOPClassUID" not in form.meta:
         raise HeaderError("not DICOM" if form.start < 132 else "truncated or empty DICOM")
     syntax = _declared_syntax(form, layout, inflated=body is not stream)
-    notes = _mend(dataset)
+    notes = mend(dataset)
     pixels, length = _pixel_element(body, layout)
     if pixels is None and CT_IMAGE in (text(dataset, "SOPClassUID"), text(form.meta, "MediaStorageSOPClassUID")):
         raise HeaderError("no pixel data, or cut short before them")
@@ -273,8 +273,12 @@ def _declared_syntax(form: FileForm, layout: Layout, *, inflated: bool) -> UID:
     return layout.syntax
 
 
-def _mend(dataset: Dataset) -> tuple[str, ...]:
-    """Take padding off numbers and damage off value representations; return sentences on what that assumed."""
+def mend(dataset: Dataset) -> tuple[str, ...]:
+    """Take padding off numbers and damage off value representations, and complete values as other readers do.
+
+    Returns:
+        Sentences on what was assumed.
+    """
     for element in list(dataset.values()):
         if not isinstance(element, RawDataElement):
             continue
@@ -288,12 +292,16 @@ def _mend(dataset: Dataset) -> tuple[str, ...]:
                 mended = mended._replace(value=cleaned, length=len(cleaned))
         if mended is not element:
             dataset[element.tag] = mended
-    # As SimpleITK and dcm2niix read it.
+    # What follows is read as SimpleITK and dcm2niix read it.
+    notes = []
     spacing = numbers(dataset, "PixelSpacing", 1)
-    if spacing is None:
-        return ()
-    dataset.PixelSpacing = [spacing[0], spacing[0]]
-    return ("PixelSpacing holds one value; pixels are taken as square.",)
+    if spacing is not None:
+        dataset.PixelSpacing = [spacing[0], spacing[0]]
+        notes.append("PixelSpacing holds one value; pixels are taken as square.")
+    if not number(dataset, "RescaleSlope") and number(dataset, "RescaleIntercept") is not None:
+        dataset.RescaleSlope = 1
+        notes.append("RescaleSlope is missing or 0; it is taken as 1.")
+    return tuple(notes)
 
 
 def _is_decimal(element: RawDataElement) -> bool:

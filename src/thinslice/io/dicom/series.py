@@ -299,6 +299,7 @@ def _judge(found: Stack, unreadable: int) -> None:
             "ends."
         )
     found.warnings.extend(oddities(first))
+    found.warnings.extend(sorted({note for piece in found.slices for note in piece.header.notes}))
 
 
 def _unfit(slices: list[Slice]) -> list[str]:
