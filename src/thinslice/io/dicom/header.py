@@ -36,6 +36,7 @@ from thinslice.io.dicom.file_form import (
     looks_like_dicom,
 )
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, InputFile, SkippedFile
+from thinslice.io.dicom.unpack import PackedError
 
 MAX_NESTING = 32
 """Sequences inside sequences; real CT headers have five at most."""
@@ -112,7 +113,7 @@ def read_header(file: InputFile) -> SliceHeader | SkippedFile | None:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
             header = _parse(file, stream, size)
-    except HeaderError as error:
+    except (HeaderError, PackedError) as error:
         return SkippedFile(file.name, str(error))
     except UNPACK_ERRORS as error:
         # RecursionError is a RuntimeError: a dataset nested beyond Python's limit.
