@@ -150,6 +150,29 @@ class SliceProfile:
         return cls._normalised("heavy-tailed", factor, weights)
 
     @classmethod
+    def sampled(cls, factor: int, offsets: tuple[float, ...], density: tuple[float, ...]) -> SliceProfile:
+        """A density given by samples, linear between them and zero outside, such as a measured one.
+
+        Each thin slice weighs by the integral of the density over its own extent. The profile is made symmetric, as
+        every profile here is: half of it is the density, half its mirror image.
+
+        Args:
+            factor: thin slices per thick interval.
+            offsets: distances from the slice's centre in thick spacings, ascending.
+            density: density there, >= 0, in any unit.
+
+        >>> SliceProfile.sampled(4, (-0.5, -0.499, 0.499, 0.5), (0.0, 1.0, 1.0, 0.0)).weights
+        (0.125, 0.25, 0.25, 0.25, 0.125)
+        """
+        fine = 64
+        # Factor 5 and samples to 0.6 thick spacings: the outermost is 3 thin slices from the centre.
+        reach = max(1, int(np.ceil(factor * max(abs(offsets[0]), abs(offsets[-1])) - 0.5 - 1e-9)))
+        at = (np.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
+        values = np.interp(at / factor, offsets, density, left=0.0, right=0.0)
+        weights = values.reshape(2 * reach + 1, fine).sum(axis=1)
+        return cls._normalised("measured", factor, 0.5 * (weights + weights[::-1]))
+
+    @classmethod
     def subsample(cls, factor: int) -> SliceProfile:
         """Thin slice factor * k alone, as SAINT simulates thick slices."""
         return cls("subsample", factor, (1.0,))

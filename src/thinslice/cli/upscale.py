@@ -96,6 +96,13 @@ def upscale(
             "[-1024, 2048] HU scaled to [0, 1] (the result is in HU)."
         ),
     ] = Intensity.AUTO,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Slice profile of 'thinslice dataset profile'; a box of the slice thickness unless set.",
+        ),
+    ] = None,
     preview: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also draw thick beside thin, coronal and sagittal.")
     ] = None,
@@ -161,6 +168,7 @@ def upscale(
         uncertainty=uncertainty_source(uncertainty_by.value if wanted else False),
         force=force,
         intensity=intensity.value,
+        profile=profile,
     )
     job = UpscaleJob(
         source=source,

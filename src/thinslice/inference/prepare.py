@@ -36,6 +36,7 @@ from thinslice.planning import (
 from thinslice.planning.eligibility import WIDTH_TOLERANCE
 from thinslice.plausibility import UNIT_REACH, examine
 from thinslice.profile import SliceProfile
+from thinslice.recipes.slice_profile import read_slice_profile
 from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
 
@@ -165,7 +166,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
     )
     asked, device = choose_backend(settings.backend), choose_device(settings.device)
     set_threads(settings.threads)
-    profile = slice_profile(thick, factor)
+    profile = _profile(settings, thick, factor)
 
     model = _loaded(settings.model, device)
     name, version, sha256 = _identity(model, settings.model)
@@ -177,7 +178,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
         return plan_windows(thick.shape, factor, window, settings.plan, profile=profile, channels=settings.channels)
 
     _refuse_factor(model, name, factor, thick)
-    _refuse_overlap(model, name, thick)
+    _refuse_overlap(model, name, thick, profile)
     # The backend depends on the size of the windows, and that on the backend: plan first for torch, then again for the
     # backend that was chosen.
     window = model.window.run_by("torch" if asked == "auto" else asked, device)
@@ -221,7 +222,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
                     "plan": plan.name,
                     "spacing_mm": round(geometry.spacing_mm[0], 6),
                     "profile": profile.name,
-                    "profile_width": round(relative_thickness(thick), 4),
+                    "profile_width": round(profile_width(profile, thick), 4),
                     "backend": f"{choice.backend} {choice.version}".strip(),
                     # Another device adds in another order, so a voxel in a few thousand may round to the other side.
                     "device": choice.device.partition(":")[0],
@@ -244,7 +245,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
         ),
         warnings=(
             *notes,
-            *_warnings(volume, choice, settings.uncertainty, calibration, name),
+            *_warnings(volume, choice, settings, calibration, name),
             *_target_warning(settings, geometry),
         ),
     )
@@ -318,16 +319,32 @@ def _in_hu(volume: Volume, intensity: str) -> tuple[Volume, list[str]]:
     return volume, [sentence]
 
 
-def _refuse_overlap(model: ThroughPlaneModel, name: str, thick: Geometry) -> None:
+def _profile(settings: UpscaleSettings, thick: Geometry, factor: int) -> SliceProfile:
+    """The measured profile of the settings, or else a box of the slice thickness in the header."""
+    measured = settings.profile
+    if measured is None:
+        return slice_profile(thick, factor)
+    return (read_slice_profile(measured) if isinstance(measured, Path) else measured).on_grid(
+        factor, thick.spacing_mm[0]
+    )
+
+
+def profile_width(profile: SliceProfile, thick: Geometry) -> float:
+    """Slice thickness over slice distance: of a measured profile its own, else as in the header."""
+    return profile.width if profile.name == "measured" else relative_thickness(thick)
+
+
+def _refuse_overlap(model: ThroughPlaneModel, name: str, thick: Geometry, profile: SliceProfile) -> None:
     """Refuse slices that overlap more than any that the network was trained on: its output would be no CT."""
     card: dict[str, Any] = getattr(model, "card", None) or {}
     widest = float(card.get("widest_slice", WIDEST_TRAINED))
-    width = relative_thickness(thick)
+    width = profile_width(profile, thick)
     if _has_weights(model) and width > widest + WIDTH_TOLERANCE:
+        source = "the profile's file" if profile.name == "measured" else "the header"
         raise NotEligibleError(
-            f"Slices are {width:.3g} times as thick as they are apart ({thick.thickness_mm:.4g} mm at "
+            f"Slices are {width:.3g} times as thick as they are apart ({width * thick.spacing_mm[0]:.4g} mm at "
             f"{thick.spacing_mm[0]:.4g} mm), and {name} was trained up to {widest:g} times. Check the slice thickness "
-            "in the header, or take --model cubic-consistent."
+            f"in {source}, or take --model cubic-consistent."
         )
 
 
@@ -376,15 +393,17 @@ def _hu_range(volume: Volume) -> tuple[float, float]:
 def _warnings(
     volume: Volume,
     choice: Choice,
-    uncertainty: UncertaintySource | None,
+    settings: UpscaleSettings,
     calibration: Calibration | None,
     name: str,
 ) -> tuple[str, ...]:
-    sentences: list[str | None] = [*choice.warnings, profile_warning(volume.geometry)]
+    sentences: list[str | None] = [*choice.warnings]
+    if settings.profile is None:
+        sentences.append(profile_warning(volume.geometry))
     if volume.geometry.shape[0] == 1:
         sentences.append(
             "There is one thick slice: only the thin slice at its middle can be made, out of that slice alone."
         )
-    if uncertainty is not None and calibration is not None:
-        sentences.append(calibration_warning(uncertainty, calibration, name=name))
+    if settings.uncertainty is not None and calibration is not None:
+        sentences.append(calibration_warning(settings.uncertainty, calibration, name=name))
     return tuple(sentence for sentence in sentences if sentence)

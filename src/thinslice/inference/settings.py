@@ -13,6 +13,7 @@ from thinslice.planning import check_plan_name, check_target
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.recipes.slice_profile import MeasuredProfile
 
 UncertaintySource = Literal["learned", "ensemble"]
 """Origin of a standard deviation: the network's own head, or the spread of its estimates over mirrored inputs."""
@@ -42,6 +43,8 @@ class UpscaleSettings:
         force: run although memory looks short.
         intensity: unit of the voxels. "auto" refuses values that are certainly no HU; "hu" takes them as HU with a
             warning; "unit" converts [0, 1] to [-1024, 2048] HU first.
+        profile: a measured slice profile, or its file (`thinslice dataset profile`); None for a box of the slice
+            thickness in the header.
 
     Raises:
         UsageError: for an unknown name or a number out of range; the message lists the valid ones.
@@ -64,6 +67,7 @@ class UpscaleSettings:
     uncertainty: UncertaintySource | None = None
     force: bool = False
     intensity: str = "auto"
+    profile: Path | MeasuredProfile | None = None
 
     def __post_init__(self) -> None:
         check_target(self.factor, self.spacing_mm)

@@ -30,6 +30,7 @@ from thinslice.volume import Volume
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.recipes.slice_profile import MeasuredProfile
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def upscale(
     progress: Progress | None = None,
     deviation: bool | str = False,
     intensity: str = "auto",
+    profile: str | Path | MeasuredProfile | None = None,
 ) -> Volume:
     """The thin volume of a thick one.
 
@@ -104,6 +106,8 @@ def upscale(
         progress: called with the windows done and their total.
         intensity: "auto" refuses values that are certainly no HU, "hu" takes them as HU, "unit" converts [0, 1] to
             [-1024, 2048] HU; the result is in HU.
+        profile: a measured slice profile (`thinslice dataset profile`) or its file; None for a box of the slice
+            thickness in the header.
         deviation: deprecated; True, "learned" or "ensemble" returns the result of `upscale_with_uncertainty` instead.
 
     Returns:
@@ -119,7 +123,9 @@ def upscale(
         DeviceError: a device that is not on this machine.
         UsageError: an unknown name among the arguments.
     """
-    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads, intensity=intensity)
+    settings = UpscaleSettings(
+        model, factor, spacing_mm, plan, device, backend, threads, intensity=intensity, profile=_file_or_value(profile)
+    )
     source = uncertainty_source(deviation)
     if source is not None:
         warnings.warn(
@@ -145,6 +151,7 @@ def upscale_with_uncertainty(
     threads: int | None = None,
     progress: Progress | None = None,
     intensity: str = "auto",
+    profile: str | Path | MeasuredProfile | None = None,
 ) -> tuple[Volume, Volume]:
     """The thin volume of a thick one, and the standard deviations of its errors.
 
@@ -152,7 +159,7 @@ def upscale_with_uncertainty(
         volume: the thick volume, one slice or more.
         uncertainty: "learned" takes standard deviations from the network's own head, "ensemble" from the spread of any
             network's estimates over mirrored inputs (8 times the cost, not calibrated).
-        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
 
     Returns:
         The thin volume of `upscale`, and a second volume on its grid, float32, with standard deviations in HU, 0 in
@@ -165,7 +172,9 @@ def upscale_with_uncertainty(
     source = uncertainty_source(uncertainty)
     if source is None:
         raise UsageError("Without standard deviations there is one volume: call upscale.")
-    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads, source, intensity=intensity)
+    settings = UpscaleSettings(
+        model, factor, spacing_mm, plan, device, backend, threads, source, False, intensity, _file_or_value(profile)
+    )
     return collect_with_uncertainty(_collected_stream(volume, settings, progress))
 
 
@@ -184,12 +193,13 @@ def upscale_slabs(
     force: bool = False,
     deviation: bool | str = False,
     intensity: str = "auto",
+    profile: str | Path | MeasuredProfile | None = None,
 ) -> SlabStream:
     """The thin volume of a thick one as finished slabs in order, in memory that does not grow with depth.
 
     Args:
         volume: the thick volume, one slice or more.
-        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
         uncertainty: True or "learned", or "ensemble", for standard deviations beside the slices
             (`Slab.deviation_hu`); see `upscale_with_uncertainty`.
         force: run although memory looks short.
@@ -203,7 +213,9 @@ def upscale_slabs(
             runs out are found on the way.
     """
     source = uncertainty_source(uncertainty or deviation)
-    settings = UpscaleSettings(model, factor, spacing_mm, plan, device, backend, threads, source, force, intensity)
+    settings = UpscaleSettings(
+        model, factor, spacing_mm, plan, device, backend, threads, source, force, intensity, _file_or_value(profile)
+    )
     return SlabStream(prepare(volume, settings), progress=progress)
 
 
@@ -320,6 +332,10 @@ def collect_with_uncertainty(stream: SlabStream) -> tuple[Volume, Volume]:
 
 def _collected_stream(volume: Volume, settings: UpscaleSettings, progress: Progress | None) -> SlabStream:
     return SlabStream(prepare(volume, settings, collect=True), progress=progress)
+
+
+def _file_or_value(profile: str | Path | MeasuredProfile | None) -> Path | MeasuredProfile | None:
+    return Path(profile) if isinstance(profile, str) else profile
 
 
 def _before(prepared: Prepared) -> RunResult:

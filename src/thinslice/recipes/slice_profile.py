@@ -1,0 +1,133 @@
+"""The file of a measured slice profile: JSON, made by `thinslice dataset profile`, taken by `thinslice upscale`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from thinslice.errors import InputError
+from thinslice.profile import SliceProfile
+
+LARGEST_FILE_BYTES = 1 << 20
+"""A profile has at most some hundred samples; a larger file is something else."""
+
+Millimetres = Annotated[float, Field(gt=0, le=1000)]
+FiniteMillimetres = Annotated[float, Field(ge=-1000, le=1000)]
+
+
+class MeasuredProfile(BaseModel):
+    """A slice profile as density over the distance from the slice's centre, and how well it fits the pair it is from.
+
+    Attributes:
+        format: name and version of this form.
+        offsets_mm: distances from the slice's centre, ascending; the density is linear between them and zero outside.
+        weights: density there, non-negative, in any unit.
+        thick_spacing_mm: distance of the thick slices that it was measured on.
+        thick_thickness_mm: their thickness in the header; None where unknown.
+        thin_spacing_mm: distance of the thin slices.
+        residual_rms_hu: RMS distance of the thick slices from those made with this profile; None for a profile that
+            was not measured.
+        box_residual_rms_hu: the same for a box of the header's thickness.
+        voxels: thick voxels that were compared.
+
+    Raises:
+        ValidationError: offsets that do not ascend, negative or missing weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format: Literal["thinslice-slice-profile-1"] = "thinslice-slice-profile-1"
+    offsets_mm: tuple[FiniteMillimetres, ...] = Field(min_length=3, max_length=1001)
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=3, max_length=1001)
+    thick_spacing_mm: Millimetres
+    thick_thickness_mm: Millimetres | None = None
+    thin_spacing_mm: Millimetres | None = None
+    residual_rms_hu: float | None = None
+    box_residual_rms_hu: float | None = None
+    voxels: int | None = None
+
+    @model_validator(mode="after")
+    def _is_density(self) -> Self:
+        if len(self.offsets_mm) != len(self.weights):
+            raise ValueError("offsets_mm and weights must have one length")
+        if any(later <= earlier for earlier, later in zip(self.offsets_mm, self.offsets_mm[1:], strict=False)):
+            raise ValueError("offsets_mm must ascend")
+        if max(self.weights) <= 0:
+            raise ValueError("weights must not all be zero")
+        return self
+
+    @property
+    def width_mm(self) -> float:
+        """Width of the box with the same standard deviation, in mm."""
+        at, density = self._fine()
+        mass = density.sum()
+        centre = float((at * density).sum() / mass)
+        return float(np.sqrt(12.0 * ((at - centre) ** 2 * density).sum() / mass))
+
+    @property
+    def centre_mm(self) -> float:
+        """Centre of mass; away from 0 where the slices of the pair lie shifted against each other."""
+        at, density = self._fine()
+        return float((at * density).sum() / density.sum())
+
+    def on_grid(self, factor: int, thick_spacing_mm: float) -> SliceProfile:
+        """Weights of thin slices in a thick one.
+
+        Args:
+            factor: thin slices per thick interval.
+            thick_spacing_mm: distance of the thick slices to upscale.
+
+        >>> triangle = MeasuredProfile(offsets_mm=(-2.0, 0.0, 2.0), weights=(0.0, 1.0, 0.0), thick_spacing_mm=2.0)
+        >>> triangle.on_grid(2, 2.0).weights
+        (0.03125, 0.25, 0.4375, 0.25, 0.03125)
+        """
+        return SliceProfile.sampled(
+            factor,
+            tuple(offset / thick_spacing_mm for offset in self.offsets_mm),
+            self.weights,
+        )
+
+    def write(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            OutputExistsError: it exists and `overwrite` is false.
+            OutputError: it cannot be written there.
+        """
+        from thinslice.system.atomic import atomic_file
+
+        with atomic_file(path, overwrite=overwrite) as partial:
+            partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def _fine(self) -> tuple[np.ndarray, np.ndarray]:
+        at = np.linspace(self.offsets_mm[0], self.offsets_mm[-1], 4001)
+        return at, np.interp(at, self.offsets_mm, self.weights)
+
+
+def read_slice_profile(path: Path) -> MeasuredProfile:
+    """The profile in a file.
+
+    Raises:
+        InputError: no file, or not one of a slice profile; make one with `thinslice dataset profile`.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            f"The slice profile {path.name!r} cannot be read ({error.strerror}); check the path."
+        ) from error
+    if len(text) > LARGEST_FILE_BYTES:
+        raise InputError(f"{path.name!r} is too large for a slice profile; make one with 'thinslice dataset profile'.")
+    try:
+        return MeasuredProfile.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{path.name!r} is no slice profile ({f'{where}: ' if where else ''}{first['msg']}); make one with "
+            "'thinslice dataset profile'."
+        ) from error
