@@ -140,9 +140,12 @@ class DerivedSeries:
         own.ImagePositionPatient = list(self.line.position(slice_index))
         own.SliceLocation = self.line.location(slice_index)
         pair = self.line.sources(slice_index)
-        # A dict, since frames of one multi-frame source share their UID.
-        instances = dict.fromkeys(self._instances[index] for index in (pair.lower, pair.upper))
-        references = [source_reference(kind, uid) for kind, uid in instances if uid is not None]
+        # Frames of one multi-frame source share their UID.
+        frames: dict[tuple[str, str | None], list[int]] = {}
+        for index in sorted({pair.lower, pair.upper}):
+            number = value_of(self._headers[index], "ReferencedFrameNumber")
+            frames.setdefault(self._instances[index], []).extend([] if number is None else [int(number)])
+        references = [source_reference(kind, uid, numbers) for (kind, uid), numbers in frames.items() if uid]
         if references:
             own.SourceImageSequence = Sequence(references)
         return own
