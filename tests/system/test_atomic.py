@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from thinslice.errors import OutputError, OutputExistsError, ResourceError
-from thinslice.system.atomic import atomic_directory, atomic_file, output_errors
+from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, ResourceError
+from thinslice.system.atomic import atomic_directory, atomic_file, output_errors, require_place
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
 
@@ -91,6 +91,7 @@ def test_an_output_that_turns_up_meanwhile_is_kept(tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"theirs")
     with pytest.raises(OutputExistsError), atomic_directory(tmp_path / "folder"):
         (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "theirs").write_bytes(b"")
     assert (tmp_path / "file").read_bytes() == b"theirs"
     assert names(tmp_path) == {"file", "folder"}
 
@@ -287,6 +288,63 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
 def test_a_name_too_long_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="too long"), atomic_file(tmp_path / ("n" * 250)):
         pytest.fail("must not start")
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with atomic_directory(tmp_path / "out") as partial:
+        (partial / "a").write_bytes(b"a")
+        assert names(tmp_path / "out") == set()
+    assert names(tmp_path) == {"out"} and names(tmp_path / "out") == {"a"}
+
+
+IN_PLACE = """
+import os, signal, sys
+from pathlib import Path
+from thinslice.system import atomic
+os.path.ismount = lambda path: Path(path) == Path(sys.argv[1])
+rename = Path.rename
+def killed(self, to):
+    rename(self, to)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = killed
+with atomic.atomic_directory(sys.argv[1]) as partial:
+    for name in "abc":
+        (partial / name).write_bytes(b"whole")
+"""
+
+
+@POSIX
+def test_a_mount_point_is_filled_and_what_a_killed_run_moved_there_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "lost+found").mkdir()
+    killed = subprocess.run([sys.executable, "-c", IN_PLACE, str(target), "killed"], check=False)
+    assert killed.returncode == -9 and "a" in names(target) and "b" not in names(target)
+    subprocess.run([sys.executable, "-c", IN_PLACE, str(target), "whole"], check=True)
+    assert names(target) == {"a", "b", "c", "lost+found"} and names(tmp_path) == {"out"}
+    again = subprocess.run([sys.executable, "-c", IN_PLACE, str(target), "whole"], capture_output=True, check=False)
+    assert again.returncode == 1 and b"OutputExistsError" in again.stderr
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_place_is_refused_before_any_work_for_the_reason_that_the_writer_would_give(
+    tmp_path: Path, folder: bool
+) -> None:
+    require_place(tmp_path / "out", folder=folder)
+    assert names(tmp_path) == set()
+    with pytest.raises(OutputError, match="does not exist"):
+        require_place(tmp_path / "absent" / "out", folder=folder)
+    with atomic_file(tmp_path / "out") as partial:
+        with pytest.raises(OutputBusyError):
+            require_place(tmp_path / "out", folder=folder)
+        partial.write_bytes(b"voxels")
+    with pytest.raises(OutputExistsError):
+        require_place(tmp_path / "out", folder=folder)
+    if folder:
+        with pytest.raises(OutputError, match="is a file"):
+            require_place(tmp_path / "out", folder=True, overwrite=True)
 
 
 def test_forgetting_to_write_is_an_error(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ LOCK_WAIT_S = 0.1
 _PARTIAL = ".partial."
 """Between the leading token and the final name, which comes last so that the suffix stays at the end."""
 
+_MOVING = ".thinslice-moving"
+"""List of the entries that are being moved into a folder that cannot be renamed."""
+
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
@@ -105,13 +108,16 @@ def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
 def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Fill one folder so that it appears whole or not at all.
 
+    An empty folder that is there is filled. A mount point, and a folder in a place that cannot be written, cannot be
+    renamed: their files are moved in at the end, and the next run removes those of a run that was killed meanwhile.
+
     Args:
         path: the folder to make. The folder it lies in must exist.
         overwrite: replace a folder that is there, and everything in it, once the new one is complete.
 
     Yields:
-        An empty folder beside `path` to fill. It is renamed when the block ends well and removed when the
-        block raises, KeyboardInterrupt included.
+        An empty folder beside `path` (or in it, see above) to fill. It is renamed when the block ends well and removed
+        when the block raises, KeyboardInterrupt included.
 
     Raises:
         OutputExistsError: it exists, at the start or by the end, and `overwrite` is False; pass --overwrite.
@@ -120,15 +126,20 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
         ResourceError: the disk is full; free some space.
     """
     target = _target(path)
+    if _is_fixed(target):
+        with _filled_in_place(target, overwrite) as inner:
+            yield inner
+        return
     with _prepared(target, overwrite, folder=True) as partial:
         partial.mkdir()
         yield partial
-        entries = [path for path in partial.rglob("*") if not path.is_symlink()]
-        # The disk gathers requests that wait at the same time: eight at once take a tenth of the time of one by one.
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(_sync, [*entries, partial]))
+        _sync_tree(partial)
         _refuse_existing(target, overwrite, folder=True)
-        if target.exists():
+        if target.is_dir() and not any(target.iterdir()):
+            shutil.copymode(target, partial)
+            target.rmdir()
+            partial.rename(target)
+        elif target.exists():
             aside = _aside(target)
             target.rename(aside)
             try:
@@ -158,6 +169,29 @@ def sole_run(path: str | Path) -> Iterator[None]:
         yield
 
 
+def require_place(path: str | Path, *, overwrite: bool = False, folder: bool = False) -> None:
+    """Refuse an output that could not be made, before any work: a file is made beside it and removed again.
+
+    Args:
+        path: the file or folder to be made.
+        overwrite: whether one that is there may be replaced.
+        folder: whether it will be a folder.
+
+    Raises:
+        OutputExistsError: it exists, and `overwrite` is False; pass --overwrite.
+        OutputError: its folder is missing or cannot be written, or it is a folder in place of a file or the reverse;
+            choose another output.
+        OutputBusyError: another run is writing it; wait for it to end.
+    """
+    target = _target(path)
+    _refuse_existing(target, overwrite, folder=folder)
+    try:
+        with _exclusive(target / target.name if folder and _is_fixed(target) else target):
+            pass
+    except OSError as error:
+        raise _translate(error, target.parent, target.name) or error from error
+
+
 def _target(path: str | Path) -> Path:
     """The real place behind a path: a symbolic link is written through, not replaced."""
     target = Path(path).resolve()
@@ -171,6 +205,82 @@ def _target(path: str | Path) -> Path:
 def _aside(target: Path) -> Path:
     """Name of a folder that is being replaced, until its successor is in place."""
     return target.with_name(f".{target.name}.previous")
+
+
+def _is_empty_folder(path: Path) -> bool:
+    """Whether a folder holds nothing of the user; remains of a killed run do not count."""
+    return path.is_dir() and not path.is_symlink() and not _content(path)
+
+
+def _content(folder: Path) -> list[Path]:
+    """Entries of a folder without those of this module and of the file system."""
+    journal = folder / _MOVING
+    own = {_lock_name(folder), _MOVING, "lost+found"}
+    if journal.is_file():
+        own.update(journal.read_text(encoding="utf-8").splitlines())
+    ending = f"{_PARTIAL}{folder.name}"
+    return [entry for entry in folder.iterdir() if entry.name not in own and not entry.name.endswith(ending)]
+
+
+def _is_fixed(target: Path) -> bool:
+    """Whether a folder is there that cannot be renamed: a mount point, or one in a place that cannot be written."""
+    return target.is_dir() and (os.path.ismount(target) or not os.access(target.parent, os.W_OK))
+
+
+def _sync_tree(folder: Path) -> None:
+    entries = [path for path in folder.rglob("*") if not path.is_symlink()]
+    # The disk gathers requests that wait at the same time: eight at once take a tenth of the time of one by one.
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(_sync, [*entries, folder]))
+
+
+@contextmanager
+def _filled_in_place(target: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder inside `target` to fill; its entries are moved into `target` at the end.
+
+    A list of the entries is kept while they move, so that the next run can remove those of a run that was killed.
+    """
+    inner = target / target.name
+    journal = target / _MOVING
+    partial = inner.with_name(f".{uuid.uuid4().hex[:12]}{_PARTIAL}{target.name}")
+    try:
+        with _exclusive(inner) as locked:
+            if locked:
+                _clear_remains(inner)
+            _refuse_existing(target, overwrite, folder=True)
+            _clear_moved(journal)
+            partial.mkdir()
+            try:
+                yield partial
+                _sync_tree(partial)
+                _refuse_existing(target, overwrite, folder=True)
+                for old in _content(target):
+                    _remove(old)
+                entries = sorted(entry.name for entry in partial.iterdir())
+                journal.write_text("\n".join(entries), encoding="utf-8")
+                _sync(journal)
+                for name in entries:
+                    (partial / name).rename(target / name)
+                _sync(target)
+            except BaseException:
+                _clear_moved(journal)
+                raise
+            finally:
+                _remove(partial)
+            journal.unlink()
+    except OSError as error:
+        raised = _translate(error, target)
+        if raised is None:
+            raise
+        raise raised from error
+
+
+def _clear_moved(journal: Path) -> None:
+    """Remove what a run had moved into a folder before it ended halfway."""
+    if journal.is_file():
+        for name in journal.read_text(encoding="utf-8").splitlines():
+            _remove(journal.with_name(name))
+        journal.unlink()
 
 
 @contextmanager
@@ -197,7 +307,7 @@ def _prepared(target: Path, overwrite: bool, *, folder: bool) -> Iterator[Path]:
 
 def _refuse_existing(target: Path, overwrite: bool, *, folder: bool) -> None:
     """Raise OutputExistsError without `overwrite`, and OutputError for a file in place of a folder or the reverse."""
-    if not os.path.lexists(target):
+    if not os.path.lexists(target) or (folder and _is_empty_folder(target)):
         return
     if not overwrite:
         raise OutputExistsError(f"{target.name!r} exists; pass --overwrite to replace it, or choose another output.")
@@ -214,7 +324,7 @@ def _exclusive(target: Path) -> Iterator[bool]:
         OutputBusyError: another run holds it.
         OutputError: the lock's file cannot be made.
     """
-    path = target.with_name(f".{target.name}.lock")
+    path = target.with_name(_lock_name(target))
     # Without flock, filelock would lock by the file's existence: a run that was killed would block the next one.
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     locked = True
@@ -239,6 +349,10 @@ def _exclusive(target: Path) -> Iterator[bool]:
         with contextlib.suppress(OSError):
             path.unlink()
         lock.release()
+
+
+def _lock_name(target: Path) -> str:
+    return f".{target.name}.lock"
 
 
 def _clear_remains(target: Path) -> None:
