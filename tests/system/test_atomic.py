@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from thinslice.errors import OutputError, OutputExistsError, ResourceError
-from thinslice.system.atomic import atomic_directory, atomic_file, require_place, output_errors
+from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, ResourceError
+from thinslice.system.atomic import atomic_directory, atomic_file, output_errors, require_place
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
 
@@ -108,12 +108,12 @@ def test_a_file_is_no_folder_and_the_reverse(tmp_path: Path) -> None:
 
 def test_a_missing_parent_is_named_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputError, match="^The folder 'results/day 1', .* does not exist; create it") as caught:
-        with atomic_file("results/day 1/out.nii"):
-            pytest.fail("must not start")
-    with pytest.raises(OutputError) as early:
+    opened = atomic_file("results/day 1/out.nii")
+    named = "^The folder 'results/day 1', .* does not exist; create it"
+    with pytest.raises(OutputError, match=named), opened:
+        pytest.fail("must not start")
+    with pytest.raises(OutputError, match=named):
         require_place("results/day 1/out.nii", folder=False)
-    assert str(early.value) == str(caught.value)
 
 
 def test_of_two_runs_one_wins(tmp_path: Path) -> None:
@@ -341,6 +341,25 @@ def test_the_check_of_an_output_leaves_nothing_and_refuses_what_cannot_be_made(t
     with pytest.raises(OutputError):
         require_place(tmp_path / "circle" / "out", folder=False)
     assert names(tmp_path) == {"file", "circle"}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_place_is_refused_before_any_work_for_the_reason_that_the_writer_would_give(
+    tmp_path: Path, folder: bool
+) -> None:
+    require_place(tmp_path / "out", folder=folder)
+    assert names(tmp_path) == set()
+    with pytest.raises(OutputError, match="does not exist"):
+        require_place(tmp_path / "absent" / "out", folder=folder)
+    with atomic_file(tmp_path / "out") as partial:
+        with pytest.raises(OutputBusyError):
+            require_place(tmp_path / "out", folder=folder)
+        partial.write_bytes(b"voxels")
+    with pytest.raises(OutputExistsError):
+        require_place(tmp_path / "out", folder=folder)
+    if folder:
+        with pytest.raises(OutputError, match="is a file"):
+            require_place(tmp_path / "out", folder=True, overwrite=True)
 
 
 def test_forgetting_to_write_is_an_error(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from support.command_line import smooth_volume
 from support.limits import BECOME_OTHER_USER, PRIVATE_MOUNTS, run_limited, run_with_private_mounts
+from support.unprivileged import run_unprivileged
 from thinslice.errors import OutputError, ResourceError, ThinsliceError, UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.io.files import write
@@ -37,6 +38,10 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def error_of(run: subprocess.CompletedProcess[str]) -> str:
     """The one line on stderr; anything more, or a traceback, fails."""
     lines = run.stderr.strip().splitlines()
@@ -50,7 +55,7 @@ def test_a_limit_of_file_sizes_is_an_output_error_and_leaves_nothing(place: Path
     run = run_limited([*UPSCALE, str(place / "thick.nii"), str(place / name), *PLAIN], "-f 16")
     assert run.returncode == 5
     assert f"Cannot write '{name}': it is larger" in error_of(run)
-    assert os.listdir(place) == ["thick.nii"]
+    assert names(place) == ["thick.nii"]
 
 
 def test_memory_that_a_limit_refuses_is_said_to_be_short(tmp_path: Path) -> None:
@@ -111,23 +116,23 @@ def unprivileged(*arguments: object, limits: str = "") -> subprocess.CompletedPr
     )
 
 
-def test_an_output_where_nothing_may_be_written_is_5_and_an_input_that_may_not_be_read_is_3(place: Path) -> None:
-    place.chmod(0o555)
-    run = unprivileged("upscale", place / "thick.nii", place / "thin.nii")
+def test_an_output_where_nothing_may_be_written_is_5_and_an_input_that_may_not_be_read_is_3(tmp_path: Path) -> None:
+    locked, other = tmp_path / "locked", tmp_path / "other"
+    locked.mkdir()
+    other.mkdir()
+    write(smooth_volume(depth=6, plane=48), locked / "thick.nii")
+    locked.chmod(0o555)
+    run = run_unprivileged("upscale", locked / "thick.nii", locked / "thin.nii", *PLAIN)
     assert run.returncode == 5
     assert "read-only or not yours" in error_of(run)
-    (place / "thick.nii").chmod(0)
-    with tempfile.TemporaryDirectory() as other:
-        Path(other).chmod(0o777)
-        run = unprivileged("upscale", place / "thick.nii", Path(other) / "thin.nii")
+    (locked / "thick.nii").chmod(0)
+    for mode in (0o555, 0):  # the file may not be read; then the folder may not be searched
+        locked.chmod(mode)
+        run = run_unprivileged("upscale", locked / "thick.nii", other / "thin.nii", *PLAIN)
         assert run.returncode == 3
-        assert "check its permissions" in error_of(run)
-        place.chmod(0)
-        run = unprivileged("upscale", place / "thick.nii", Path(other) / "thin.nii")
-        assert run.returncode == 3
-        error_of(run)
-        assert os.listdir(other) == []
-    place.chmod(0o755)
+        assert "check" in error_of(run)
+    locked.chmod(0o755)
+    assert names(other) == []
 
 
 def test_threads_that_the_system_does_not_start_are_6(place: Path) -> None:
@@ -140,7 +145,7 @@ def test_threads_that_the_system_does_not_start_are_6(place: Path) -> None:
     )
     assert run.returncode == 6
     assert "no more threads or processes" in error_of(run)
-    assert os.listdir(place) == ["thick.nii"]
+    assert names(place) == ["thick.nii"]
 
 
 def test_too_many_open_files_are_6(place: Path) -> None:

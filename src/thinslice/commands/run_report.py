@@ -34,7 +34,7 @@ class FileReport(_Frozen):
 
     Attributes:
         format: "dicom", "nifti", "nrrd" or "metaimage".
-        kind: "folder", "file" or "archive"; no name, as it may hold a patient's.
+        kind: "folder", "file", "files" or "archive"; no name, as it may hold a patient's.
         slices: along the depth.
         matrix: (height, width) in pixels.
     """

@@ -74,28 +74,30 @@ def _translate(error: OSError, path: Path, name: str | None = None) -> OutputErr
     return output_fault(error, path.name if name is None else name) if concerns else None
 
 
-def require_place(path: str | Path, *, folder: bool, overwrite: bool = False) -> None:
-    """Refuse an output that cannot be made, before any work; nothing is left behind.
+def require_place(path: str | Path, *, overwrite: bool = False, folder: bool = False) -> None:
+    """Refuse an output that could not be made, before any work: its lock is taken and released, and nothing is left.
 
     Args:
         path: the file or folder to be made.
-        folder: whether it is to be a folder.
         overwrite: whether one that is there may be replaced.
+        folder: whether it will be a folder.
 
     Raises:
         OutputExistsError: it exists, and `overwrite` is False; an empty folder counts as missing. Pass --overwrite.
         OutputError: the folder it lies in is missing or cannot be written, its name is too long, or a file stands in
             place of a folder or the reverse; choose another output.
+        OutputBusyError: another run is writing it; wait for it to end.
         ResourceError: the disk is full; free some space.
     """
-    with output_errors(Path(path)):
-        target = _target(path)
-        _refuse_existing(target, overwrite, folder=folder)
-    holder = target if folder and must_stay(target) else target.parent
-    probe = holder / f".{uuid.uuid4().hex[:12]}.probe"
+    target = _target(path)
+    stays = folder and must_stay(target)
     try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        if not stays:
+            _refuse_existing(target, overwrite, folder=folder)
+        with _exclusive(target, _lock_inside(target) if stays else _lock_beside(target)) as locked:
+            if stays and locked:
+                recover(target)
+            _refuse_existing(target, overwrite, folder=folder)
     except OSError as error:
         raise output_fault(error, target.name) from error
 
@@ -189,7 +191,7 @@ def _filled_in_place(target: Path, overwrite: bool) -> Iterator[Path]:
     """Fill a folder that must stay where it is; see `thinslice.system.in_place`."""
     journal = Journal(target)
     try:
-        with _exclusive(target, target / ".thinslice.lock") as locked:
+        with _exclusive(target, _lock_inside(target)) as locked:
             if locked:
                 recover(target)
             _refuse_existing(target, overwrite, folder=True)
@@ -227,7 +229,7 @@ def sole_run(path: str | Path) -> Iterator[None]:
         OutputError: the folder cannot be written; choose another output.
     """
     target = _target(path)
-    with _exclusive(target, target.with_name(f".{_hidden(target)}.lock")):
+    with _exclusive(target, _lock_beside(target)):
         yield
 
 
@@ -267,6 +269,14 @@ def _hidden(target: Path) -> str:
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:32] + ending
 
 
+def _lock_beside(target: Path) -> Path:
+    return target.with_name(f".{_hidden(target)}.lock")
+
+
+def _lock_inside(folder: Path) -> Path:
+    return folder / ".thinslice.lock"
+
+
 def _aside(target: Path) -> Path:
     """Name of a folder that is being replaced, until its successor is in place."""
     return target.with_name(f".{_hidden(target)}.previous")
@@ -277,7 +287,7 @@ def _prepared(target: Path, overwrite: bool, *, folder: bool) -> Iterator[Path]:
     """A free temporary name beside `target`, under its lock; the file or folder of that name is removed on error."""
     partial = target.with_name(f".{uuid.uuid4().hex[:12]}{_PARTIAL}{_hidden(target)}")
     try:
-        with _exclusive(target, target.with_name(f".{_hidden(target)}.lock")) as locked:
+        with _exclusive(target, _lock_beside(target)) as locked:
             if locked:
                 _clear_remains(target)
             _refuse_existing(target, overwrite, folder=folder)
