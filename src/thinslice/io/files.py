@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,8 @@ def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
         overwrite=overwrite,
     )
     write_slabs(writer, volume.hu)
+    for sentence in writer.warnings:
+        warnings.warn(sentence, UserWarning, stacklevel=2)
 
 
 def open_writer(
@@ -291,5 +294,5 @@ def _read_one_dicom_file(path: Path, settings: ReadSettings) -> Volume:
         raise type(error)(f"{error} {hint}") from error
     if volume.geometry.shape[0] > 1:
         return volume
-    warnings = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
-    return replace(volume, provenance=replace(volume.provenance, warnings=warnings))
+    sentences = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
+    return replace(volume, provenance=replace(volume.provenance, warnings=sentences))

@@ -23,6 +23,9 @@ from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, Re
 from thinslice.system.resources import DISK_FULL_CODES
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+NOT_SYNCED_CODES = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
+"""Answers of file systems that cannot push a file to the disk; any other answer means that data may be lost."""
+
 LOCK_WAIT_S = 0.1
 """How long a lock is tried: a run that is just ending removes its lock's file, and another file must be made."""
 
@@ -31,7 +34,7 @@ _PARTIAL = ".partial."
 
 
 @contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: Path, name: str | None = None) -> Iterator[None]:
     """Turn the operating system's errors about an output into those of thinslice.
 
     A full disk concerns the output, whichever call failed; another error only when it names a file in the output, so
@@ -39,6 +42,7 @@ def output_errors(path: Path) -> Iterator[None]:
 
     Args:
         path: the output being written, or the folder or file it is prepared in.
+        name: of the output in messages; that of `path` unless set.
 
     Raises:
         ResourceError: the disk or the quota is full; free some space, then run again.
@@ -47,10 +51,24 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raised = _translate(error, path)
+        raised = _translate(error, path, name)
         if raised is None:
             raise
         raise raised from error
+
+
+@contextmanager
+def place_named(path: Path) -> Iterator[None]:
+    """Name a file in the errors of the operating system that name none, as those of writing and closing.
+
+    `output_errors` recognises an output by its name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _translate(error: OSError, path: Path, name: str | None = None) -> OutputError | ResourceError | None:
@@ -286,9 +304,10 @@ def _sync(path: Path) -> None:
     except PermissionError:  # Windows opens no folders
         return
     try:
-        os.fsync(descriptor)
+        with place_named(path):
+            os.fsync(descriptor)
     except OSError as error:
-        if error.errno in DISK_FULL_CODES or error.errno == errno.EIO:
+        if error.errno not in NOT_SYNCED_CODES:
             raise
     finally:
         os.close(descriptor)
