@@ -108,7 +108,8 @@ class DerivedSeries:
         self._part = int(provenance.details.get("part", 1))
         with quiet_pydicom():
             self._instances = [instance_of(header) for header in self._headers]
-            self.line = SourceLine(geometry, self._headers, self._derivation.factor)
+            self._resampled = tuple(str(note) for note in provenance.details.get("resampled", ()))
+            self.line = SourceLine(geometry, self._headers, self._derivation.factor, resampled=bool(self._resampled))
             self._source_identity = self._identify_source()
             self.series_uid = derived_uid("series", self._identify_series())
             zone = value_of(self._headers[0], "TimezoneOffsetFromUTC")
@@ -156,9 +157,12 @@ class DerivedSeries:
         own.ImagePositionPatient = list(self.line.position(slice_index))
         own.SliceLocation = self.line.location(slice_index)
         pair = self.line.sources(slice_index)
-        # A dict, since frames of one multi-frame source share their UID.
-        instances = dict.fromkeys(self._instances[index] for index in (pair.lower, pair.upper))
-        references = [source_reference(kind, uid) for kind, uid in instances if uid is not None]
+        # Frames of one multi-frame source share their UID.
+        frames: dict[tuple[str, str | None], list[int]] = {}
+        for index in sorted({pair.lower, pair.upper}):
+            number = value_of(self._headers[index], "ReferencedFrameNumber")
+            frames.setdefault(self._instances[index], []).extend([] if number is None else [int(number)])
+        references = [source_reference(kind, uid, numbers) for (kind, uid), numbers in frames.items() if uid]
         if references:
             own.SourceImageSequence = Sequence(references)
         return own
@@ -222,7 +226,7 @@ class DerivedSeries:
             kept = safe_uid(value_of(first, f"{level}UID"))
             setattr(shared, f"{level}UID", kept or derived_uid(level, source))
         shared.SeriesNumber = derived_series_number(
-            value_of(first, "SeriesNumber"), self._derivation.factor, self._part
+            value_of(first, "SeriesNumber"), round(self._derivation.factor), self._part
         )
         shared["SeriesDescription"] = raw_text("SeriesDescription", "LO", self._series_description())
         comments = {bytes_of(header, "ImageComments") for header in self._headers}
@@ -231,7 +235,7 @@ class DerivedSeries:
         spacing_mm = self.geometry.spacing_mm[0]
         shared.SliceThickness = decimal_text(self.geometry.thickness_mm or spacing_mm, 6)
         shared.SpacingBetweenSlices = decimal_text(spacing_mm, 6)
-        shared.update(describe_derivation(self._derivation, self.geometry, now))
+        shared.update(describe_derivation(self._derivation, self.geometry, now, self._resampled))
         shared.update(lossy_compression(self._headers))
         _, shared.Rows, shared.Columns = self.geometry.shape
         shared.SamplesPerPixel = 1
@@ -303,5 +307,6 @@ class DerivedSeries:
             __version__,
             [derivation.model, derivation.model_version, derivation.weights_sha256, derivation.factor],
             derivation.settings,
+            *([self._resampled] if self._resampled else ()),
             [self.geometry.shape, self.line.position(0), self.line.position(depth - 1)],
         ]
