@@ -145,7 +145,8 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
         write=writer.seconds + (0.0 if uncertainty_writer is None else uncertainty_writer.seconds),
         total=time.perf_counter() - begun,
     )
-    report = _report(job, prepared, stream.result, seconds, _deviation_report(job, prepared, summary))
+    deviation = _deviation_report(job, prepared, summary)
+    report = _report(job, prepared, stream.result, seconds, deviation, writer.warnings)
     if job.report is not None:
         with _after(complete):
             report.write(job.report, png, overwrite=job.overwrite)
@@ -250,6 +251,7 @@ def _report(
     result: RunResult,
     seconds: SecondsReport,
     deviation: DeviationReport | None,
+    writer_warnings: tuple[str, ...],
 ) -> RunReport:
     from thinslice.commands.run_report import (
         FileReport,
@@ -288,7 +290,7 @@ def _report(
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
-        warnings=(*source.provenance.warnings, *result.warnings),
+        warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         machine=MachineReport.here(threads=job.settings.threads),
         settings={
             # Plan, backend and device have keys of their own in the report.
