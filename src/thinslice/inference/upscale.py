@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from thinslice.inference.deviation import without_padding
 from thinslice.inference.prepare import Prepared, prepare
 from thinslice.inference.restore import Restorer
 from thinslice.inference.settings import UpscaleSettings, uncertainty_source
+from thinslice.inference.share import WorkShare
 from thinslice.inference.stitch import StitchCounts, stitch
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.typing import Floats, Progress
@@ -232,15 +233,19 @@ class SlabStream:
     Args:
         prepared: the run to carry out, from `thinslice.inference.prepare.prepare`.
         progress: called with the windows done and their total.
+        share: called with the share of the work that is done, 0 to 1, within a window too.
     """
 
     prepared: Prepared
     result: RunResult
 
-    def __init__(self, prepared: Prepared, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self, prepared: Prepared, *, progress: Progress | None = None, share: Callable[[float], None] | None = None
+    ) -> None:
         self.prepared = prepared
         self.result = _before(prepared)
         self._progress = progress
+        self._share = share
 
     def __getattr__(self, name: str) -> Any:
         if name == "deviation":  # older name
@@ -256,13 +261,21 @@ class SlabStream:
         run = self.prepared
         thick, padding_hu = run.volume.hu, run.volume.provenance.padding_hu
         network = run.start_network()
+        work = WorkShare(
+            run.window_plan,
+            run.model,
+            network,
+            self._share,
+            progress=self._progress,
+            seconds_per_voxel=run.choice.seconds_per_voxel,
+        )
         restorer = Restorer(thick, run.factor, padding_hu, run.dtype)
         meter = ConsistencyMeter(run.profile, thick, padding_hu=padding_hu)
         counts = StitchCounts()
         stitched = stitch(
             thick,
             run.window_plan,
-            network,
+            work.infer,
             profile=run.profile,
             padding_hu=padding_hu,
             batch=lambda: network.batch,
@@ -270,7 +283,7 @@ class SlabStream:
             consistent=getattr(run.model, "consistent", False),
             channels=run.settings.channels,
             counts=counts,
-            progress=self._progress,
+            progress=work.windows_done,
         )
         total_s = 0.0
         try:
