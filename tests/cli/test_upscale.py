@@ -29,10 +29,10 @@ def test_a_nifti_becomes_a_thin_nifti(thick_nifti: Path, tmp_path: Path, run: Ru
     assert "MiB of memory" in outcome.err, "the estimate is printed before the start"
 
 
-def test_the_spacing_asked_for_is_rounded_to_a_whole_factor(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
+def test_the_spacing_asked_for_is_met_exactly(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
     outcome = run("upscale", thick_nifti, tmp_path / "thin.nii", "--model", "linear", "--spacing", 2)
     assert outcome.code == 0, outcome.err
-    assert "factor 3" in outcome.out and "1.667 mm" in outcome.out
+    assert "5 -> 11, factor 2.5" in outcome.out and "5 mm -> 2 mm" in outcome.out
 
 
 def test_preview_and_reports_are_written(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
@@ -79,17 +79,12 @@ def test_the_backend_and_device_that_ran_are_printed(thick_nifti: Path, tmp_path
     assert "ran on cpu by torch, float32" in outcome.text
 
 
-def test_a_spacing_that_is_missed_is_printed_and_warned_of(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
-    outcome = run("upscale", thick_nifti, tmp_path / "thin.nii", "--model", "linear", "--spacing", 2)
-    assert "5 mm -> 1.667 mm" in outcome.out and "warning: Thin slices lie 1.667 mm apart, not 2 mm" in outcome.err
-
-
 def test_a_folder_of_studies(tmp_path: Path, run: Run) -> None:
     write_series(tmp_path / "in" / "a", shape=(3, 16, 16), uid="1.2.3.1")
     outcome = run("upscale", tmp_path / "in", tmp_path / "out", "--all", "--model", "linear", "--spacing", 2)
     assert outcome.code == 0, outcome.err
     assert "1 done, 0 skipped, 0 refused, 0 failed" in outcome.out and "summary.csv" in outcome.out
-    assert "series 1 of 1" in outcome.err and "1.667 mm apart, not 2 mm" in outcome.err
+    assert "series 1 of 1" in outcome.err and "5 mm -> 2 mm" in outcome.err
     write_series(tmp_path / "in" / "b", shape=(5, 16, 16), uid="1.2.3.2", missing=(2,))
     outcome = run("upscale", tmp_path / "in", tmp_path / "out", "--all", "--model", "linear", "--spacing", 2, "-q")
     assert outcome.code == 8 and outcome.out == "" and outcome.err.count("\n") == 1 and "summary.csv" in outcome.err

@@ -181,7 +181,7 @@ def test_own_series_and_the_folder_of_outputs_are_no_inputs(studies: Path) -> No
     assert run_batch(job).counts["skipped"] == first.counts["done"] + first.counts["skipped"]
     shutil.move(studies / "out", studies / "copy")
     shutil.rmtree(studies / "copy" / ".thinslice")
-    sources = find_sources(studies, studies / "out")
+    sources = find_sources(studies, studies / "out").sources
     own = [source for source in sources if source.shown.startswith("copy/") and source.series_uid]
     assert len(own) == 2 and all(source.left_out == "made by thinslice" for source in own)
 
@@ -203,6 +203,21 @@ def test_the_format_of_the_outputs(job: BatchJob) -> None:
     assert summary.counts["done"] == 3
     (row,) = [row for row in run_batch(replace(job, output_format="dicom")).series if row.kind == "NIfTI"]
     assert row.status == "skipped" and "no DICOM series can be derived" in str(row.reason)
+
+
+def test_what_cannot_be_read_is_counted_and_makes_the_batch_partly_done(tmp_path: Path) -> None:
+    write_series(tmp_path / "in" / "good", shape=(4, 16, 16), seed=1)
+    write_series(tmp_path / "loose", shape=(3, 16, 16), seed=2)
+    (tmp_path / "in" / "damaged.dcm").write_bytes(next((tmp_path / "loose").iterdir()).read_bytes()[:300])
+    with zipfile.ZipFile(tmp_path / "in" / "cut.zip", "w") as archive:
+        for file in sorted((tmp_path / "loose").iterdir()):
+            archive.write(file, file.name)
+    (tmp_path / "in" / "cut.zip").write_bytes((tmp_path / "in" / "cut.zip").read_bytes()[:3000])
+    lines: list[str] = []
+    summary = run_batch(BatchJob(tmp_path / "in", tmp_path / "out", LINEAR), notify=lines.append)
+    assert summary.counts["done"] == 1 and summary.exit_code == 8
+    assert summary.unreadable + summary.counts["refused"] >= 2
+    assert any("damaged or closed file" in line for line in lines)
 
 
 def test_nothing_that_could_be_done_is_exit_3(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from types import FrameType
 from typing import NoReturn
 
 from thinslice.errors import ThinsliceError
+from thinslice.system.faults import machine_fault
+from thinslice.system.resources import require_address_space
 
 EXIT_FAULT = 1
-EXIT_REFUSED = 3
-EXIT_SHORT_OF_MEMORY = 6
 EXIT_INTERRUPTED = 130
+_WITHOUT_WORK = frozenset({"--help", "-h", "--version"})
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _treat_termination_as_interruption()
     _print_any_name()
     try:
+        if not _WITHOUT_WORK.intersection(sys.argv[1:] if arguments is None else arguments):
+            require_address_space()
         from typer.main import get_command
 
         from thinslice.cli.app import app
@@ -46,20 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _leave("interrupted; no half-written output is left.", EXIT_INTERRUPTED)
     except ThinsliceError as error:
         _leave(str(error), error.exit_code)
-    except MemoryError:
-        _leave("out of memory; close other programs, or use a machine with more memory.", EXIT_SHORT_OF_MEMORY)
     except BrokenPipeError:
         _leave_closed_pipe()
     except SystemExit as leaving:
         if isinstance(leaving.__context__, BrokenPipeError):  # which typer makes exit 1
             _leave_closed_pipe()
         raise
-    except PermissionError as error:
-        _leave(f"{error.filename!r} may not be read or written by you; check its permissions.", EXIT_REFUSED)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's errors, which name the option
             error.show()
             raise SystemExit(error.exit_code) from None
+        world = machine_fault(error)
+        if world is not None:
+            _leave(str(world), world.exit_code)
         _leave(
             f"internal error ({type(error).__name__} at {_place(error)}); please report this line and the command. "
             "THINSLICE_DEBUG=1 shows the details, which may name the patient.",

@@ -58,7 +58,7 @@ def demo(
     settings = UpscaleSettings(
         model=model,
         factor=factor,
-        spacing_mm=1.0 if spacing is None else spacing,
+        spacing_mm=spacing,
         plan=plan,
         device=device,
         backend=backend.value,

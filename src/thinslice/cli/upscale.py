@@ -129,7 +129,7 @@ def upscale(
     settings = UpscaleSettings(
         model=model,
         factor=factor,
-        spacing_mm=1.0 if spacing is None else spacing,
+        spacing_mm=spacing,
         plan=plan,
         device=device,
         backend=backend.value,
@@ -225,7 +225,7 @@ def summary(report: RunReport, output: Path) -> str:
         )
     return "\n".join(
         (
-            f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor}",
+            f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
             *uncertainty,

@@ -29,9 +29,11 @@ from thinslice.errors import (
     OutputError,
     OutputExistsError,
     ThinsliceError,
+    UnreadableError,
     UsageError,
 )
 from thinslice.io.settings import ReadSettings
+from thinslice.system.faults import machine_fault
 from thinslice.typing import Notify, PhaseProgress
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 SUMMARY_EVERY_S = 30.0
 """Longest time for which the summary on the disk is behind; it is also written at the end and when interrupted."""
 
-EXIT_PARTLY, EXIT_NOTHING, EXIT_INTERNAL, EXIT_MEMORY = 8, 3, 1, 6
+EXIT_INTERNAL = 1
 
 Begins = Callable[[int, int, float | None], None]
 """Called before each series with its number, their total, and the seconds that are left, None where unknown."""
@@ -133,6 +135,7 @@ class _Batch:
         self.phase = phase
         self.finished = finished
         self.rows: list[SeriesRow] = []
+        self.unreadable = 0
         self.begun_s = time.perf_counter()
         self.written_s = self.begun_s
         self.model = _load(job.settings)
@@ -141,9 +144,12 @@ class _Batch:
     def run(self) -> BatchSummary:
         """All series, then the summary."""
         self.notify(f"searching {self.job.folder} for CT series")
-        sources = find_sources(self.job.folder, self.job.out, output_format=self.job.output_format)
+        found = find_sources(self.job.folder, self.job.out, output_format=self.job.output_format)
+        sources, self.unreadable = found.sources, found.unreadable
         total = sum(source.is_candidate for source in sources)
         self.notify(f"{total} series or files that may be CT volumes")
+        if self.unreadable:
+            self.notify(f"warning: {self.unreadable} damaged or closed file(s) belong to no known series")
         work, done_work, done_s, number = sum(source.weight for source in sources), 0, 0.0, 0
         try:
             for source in sources:
@@ -172,7 +178,9 @@ class _Batch:
 
     def _write(self, *, interrupted: bool = False) -> BatchSummary:
         seconds = time.perf_counter() - self.begun_s
-        summary = BatchSummary.of(self.rows, self.settings, seconds=seconds, interrupted=interrupted)
+        summary = BatchSummary.of(
+            self.rows, self.settings, seconds=seconds, unreadable=self.unreadable, interrupted=interrupted
+        )
         write_summary(summary, self.job.out)
         self.written_s = time.perf_counter()
         return summary
@@ -182,6 +190,8 @@ class _Batch:
         blank = SeriesRow(series_uid=source.series_uid, kind=source.kind, status="skipped", seconds=0.0, exit_code=0)
         if source.left_out:
             return [blank.model_copy(update={"reason": source.left_out})]
+        if source.fault:
+            return [_failed(blank, source, UnreadableError(source.fault), 0.0)]
         begun = time.perf_counter()
         try:
             parts = _parts(source, self.job)
@@ -291,7 +301,7 @@ def _parts(source: Source, job: BatchJob) -> list[tuple[Source, SeriesRow]]:
         if not report.kind.endswith("CT"):
             row = row.model_copy(update={"reason": f"not a CT volume ({report.kind})"})
         elif report.geometry is not None and not report.reasons:
-            verdict = eligibility(report.geometry, factor=job.settings.factor, spacing_mm=job.settings.spacing_mm)
+            verdict = eligibility(report.geometry, factor=job.settings.factor, spacing_mm=job.settings.target_mm)
             if report.slices == 1:
                 row = row.model_copy(update={"reason": "one slice, between which there is nothing to fill"})
             elif _is_thin(" ".join(verdict.reasons)):
@@ -305,10 +315,8 @@ def _failed(row: SeriesRow, source: Source, error: BaseException, seconds: float
     status: Status = "refused" if isinstance(error, InputError) else "failed"
     if isinstance(error, ThinsliceError):
         code, reason = error.exit_code, str(error)
-    elif isinstance(error, MemoryError):
-        code, reason = EXIT_MEMORY, "Memory ran out; close other programs, or use a machine with more memory."
-    elif isinstance(error, PermissionError):
-        status, code, reason = "refused", EXIT_NOTHING, "A file may not be read by you; check its permissions."
+    elif (world := machine_fault(error)) is not None:
+        code, reason = world.exit_code, str(world)
     else:
         code = EXIT_INTERNAL
         reason = f"internal error ({type(error).__name__}); please report it with the output of thinslice inspect."

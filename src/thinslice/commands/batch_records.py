@@ -60,7 +60,7 @@ class SeriesRow(_Frozen):
     output: str | None = None
     seconds: float = Field(ge=0)
     exit_code: int
-    factor: int | None = None
+    factor: int | float | None = None
     spacing_mm_in: float | None = None
     spacing_mm_out: float | None = None
     consistency_rms_hu: float | None = None
@@ -90,6 +90,7 @@ class BatchSummary(_Frozen):
         settings: options of the run.
         counts: number of series by status.
         seconds: of the whole run.
+        unreadable: DICOM files that are damaged or may not be read, so that their series is not known.
         interrupted: whether the run ended early, so that further series are missing here.
         exit_code: 0 done; 8 something was refused or failed; 3 nothing could be done.
         series: the rows.
@@ -101,13 +102,20 @@ class BatchSummary(_Frozen):
     settings: dict[str, JsonValue]
     counts: dict[Status, int]
     seconds: float = Field(ge=0)
+    unreadable: int = 0
     interrupted: bool = False
     exit_code: int
     series: tuple[SeriesRow, ...]
 
     @classmethod
     def of(
-        cls, rows: Iterable[SeriesRow], settings: dict[str, JsonValue], *, seconds: float, interrupted: bool = False
+        cls,
+        rows: Iterable[SeriesRow],
+        settings: dict[str, JsonValue],
+        *,
+        seconds: float,
+        unreadable: int = 0,
+        interrupted: bool = False,
     ) -> BatchSummary:
         """The summary of rows."""
         rows = tuple(rows)
@@ -119,11 +127,12 @@ class BatchSummary(_Frozen):
             "failed": found["failed"],
         }
         complete = any(row.output is not None for row in rows if row.status in ("done", "skipped"))
-        bad = counts["refused"] + counts["failed"] > 0
+        bad = counts["refused"] + counts["failed"] + unreadable > 0
         return cls(
             settings=settings,
             counts=counts,
             seconds=round(seconds, 3),
+            unreadable=unreadable,
             interrupted=interrupted,
             exit_code=3 if not complete else 8 if bad else 0,
             series=rows,
@@ -268,7 +277,7 @@ def fingerprint(
         "model": Path(settings.model).name if isinstance(settings.model, (str, Path)) else type(model).__name__,
         "weights_sha256": getattr(model, "sha256", None),
         "factor": settings.factor,
-        "spacing_mm": None if settings.factor is not None else settings.spacing_mm,
+        "spacing_mm": settings.spacing_mm,
         "plan": settings.plan,
         "intensity": settings.intensity,
         "profile": sha256_of(profile) if isinstance(profile, Path) else None if profile is None else repr(profile),

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+
+from thinslice.errors import UnreadableError
 
 if TYPE_CHECKING:
     from thinslice.io.dicom.header import SliceHeader
@@ -63,6 +64,7 @@ class Source:
         series_uid: the name of a DICOM series; None for other formats.
         series: the value that chooses it, or a part of it, among its files.
         left_out: reason why there is nothing to do; "" for a candidate.
+        fault: reason why it cannot be read; "" where that is not known yet.
     """
 
     paths: tuple[Path, ...]
@@ -74,11 +76,12 @@ class Source:
     series_uid: str | None = None
     series: str | None = None
     left_out: str = ""
+    fault: str = ""
 
     @property
     def is_candidate(self) -> bool:
         """Whether it may be upscaled."""
-        return not self.left_out
+        return not (self.left_out or self.fault)
 
     @property
     def weight(self) -> int:
@@ -106,8 +109,21 @@ class Source:
         return text
 
 
-def find_sources(folder: Path, out: Path, *, output_format: str | None = None) -> list[Source]:
-    """All volumes below a folder in a stable order, those with nothing to do included.
+@dataclass
+class Found:
+    """Result of a search.
+
+    Attributes:
+        sources: all volumes in a stable order, those with nothing to do and those that cannot be read included.
+        unreadable: DICOM files that are damaged or may not be read, so that their series is not known.
+    """
+
+    sources: list[Source]
+    unreadable: int = 0
+
+
+def find_sources(folder: Path, out: Path, *, output_format: str | None = None) -> Found:
+    """All volumes below a folder.
 
     Args:
         folder: searched with its subfolders and archives; links to folders are not followed.
@@ -116,43 +132,61 @@ def find_sources(folder: Path, out: Path, *, output_format: str | None = None) -
     """
     from thinslice.io.dicom.header import quiet_pydicom
 
-    groups: dict[tuple[str, ...], _Group] = {}
-    files: list[Source] = []
+    search = _Search(folder, output_format)
     with quiet_pydicom():
-        for path, header in _found(folder, out):
-            if header is None:
-                files.append(_file_source(path, folder, output_format))
-            else:
-                _add(groups, path, header)
+        search.run(out)
     claimed: set[str] = set()
-    series = [group.source(key, folder, output_format) for key, group in groups.items()]
-    return [_claimed(source, claimed) for source in sorted([*series, *files], key=lambda source: source.shown)]
+    series = [group.source(key, folder, output_format) for key, group in search.groups.items()]
+    everything = sorted([*series, *search.files], key=lambda source: source.shown)
+    return Found([_claimed(source, claimed) for source in everything], search.unreadable)
 
 
-def _found(folder: Path, out: Path) -> Iterator[tuple[Path, SliceHeader | None]]:
-    """Each DICOM object with its header, and each file of one volume with None."""
-    from thinslice.io.dicom.header import read_header
-    from thinslice.io.dicom.input_files import SkippedFile, input_files
+class _Search:
+    """A walk through a folder: series so far by their key, and files of one volume."""
 
-    avoided = out.resolve()
-    for top, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if (Path(top) / name).resolve() != avoided)
-        plain = []
-        for name in sorted(names):
-            path = Path(top, name)
-            if _suffix(name) in VOLUME_SUFFIXES:
-                yield path, None
-            else:
-                plain.append(path)
-        for path in plain:
-            try:
-                members = list(input_files(path))
-            except Exception:  # what is no DICOM file and no sound archive is no series
-                continue
-            for file in members:
-                header = read_header(file)
-                if header is not None and not isinstance(header, SkippedFile):
-                    yield path, header
+    def __init__(self, folder: Path, output_format: str | None) -> None:
+        self.folder = folder
+        self.output_format = output_format
+        self.groups: dict[tuple[str, ...], _Group] = {}
+        self.files: list[Source] = []
+        self.unreadable = 0
+
+    def run(self, out: Path) -> None:
+        """Visit every file below the folder, the folder of the outputs left out."""
+        avoided = out.resolve()
+        for top, folders, names in os.walk(self.folder, onerror=self._closed):
+            folders[:] = sorted(name for name in folders if (Path(top) / name).resolve() != avoided)
+            for name in sorted(names):
+                path = Path(top, name)
+                if _suffix(name) in VOLUME_SUFFIXES:
+                    self.files.append(_file_source(path, self.folder, self.output_format))
+                else:
+                    self._visit(path)
+
+    def _visit(self, path: Path) -> None:
+        """Add the DICOM objects of a file or an archive to their series."""
+        from thinslice.io.dicom.input_files import SkippedFile, input_files
+        from thinslice.io.dicom.multiframe import read_headers
+
+        try:
+            for file in input_files(path):
+                headers = read_headers(file)
+                if isinstance(headers, SkippedFile):
+                    self.unreadable += headers.may_be_slice
+                    continue
+                for header in headers:
+                    _add(self.groups, path, header)
+        except UnreadableError as error:
+            self.files.append(_unread(path, self.folder, str(error)))
+
+    def _closed(self, error: OSError) -> None:
+        place = Path(os.fsdecode(error.filename or self.folder))
+        self.files.append(_unread(place, self.folder, "A folder may not be read by you; check its permissions."))
+
+
+def _unread(path: Path, folder: Path, reason: str) -> Source:
+    shown = path.relative_to(folder).as_posix()
+    return Source((path,), "unknown", PurePosixPath(), "dicom", shown, (), fault=reason)
 
 
 class _Group:

@@ -135,7 +135,9 @@ def run_upscale(
         notify(_announcement(prepared))
     preview = None
     if job.preview is not None or (job.report is not None and job.report.suffix.lower() == ".html"):
-        caption = f"{prepared.model_name} {prepared.model_version}, factor {prepared.factor}, plan {prepared.plan_name}"
+        caption = (
+            f"{prepared.model_name} {prepared.model_version}, factor {prepared.ratio:.4g}, plan {prepared.plan_name}"
+        )
         preview = Preview(prepared.volume, prepared.geometry, caption=caption, deviation=job.uncertainty is not None)
     # Slabs are written while the next ones are made.
     with writer, uncertainty_writer or nullcontext():
@@ -233,8 +235,8 @@ def _announcement(prepared: Prepared) -> str:
     disk = depth * height * width * prepared.dtype.itemsize
     return (
         f"{thick.shape[0]} slices {thick.spacing_mm[0]:.4g} mm apart become {depth} slices {thin.spacing_mm[0]:.4g} mm "
-        f"apart ({height} x {width}, {prepared.model_name}, factor {prepared.factor}, {prepared.choice.device}); about "
-        f"{prepared.memory_estimate.total_bytes / mib:.0f} MiB of memory, and up to {disk / mib:.0f} MiB on disk."
+        f"apart ({height} x {width}, {prepared.model_name}, factor {prepared.ratio:.4g}, {prepared.choice.device}); "
+        f"about {prepared.memory_estimate.total_bytes / mib:.0f} MiB of memory, and up to {disk / mib:.0f} MiB on disk."
     )
 
 
@@ -291,7 +293,7 @@ def _report(
             matrix=thin.shape[1:],
         ),
         model=ModelReport(name=prepared.model_name, version=prepared.model_version, sha256=prepared.weights_sha256),
-        factor=prepared.factor,
+        factor=prepared.ratio,
         spacing_mm_in=source.geometry.spacing_mm,
         spacing_mm_out=thin.spacing_mm,
         plan=prepared.plan_name,
