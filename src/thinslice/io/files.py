@@ -125,7 +125,8 @@ def sniff(path: Path) -> str:
         UnreadableError: empty, not permitted, or no format that is read; give another file.
     """
     from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
-    from thinslice.io.nifti import header_path, nifti_version
+    from thinslice.io.nifti import header_path
+    from thinslice.io.nifti_header import nifti_version
 
     with readable(path):
         if not path.is_file():
