@@ -132,7 +132,8 @@ def sniff(path: Path) -> str:
     from thinslice.io.dicom.archives import archive_kind
     from thinslice.io.dicom.file_form import looks_like_dicom
     from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
-    from thinslice.io.nifti import header_path, nifti_version
+    from thinslice.io.nifti import header_path
+    from thinslice.io.nifti_header import nifti_version
 
     with readable(path):
         if not path.is_file():
