@@ -42,6 +42,7 @@ class Format(StrEnum):
     """Values of --format."""
 
     DICOM = "dicom"
+    DICOM_ENHANCED = "dicom-enhanced"
     NIFTI = "nifti"
 
 

@@ -147,7 +147,7 @@ def check_job(job: UpscaleJob) -> None:
     from thinslice.io.files import output_format
 
     kind = output_format(job.output, job.output_format)
-    if kind == "dicom" and job.source.name.lower().endswith((".nii", ".nii.gz")):
+    if kind in ("dicom", "dicom-enhanced") and job.source.name.lower().endswith((".nii", ".nii.gz")):
         raise UsageError(
             "A NIfTI has no patient or study to derive a DICOM series from; name an output that ends in .nii.gz."
         )
