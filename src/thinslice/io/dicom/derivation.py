@@ -45,7 +45,7 @@ def describe_derivation(derivation: Derivation, geometry: Geometry, now: datetim
     settings = json.dumps(derivation.settings, sort_keys=True, default=str)
     description = (
         f"Through-plane resampling from {decimal_text(thin_mm * derivation.factor, 3)} mm to "
-        f"{decimal_text(thin_mm, 3)} mm, factor {derivation.factor}, by thinslice {__version__}, model {model}, "
+        f"{decimal_text(thin_mm, 3)} mm, factor {derivation.factor:.4g}, by thinslice {__version__}, model {model}, "
         f"{weights}. {NOTICE} Settings: {settings}"
     )
     equipment = Dataset()

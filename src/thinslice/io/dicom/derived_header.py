@@ -229,7 +229,7 @@ class DerivedSeries:
         """New, and beside its source in a list sorted by number: series 3 by a factor of 5 becomes 3905."""
         number = value_of(self._headers[0], "SeriesNumber")
         usable = isinstance(number, int) and 0 <= number <= 1_000_000
-        return (int(number) * 1000 if usable else 0) + 900 + self._derivation.factor
+        return (int(number) * 1000 if usable else 0) + 900 + round(self._derivation.factor)
 
     def _series_description(self) -> str:
         """The source's description, cut so that ours fits: a value of this attribute has at most 64 characters."""
