@@ -140,9 +140,12 @@ class DerivedSeries:
         own.ImagePositionPatient = list(self.line.position(slice_index))
         own.SliceLocation = self.line.location(slice_index)
         pair = self.line.sources(slice_index)
-        # A dict, since frames of one multi-frame source share their UID.
-        instances = dict.fromkeys(self._instances[index] for index in (pair.lower, pair.upper))
-        references = [source_reference(kind, uid) for kind, uid in instances if uid is not None]
+        # Frames of one multi-frame source share their UID.
+        frames: dict[tuple[str, str | None], list[int]] = {}
+        for index in sorted({pair.lower, pair.upper}):
+            number = value_of(self._headers[index], "ReferencedFrameNumber")
+            frames.setdefault(self._instances[index], []).extend([] if number is None else [int(number)])
+        references = [source_reference(kind, uid, numbers) for (kind, uid), numbers in frames.items() if uid]
         if references:
             own.SourceImageSequence = Sequence(references)
         return own
@@ -226,7 +229,7 @@ class DerivedSeries:
         """New, and beside its source in a list sorted by number: series 3 by a factor of 5 becomes 3905."""
         number = value_of(self._headers[0], "SeriesNumber")
         usable = isinstance(number, int) and 0 <= number <= 1_000_000
-        return (int(number) * 1000 if usable else 0) + 900 + self._derivation.factor
+        return (int(number) * 1000 if usable else 0) + 900 + round(self._derivation.factor)
 
     def _series_description(self) -> str:
         """The source's description, cut so that ours fits: a value of this attribute has at most 64 characters."""

@@ -17,8 +17,10 @@ import numpy.typing as npt
 from thinslice.errors import GeometryError, InputError, ResourceError, SeriesChoiceError, UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
-from thinslice.io.dicom.header import HeaderError, quiet_pydicom, read_header, text
+from thinslice.io.dicom.bounds import HeaderError
+from thinslice.io.dicom.header import quiet_pydicom, text
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
+from thinslice.io.dicom.multiframe import read_headers
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
 from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
 from thinslice.system.isolation import run_isolated
@@ -130,11 +132,11 @@ def _collect(paths: Paths) -> tuple[list[Stack], list[SkippedFile]]:
     headers, skipped, count = [], [], 0
     for file in input_files(paths):
         count += 1
-        parsed = read_header(file)
+        parsed = read_headers(file)
         if isinstance(parsed, SkippedFile):
             skipped.append(parsed)
-        elif parsed is not None:
-            headers.append(parsed)
+        else:
+            headers.extend(parsed)
     if not headers:
         listed = f": {_names(skipped)}" if skipped else ""
         raise UnreadableError(f"No DICOM image among {count} file(s){listed}; name the folder of a CT series.")
