@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from thinslice.errors import ResourceError
-from thinslice.system.resources import DISK_FULL_CODES
+from thinslice.system.faults import DISK_FULL_CODES
 
 MAX_MEMORY_BYTES = 64 * 2**20
 """Most bytes of one packed file that are unpacked in memory, twice a 4096 x 4096 slice; larger ones go to a nameless
