@@ -21,11 +21,8 @@ WAITING = {
     "test_row_05_large_jitter": "jitter is no tilt",
     "test_row_05_a_tilt_is_sheared": "--on-tilt",
     "test_row_06_a_change_of_spacing": "--on-spacing",
-    "test_row_12_enhanced_multi_frame_is_read": "enhanced multi-frame",
     "test_row_13_one_slice": "a single slice",
     "test_row_18_a_name_that_is_too_long": "long names",
-    "test_row_18_a_report_or_preview": "reports and previews are tried before the work",
-    "test_row_19_short_memory_is_said": "memory that ends in libraries",
     "test_row_22_a_certificate_file_that_is_not_there": "a missing file of certificates",
 }
 """Starts of the names of tests whose mend is not there yet, and what it is: they may fail, and are listed as such."""
