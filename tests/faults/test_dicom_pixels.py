@@ -173,7 +173,7 @@ def test_row_12_enhanced_multi_frame_is_read(tmp_path: Path, run: Run) -> None:
 
 def test_row_12_four_dimensions_are_refused(tmp_path: Path, run: Run) -> None:
     write_enhanced(tmp_path / "in" / "enhanced.dcm", temporal=3)
-    refuse_upscale(run, tmp_path / "in", words=("phases (4D)", "choose one"))
+    refuse_upscale(run, tmp_path / "in", words=("TemporalPositionIdentifier", "--series"))
 
 
 def test_row_13_one_slice_is_refused_with_what_to_give(tmp_path: Path, run: Run) -> None:

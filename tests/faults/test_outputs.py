@@ -195,7 +195,7 @@ def test_row_19_short_memory_of_the_gpu_falls_back(tmp_path: Path, run: Run) -> 
     import torch
 
     write_series(tmp_path / "in", shape=(20, 256, 256))
-    free, total = torch.cuda.mem_get_info()
+    free, _ = torch.cuda.mem_get_info()
     held = torch.empty(max(0, free - (256 << 20)), dtype=torch.uint8, device="cuda")
     outcome = run("upscale", tmp_path / "in", tmp_path / "thin.nii", "--model", "best", "--device", "auto")
     del held

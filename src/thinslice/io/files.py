@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> 
         return _read_one_dicom_file(paths[0], settings)
     from thinslice.io.dicom.read import read_dicom
 
-    return read_dicom(paths, series_uid=settings.series)
+    return read_dicom(paths, series_uid=settings.series, settings=settings)
 
 
 def sniff(path: Path) -> str:
@@ -191,6 +192,8 @@ def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
         overwrite=overwrite,
     )
     write_slabs(writer, volume.hu)
+    for sentence in writer.warnings:
+        warnings.warn(sentence, UserWarning, stacklevel=2)
 
 
 def open_writer(
@@ -293,12 +296,12 @@ def _read_one_dicom_file(path: Path, settings: ReadSettings) -> Volume:
 
     hint = "If it is one slice of a series, give the folder it lies in."
     try:
-        volume = read_dicom([path], series_uid=settings.series)
+        volume = read_dicom([path], series_uid=settings.series, settings=settings)
     except SeriesChoiceError:
         raise
     except InputError as error:
         raise type(error)(f"{error} {hint}") from error
     if volume.geometry.shape[0] > 1:
         return volume
-    warnings = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
-    return replace(volume, provenance=replace(volume.provenance, warnings=warnings))
+    sentences = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
+    return replace(volume, provenance=replace(volume.provenance, warnings=sentences))
