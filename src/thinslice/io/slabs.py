@@ -86,6 +86,7 @@ class FileSlabWriter(ABC):
     ) -> None:
         self.path = Path(path)
         self.geometry = geometry
+        self.provenance = provenance
         self.axes = provenance.file_axes
         fits = _INT16.min - 0.5 <= hu_range[0] and hu_range[1] < _INT16.max + 0.5
         self.dtype = np.dtype("<i2" if np.dtype(dtype) == np.int16 and fits else "<f4")
