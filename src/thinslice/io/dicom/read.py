@@ -19,8 +19,10 @@ from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.io.dicom.header import HeaderError, quiet_pydicom, read_header, text
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
+from thinslice.io.dicom.parts import PHASE_KEYWORDS
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
-from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.series import Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.slices import Slice
 from thinslice.system.isolation import run_isolated
 from thinslice.volume import Provenance, Volume
 

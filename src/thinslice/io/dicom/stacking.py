@@ -16,7 +16,22 @@ SAME_POSITION_MM = 0.01
 """Slices closer than this along the normal lie at the same position."""
 
 ROUNDING_TOLERANCE_MM = 0.01
-"""Positions this far from even spacing are accepted with a warning: scanners round them to 0.01 mm."""
+"""Positions this far from the line through the first and last are even as they are: scanners round them to 0.01 mm."""
+
+EVENNESS_TOLERANCE_MM = 0.05
+"""Positions this far from the best even line are accepted with a warning: half a unit of those rounded to 0.1 mm."""
+
+EVENNESS_SHARE = 0.25
+"""The same as a share of the spacing, which decides where slices are closer than 0.2 mm."""
+
+COARSEST_COSINE = 1e-3
+"""Largest unit of the last decimal of cosines up to which a deviation is taken for their rounding."""
+
+JITTER_SHARE = 0.2
+"""Largest variation of distances, as a share of the usual one, that is called uneven and not a change of spacing."""
+
+LEAST_TILT_DEGREES = 0.05
+"""Angles below, which messages would round to 0.0 or 0.1 degrees, are no gantry tilt."""
 
 UNIT_LENGTH_TOLERANCE = 1e-2
 """Largest deviation from 1 of the length of a direction cosine vector; beyond, the orientation is unusable."""
@@ -94,7 +109,8 @@ def sound_cosines(cosines: Sequence[float]) -> bool:
     lengths = math.hypot(*row), math.hypot(*column)
     if any(abs(length - 1) > UNIT_LENGTH_TOLERANCE for length in lengths):
         return False
-    return abs(sum(a * b for a, b in zip(row, column, strict=True))) <= DIRECTION_TOLERANCE * lengths[0] * lengths[1]
+    slant = abs(sum(a * b for a, b in zip(row, column, strict=True))) / (lengths[0] * lengths[1])
+    return slant <= DIRECTION_TOLERANCE or slant <= 2 * _cosine_rounding(cosines)
 
 
 def stack(
@@ -115,7 +131,8 @@ def stack(
         unreadable: files of the input that could not be read and may belong to the stack.
 
     Returns:
-        The grid, or the faults: gantry tilt, missing slices, and changes of spacing or thickness.
+        The grid, or the faults: gantry tilt, missing slices, and changes of spacing or thickness. Positions that
+        deviate from an even line by no more than their rounding are even, with a warning.
     """
     faults: list[str] = []
     warnings: list[str] = []
@@ -126,57 +143,200 @@ def stack(
     positions = np.array([plane.position_mm for plane in planes])
     normal = _normal(planes[0])
     heights = positions @ normal
-    travel = positions[-1] - positions[0]
-    length = float(np.linalg.norm(travel))
-    spacing_mm = length / (len(planes) - 1)
-    direction = travel / length
-    angle = math.atan2(float(np.linalg.norm(np.cross(normal, direction))), float(normal @ direction))
-    if angle > DIRECTION_TOLERANCE and length * math.sin(angle) > ROUNDING_TOLERANCE_MM:
+    line = _line(positions, normal)
+    cosine_rounding = max(_cosine_rounding((*plane.row_cosines, *plane.column_cosines)) for plane in planes)
+    tilt, scatter_mm = _tilt(positions, normal, heights)
+    drift_mm = (heights[-1] - heights[0]) * math.tan(tilt)
+    degrees = math.degrees(tilt)
+    if line.is_even and not line.along_normal and (tilt <= cosine_rounding or degrees < LEAST_TILT_DEGREES):
+        warnings.append(
+            f"The slices are stacked at {degrees:.3f} degrees to their normal, no more than ImageOrientationPatient is "
+            "rounded; the positions are taken as exact."
+        )
+    elif (
+        not line.along_normal
+        and degrees >= LEAST_TILT_DEGREES
+        and drift_mm > max(4 * scatter_mm, ROUNDING_TOLERANCE_MM)
+    ):
         faults.append(
-            f"The slices are stacked at {math.degrees(angle):.1f} degrees to their normal (gantry tilt); have the "
+            f"The slices are stacked at {degrees:.1f} degrees to their normal (gantry tilt); have the "
             "scanner or a workstation correct the tilt, or resample the series to an upright grid first."
         )
-    elif angle > DIRECTION_TOLERANCE:
-        direction = normal
-    even = positions[0] + np.arange(len(planes))[:, None] * spacing_mm * direction
-    deviation_mm = float(np.abs(positions - even).max())
-    if deviation_mm > ROUNDING_TOLERANCE_MM:
-        spacing_mm, fault = _unevenness(planes, heights, positions - even, normal, unreadable)
+    spacing_mm = line.spacing_mm
+    if not line.is_even:
+        spacing_mm, fault = _unevenness(planes, heights, positions - line.even, normal, unreadable)
         faults.append(fault)
     else:
         hidden = _hidden_gap(planes, spacing_mm, unreadable, warnings)
         if hidden:
             faults.append(hidden)
-        if deviation_mm > POSITION_TOLERANCE_MM:
+        if line.deviation_mm > POSITION_TOLERANCE_MM:
             warnings.append(
-                f"Slice positions deviate by up to {deviation_mm:.4f} mm from even spacing (rounded in the source); "
-                "they are taken as even."
+                f"Slice positions deviate by up to {line.deviation_mm:.4f} mm from even spacing (rounded in the "
+                "source); they are taken as even."
             )
         warnings.extend(_missing_ends(planes, numbers_elsewhere))
     if in_plane_mm[0] is None or in_plane_mm[1] is None:
         warnings.append("PixelSpacing is missing, so the spacing in the plane is unknown.")
     if faults:
         return Stacking(None, spacing_mm, thickness_mm, in_plane_mm, tuple(faults), tuple(warnings))
-    geometry = _grid(planes[0], len(planes), shape, (spacing_mm, *in_plane_mm), direction, thickness_mm)
+    geometry = _grid(planes, len(planes), shape, (spacing_mm, *in_plane_mm), line, thickness_mm)
     return Stacking(geometry, geometry.spacing_mm[0], thickness_mm, in_plane_mm, (), tuple(warnings))
 
 
+@dataclass(frozen=True)
+class _Line:
+    """The even line through positions.
+
+    Attributes:
+        even: (slices, 3) LPS mm, evenly spaced.
+        spacing_mm: distance of neighbours.
+        direction: unit LPS vector.
+        along_normal: whether the direction is that of the normal, as far as positions show.
+        is_even: whether the positions lie on the line within their rounding.
+        deviation_mm: largest component of position - even.
+    """
+
+    even: Doubles
+    spacing_mm: float
+    direction: Doubles
+    along_normal: bool
+    is_even: bool
+    deviation_mm: float
+
+
+def _line(positions: Doubles, normal: Doubles) -> _Line:
+    """The line through the first and last position where that fits, else the best one along the normal, else any."""
+    count = len(positions)
+    travel = positions[-1] - positions[0]
+    length = float(np.linalg.norm(travel))
+    spacing_mm, direction = length / (count - 1), travel / length
+    angle = math.atan2(float(np.linalg.norm(np.cross(normal, direction))), float(normal @ direction))
+    upright = angle <= DIRECTION_TOLERANCE or length * math.sin(angle) <= ROUNDING_TOLERANCE_MM
+    if upright and angle > DIRECTION_TOLERANCE:
+        direction = normal
+    steps = np.arange(count)[:, None]
+    ends = positions[0] + steps * spacing_mm * direction
+    deviation_mm = float(np.abs(positions - ends).max())
+    if deviation_mm <= ROUNDING_TOLERANCE_MM and upright:
+        return _Line(ends, spacing_mm, direction, True, True, deviation_mm)
+    tolerance_mm = min(EVENNESS_TOLERANCE_MM, EVENNESS_SHARE * spacing_mm) + POSITION_TOLERANCE_MM
+    ranges = [_step_range_mm(axis, tolerance_mm) for axis in positions.T]
+    step_mm = _step_along_mm(normal, ranges)
+    if step_mm is not None:
+        even, deviation = _centred(positions, steps * step_mm * normal)
+        return _Line(even, step_mm, normal, True, True, deviation)
+    if deviation_mm <= ROUNDING_TOLERANCE_MM:
+        return _Line(ends, spacing_mm, direction, upright, True, deviation_mm)
+    if all(low <= high for low, high in ranges):
+        step = np.array([(low + high) / 2 for low, high in ranges])
+        even, deviation = _centred(positions, steps * step)
+        spacing_mm = float(np.linalg.norm(step))
+        return _Line(even, spacing_mm, step / spacing_mm, upright, True, deviation)
+    return _Line(ends, spacing_mm, direction, upright, False, deviation_mm)
+
+
+def _step_along_mm(normal: Doubles, ranges: Sequence[tuple[float, float]]) -> float | None:
+    """The step along the normal whose components lie in these ranges: the middle one, or None."""
+    low, high = 0.0, math.inf
+    for component, (least, most) in zip(normal.tolist(), ranges, strict=True):
+        if least > most or (abs(component) < 1e-9 and not least <= 0 <= most):
+            return None
+        if abs(component) >= 1e-9:
+            ends = sorted((least / component, most / component))
+            low, high = max(low, ends[0]), min(high, ends[1])
+    return (low + high) / 2 if low <= high else None
+
+
+def _centred(positions: Doubles, line: Doubles) -> tuple[Doubles, float]:
+    """A line moved to the middle of the positions' deviations from it, and the largest component of these."""
+    rest = positions - line
+    middle = (rest.max(axis=0) + rest.min(axis=0)) / 2
+    return line + middle, float(np.abs(rest - middle).max())
+
+
+def _step_range_mm(values: Doubles, tolerance_mm: float) -> tuple[float, float]:
+    """(smallest, largest) step at which values are even, each within the tolerance; the smallest is larger for none.
+
+    0, 3.3, 6.5, 9.8 mm are even within 0.05 mm at steps from 3.23 to 3.3 mm.
+    """
+    low, high = -math.inf, math.inf
+    for apart in range(1, len(values)):
+        differences = values[apart:] - values[:-apart]
+        low = max(low, (float(differences.max()) - 2 * tolerance_mm) / apart)
+        high = min(high, (float(differences.min()) + 2 * tolerance_mm) / apart)
+        if low > high:
+            break
+    return low, high
+
+
+def even_step_mm(heights_mm: Sequence[float]) -> float | None:
+    """The step of heights in rising order that are even within `EVENNESS_TOLERANCE_MM`, else None.
+
+    >>> even_step_mm([0, 5, 10]), even_step_mm([0, 5, 11]), even_step_mm([3])
+    (5.0, None, None)
+    """
+    if len(heights_mm) < 2:
+        return None
+    values = np.asarray(heights_mm, dtype=float)
+    step_mm = float(values[-1] - values[0]) / (len(values) - 1)
+    tolerance_mm = min(EVENNESS_TOLERANCE_MM, EVENNESS_SHARE * step_mm)
+    rest = values - step_mm * np.arange(len(values))
+    if float(np.ptp(rest)) <= 2 * tolerance_mm:
+        return step_mm
+    low, high = _step_range_mm(values, tolerance_mm)
+    return (low + high) / 2 if low <= high else None
+
+
+def _tilt(positions: Doubles, normal: Doubles, heights: Doubles) -> tuple[float, float]:
+    """(angle between the normal and the line of the slices in radians, largest distance in mm from that line)."""
+    lateral = positions - np.outer(heights, normal)
+    lateral = lateral - lateral.mean(axis=0)
+    rise = heights - heights.mean()
+    slope = (rise @ lateral) / float(rise @ rise)
+    return math.atan(float(np.linalg.norm(slope))), float(np.abs(lateral - np.outer(rise, slope)).max())
+
+
+def _cosine_rounding(cosines: Sequence[float]) -> float:
+    """Largest angle in radians by which rounding to the decimals written may have turned the normal.
+
+    Whole cosines are exact: nobody rounds to whole numbers.
+    """
+    decimals = max(len(repr(float(value)).partition(".")[2]) for value in cosines if "e" not in repr(float(value)))
+    if all(float(value).is_integer() for value in cosines):
+        return 0.0
+    unit = min(10.0**-decimals, COARSEST_COSINE)
+    return math.sqrt(6) * unit / 2
+
+
 def _grid(
-    first: ImagePlane,
+    planes: Sequence[ImagePlane],
     depth: int,
     shape: tuple[int, int],
     spacing_mm: tuple[float, float | None, float | None],
-    direction: Doubles,
+    line: _Line,
     thickness_mm: float | None,
 ) -> Geometry:
+    first = planes[0]
     column = np.array(first.column_cosines) / np.linalg.norm(first.column_cosines)
     row = np.array(first.row_cosines) / np.linalg.norm(first.row_cosines)
+    direction = line.direction
+    off = max(abs(float(a @ b)) for a, b in ((row, column), (row, direction), (column, direction)))
+    if off > DIRECTION_TOLERANCE / 2:
+        # Rounded cosines: the planes are turned until they are at right angles to the line of the slices.
+        row = row - (row @ direction) * direction
+        row = row / np.linalg.norm(row)
+        column = np.cross(direction, row)
     axes = np.column_stack([direction, column, row])
+    # A line through the first and last position keeps the first as it is written.
+    origin: tuple[float, float, float] = (
+        first.position_mm if line.deviation_mm <= ROUNDING_TOLERANCE_MM else tuple(line.even[0].tolist())
+    )
     # Differences of decimal positions carry rounding errors; 1e-7 mm is far below any tolerance.
     return Geometry(
         shape=(depth, *shape),
         spacing_mm=(round(spacing_mm[0], 7), *spacing_mm[1:]),
-        origin_mm=first.position_mm,
+        origin_mm=origin,
         direction=tuple(tuple(float(v) + 0.0 for v in axis) for axis in axes),  # type: ignore[arg-type]
         thickness_mm=thickness_mm,
     )
@@ -202,7 +362,8 @@ def _single(
     warnings.append(f"There is a single slice; its spacing of {spacing_mm:g} mm is taken from {source}.")
     if in_plane_mm[0] is None or in_plane_mm[1] is None:
         warnings.append("PixelSpacing is missing, so the spacing in the plane is unknown.")
-    geometry = _grid(plane, 1, shape, (spacing_mm, *in_plane_mm), _normal(plane), thickness_mm)
+    line = _Line(np.array([plane.position_mm]), spacing_mm, _normal(plane), True, True, 0.0)
+    geometry = _grid([plane], 1, shape, (spacing_mm, *in_plane_mm), line, thickness_mm)
     return Stacking(geometry, spacing_mm, thickness_mm, in_plane_mm, (), tuple(warnings))
 
 
@@ -249,7 +410,7 @@ def _unevenness(
     nominal = _step_per_instance(planes, heights) or float(steps.min())
     # Heights 0, 5, 10, 20, 25 mm: steps 5, 5, 10, 5, nominal 5, counts 1, 1, 2, 1, so one gap and one missing slice.
     counts = np.rint(steps / nominal)
-    tolerance = np.maximum(RELATIVE_TOLERANCE * nominal * counts, ROUNDING_TOLERANCE_MM)
+    tolerance = np.maximum(RELATIVE_TOLERANCE * nominal * counts, 2 * EVENNESS_TOLERANCE_MM)
     gaps = int(np.count_nonzero(counts > 1))
     numbers = _instances(planes)
     # Numbers without a hole and several wide steps: the spacing was changed, no slice was lost.
@@ -264,11 +425,18 @@ def _unevenness(
         )
     usual = float(np.median(steps))
     in_plane = np.linalg.norm(deviation - np.outer(deviation @ normal, normal), axis=1)
-    if np.all(np.abs(steps - steps.mean()) <= 2 * ROUNDING_TOLERANCE_MM) and in_plane.max() > ROUNDING_TOLERANCE_MM:
+    if np.all(np.abs(steps - steps.mean()) <= 2 * EVENNESS_TOLERANCE_MM) and in_plane.max() > EVENNESS_TOLERANCE_MM:
         k = int(np.argmax(in_plane))
         return usual, (
             f"The slice at {_name(planes[k], heights[k])} is shifted by {in_plane[k]:.2f} mm out of line with the "
             "others, so they do not make one volume; resample the series to one grid first."
+        )
+    turns = np.diff(np.sign(np.diff(steps)))
+    if len(steps) > 3 and np.ptp(steps) < JITTER_SHARE * usual and np.count_nonzero(turns) * 2 >= len(turns):
+        return usual, (
+            f"Slice positions are uneven: neighbours are {steps.min():.3f} to {steps.max():.3f} mm apart, more than "
+            f"rounding explains{_unreadable_clause(unreadable)}; export the series again with exact positions, or "
+            "resample it to one spacing first."
         )
     k = int(np.argmax(np.abs(np.diff(steps)))) if len(steps) > 1 else 0
     after = steps[min(k + 1, len(steps) - 1)]
