@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import thinslice
 from support.command_line import Run
 from thinslice import errors
+from thinslice.cli.app import app
 
 EXIT_CODES = {
     "ThinsliceError": 1,
@@ -118,11 +121,110 @@ def test_version(run: Run) -> None:
 def test_help_has_examples_and_the_notice(command: list[str], run: Run) -> None:
     outcome = run(*command, "--help")
     assert outcome.code == 0
-    assert thinslice.NOTICE in outcome.out
+    assert thinslice.NOTICE in outcome.text
     assert "Exit codes:" in outcome.out
     if command != ["models"]:
         example = " ".join(["thinslice", *command])
         assert outcome.out.count(example) >= 2, "usage, and an example"
+
+
+def _all_commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    group = get_command(app) if group is None else group
+    yield path
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _all_commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("command", list(_all_commands()), ids=" ".join)
+def test_help_fits_80_columns_and_names_types_in_words(
+    command: tuple[str, ...], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = run(*command, "--help")
+    assert outcome.code == 0
+    examples = ("thinslice ", "torchrun ", "Usage: ")
+    prose = [line for line in outcome.out.splitlines() if not line.strip().startswith(examples)]
+    assert [line for line in prose if len(line) > 80 or line.endswith("...")] == []
+    for word in ("<str>", "<int", "<path>", "<float", "x>=", "{"):
+        assert word not in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        (["upscale", "a", "b", "--ouput", "c"], "Did you mean --output"),
+        (["demo", "--weights", "x"], "Did you mean --model?"),
+        (["upscale", "a", "b", "-j", "2"], "Did you mean --threads?"),
+        (["upscale", "a", "b", "--recursive"], "Did you mean --all?"),
+        (["inspect", "-i", "x"], "given without an option"),
+        (["upscal", "a", "b"], "Did you mean 'upscale'?"),
+        (["chest_5mm/", "chest_1mm/"], "thinslice upscale chest_5mm/ OUTPUT"),
+        (["upscale", "a"], "INPUT and OUTPUT are needed"),
+        (["upscale"], "INPUT and OUTPUT are needed"),
+        (["models", "lst"], "Did you mean 'list'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_option_or_command_is_answered_with_the_right_one(typed: list[str], answer: str, run: Run) -> None:
+    outcome = run(*typed)
+    assert outcome.code == 2
+    assert answer in outcome.text
+
+
+def test_help_is_found_where_people_look_for_it(run: Run) -> None:
+    wanted = run("upscale", "--help").out
+    assert run("help", "upscale").out == wanted
+    assert run("upscale", "a", "b", "--help").out == wanted
+    assert run("help").out == run("--help").out
+    assert run("help", "models", "list").out == run("models", "list", "-h").out
+
+
+def test_completion_can_be_installed(run: Run) -> None:
+    assert "--install-completion" in run("--help").out
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "thinslice", "models", "list"], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_notes_that_nobody_reads_do_not_end_the_work(thick_nifti: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = ["upscale", str(thick_nifti), str(tmp_path / "thin.nii"), "--model", "linear"]
+    done = subprocess.run([sys.executable, "-m", "thinslice", *arguments], stderr=writing, check=False)
+    os.close(writing)
+    assert done.returncode == 0 and (tmp_path / "thin.nii").exists()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C", "TERM": "dumb"},
+        {"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["C", "ascii", "no UTF-8"],
+)
+def test_umlauts_in_paths_work_without_a_utf8_terminal(
+    environment: dict[str, str], thick_nifti: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "Müller Ärzte"
+    folder.mkdir()
+    command = [sys.executable, "-m", "thinslice", "upscale", thick_nifti, folder / "dünn.nii", "--model", "linear"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **environment}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "dünn.nii").is_file() and b"\x1b" not in done.stdout + done.stderr
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **environment}, check=False)
+    assert done.returncode == 5 and b"exists" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")

@@ -13,7 +13,9 @@ from support.command_line import smooth_volume
 from support.dicom_factory import write_series
 from thinslice.commands import demo
 from thinslice.data.phantoms import thorax
-from thinslice.errors import NotEligibleError, OutputError, OutputExistsError
+from thinslice.errors import NotEligibleError, OutputError, OutputExistsError, UsageError
+from thinslice.inference.settings import UpscaleSettings
+from thinslice.io.settings import ReadSettings
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +26,7 @@ def small_phantom(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_phantom_goes_from_thick_dicom_to_scores(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    lines = demo.run_demo(None, out, model="cubic")
+    lines = demo.run_demo(None, out, settings=UpscaleSettings(model="cubic")).lines
     assert {entry.name for entry in out.iterdir()} == demo.FILES
     thick, truth = thinslice.read(out / "thick"), thinslice.read(out / "truth.nii.gz")
     thin, nifti = thinslice.read(out / "thin"), thinslice.read(out / "thin.nii.gz")
@@ -40,14 +42,14 @@ def test_the_phantom_goes_from_thick_dicom_to_scores(tmp_path: Path) -> None:
 
 def test_a_dicom_scan_of_ones_own(tmp_path: Path) -> None:
     write_series(tmp_path / "scan", shape=(4, 20, 22))
-    demo.run_demo(tmp_path / "scan", tmp_path / "out", model="linear")
+    demo.run_demo(tmp_path / "scan", tmp_path / "out", settings=UpscaleSettings(model="linear"))
     made = {entry.name for entry in (tmp_path / "out").iterdir()}
     assert made == {"thin", "thin.nii.gz", "preview.png", "report.html", "report.json"}
 
 
 def test_a_nifti_of_ones_own(tmp_path: Path) -> None:
     thinslice.write(smooth_volume(), tmp_path / "scan.nii")
-    demo.run_demo(tmp_path / "scan.nii", tmp_path / "out", model="linear")
+    demo.run_demo(tmp_path / "scan.nii", tmp_path / "out", settings=UpscaleSettings(model="linear"))
     made = {entry.name for entry in (tmp_path / "out").iterdir()}
     assert made == {"thin.nii.gz", "preview.png", "report.html", "report.json"}
 
@@ -55,19 +57,46 @@ def test_a_nifti_of_ones_own(tmp_path: Path) -> None:
 def test_a_refused_scan_leaves_no_folder(tmp_path: Path) -> None:
     thinslice.write(smooth_volume(spacing_mm=1.0), tmp_path / "scan.nii")
     with pytest.raises(NotEligibleError):
-        demo.run_demo(tmp_path / "scan.nii", tmp_path / "out", model="linear")
+        demo.run_demo(tmp_path / "scan.nii", tmp_path / "out", settings=UpscaleSettings(model="linear"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["scan.nii"]
 
 
 def test_only_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     thinslice.write(smooth_volume(), tmp_path / "scan.nii")
-    demo.run_demo(tmp_path / "scan.nii", out, model="linear")
+    demo.run_demo(tmp_path / "scan.nii", out, settings=UpscaleSettings(model="linear"))
     with pytest.raises(OutputExistsError):
-        demo.run_demo(tmp_path / "scan.nii", out, model="linear")
-    demo.run_demo(tmp_path / "scan.nii", out, model="nearest", overwrite=True)
+        demo.run_demo(tmp_path / "scan.nii", out, settings=UpscaleSettings(model="linear"))
+    demo.run_demo(tmp_path / "scan.nii", out, settings=UpscaleSettings(model="nearest"), overwrite=True)
     assert json.loads((out / "report.json").read_text())["model"]["name"] == "nearest"
     (out / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError):
-        demo.run_demo(tmp_path / "scan.nii", out, model="linear", overwrite=True)
+        demo.run_demo(tmp_path / "scan.nii", out, settings=UpscaleSettings(model="linear"), overwrite=True)
     assert (out / "thesis.txt").read_text() == "mine"
+
+
+def test_a_scan_is_read_and_upscaled_with_the_options_of_upscale(tmp_path: Path) -> None:
+    write_series(tmp_path / "in" / "a", shape=(3, 16, 16), uid="1.2.3.1")
+    write_series(tmp_path / "in" / "b", shape=(4, 16, 16), uid="1.2.3.2")
+    result = demo.run_demo(
+        tmp_path / "in",
+        tmp_path / "out",
+        settings=UpscaleSettings(model="linear", spacing_mm=2.0),
+        reading=ReadSettings(series="1.2.3.2"),
+    )
+    assert thinslice.read(tmp_path / "out" / "thin.nii.gz").geometry.shape == (8, 16, 16)
+    assert any("1.667 mm apart, not 2 mm" in sentence for sentence in result.report.warnings)
+    assert "1.667 mm apart" in result.lines[0]
+
+
+def test_options_of_the_input_need_an_input(tmp_path: Path) -> None:
+    for options in ({"reading": ReadSettings(series="1")}, {"settings": UpscaleSettings(spacing_mm=2.0)}):
+        with pytest.raises(UsageError, match="need an INPUT"):
+            demo.run_demo(None, tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_source_is_not_inside_the_folder_of_the_results(tmp_path: Path) -> None:
+    write_series(tmp_path / "out" / "scan", shape=(3, 16, 16))
+    with pytest.raises(UsageError, match="would replace the input"):
+        demo.run_demo(tmp_path / "out" / "scan", tmp_path / "out", overwrite=True)

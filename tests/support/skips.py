@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.limits import PRIVATE_MOUNTS
 from thinslice.system.resources import peak_memory_mib
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,7 @@ EXPECTED = (
     ExpectedSkip(r"/dev/full", "no /dev/full", lambda: not Path("/dev/full").exists()),
     ExpectedSkip(r"/dev/zero", "no /dev/zero", lambda: not Path("/dev/zero").exists()),
     ExpectedSkip(r"file system where nobody", "no /proc", lambda: not Path("/proc/self").is_dir()),
+    ExpectedSkip(r"no private mounts", "not allowed to mount", lambda: not PRIVATE_MOUNTS),
 )
 
 

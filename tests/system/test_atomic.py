@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from thinslice.errors import OutputError, OutputExistsError, ResourceError
-from thinslice.system.atomic import atomic_directory, atomic_file, output_errors
+from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, ResourceError
+from thinslice.system.atomic import atomic_directory, atomic_file, output_errors, require_place
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
 
@@ -91,6 +91,7 @@ def test_an_output_that_turns_up_meanwhile_is_kept(tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"theirs")
     with pytest.raises(OutputExistsError), atomic_directory(tmp_path / "folder"):
         (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "theirs").write_bytes(b"theirs")
     assert (tmp_path / "file").read_bytes() == b"theirs"
     assert names(tmp_path) == {"file", "folder"}
 
@@ -105,11 +106,14 @@ def test_a_file_is_no_folder_and_the_reverse(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
-def test_a_missing_parent_is_named_without_its_path(tmp_path: Path) -> None:
-    opened = atomic_file(tmp_path / "SECRET^NAME" / "out.nii")
-    with pytest.raises(OutputError, match="does not exist; create it") as caught, opened:
+def test_a_missing_parent_is_named_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened = atomic_file("results/day 1/out.nii")
+    named = "^The folder 'results/day 1', .* does not exist; create it"
+    with pytest.raises(OutputError, match=named), opened:
         pytest.fail("must not start")
-    assert "SECRET" not in str(caught.value)
+    with pytest.raises(OutputError, match=named):
+        require_place("results/day 1/out.nii", folder=False)
 
 
 def test_of_two_runs_one_wins(tmp_path: Path) -> None:
@@ -284,9 +288,78 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     assert names(tmp_path / "disk" / "real") == {"a"}
 
 
-def test_a_name_too_long_is_an_output_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="too long"), atomic_file(tmp_path / ("n" * 250)):
-        pytest.fail("must not start")
+@pytest.mark.parametrize("name", ["n" * 256, "n" * 300 + ".nii.gz", "\u00e4" * 128])
+def test_a_name_of_more_than_255_bytes_is_an_output_error(tmp_path: Path, name: str) -> None:
+    for make in (atomic_file, atomic_directory):
+        with pytest.raises(OutputError, match="too long"), make(tmp_path / name):
+            pytest.fail("must not start")
+    with pytest.raises(OutputError, match="permits 255"):
+        require_place(tmp_path / name, folder=False)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "n" * 248 + ".nii.gz", "\u00e4" * 127])
+def test_a_name_of_255_bytes_is_written_and_its_remains_are_cleared(tmp_path: Path, name: str) -> None:
+    require_place(tmp_path / name, folder=False)
+    with atomic_file(tmp_path / name) as partial:
+        assert partial.name.endswith("".join(Path(name).suffixes))
+        partial.write_bytes(b"voxels")
+        left = partial
+    left.write_bytes(b"of a killed run")
+    with atomic_file(tmp_path / name, overwrite=True) as partial:
+        partial.write_bytes(b"new")
+    assert names(tmp_path) == {name}
+
+
+def test_an_empty_folder_is_filled_without_overwrite_and_keeps_its_permissions(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir(mode=0o750)
+    target.chmod(0o750)
+    require_place(target, folder=True)
+    with atomic_directory(target) as partial:
+        (partial / "a").write_bytes(b"a")
+        assert names(target) == set()
+    assert names(target) == {"a"}
+    assert names(tmp_path) == {"out"}
+    assert target.stat().st_mode & 0o777 == 0o750
+    with pytest.raises(OutputExistsError):
+        require_place(target, folder=True)
+
+
+def test_the_check_of_an_output_leaves_nothing_and_refuses_what_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    require_place(tmp_path / "new", folder=True)
+    require_place(tmp_path / "file", folder=False, overwrite=True)
+    for path, folder, words in (
+        ("file", False, "--overwrite"),
+        ("file/new", False, "does not exist"),
+        (".", False, "is a folder|--overwrite"),
+    ):
+        with pytest.raises(OutputError, match=words):
+            require_place(tmp_path / path, folder=folder)
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(OutputError):
+        require_place(tmp_path / "circle" / "out", folder=False)
+    assert names(tmp_path) == {"file", "circle"}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_place_is_refused_before_any_work_for_the_reason_that_the_writer_would_give(
+    tmp_path: Path, folder: bool
+) -> None:
+    require_place(tmp_path / "out", folder=folder)
+    assert names(tmp_path) == set()
+    with pytest.raises(OutputError, match="does not exist"):
+        require_place(tmp_path / "absent" / "out", folder=folder)
+    with atomic_file(tmp_path / "out") as partial:
+        with pytest.raises(OutputBusyError):
+            require_place(tmp_path / "out", folder=folder)
+        partial.write_bytes(b"voxels")
+    with pytest.raises(OutputExistsError):
+        require_place(tmp_path / "out", folder=folder)
+    if folder:
+        with pytest.raises(OutputError, match="is a file"):
+            require_place(tmp_path / "out", folder=True, overwrite=True)
 
 
 def test_forgetting_to_write_is_an_error(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from types import FrameType
 from typing import NoReturn
 
 from thinslice.errors import ThinsliceError
+from thinslice.system.faults import machine_fault
+from thinslice.system.resources import require_address_space
 
 EXIT_FAULT = 1
-EXIT_SHORT_OF_MEMORY = 6
 EXIT_INTERRUPTED = 130
+_WITHOUT_WORK = frozenset({"--help", "-h", "--version"})
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -33,28 +35,54 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         SystemExit: always.
     """
     _treat_termination_as_interruption()
+    _print_any_name()
     try:
+        if not _WITHOUT_WORK.intersection(sys.argv[1:] if arguments is None else arguments):
+            require_address_space()
         from typer.main import get_command
 
         from thinslice.cli.app import app
 
-        get_command(app).main(args=arguments, prog_name="thinslice", standalone_mode=True)
-    except SystemExit as leaving:
-        if leaving.code == EXIT_INTERRUPTED:
-            _leave("interrupted; no half-written output is left.", EXIT_INTERRUPTED)
-        raise
+        code = get_command(app).main(args=arguments, prog_name="thinslice", standalone_mode=False)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _leave("interrupted; no half-written output is left.", EXIT_INTERRUPTED)
     except ThinsliceError as error:
         _leave(str(error), error.exit_code)
-    except MemoryError:
-        _leave("out of memory; close other programs, or use a machine with more memory.", EXIT_SHORT_OF_MEMORY)
+    except BrokenPipeError:
+        _leave_closed_pipe()
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # which typer makes exit 1
+            _leave_closed_pipe()
+        raise
     except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's errors, which name the option
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        world = machine_fault(error)
+        if world is not None:
+            _leave(str(world), world.exit_code)
         _leave(
             f"internal error ({type(error).__name__} at {_place(error)}); please report this line and the command. "
             "THINSLICE_DEBUG=1 shows the details, which may name the patient.",
             EXIT_FAULT,
         )
+    if code == EXIT_INTERRUPTED:
+        _leave("interrupted; no half-written output is left.", EXIT_INTERRUPTED)
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _print_any_name() -> None:
+    """Let names print on terminals whose encoding lacks their characters, escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _leave_closed_pipe() -> NoReturn:
+    """End well where the reader of the output had enough (thinslice models list | head -1)."""
+    # What Python still holds for the pipe would fail again at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     raise SystemExit(0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,14 +22,12 @@ from thinslice.cli import (
     train,
     upscale,
 )
+from thinslice.cli.help import Command, Group
 
-# A backspace alone on a line keeps typer from wrapping the paragraph below.
-EPILOG = f"""\b
-Exit codes: 0 done; 2 usage; 3 input refused; 4 model or weights; 5 output exists
+EPILOG = f"""Exit codes: 0 done; 2 usage; 3 input refused; 4 model or weights; 5 output exists
 or cannot be written; 6 memory or disk short; 7 device; 8 partly done (batch);
 130 interrupted; 1 internal error.
 
-\b
 {NOTICE}
 """
 
@@ -38,8 +36,8 @@ app = typer.Typer(
     name="thinslice",
     rich_markup_mode=None,
     no_args_is_help=True,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Group,
+    context_settings={"help_option_names": ["--help", "-h"]},
     epilog=EPILOG,
 )
 
@@ -53,50 +51,71 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def thinslice(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Thick-slice CT in, thin-slice CT out.
 
     \b
-    thinslice upscale chest_5mm/ chest_1mm/         make a thin DICOM series, on the CPU
-    thinslice upscale thick.nii.gz thin.nii.gz      make a thin NIfTI file
-    thinslice inspect disk/                         list the series that can be upscaled
-    thinslice demo                                  upscale a synthetic chest
+    thinslice demo                              upscale a synthetic chest
+    thinslice inspect disk/                     list series that can be upscaled
+    thinslice upscale chest_5mm/ chest_1mm/     make a thin DICOM series
+    thinslice upscale thick.nii.gz thin.nii.gz  make a thin NIfTI file
+    thinslice upscale studies/ thin/ --all      every eligible series of a folder
 
     thinslice COMMAND --help describes each command.
     """
 
 
-app.command("upscale", epilog=EPILOG)(upscale.upscale)
-app.command("inspect", epilog=EPILOG)(inspect.inspect)
-app.command("evaluate", epilog=EPILOG)(evaluate.evaluate)
-app.command("convert", epilog=EPILOG)(convert.convert)
-app.command("demo", epilog=EPILOG)(demo.demo)
-app.command("train", epilog=EPILOG)(train.train)
-app.command("benchmark", epilog=EPILOG)(benchmark.benchmark)
-app.command("leaderboard", epilog=EPILOG)(benchmark.leaderboard)
+@app.command("help", hidden=True)
+def show_help(
+    context: typer.Context,
+    command: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", show_default=False)] = None,
+) -> None:
+    """Show the help of thinslice or of one command, as `thinslice COMMAND --help` does."""
+    program: Any = context.parent
+    for name in command or []:
+        found = program.command.resolve_command(program, [name])[1] if hasattr(program.command, "commands") else None
+        if found is None:
+            break
+        program = program.__class__(found, info_name=name, parent=program)
+    print(program.get_help())
+
+
+app.command("upscale", cls=Command, epilog=EPILOG)(upscale.upscale)
+app.command("inspect", cls=Command, epilog=EPILOG)(inspect.inspect)
+app.command("evaluate", cls=Command, epilog=EPILOG)(evaluate.evaluate)
+app.command("convert", cls=Command, epilog=EPILOG)(convert.convert)
+app.command("demo", cls=Command, epilog=EPILOG)(demo.demo)
+app.command("train", cls=Command, epilog=EPILOG)(train.train)
+app.command("benchmark", cls=Command, epilog=EPILOG)(benchmark.benchmark)
+app.command("leaderboard", cls=Command, epilog=EPILOG)(benchmark.leaderboard)
 
 _models = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="List, show, score, check and calibrate networks.", epilog=EPILOG
+    cls=Group,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List, show, score, check and calibrate networks.",
+    epilog=EPILOG,
 )
-_models.command("list", epilog=EPILOG)(models.list_models)
-_models.command("show", epilog=EPILOG)(models.show_model)
-_models.command("score", epilog=EPILOG)(models.score_model)
-_models.command("check", epilog=EPILOG)(models_check.check_models)
-_models.command("calibrate", epilog=EPILOG)(models_calibrate.calibrate_model)
+_models.command("list", cls=Command, epilog=EPILOG)(models.list_models)
+_models.command("show", cls=Command, epilog=EPILOG)(models.show_model)
+_models.command("score", cls=Command, epilog=EPILOG)(models.score_model)
+_models.command("check", cls=Command, epilog=EPILOG)(models_check.check_models)
+_models.command("calibrate", cls=Command, epilog=EPILOG)(models_calibrate.calibrate_model)
 app.add_typer(_models, name="models")
 
 _dataset = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     no_args_is_help=True,
     help="Download, verify, analyse and build data sets of thick and thin volumes.",
     epilog=EPILOG,
 )
-_dataset.command("download", epilog=EPILOG)(dataset_download.download)
-_dataset.command("verify", epilog=EPILOG)(dataset.verify)
-_dataset.command("analyse", epilog=EPILOG)(dataset.analyse)
-_dataset.command("build", epilog=EPILOG)(dataset_build.build)
-_dataset.command("mini", epilog=EPILOG)(dataset.mini)
-_dataset.command("profile", epilog=EPILOG)(dataset.measure_slice_profile)
+_dataset.command("download", cls=Command, epilog=EPILOG)(dataset_download.download)
+_dataset.command("verify", cls=Command, epilog=EPILOG)(dataset.verify)
+_dataset.command("analyse", cls=Command, epilog=EPILOG)(dataset.analyse)
+_dataset.command("build", cls=Command, epilog=EPILOG)(dataset_build.build)
+_dataset.command("mini", cls=Command, epilog=EPILOG)(dataset.mini)
+_dataset.command("profile", cls=Command, epilog=EPILOG)(dataset.measure_slice_profile)
 app.add_typer(_dataset, name="dataset")

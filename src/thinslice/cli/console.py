@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ class Console:
     def note(self, line: str) -> None:
         """Print a line about the work in progress."""
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            # A reader of the notes that went away (2>&1 | head) is no reason to end the work.
+            with suppress(BrokenPipeError):
+                print(line, file=sys.stderr, flush=True)
 
     def warn(self, sentence: str) -> None:
         """Print a warning; the work continues."""

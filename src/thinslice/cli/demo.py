@@ -7,16 +7,34 @@ from typing import Annotated
 
 import typer
 
+from thinslice.cli import options
 from thinslice.cli.console import Console, hush_libraries
 
 
 def demo(
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="[INPUT]", show_default=False, help="Your own scan; default: a synthetic chest."),
+        typer.Argument(metavar="INPUT", show_default=False, help="Your own scan; a synthetic chest unless given."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the results.")] = Path("demo-output"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that exists.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", "--output", "-o", metavar="FOLDER", help="Folder of the results.")
+    ] = Path("demo-output"),
+    model: options.Model = "default",
+    factor: options.Factor = None,
+    spacing: options.Spacing = None,
+    plan: options.Plan = None,
+    device: options.Device = "auto",
+    backend: options.Backend = options.BackendName.AUTO,
+    series: options.Series = None,
+    axis: options.Axis = None,
+    on_tilt: options.OnTilt = options.OnFaultName.REFUSE,
+    on_spacing: options.OnSpacing = options.OnFaultName.REFUSE,
+    intensity: options.Intensity = options.IntensityName.AUTO,
+    profile: options.Profile = None,
+    threads: options.Threads = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that an earlier demo made.")] = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Upscale a synthetic chest, or your own scan.
 
@@ -27,11 +45,35 @@ def demo(
     \b
     thinslice demo
     thinslice demo chest_5mm/ --out look
+    thinslice demo disk.zip --series 2 --model fast
     """
     from thinslice.commands.demo import run_demo
+    from thinslice.errors import UsageError
+    from thinslice.inference.settings import UpscaleSettings
+    from thinslice.io.settings import ReadSettings
 
     hush_libraries()
-    console = Console()
+    if factor is not None and spacing is not None:
+        raise UsageError("--factor and --spacing both set the distance of thin slices; give one of them.")
+    settings = UpscaleSettings(
+        model=model,
+        factor=factor,
+        spacing_mm=spacing,
+        plan=plan,
+        device=device,
+        backend=backend.value,
+        threads=threads,
+        force=force,
+        intensity=intensity.value,
+        profile=profile,
+    )
+    reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
+    console = Console(quiet=quiet)
     with console.progress("upscaling") as progress:
-        lines = run_demo(source, out, overwrite=overwrite, notify=console.note, progress=progress)
-    print("\n".join(lines))
+        result = run_demo(
+            source, out, settings=settings, reading=reading, overwrite=overwrite, notify=console.note, progress=progress
+        )
+    for sentence in result.report.warnings:
+        console.warn(sentence)
+    if not quiet:
+        print("\n".join(result.lines))

@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinslice.cli import options
 from thinslice.cli.console import Console, hush_libraries
 
 if TYPE_CHECKING:
     from thinslice.commands.run_report import RunReport
-
-
-class BackendName(StrEnum):
-    """Values of --backend."""
-
-    AUTO = "auto"
-    TORCH = "torch"
-    TORCH_COMPILE = "torch-compile"
-    OPENVINO = "openvino"
 
 
 class UncertaintyBy(StrEnum):
@@ -28,14 +20,6 @@ class UncertaintyBy(StrEnum):
 
     LEARNED = "learned"
     ENSEMBLE = "ensemble"
-
-
-class Intensity(StrEnum):
-    """Unit of the voxels."""
-
-    AUTO = "auto"
-    HU = "hu"
-    UNIT = "unit"
 
 
 class Format(StrEnum):
@@ -46,63 +30,44 @@ class Format(StrEnum):
 
 
 def upscale(
-    source: Annotated[
-        Path,
+    paths: Annotated[
+        list[Path] | None,
         typer.Argument(
-            metavar="INPUT", show_default=False, help="A DICOM folder, file or zip; a NIfTI; NRRD or MetaImage."
+            metavar="INPUT... OUTPUT",
+            show_default=False,
+            help="INPUT: a DICOM folder, zip or the files of one series; a NIfTI; NRRD or MetaImage. OUTPUT, the last "
+            "path: a name ending in .nii, .nii.gz, .nrrd or .mha, or else a DICOM folder.",
         ),
-    ],
+    ] = None,
+    inputs: Annotated[
+        list[Path] | None, typer.Option("--input", "-i", metavar="INPUT", help="INPUT, as an option.")
+    ] = None,
     output: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUTPUT", show_default=False, help="A name ending in .nii or .nii.gz, or else a DICOM folder."
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="default, fast, best, another network of 'thinslice models list', or a weights file.",
-        ),
-    ] = "default",
-    factor: Annotated[
-        int | None, typer.Option(metavar="N", help="Thin slices per thick interval, 2 to 8. Not with --spacing.")
-    ] = None,
-    spacing: Annotated[
-        float | None,
-        typer.Option(metavar="MM", help="Wanted distance of thin slices in mm; 1 unless --factor is given."),
-    ] = None,
-    plan: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Window plan: overlap, released or paper. The model's own unless set."),
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where the network runs.")] = "auto",
-    backend: Annotated[BackendName, typer.Option(help="Library that runs the network.")] = BackendName.AUTO,
-    output_format: Annotated[
-        Format | None, typer.Option("--format", help="Format of OUTPUT; must agree with its name.")
-    ] = None,
-    series: Annotated[
-        str | None,
-        typer.Option("--series", "--series-uid", metavar="UID", help="UID of the series, where INPUT holds several."),
-    ] = None,
-    axis: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="The file's through-plane axis (0, 1 or 2), where its spacings do not show it."),
-    ] = None,
-    intensity: Annotated[
-        Intensity,
-        typer.Option(
-            help="Unit of the voxels. auto: HU, refused where they certainly are not; hu: HU in any case; unit: "
-            "[-1024, 2048] HU scaled to [0, 1] (the result is in HU)."
-        ),
-    ] = Intensity.AUTO,
-    profile: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.json",
-            help="Slice profile of 'thinslice dataset profile'; a box of the slice thickness unless set.",
-        ),
+        typer.Option("--output", "-o", metavar="OUTPUT", help="OUTPUT, as an option; all paths are then INPUT."),
     ] = None,
+    every_series: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Upscale every eligible CT series below the folder INPUT into the folder OUTPUT; see below."
+        ),
+    ] = False,
+    model: options.Model = "default",
+    factor: options.Factor = None,
+    spacing: options.Spacing = None,
+    plan: options.Plan = None,
+    device: options.Device = "auto",
+    backend: options.Backend = options.BackendName.AUTO,
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="Format of OUTPUT; must agree with its name. With --all: of every output."),
+    ] = None,
+    series: options.Series = None,
+    axis: options.Axis = None,
+    on_tilt: options.OnTilt = options.OnFaultName.REFUSE,
+    on_spacing: options.OnSpacing = options.OnFaultName.REFUSE,
+    intensity: options.Intensity = options.IntensityName.AUTO,
+    profile: options.Profile = None,
     preview: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also draw thick beside thin, coronal and sagittal.")
     ] = None,
@@ -127,13 +92,10 @@ def upscale(
             help="learned: the network's own head; ensemble: any network, 8 times the cost, not calibrated.",
         ),
     ] = UncertaintyBy.LEARNED,
-    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores unless set.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Go on when memory looks short. Never past a fault in the input's geometry."),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make a thin-slice volume from a thick-slice one.
 
@@ -145,7 +107,9 @@ def upscale(
     \b
     thinslice upscale chest_5mm/ chest_1mm/ --preview look.png
     thinslice upscale thick.nii.gz thin.nii.gz --factor 5
-    thinslice upscale disk.zip thin.nii.gz --series 1.2.840.1 --report report.html
+    thinslice upscale disk.zip thin.nii.gz --series 2 --report report.html
+    thinslice upscale slices/*.dcm chest_1mm/
+    thinslice upscale studies/ thin/ --all
     """
     from thinslice.commands.upscale import UpscaleJob, run_upscale
     from thinslice.errors import UsageError
@@ -154,13 +118,16 @@ def upscale(
 
     hush_libraries()
     console = Console(quiet=quiet)
+    sources, target = divide_paths(paths or [], inputs or [], output)
+    if every_series:
+        raise UsageError("--all is not finished in this version; give one series at a time.")
     if factor is not None and spacing is not None:
         raise UsageError("--factor and --spacing both set the distance of thin slices; give one of them.")
     wanted = uncertainty is not None or uncertainty_by is not UncertaintyBy.LEARNED
     settings = UpscaleSettings(
         model=model,
         factor=factor,
-        spacing_mm=1.0 if spacing is None else spacing,
+        spacing_mm=spacing,
         plan=plan,
         device=device,
         backend=backend.value,
@@ -170,12 +137,13 @@ def upscale(
         intensity=intensity.value,
         profile=profile,
     )
+    reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     job = UpscaleJob(
-        source=source,
-        output=output,
+        source=sources[0] if len(sources) == 1 else sources,
+        output=target,
         settings=settings,
         output_format=None if output_format is None else output_format.value,
-        reading=ReadSettings(series=series, axis=axis),
+        reading=reading,
         preview=preview,
         report=report,
         uncertainty=uncertainty,
@@ -186,7 +154,30 @@ def upscale(
     for sentence in outcome.warnings:
         console.warn(sentence)
     if not quiet:
-        print(summary(outcome, output))
+        print(summary(outcome, target))
+
+
+def divide_paths(paths: list[Path], inputs: list[Path], output: Path | None) -> tuple[tuple[Path, ...], Path]:
+    """Inputs and output of a command line; the last path is the output unless an option names it.
+
+    Raises:
+        UsageError: an input or the output is missing, or --output is given beside a second output.
+
+    >>> divide_paths([Path("a.dcm"), Path("b.dcm"), Path("thin")], [], None)[1].name
+    'thin'
+    """
+    from thinslice.errors import UsageError
+
+    if output is None and paths:
+        *paths, output = paths
+    sources = (*inputs, *paths)
+    if output is None or not sources:
+        given = "" if output is None else f" Only {str(output)!r} was given."
+        raise UsageError(
+            f"INPUT and OUTPUT are needed, as in: thinslice upscale chest_5mm/ chest_1mm/.{given} "
+            "'thinslice upscale --help' describes them."
+        )
+    return sources, output
 
 
 def summary(report: RunReport, output: Path) -> str:
@@ -194,7 +185,7 @@ def summary(report: RunReport, output: Path) -> str:
 
     Args:
         report: report of the run.
-        output: the path that was written; only its last part is printed.
+        output: the path that was written, as the user gave it.
     """
     consistency = report.consistency_rms_hu
     agreement = (
@@ -211,12 +202,13 @@ def summary(report: RunReport, output: Path) -> str:
         )
     return "\n".join(
         (
-            f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor}",
+            f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
             *uncertainty,
-            f"took         {report.seconds.total:.1f} s on {report.device}{memory}",
-            f"output       {output.name} ({report.output.format})",
+            f"took         {report.seconds.total:.1f} s{memory}",
+            f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",
+            f"output       {output} ({report.output.format})",
             report.notice,
         )
     )

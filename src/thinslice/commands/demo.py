@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.commands.upscale import UpscaleJob, run_upscale
-from thinslice.errors import OutputError
+from thinslice.errors import OutputError, UsageError
 from thinslice.evaluation.protocol import Scores
+from thinslice.inference.settings import UpscaleSettings
+from thinslice.io.settings import ReadSettings
 from thinslice.typing import Notify, Progress
 from thinslice.volume import Volume
+
+if TYPE_CHECKING:
+    from thinslice.commands.run_report import RunReport
 
 SEED = 7
 """Seed of the phantom, so that every demo shows the same chest."""
@@ -37,15 +45,29 @@ FILES = frozenset(
 """Names that a demo may make; only a folder of these is ever replaced."""
 
 
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo made.
+
+    Attributes:
+        lines: for the user: the files, the scores, and where to look first.
+        report: of the upscaling.
+    """
+
+    lines: tuple[str, ...]
+    report: RunReport
+
+
 def run_demo(
     source: Path | None,
     out: Path,
     *,
-    model: str = "default",
+    settings: UpscaleSettings | None = None,
+    reading: ReadSettings | None = None,
     overwrite: bool = False,
     notify: Notify | None = None,
     progress: Progress | None = None,
-) -> list[str]:
+) -> DemoResult:
     """A folder that demonstrates thinslice, and lines that describe it.
 
     Without a source: a phantom's thick DICOM series (`thick`), the thin series made from it (`thin`, `thin.nii.gz`),
@@ -55,33 +77,53 @@ def run_demo(
     Args:
         source: a scan to upscale, or None for the phantom.
         out: the folder, made as a whole or not at all.
-        model: a name of the catalog, or a weights file.
+        settings: options of the run; the defaults unless given.
+        reading: which volume of the source, and how faults of its grid are treated.
         overwrite: replace a folder that an earlier demo made.
         notify: called with one plain line before each step.
         progress: called as windows are done.
 
-    Returns:
-        Lines for the user: the files, the scores, and where to look first.
-
     Raises:
+        UsageError: options of reading without a source, or a folder that holds the source; choose others.
         OutputExistsError: the folder exists and `overwrite` is false.
         OutputError: the folder holds files that no demo made, or cannot be written; choose another one.
         ThinsliceError: as `thinslice.commands.upscale.run_upscale`.
     """
     from thinslice.system.atomic import atomic_directory
 
+    settings = UpscaleSettings() if settings is None else settings
+    reading = ReadSettings() if reading is None else reading
+    if source is None and (reading != ReadSettings() or _changes_target(settings)):
+        raise UsageError(
+            "The synthetic chest is upscaled from 5 mm to 1 mm, the only truth it has; options of input and spacing "
+            "need an INPUT: thinslice demo INPUT."
+        )
+    if source is not None:
+        check_distinct([out], [source])
+        check_sources([source])
+    check_place(out, overwrite=overwrite, folder=True)
     if overwrite:
         _refuse_foreign(out)
     with atomic_directory(out, overwrite=overwrite) as folder:
-        lines = (
-            _phantom(folder, model, notify, progress)
+        result = (
+            _phantom(folder, settings, notify, progress)
             if source is None
-            else _own_scan(source, folder, model, notify, progress)
+            else _own_scan(source, folder, settings, reading, notify, progress)
         )
-    return [*lines, f"Everything is in {out.name}/; open report.html first."]
+    return DemoResult((*result.lines, f"Everything is in {out}; open report.html first."), result.report)
 
 
-def _phantom(folder: Path, model: str, notify: Notify | None, progress: Progress | None) -> list[str]:
+def _changes_target(settings: UpscaleSettings) -> bool:
+    usual = UpscaleSettings()
+    return (settings.factor or FACTOR, settings.spacing_mm, settings.intensity, settings.profile) != (
+        FACTOR,
+        usual.spacing_mm,
+        usual.intensity,
+        usual.profile,
+    )
+
+
+def _phantom(folder: Path, settings: UpscaleSettings, notify: Notify | None, progress: Progress | None) -> DemoResult:
     from thinslice.data.phantoms.painting import render
     from thinslice.data.phantoms.thorax import phantom_grid, thick_from, thorax
     from thinslice.evaluation.protocol import evaluate
@@ -95,17 +137,17 @@ def _phantom(folder: Path, model: str, notify: Notify | None, progress: Progress
     thick, truth = thick_from(render(thorax(SEED), phantom_grid()), FACTOR)
     write_dicom_source(thick, folder / "thick", seed=SEED)
     write(truth, folder / "truth.nii.gz")
-    thin = _upscaled(folder / "thick", folder, model, notify, progress, dicom=True)
+    thin, report = _upscaled(folder / "thick", folder, settings, ReadSettings(), notify, progress, dicom=True)
 
     thick = read(folder / "thick")
     volumes = {name: upscale(thick, model=name, factor=FACTOR) for name in BASELINES}
-    volumes["thinslice" if model == "default" else Path(model).stem] = thin
+    volumes["thinslice" if settings.model == "default" else report.model.name] = thin
     scores = {name: evaluate(volume, truth) for name, volume in volumes.items()}
     values = {name: score.to_json() for name, score in scores.items()}
     (folder / "scores.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     shown = {"thick": thick, **{name: volumes[name] for name in list(volumes)[1:]}}
     save_png(comparison(shown, truth, caption=f"thorax phantom {SEED}, factor {FACTOR}"), folder / "comparison.png")
-    return [
+    lines = (
         f"A synthetic chest: {thick.geometry.shape[0]} slices {thick.geometry.spacing_mm[0]:g} mm apart became "
         f"{thin.geometry.shape[0]} slices {thin.geometry.spacing_mm[0]:g} mm apart.",
         "Against the phantom's truth, by protocol rplhr (higher is better):",
@@ -114,34 +156,50 @@ def _phantom(folder: Path, model: str, notify: Notify | None, progress: Progress
         "",
         "A phantom is simpler than a patient: these scores do not predict quality on patients.",
         "comparison.png shows thick, estimates and truth; preview.png, thick beside thin.",
-    ]
+    )
+    return DemoResult(lines, report)
 
 
-def _own_scan(source: Path, folder: Path, model: str, notify: Notify | None, progress: Progress | None) -> list[str]:
+def _own_scan(
+    source: Path,
+    folder: Path,
+    settings: UpscaleSettings,
+    reading: ReadSettings,
+    notify: Notify | None,
+    progress: Progress | None,
+) -> DemoResult:
     from thinslice.io.files import sniff
 
     dicom = source.is_dir() or (source.is_file() and sniff(source) in ("dicom", "zip"))
-    thin = _upscaled(source, folder, model, notify, progress, dicom=dicom)
+    thin, report = _upscaled(source, folder, settings, reading, notify, progress, dicom=dicom)
     depth = thin.geometry.shape[0]
     made = "thin/ (DICOM) and thin.nii.gz" if dicom else "thin.nii.gz"
-    return [
+    lines = (
         f"Your scan became {depth} slices {thin.geometry.spacing_mm[0]:.4g} mm apart: {made}.",
         "There is no truth to score it against; preview.png shows thick beside thin.",
-    ]
+    )
+    return DemoResult(lines, report)
 
 
 def _upscaled(
-    source: Path, folder: Path, model: str, notify: Notify | None, progress: Progress | None, *, dicom: bool
-) -> Volume:
-    """The thin volume, read back from its file; written with preview and report as by the command line."""
-    from thinslice.inference.settings import UpscaleSettings
+    source: Path,
+    folder: Path,
+    settings: UpscaleSettings,
+    reading: ReadSettings,
+    notify: Notify | None,
+    progress: Progress | None,
+    *,
+    dicom: bool,
+) -> tuple[Volume, RunReport]:
+    """The thin volume, read back from its file, and the report; written with preview as by the command line."""
     from thinslice.io.files import read, write
 
     output = folder / ("thin" if dicom else "thin.nii.gz")
     job = UpscaleJob(
         source=source,
         output=output,
-        settings=UpscaleSettings(model=model),
+        settings=settings,
+        reading=reading,
         preview=folder / "preview.png",
         report=folder / "report.html",
     )
@@ -150,7 +208,7 @@ def _upscaled(
     thin = read(output)
     if dicom:
         write(thin, folder / "thin.nii.gz")
-    return thin
+    return thin, report
 
 
 def _table(scores: dict[str, Scores]) -> Sequence[str]:

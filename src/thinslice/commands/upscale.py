@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thinslice.errors import OutputExistsError, UsageError
+from thinslice.commands.outputs import check_distinct, check_place, check_sources
+from thinslice.errors import OutputError, ResourceError, UsageError
 from thinslice.io.settings import ReadSettings
 from thinslice.typing import Notify, Progress
 
@@ -25,7 +27,7 @@ class UpscaleJob:
     """Files of an upscaling run, and its options.
 
     Attributes:
-        source: a DICOM folder, file or zip, a NIfTI, NRRD or MetaImage file.
+        source: a DICOM folder, file or zip, a NIfTI, NRRD or MetaImage file; or several files of one DICOM series.
         output: a file by its suffix; without one, a DICOM folder.
         settings: options of the run.
         output_format: value of --format; None for the format that the name of `output` implies.
@@ -36,7 +38,7 @@ class UpscaleJob:
         overwrite: replace outputs that exist.
     """
 
-    source: Path
+    source: Path | tuple[Path, ...]
     output: Path
     settings: UpscaleSettings
     output_format: str | None = None
@@ -46,12 +48,19 @@ class UpscaleJob:
     uncertainty: Path | None = None
     overwrite: bool = False
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The paths of the input."""
+        return (self.source,) if isinstance(self.source, Path) else self.source
+
 
 def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Progress | None = None) -> RunReport:
     """Carry out a job.
 
-    Whatever can be refused is refused before the network starts. Slabs go to the writer as they come, so memory does
-    not grow with the number of thin slices. The input is never changed; each output appears whole or not at all.
+    Outputs are checked before the input is read, everything else before the network starts. Slabs go to the writer as
+    they come, so memory does not grow with the number of thin slices. The input is never changed; each output appears
+    whole or not at all. The volume and its uncertainty come first, then the preview and the report: where one of these
+    cannot be written after all, the volume stays, and the error names the outputs that are complete.
 
     Args:
         job: files and options.
@@ -80,7 +89,7 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
 
     begun = time.perf_counter()
     check_job(job)
-    volume = read_as(job.source, job.reading)
+    volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
     read_s = time.perf_counter() - begun
     prepared = prepare(volume, job.settings)
     stream = SlabStream(prepared, progress=progress)
@@ -111,7 +120,9 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
         notify(_announcement(prepared))
     preview = None
     if job.preview is not None or (job.report is not None and job.report.suffix.lower() == ".html"):
-        caption = f"{prepared.model_name} {prepared.model_version}, factor {prepared.factor}, plan {prepared.plan_name}"
+        caption = (
+            f"{prepared.model_name} {prepared.model_version}, factor {prepared.ratio:.4g}, plan {prepared.plan_name}"
+        )
         preview = Preview(prepared.volume, prepared.geometry, caption=caption, deviation=job.uncertainty is not None)
     # Slabs are written while the next ones are made.
     with writer, uncertainty_writer or nullcontext():
@@ -122,39 +133,71 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
                 summary.add(slab.deviation_hu, slab.hu)
             if preview is not None:
                 preview.add(slab.start, slab.hu, slab.deviation_hu)
+    complete = [job.output] if job.uncertainty is None else [job.output, job.uncertainty]
     png = None if preview is None else preview.png_bytes()
     if png is not None and job.preview is not None:
-        save_png(png, job.preview, overwrite=job.overwrite)
+        with _after(complete):
+            save_png(png, job.preview, overwrite=job.overwrite)
+        complete.append(job.preview)
     seconds = SecondsReport(
         read=read_s,
         network=stream.result.network_s,
         write=writer.seconds + (0.0 if uncertainty_writer is None else uncertainty_writer.seconds),
         total=time.perf_counter() - begun,
     )
-    report = _report(job, prepared, stream.result, seconds, _deviation_report(job, prepared, summary))
+    deviation = _deviation_report(job, prepared, summary)
+    report = _report(job, prepared, stream.result, seconds, deviation, writer.warnings)
     if job.report is not None:
-        report.write(job.report, png, overwrite=job.overwrite)
+        with _after(complete):
+            report.write(job.report, png, overwrite=job.overwrite)
     return report
 
 
+@contextmanager
+def _after(complete: list[Path]) -> Iterator[None]:
+    """Add the outputs that are complete to an error of one that cannot be written."""
+    try:
+        yield
+    except (OutputError, ResourceError, OSError) as error:
+        names = " and ".join(repr(str(path)) for path in complete)
+        stays = f"{names} {'is' if len(complete) == 1 else 'are'} complete and kept."
+        if isinstance(error, OSError):
+            raise OutputError(f"An output cannot be written ({error.strerror}). {stays}") from error
+        raise type(error)(f"{error} {stays}") from error
+
+
 def check_job(job: UpscaleJob) -> None:
-    """Refuse a job that cannot be carried out, as far as that shows without reading.
+    """Refuse a job that cannot be carried out, as far as that shows without reading: options, then input, then outputs.
 
     Raises:
-        UsageError: options that contradict each other, or an output that is the input.
+        UsageError: options that contradict each other, a model that does not exist, or an output that is the input.
+        UnreadableError: an input that is missing or may not be read.
         OutputExistsError: an output exists and `overwrite` is false.
+        OutputError: an output cannot be written there, or its folder is missing.
     """
+    kind = _check_options(job)
+    side_files = [path for path in (job.preview, job.report, job.uncertainty) if path is not None]
+    check_distinct([job.output, *side_files], job.sources)
+    check_sources(job.sources)
+    check_place(job.output, overwrite=job.overwrite, folder=kind == "dicom")
+    for path in side_files:
+        check_place(path, overwrite=job.overwrite)
+
+
+def _check_options(job: UpscaleJob) -> str:
+    """The format of the output, once nothing in the options contradicts the rest."""
     from thinslice.io.files import output_format
+    from thinslice.models import catalog
 
     kind = output_format(job.output, job.output_format)
-    if kind == "dicom" and job.source.name.lower().endswith((".nii", ".nii.gz")):
+    if kind == "dicom" and any(source.name.lower().endswith((".nii", ".nii.gz")) for source in job.sources):
         raise UsageError(
             "A NIfTI has no patient or study to derive a DICOM series from; name an output that ends in .nii.gz."
         )
     if job.preview is not None and job.preview.suffix.lower() != ".png":
-        raise UsageError(f"--preview writes PNG; end {job.preview.name!r} in .png.")
+        raise UsageError(f"--preview writes PNG; end {str(job.preview)!r} in .png.")
     if job.report is not None and job.report.suffix.lower() not in (".json", ".html"):
-        raise UsageError(f"--report writes JSON or HTML; end {job.report.name!r} in .json or .html.")
+        raise UsageError(f"--report writes JSON or HTML; end {str(job.report)!r} in .json or .html.")
     source_of = job.settings.uncertainty
     if job.uncertainty is None and source_of is not None:
         raise UsageError(f"--uncertainty-by {source_of} goes with --uncertainty FILE, which is missing.")
@@ -165,16 +208,10 @@ def check_job(job: UpscaleJob) -> None:
             "Standard deviations are no CT picture: a viewer would show them as tissue, so they are not written as "
             "DICOM; end the name for --uncertainty in .nii.gz, .nrrd or .mha."
         )
-    outputs = [path for path in (job.output, job.preview, job.report, job.uncertainty) if path is not None]
-    places = [path.resolve() for path in outputs]
-    if len(set(places)) < len(places):
-        raise UsageError("Two outputs have one name; give each its own.")
-    source = job.source.resolve()
-    for path, place in zip(outputs, places, strict=True):
-        if place == source or place in source.parents:
-            raise UsageError(f"{path.name!r} would replace the input; choose another output.")
-        if not job.overwrite and (path.is_symlink() or path.exists()):
-            raise OutputExistsError(f"{path.name!r} exists; choose another output, or pass --overwrite.")
+    model = job.settings.model
+    if isinstance(model, (str, Path)) and str(model) not in catalog.names():
+        catalog.weights_of(model)
+    return kind
 
 
 def _announcement(prepared: Prepared) -> str:
@@ -183,8 +220,8 @@ def _announcement(prepared: Prepared) -> str:
     disk = depth * height * width * prepared.dtype.itemsize
     return (
         f"{thick.shape[0]} slices {thick.spacing_mm[0]:.4g} mm apart become {depth} slices {thin.spacing_mm[0]:.4g} mm "
-        f"apart ({height} x {width}, {prepared.model_name}, factor {prepared.factor}, {prepared.choice.device}); about "
-        f"{prepared.memory_estimate.total_bytes / mib:.0f} MiB of memory, and up to {disk / mib:.0f} MiB on disk."
+        f"apart ({height} x {width}, {prepared.model_name}, factor {prepared.ratio:.4g}, {prepared.choice.device}); "
+        f"about {prepared.memory_estimate.total_bytes / mib:.0f} MiB of memory, and up to {disk / mib:.0f} MiB on disk."
     )
 
 
@@ -214,6 +251,7 @@ def _report(
     result: RunResult,
     seconds: SecondsReport,
     deviation: DeviationReport | None,
+    writer_warnings: tuple[str, ...],
 ) -> RunReport:
     from thinslice.commands.run_report import (
         FileReport,
@@ -230,7 +268,7 @@ def _report(
     return RunReport(
         input=FileReport(
             format=source.provenance.format,
-            kind="folder" if job.source.is_dir() else "archive" if job.source.suffix.lower() == ".zip" else "file",
+            kind=_kind(job.sources),
             slices=source.geometry.shape[0],
             matrix=source.geometry.shape[1:],
         ),
@@ -241,7 +279,7 @@ def _report(
             matrix=thin.shape[1:],
         ),
         model=ModelReport(name=prepared.model_name, version=prepared.model_version, sha256=prepared.weights_sha256),
-        factor=prepared.factor,
+        factor=prepared.ratio,
         spacing_mm_in=source.geometry.spacing_mm,
         spacing_mm_out=thin.spacing_mm,
         plan=prepared.plan_name,
@@ -252,7 +290,7 @@ def _report(
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
-        warnings=(*source.provenance.warnings, *result.warnings),
+        warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         machine=MachineReport.here(threads=job.settings.threads),
         settings={
             # Plan, backend and device have keys of their own in the report.
@@ -262,3 +300,10 @@ def _report(
             "windows_of_air": result.windows_skipped,
         },
     )
+
+
+def _kind(sources: tuple[Path, ...]) -> str:
+    """Kind of the input for the report, which holds no names."""
+    if len(sources) > 1:
+        return "files"
+    return "folder" if sources[0].is_dir() else "archive" if sources[0].suffix.lower() == ".zip" else "file"

@@ -21,6 +21,7 @@ from thinslice.errors import ResourceError, UsageError
 from thinslice.inference.consistency import ConsistencyMeter
 from thinslice.inference.deviation import without_padding
 from thinslice.inference.prepare import Prepared, prepare
+from thinslice.inference.respace import respaced
 from thinslice.inference.restore import Restorer
 from thinslice.inference.settings import UpscaleSettings, uncertainty_source
 from thinslice.inference.stitch import StitchCounts, stitch
@@ -81,7 +82,7 @@ def upscale(
     *,
     model: str | Path | ThroughPlaneModel = "default",
     factor: int | None = None,
-    spacing_mm: float = 1.0,
+    spacing_mm: float | None = None,
     plan: str | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -97,7 +98,8 @@ def upscale(
         volume: the thick volume, one slice or more.
         model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
         factor: thin slices per thick interval, 2 to 8; takes precedence over `spacing_mm`.
-        spacing_mm: wanted distance of thin slices; the factor is the thick distance over it, rounded half up.
+        spacing_mm: distance of thin slices, met exactly from half the thick distance to an eighth of it; None for the
+            whole factor that comes nearest to 1 mm.
         plan: window plan; None for the network's own.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Only "auto" may fall back to the CPU.
         backend: one of `thinslice.inference.backends.choice.BACKENDS`; "auto" takes the fastest one that agrees with
@@ -144,7 +146,7 @@ def upscale_with_uncertainty(
     uncertainty: str = "learned",
     model: str | Path | ThroughPlaneModel = "default",
     factor: int | None = None,
-    spacing_mm: float = 1.0,
+    spacing_mm: float | None = None,
     plan: str | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -183,7 +185,7 @@ def upscale_slabs(
     *,
     model: str | Path | ThroughPlaneModel = "default",
     factor: int | None = None,
-    spacing_mm: float = 1.0,
+    spacing_mm: float | None = None,
     plan: str | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -256,8 +258,10 @@ class SlabStream:
         run = self.prepared
         thick, padding_hu = run.volume.hu, run.volume.provenance.padding_hu
         network = run.start_network()
-        restorer = Restorer(thick, run.factor, padding_hu, run.dtype)
-        meter = ConsistencyMeter(run.profile, thick, padding_hu=padding_hu)
+        exact = run.exact_spacing
+        restorer = Restorer(thick, run.factor if exact is None else exact.ratio, padding_hu, run.dtype)
+        rows = run.profile.rows(len(thick)) if exact is None else exact.rows()
+        meter = ConsistencyMeter(rows, thick, padding_hu=padding_hu)
         counts = StitchCounts()
         stitched = stitch(
             thick,
@@ -272,6 +276,8 @@ class SlabStream:
             counts=counts,
             progress=self._progress,
         )
+        if exact is not None:
+            stitched = respaced(stitched, exact, thick, padding_hu)
         total_s = 0.0
         try:
             clock = time.perf_counter()

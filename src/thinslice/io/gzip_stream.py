@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 
 from thinslice.errors import UnreadableError
 from thinslice.system.cores import sensible_threads
+from thinslice.system.faults import input_fault
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -142,16 +143,12 @@ def readable(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError as error:
-        raise UnreadableError(f"There is no file {path.name!r}; check the path.") from error
-    except PermissionError as error:
-        raise UnreadableError(f"{path.name!r} may not be read; check its permissions.") from error
     except EOFError as error:
         raise UnreadableError(f"{path.name!r} is cut short; copy or download it again.") from error
     except (zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableError(f"{path.name!r} is damaged gzip; copy or download it again.") from error
     except OSError as error:
-        raise UnreadableError(f"{path.name!r} cannot be read: {error.strerror or 'input error'}.") from error
+        raise input_fault(error, path.name) from error
 
 
 def read_into(stream: BinaryIO, buffer: memoryview, path: Path) -> None:

@@ -21,7 +21,8 @@ from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.file_grid import zyx_order
 from thinslice.io.gzip_stream import GzipWriter
-from thinslice.system.resources import DISK_FULL_CODES, require_disk
+from thinslice.system.faults import DISK_FULL_CODES, output_fault
+from thinslice.system.resources import require_disk
 from thinslice.volume import Provenance
 
 REORDER_BYTES = 32 << 20
@@ -35,6 +36,11 @@ class SlabWriter(Protocol):
 
     On a clean exit the whole output appears; on an error nothing is left.
     """
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about what the format could not hold; complete after the last slab."""
+        ...
 
     def __enter__(self) -> SlabWriter:
         """Begin the output."""
@@ -65,6 +71,8 @@ class FileSlabWriter(ABC):
         hu_range: the lowest and highest HU to come.
         overwrite: replace an existing file.
     """
+
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -274,13 +282,12 @@ def writing(path: Path) -> Iterator[None]:
     """Turn errors of writing an output into one sentence with the reason; a full disk is left to `atomic_file`.
 
     Raises:
-        OutputError: the disk fails, or the file exceeds the limit of the file system; choose another output.
+        OutputError: the disk fails, or the file exceeds a limit of sizes; choose another output.
+        ResourceError: memory or open files are short.
     """
     try:
         yield
     except OSError as error:
         if error.errno in DISK_FULL_CODES:
             raise
-        raise OutputError(
-            f"Cannot write {path.name!r}: the system reports '{error.strerror}'; choose another output."
-        ) from error
+        raise output_fault(error, path.name) from error

@@ -7,7 +7,8 @@ import mmap
 import platform
 from functools import cache
 
-from thinslice.system.pages import LARGE_PAGE
+LARGE_PAGE = 2 << 20
+"""Bytes of a large page of Linux; smaller arrays gain nothing."""
 
 
 @cache

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LARGE_PAGE = 2 << 20
-"""Bytes; smaller arrays gain nothing."""
+from thinslice.system.allocator import LARGE_PAGE
 
 
 def own_pages(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

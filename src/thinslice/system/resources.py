@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import shutil
 import sys
@@ -18,15 +17,20 @@ _RESET_PEAK = "5"
 _MEMORY_KEPT_FREE = 128 << 20
 """Bytes left to everything else on the machine."""
 
-DISK_FULL_CODES = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
-"""Error numbers of a full disk and of a full quota."""
+
+LIBRARIES_BYTES = 960 << 20
+"""Addresses, not memory, that interpreter, numpy, scipy and torch take (measured on Linux: 850 to 940 MiB)."""
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that can still be taken without swapping: the least of what the machine and the control groups
-    (containers, batch systems) allow; None where it is unknown (systems other than Linux).
+    """Memory that can still be taken without swapping: the least of what the machine, the control groups (containers,
+    batch systems) and the limit of this process (ulimit -v) allow; None where it is unknown (systems other than Linux).
     """
-    limits = [_machine_available(), *(_group_available(folder) for folder in control_groups("memory"))]
+    limits = [
+        _machine_available(),
+        _process_available(),
+        *(_group_available(folder) for folder in control_groups("memory")),
+    ]
     known = [limit for limit in limits if limit is not None]
     return min(known) if known else None
 
@@ -46,6 +50,22 @@ def require_memory(needed_bytes: int, purpose: str) -> None:
         raise ResourceError(
             f"{needed_bytes / 2**30:.1f} GiB of memory are needed {purpose}, but {free / 2**30:.1f} GiB are free; "
             "close other programs, or use a machine with more memory."
+        )
+
+
+def require_address_space() -> None:
+    """Refuse to begin under a limit of memory (ulimit -v) in which the libraries themselves cannot be loaded.
+
+    Beyond it, libraries written in C end the process with a message of their own.
+
+    Raises:
+        ResourceError: the limit is too low; raise it.
+    """
+    left = _process_available()
+    if left is not None and left < LIBRARIES_BYTES:
+        raise ResourceError(
+            f"The limit of memory (ulimit -v) leaves {left / 2**20:.0f} MiB of addresses, and the libraries alone take "
+            f"{LIBRARIES_BYTES / 2**20:.0f} MiB; raise the limit."
         )
 
 
@@ -83,6 +103,20 @@ def _machine_available() -> int | None:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def _process_available() -> int | None:
+    """Bytes up to the limit of this process's address space; None where there is no limit."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    except (ImportError, AttributeError, OSError, ValueError):
+        return None
+    taken_mib = _status_mib("VmSize")
+    if limit == resource.RLIM_INFINITY or taken_mib is None:
+        return None
+    return max(0, limit - int(taken_mib * 2**20))
 
 
 def control_groups(controller: str) -> list[Path]:

@@ -21,11 +21,12 @@ from itertools import pairwise
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
+from thinslice.io.dicom.even_line import even_step_mm
 from thinslice.io.dicom.header import integer, number, text
 from thinslice.io.dicom.input_files import printable
 from thinslice.io.dicom.object_kinds import image_type
 from thinslice.io.dicom.slices import Slice, by_position, difference
-from thinslice.io.dicom.stacking import RELATIVE_TOLERANCE, along_normal, even_step_mm
+from thinslice.io.dicom.stacking import RELATIVE_TOLERANCE, along_normal
 
 SAME_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID")
 """Attributes that all images of one series share."""

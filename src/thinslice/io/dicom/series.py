@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from thinslice.geometry import DIRECTION_TOLERANCE
 from thinslice.io.dicom.header import SliceHeader, integer, text
 from thinslice.io.dicom.input_files import SkippedFile
+from thinslice.io.dicom.multiframe import missing_parts
 from thinslice.io.dicom.object_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
 from thinslice.io.dicom.parts import (
     SAME_PATIENT,
@@ -47,6 +48,7 @@ class Stack:
         label: what distinguishes it from the other parts, such as "ConvolutionKernel B30f"; "" for a whole series.
         number: number of the part in its series, from 1.
         stray: a small part left out beside the main part of its series.
+        mended: faults that resampling removes after reading: "tilt", "spacing" (`thinslice.io.dicom.regrid`).
     """
 
     uid: str
@@ -62,6 +64,7 @@ class Stack:
     label: str = ""
     number: int = 1
     stray: bool = False
+    mended: frozenset[str] = frozenset()
 
 
 def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[SkippedFile]) -> list[Stack]:
@@ -241,6 +244,8 @@ def _judge(found: Stack, unreadable: int) -> None:
         )
     found.warnings.extend(_blurred(found.slices))
     found.warnings.extend(oddities(first))
+    found.warnings.extend(missing_parts(piece.header.dataset for piece in found.slices))
+    found.warnings.extend(sorted({note for piece in found.slices for note in piece.header.notes}))
 
 
 def _blurred(slices: Sequence[Slice]) -> list[str]:

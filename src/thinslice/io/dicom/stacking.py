@@ -10,28 +10,27 @@ from itertools import pairwise
 import numpy as np
 
 from thinslice.geometry import DIRECTION_TOLERANCE, POSITION_TOLERANCE_MM, Geometry
+from thinslice.io.dicom.even_line import (
+    EVENNESS_TOLERANCE_MM,
+    ROUNDING_TOLERANCE_MM,
+    EvenLine,
+    cosine_rounding,
+    even_line,
+    tilt_of,
+)
 from thinslice.typing import Doubles
 
 SAME_POSITION_MM = 0.01
 """Slices closer than this along the normal lie at the same position."""
-
-ROUNDING_TOLERANCE_MM = 0.01
-"""Positions this far from the line through the first and last are even as they are: scanners round them to 0.01 mm."""
-
-EVENNESS_TOLERANCE_MM = 0.05
-"""Positions this far from the best even line are accepted with a warning: half a unit of those rounded to 0.1 mm."""
-
-EVENNESS_SHARE = 0.25
-"""The same as a share of the spacing, which decides where slices are closer than 0.2 mm."""
-
-COARSEST_COSINE = 1e-3
-"""Largest unit of the last decimal of cosines up to which a deviation is taken for their rounding."""
 
 JITTER_SHARE = 0.2
 """Largest variation of distances, as a share of the usual one, that is called uneven and not a change of spacing."""
 
 LEAST_TILT_DEGREES = 0.05
 """Angles below, which messages would round to 0.0 or 0.1 degrees, are no gantry tilt."""
+
+LARGEST_TILT_DEGREES = 45.0
+"""Gantries tilt by 30 degrees at most; slices at a larger angle are another fault, and upright planes would be huge."""
 
 UNIT_LENGTH_TOLERANCE = 1e-2
 """Largest deviation from 1 of the length of a direction cosine vector; beyond, the orientation is unusable."""
@@ -62,6 +61,22 @@ class ImagePlane:
     thickness_mm: float | None = None
     between_mm: float | None = None
     instance: int | None = None
+
+
+class Fault(str):
+    """A reason to refuse a stack that an option of reading removes; an ordinary string is one that none removes.
+
+    Attributes:
+        mended_by: "tilt" or "spacing", for `on_tilt` and `on_spacing` of `thinslice.io.settings.ReadSettings`.
+    """
+
+    mended_by: str
+
+    def __new__(cls, sentence: str, mended_by: str) -> Fault:
+        """A sentence with the option that mends it."""
+        fault = super().__new__(cls, sentence)
+        fault.mended_by = mended_by
+        return fault
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ def sound_cosines(cosines: Sequence[float]) -> bool:
     if any(abs(length - 1) > UNIT_LENGTH_TOLERANCE for length in lengths):
         return False
     slant = abs(sum(a * b for a, b in zip(row, column, strict=True))) / (lengths[0] * lengths[1])
-    return slant <= DIRECTION_TOLERANCE or slant <= 2 * _cosine_rounding(cosines)
+    return slant <= DIRECTION_TOLERANCE or slant <= 2 * cosine_rounding(cosines)
 
 
 def stack(
@@ -143,25 +158,18 @@ def stack(
     positions = np.array([plane.position_mm for plane in planes])
     normal = _normal(planes[0])
     heights = positions @ normal
-    line = _line(positions, normal)
-    cosine_rounding = max(_cosine_rounding((*plane.row_cosines, *plane.column_cosines)) for plane in planes)
-    tilt, scatter_mm = _tilt(positions, normal, heights)
+    line = even_line(positions, normal)
+    rounding = max(cosine_rounding((*plane.row_cosines, *plane.column_cosines)) for plane in planes)
+    tilt, scatter_mm = tilt_of(positions, normal, heights)
     drift_mm = (heights[-1] - heights[0]) * math.tan(tilt)
     degrees = math.degrees(tilt)
-    if line.is_even and not line.along_normal and (tilt <= cosine_rounding or degrees < LEAST_TILT_DEGREES):
+    if line.is_even and not line.along_normal and (tilt <= rounding or degrees < LEAST_TILT_DEGREES):
         warnings.append(
             f"The slices are stacked at {degrees:.3f} degrees to their normal, no more than ImageOrientationPatient is "
             "rounded; the positions are taken as exact."
         )
-    elif (
-        not line.along_normal
-        and degrees >= LEAST_TILT_DEGREES
-        and drift_mm > max(4 * scatter_mm, ROUNDING_TOLERANCE_MM)
-    ):
-        faults.append(
-            f"The slices are stacked at {degrees:.1f} degrees to their normal (gantry tilt); have the "
-            "scanner or a workstation correct the tilt, or resample the series to an upright grid first."
-        )
+    elif not line.along_normal and degrees >= LEAST_TILT_DEGREES and (line.is_even or drift_mm > 4 * scatter_mm):
+        faults.append(_tilt_fault(degrees))
     spacing_mm = line.spacing_mm
     if not line.is_even:
         spacing_mm, fault = _unevenness(planes, heights, positions - line.even, normal, unreadable)
@@ -184,129 +192,12 @@ def stack(
     return Stacking(geometry, geometry.spacing_mm[0], thickness_mm, in_plane_mm, (), tuple(warnings))
 
 
-@dataclass(frozen=True)
-class _Line:
-    """The even line through positions.
-
-    Attributes:
-        even: (slices, 3) LPS mm, evenly spaced.
-        spacing_mm: distance of neighbours.
-        direction: unit LPS vector.
-        along_normal: whether the direction is that of the normal, as far as positions show.
-        is_even: whether the positions lie on the line within their rounding.
-        deviation_mm: largest component of position - even.
-    """
-
-    even: Doubles
-    spacing_mm: float
-    direction: Doubles
-    along_normal: bool
-    is_even: bool
-    deviation_mm: float
-
-
-def _line(positions: Doubles, normal: Doubles) -> _Line:
-    """The line through the first and last position where that fits, else the best one along the normal, else any."""
-    count = len(positions)
-    travel = positions[-1] - positions[0]
-    length = float(np.linalg.norm(travel))
-    spacing_mm, direction = length / (count - 1), travel / length
-    angle = math.atan2(float(np.linalg.norm(np.cross(normal, direction))), float(normal @ direction))
-    upright = angle <= DIRECTION_TOLERANCE or length * math.sin(angle) <= ROUNDING_TOLERANCE_MM
-    if upright and angle > DIRECTION_TOLERANCE:
-        direction = normal
-    steps = np.arange(count)[:, None]
-    ends = positions[0] + steps * spacing_mm * direction
-    deviation_mm = float(np.abs(positions - ends).max())
-    if deviation_mm <= ROUNDING_TOLERANCE_MM and upright:
-        return _Line(ends, spacing_mm, direction, True, True, deviation_mm)
-    tolerance_mm = min(EVENNESS_TOLERANCE_MM, EVENNESS_SHARE * spacing_mm) + POSITION_TOLERANCE_MM
-    ranges = [_step_range_mm(axis, tolerance_mm) for axis in positions.T]
-    step_mm = _step_along_mm(normal, ranges)
-    if step_mm is not None:
-        even, deviation = _centred(positions, steps * step_mm * normal)
-        return _Line(even, step_mm, normal, True, True, deviation)
-    if deviation_mm <= ROUNDING_TOLERANCE_MM:
-        return _Line(ends, spacing_mm, direction, upright, True, deviation_mm)
-    if all(low <= high for low, high in ranges):
-        step = np.array([(low + high) / 2 for low, high in ranges])
-        even, deviation = _centred(positions, steps * step)
-        spacing_mm = float(np.linalg.norm(step))
-        return _Line(even, spacing_mm, step / spacing_mm, upright, True, deviation)
-    return _Line(ends, spacing_mm, direction, upright, False, deviation_mm)
-
-
-def _step_along_mm(normal: Doubles, ranges: Sequence[tuple[float, float]]) -> float | None:
-    """The step along the normal whose components lie in these ranges: the middle one, or None."""
-    low, high = 0.0, math.inf
-    for component, (least, most) in zip(normal.tolist(), ranges, strict=True):
-        if least > most or (abs(component) < 1e-9 and not least <= 0 <= most):
-            return None
-        if abs(component) >= 1e-9:
-            ends = sorted((least / component, most / component))
-            low, high = max(low, ends[0]), min(high, ends[1])
-    return (low + high) / 2 if low <= high else None
-
-
-def _centred(positions: Doubles, line: Doubles) -> tuple[Doubles, float]:
-    """A line moved to the middle of the positions' deviations from it, and the largest component of these."""
-    rest = positions - line
-    middle = (rest.max(axis=0) + rest.min(axis=0)) / 2
-    return line + middle, float(np.abs(rest - middle).max())
-
-
-def _step_range_mm(values: Doubles, tolerance_mm: float) -> tuple[float, float]:
-    """(smallest, largest) step at which values are even, each within the tolerance; the smallest is larger for none.
-
-    0, 3.3, 6.5, 9.8 mm are even within 0.05 mm at steps from 3.23 to 3.3 mm.
-    """
-    low, high = -math.inf, math.inf
-    for apart in range(1, len(values)):
-        differences = values[apart:] - values[:-apart]
-        low = max(low, (float(differences.max()) - 2 * tolerance_mm) / apart)
-        high = min(high, (float(differences.min()) + 2 * tolerance_mm) / apart)
-        if low > high:
-            break
-    return low, high
-
-
-def even_step_mm(heights_mm: Sequence[float]) -> float | None:
-    """The step of heights in rising order that are even within `EVENNESS_TOLERANCE_MM`, else None.
-
-    >>> even_step_mm([0, 5, 10]), even_step_mm([0, 5, 11]), even_step_mm([3])
-    (5.0, None, None)
-    """
-    if len(heights_mm) < 2:
-        return None
-    values = np.asarray(heights_mm, dtype=float)
-    step_mm = float(values[-1] - values[0]) / (len(values) - 1)
-    tolerance_mm = min(EVENNESS_TOLERANCE_MM, EVENNESS_SHARE * step_mm)
-    rest = values - step_mm * np.arange(len(values))
-    if float(np.ptp(rest)) <= 2 * tolerance_mm:
-        return step_mm
-    low, high = _step_range_mm(values, tolerance_mm)
-    return (low + high) / 2 if low <= high else None
-
-
-def _tilt(positions: Doubles, normal: Doubles, heights: Doubles) -> tuple[float, float]:
-    """(angle between the normal and the line of the slices in radians, largest distance in mm from that line)."""
-    lateral = positions - np.outer(heights, normal)
-    lateral = lateral - lateral.mean(axis=0)
-    rise = heights - heights.mean()
-    slope = (rise @ lateral) / float(rise @ rise)
-    return math.atan(float(np.linalg.norm(slope))), float(np.abs(lateral - np.outer(rise, slope)).max())
-
-
-def _cosine_rounding(cosines: Sequence[float]) -> float:
-    """Largest angle in radians by which rounding to the decimals written may have turned the normal.
-
-    Whole cosines are exact: nobody rounds to whole numbers.
-    """
-    decimals = max(len(repr(float(value)).partition(".")[2]) for value in cosines if "e" not in repr(float(value)))
-    if all(float(value).is_integer() for value in cosines):
-        return 0.0
-    unit = min(10.0**-decimals, COARSEST_COSINE)
-    return math.sqrt(6) * unit / 2
+def _tilt_fault(degrees: float) -> str:
+    sentence = f"The slices are stacked at {degrees:.1f} degrees to their normal (gantry tilt)"
+    workstation = "have the scanner or a workstation correct the tilt"
+    if degrees > LARGEST_TILT_DEGREES:
+        return f"{sentence}; {workstation}."
+    return Fault(f"{sentence}; pass --on-tilt resample to shift them upright, or {workstation}.", "tilt")
 
 
 def _grid(
@@ -314,7 +205,7 @@ def _grid(
     depth: int,
     shape: tuple[int, int],
     spacing_mm: tuple[float, float | None, float | None],
-    line: _Line,
+    line: EvenLine,
     thickness_mm: float | None,
 ) -> Geometry:
     first = planes[0]
@@ -362,7 +253,7 @@ def _single(
     warnings.append(f"There is a single slice; its spacing of {spacing_mm:g} mm is taken from {source}.")
     if in_plane_mm[0] is None or in_plane_mm[1] is None:
         warnings.append("PixelSpacing is missing, so the spacing in the plane is unknown.")
-    line = _Line(np.array([plane.position_mm]), spacing_mm, _normal(plane), True, True, 0.0)
+    line = EvenLine(np.array([plane.position_mm]), spacing_mm, _normal(plane), True, True, 0.0)
     geometry = _grid([plane], 1, shape, (spacing_mm, *in_plane_mm), line, thickness_mm)
     return Stacking(geometry, spacing_mm, thickness_mm, in_plane_mm, (), tuple(warnings))
 
@@ -390,8 +281,11 @@ def _thickness(planes: Sequence[ImagePlane], faults: list[str], warnings: list[s
         if abs(values[k] - values[k - 1]) > THICKNESS_TOLERANCE_MM:
             where = _name(planes[k], along_normal(planes[k]))
             faults.append(
-                f"Slice thickness changes inside the series, from {values[k - 1]:g} to {values[k]:g} mm at {where}; "
-                "give the part of one thickness in a folder of its own."
+                Fault(
+                    f"Slice thickness changes inside the series, from {values[k - 1]:g} to {values[k]:g} mm at "
+                    f"{where}; pass --on-spacing resample, or give the part of one thickness in a folder of its own.",
+                    "spacing",
+                )
             )
             return None
     return values[0]
@@ -427,24 +321,28 @@ def _unevenness(
     in_plane = np.linalg.norm(deviation - np.outer(deviation @ normal, normal), axis=1)
     if np.all(np.abs(steps - steps.mean()) <= 2 * EVENNESS_TOLERANCE_MM) and in_plane.max() > EVENNESS_TOLERANCE_MM:
         k = int(np.argmax(in_plane))
-        return usual, (
+        return usual, Fault(
             f"The slice at {_name(planes[k], heights[k])} is shifted by {in_plane[k]:.2f} mm out of line with the "
-            "others, so they do not make one volume; resample the series to one grid first."
+            "others, so they do not make one volume; pass --on-tilt resample to shift them into line.",
+            "tilt",
         )
     turns = np.diff(np.sign(np.diff(steps)))
     if len(steps) > 3 and np.ptp(steps) < JITTER_SHARE * usual and np.count_nonzero(turns) * 2 >= len(turns):
-        return usual, (
+        sentence = (
             f"Slice positions are uneven: neighbours are {steps.min():.3f} to {steps.max():.3f} mm apart, more than "
-            f"rounding explains{_unreadable_clause(unreadable)}; export the series again with exact positions, or "
-            "resample it to one spacing first."
+            f"rounding explains{_unreadable_clause(unreadable)}"
         )
+        return usual, Fault(f"{sentence}; pass --on-spacing resample, or export the series again.", "spacing")
     k = int(np.argmax(np.abs(np.diff(steps)))) if len(steps) > 1 else 0
     after = steps[min(k + 1, len(steps) - 1)]
-    return usual, (
+    sentence = (
         f"Slice spacing changes inside the series, from {steps[k]:.3f} to {after:.3f} mm at "
-        f"{_name(planes[k + 1], heights[k + 1])}{_unreadable_clause(unreadable)}; give the part of one spacing in a "
-        "folder of its own, or resample the series to one spacing first."
+        f"{_name(planes[k + 1], heights[k + 1])}{_unreadable_clause(unreadable)}"
     )
+    alone = "give the part of one spacing in a folder of its own"
+    if unreadable:  # the change may be a gap
+        return usual, f"{sentence}; {alone}, or get the files again."
+    return usual, Fault(f"{sentence}; pass --on-spacing resample, or {alone}.", "spacing")
 
 
 def _unreadable_clause(unreadable: int) -> str:
