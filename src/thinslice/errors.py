@@ -31,6 +31,14 @@ class ThinsliceError(Exception):
 
     exit_code: int = 1
 
+    def __str__(self) -> str:
+        """The message, with "?" for control characters: keys and names that it quotes may come from a hostile file.
+
+        >>> str(ThinsliceError("'a\\x1b[31m.nii' is empty."))
+        "'a?[31m.nii' is empty."
+        """
+        return "".join(each if each.isprintable() or each == "\n" else "?" for each in super().__str__())
+
 
 class UsageError(ThinsliceError):
     """Options that contradict each other, or a name that does not exist."""

@@ -33,12 +33,12 @@ AXIAL_DIRECTION: Direction = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 """Depth to superior, height to posterior, width to the left: a plain axial scan."""
 
 
-def nearest_thick(thin_index: int, factor: int) -> int:
+def nearest_thick(thin_index: int, factor: float) -> int:
     """The thick slice nearest to a thin one; halfway between two, the upper one, as interpolation by copying takes it.
 
     Args:
         thin_index: thin slice, from 0; an integer array gives an array.
-        factor: thin slices per thick interval.
+        factor: thin slices per thick interval; no whole number for thin slices at a distance of their own.
 
     Examples:
         At factor 4, thin slices 0 and 1 belong to thick slice 0, and 2, halfway to thick slice 1 at thin slice 4,
@@ -47,7 +47,9 @@ def nearest_thick(thin_index: int, factor: int) -> int:
     >>> [nearest_thick(t, 4) for t in range(7)]
     [0, 0, 1, 1, 1, 1, 2]
     """
-    return (2 * thin_index + factor) // (2 * factor)
+    if isinstance(factor, int):
+        return (2 * thin_index + factor) // (2 * factor)
+    return int(thin_index / factor + 0.5)
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,20 @@ class Geometry:
         """
         if factor < 1:
             raise GeometryError(f"The factor must be a positive integer, not {factor}.")
-        depth, height, width = self.shape
-        step = self.spacing_mm[0] / factor
+        return self.respaced(self.spacing_mm[0] / factor, (self.shape[0] - 1) * factor + 1)
+
+    def respaced(self, spacing_mm: float, slices: int) -> Geometry:
+        """The grid with other slices along the same line, from the same first slice on, as thick as their distance.
+
+        Args:
+            spacing_mm: distance of the slices.
+            slices: their number.
+        """
         return replace(
             self,
-            shape=((depth - 1) * factor + 1, height, width),
-            spacing_mm=(step, *self.spacing_mm[1:]),
-            thickness_mm=step,
+            shape=(slices, *self.shape[1:]),
+            spacing_mm=(spacing_mm, *self.spacing_mm[1:]),
+            thickness_mm=spacing_mm,
         )
 
     def crop(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Geometry:

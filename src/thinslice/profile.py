@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import make_interp_spline
 from scipy.special import erf
 
 from thinslice.errors import UsageError
@@ -213,6 +214,14 @@ class SliceProfile:
         margin = -(-self.reach // self.factor)
         return range(margin, max(margin, depth - margin))
 
+    def rows(self, depth: int) -> list[tuple[int, int, tuple[float, ...]]]:
+        """The rows of `matrix` without zeros: (thick slice, first thin slice, weights) of each supported thick slice.
+
+        >>> SliceProfile.mean(2).rows(3)
+        [(1, 1, (0.25, 0.5, 0.25))]
+        """
+        return [(k, k * self.factor - self.reach, self.weights) for k in self.supported(depth)]
+
     def matrix(self, depth: int) -> Doubles:
         """A, banded: (supported thick slices, (depth - 1) * factor + 1 thin slices), so that A @ thin = thick.
 
@@ -274,6 +283,41 @@ class SliceProfile:
         (range(2, 8, 5), range(2, 2, 5))
         """
         return range(self.reach, max(self.reach, thin_count - self.reach), self.factor)
+
+
+@dataclass(frozen=True)
+class ProfileDensity:
+    """A slice profile that does not depend on a grid: a density over the distance from the slice's centre.
+
+    Attributes:
+        offsets: distances in thick spacings, ascending.
+        density: density there, >= 0, in any unit; linear between and zero outside.
+
+    >>> ProfileDensity.box(1.0).integral(np.array([-1.0, 0.0, 0.25, 1.0])).tolist()
+    [0.0, 0.5, 0.75, 1.0]
+    """
+
+    offsets: tuple[float, ...]
+    density: tuple[float, ...]
+
+    @classmethod
+    def box(cls, width: float) -> ProfileDensity:
+        """A box `width` thick spacings wide."""
+        return cls((-0.5 * width, 0.5 * width), (1.0, 1.0))
+
+    @property
+    def reach(self) -> float:
+        """Distance in thick spacings up to which the density may differ from zero."""
+        return max(abs(self.offsets[0]), abs(self.offsets[-1]))
+
+    def integral(self, at: Doubles) -> Doubles:
+        """Integral of the density, made symmetric and normalised, up to distances in thick spacings: 0 to 1."""
+        return 0.5 * (self._one_sided(at) + 1.0 - self._one_sided(-at))
+
+    def _one_sided(self, at: Doubles) -> Doubles:
+        antiderivative = make_interp_spline(self.offsets, self.density, k=1).antiderivative()
+        low, high = antiderivative(self.offsets[0]), antiderivative(self.offsets[-1])
+        return np.asarray((antiderivative(np.clip(at, self.offsets[0], self.offsets[-1])) - low) / (high - low))
 
 
 @lru_cache(maxsize=256)

@@ -23,14 +23,14 @@ class Derivation:
         model: name of the network.
         model_version: version of its weights, or of thinslice for a network without weights.
         weights_sha256: of the weights file, or None for a network without weights.
-        factor: thin slices per thick interval.
+        factor: thin slices per thick interval; no whole number for thin slices at a distance of their own.
         settings: everything else that changes the pixels (plan, backend precision, profile width); JSON values.
     """
 
     model: str
     model_version: str
     weights_sha256: str | None
-    factor: int
+    factor: float
     settings: dict[str, Any] = field(default_factory=dict)
 
 

@@ -22,7 +22,7 @@ def test_streaming_measures_what_the_matrix_would(factor: int, width: float, dep
     profile = SliceProfile.mean(factor, width=width)
     thick = RNG.uniform(-900, 900, (depth, 4, 5)).astype(np.float32)
     thin = RNG.uniform(-900, 900, ((depth - 1) * factor + 1, 4, 5)).astype(np.float32)
-    meter = ConsistencyMeter(profile, thick)
+    meter = ConsistencyMeter(profile.rows(len(thick)), thick)
     for slab in np.split(thin, sorted({cut for cut in cuts if cut < len(thin)})):
         meter.add(slab)
     rows = profile.supported(depth)
@@ -34,7 +34,7 @@ def test_streaming_measures_what_the_matrix_would(factor: int, width: float, dep
 
 
 def test_no_support_is_no_number() -> None:
-    meter = ConsistencyMeter(SliceProfile.mean(5), np.zeros((2, 3, 3), np.int16))
+    meter = ConsistencyMeter(SliceProfile.mean(5).rows(2), np.zeros((2, 3, 3), np.int16))
     meter.add(np.full((6, 3, 3), 500, np.int16))
     assert meter.rms_hu is None
 
@@ -43,13 +43,13 @@ def test_only_voxels_inside_the_window_and_no_padding_count() -> None:
     thick = np.full((3, 1, 5), 10, np.int16)
     thick[1, 0] = [10, -1024, 2048, 3000, -500]
     thin = np.full((11, 1, 5), 14, np.int16)
-    meter = ConsistencyMeter(SliceProfile.mean(5), thick, padding_hu=-500.0)
+    meter = ConsistencyMeter(SliceProfile.mean(5).rows(len(thick)), thick, padding_hu=-500.0)
     meter.add(thin)
     assert meter.rms_hu == pytest.approx(4.0)
 
 
 def test_the_sum_is_exact_over_many_large_slices() -> None:
     thick = np.zeros((4, 300, 300), np.int16)
-    meter = ConsistencyMeter(SliceProfile.mean(2), thick)
+    meter = ConsistencyMeter(SliceProfile.mean(2).rows(len(thick)), thick)
     meter.add(np.full((7, 300, 300), 1001, np.int16))
     assert meter.rms_hu == pytest.approx(1001.0, rel=1e-9)

@@ -1,12 +1,17 @@
-"""What the tests of the command line share: the outcome of a command, and a small volume to run it on."""
+"""What tests of the command line share: running a command in this process, and a small volume to run it on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
+from thinslice.cli import main
 from thinslice.geometry import Geometry
 from thinslice.volume import Volume
 
@@ -26,6 +31,23 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Runs `thinslice ARGUMENTS...` in this process; what a command changes in the process is put back."""
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def command(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as leaving:
+            main([str(argument) for argument in arguments])
+        printed = capfd.readouterr()
+        return Outcome(leaving.value.code or 0, printed.out, printed.err)
+
+    yield command
+    signal.signal(signal.SIGTERM, before)
 
 
 def smooth_volume(depth: int = 5, plane: int = 24, spacing_mm: float = 5.0) -> Volume:

@@ -47,8 +47,7 @@ Spacing = Annotated[
     float | None,
     typer.Option(
         metavar="MM",
-        help="Wanted distance of thin slices in mm; 1 unless --factor is given. Only whole factors are possible: the "
-        "distance that is reached is printed.",
+        help="Distance of thin slices in mm, met exactly. Unless set: the whole factor that comes nearest to 1 mm.",
     ),
 ]
 Plan = Annotated[

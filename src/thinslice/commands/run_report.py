@@ -136,7 +136,7 @@ class RunReport(_Frozen):
     input: FileReport
     output: FileReport
     model: ModelReport
-    factor: int = Field(ge=1)
+    factor: int | float = Field(ge=1)
     spacing_mm_in: Millimetres
     spacing_mm_out: Millimetres
     plan: str
@@ -236,7 +236,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
                 ("name", report.model.name),
                 ("version", report.model.version),
                 ("weights SHA-256", report.model.sha256 or "none (no weights)"),
-                ("factor", str(report.factor)),
+                ("factor", f"{report.factor:.4g}"),
             ],
         ),
         ("Run", run),

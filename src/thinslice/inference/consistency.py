@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -90,12 +91,13 @@ class ConsistencyMeter:
     window: at its ends and in padding the true value is not known.
 
     Args:
-        profile: weights of thin slices in a thick one.
+        rows: the thick slices that are covered, in order: (thick slice, first thin slice, weights of thin slices from
+            that one on), as `SliceProfile.rows` gives them.
         thick: (depth, height, width) HU.
         padding_hu: HU that marks padding, or None.
 
     >>> thick = np.full((3, 2, 2), 40, dtype=np.int16)
-    >>> meter = ConsistencyMeter(SliceProfile.mean(5), thick)
+    >>> meter = ConsistencyMeter(SliceProfile.mean(5).rows(3), thick)
     >>> meter.add(np.full((11, 2, 2), 43, dtype=np.int16))
     >>> meter.rms_hu
     3.0
@@ -103,16 +105,16 @@ class ConsistencyMeter:
 
     def __init__(
         self,
-        profile: SliceProfile,
+        rows: Sequence[tuple[int, int, tuple[float, ...]]],
         thick: npt.NDArray[np.generic],
         *,
         padding_hu: float | None = None,
     ) -> None:
-        self._profile = profile
+        self._rows = rows
         self._thick = thick
         self._padding_hu = padding_hu
-        self._supported = profile.supported(thick.shape[0])
         self._under_way: dict[int, Floats] = {}
+        self._first_open = 0
         self._next = 0
         self._squares = 0.0
         self._voxels = 0
@@ -124,23 +126,24 @@ class ConsistencyMeter:
             hu: (slices, height, width) HU, the slices after those added before.
 
         Examples:
-            Factor 5, reach 5 (slices twice as thick as their distance): thin slice 12 belongs to the profiles of thick
-            slices ceil((12 - 5) / 5) = 2 to (12 + 5) // 5 = 3. In that of slice 2, centred on thin slice 10, it has
-            offset 12 - 10 + 5 = 7; thin slice 15 has the last offset, 10, and completes the average.
+            Factor 5, slices twice as thick as their distance: thick slice 2 has weights for thin slices 5 to 15, and
+            thick slice 3 for 10 to 20. Thin slice 12 counts for both; thin slice 15 completes slice 2.
         """
-        reach, factor = self._profile.reach, self._profile.factor
         for thin in hu:
-            first = max(self._supported.start, -(-(self._next - reach) // factor))
-            last = min(self._supported.stop - 1, (self._next + reach) // factor)
-            for k in range(first, last + 1):
-                offset = self._next - k * factor + reach
-                weighted = np.float32(self._profile.weights[offset]) * thin.astype(np.float32)
+            # Rows are in order, and so are the ends of their weights.
+            for position in range(self._first_open, len(self._rows)):
+                k, first, weights = self._rows[position]
+                offset = self._next - first
+                if offset < 0:
+                    break
+                weighted = np.float32(weights[offset]) * thin.astype(np.float32)
                 if k in self._under_way:
                     self._under_way[k] += weighted
                 else:
                     self._under_way[k] = weighted
-                if offset == 2 * reach:
+                if offset == len(weights) - 1:
                     self._compare(k, self._under_way.pop(k))
+                    self._first_open = position + 1
             self._next += 1
 
     @property

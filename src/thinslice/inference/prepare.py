@@ -34,9 +34,11 @@ from thinslice.planning import (
     slice_profile,
 )
 from thinslice.planning.eligibility import WIDTH_TOLERANCE
+from thinslice.planning.exact_spacing import ExactSpacing, exact_ratio
 from thinslice.plausibility import UNIT_REACH, examine
-from thinslice.profile import SliceProfile
-from thinslice.recipes.slice_profile import read_slice_profile
+from thinslice.profile import ProfileDensity, SliceProfile
+from thinslice.recipes.card import shown_name
+from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
 from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
 
@@ -61,7 +63,8 @@ class Prepared:
         settings: the options.
         model: the network, with a second output channel where standard deviations are wanted.
         model_name, model_version, weights_sha256: identity of the network; no hash where it has no weights file.
-        factor: thin slices per thick interval.
+        factor: thin slices per thick interval that the network makes.
+        exact_spacing: the thin slices' own distance, where no whole factor gives it; else None.
         profile: weights of thin slices in a thick one.
         window_plan: thick slices that go through the network at a time.
         choice: backend, device and precision.
@@ -82,6 +85,7 @@ class Prepared:
     model_version: str
     weights_sha256: str | None
     factor: int
+    exact_spacing: ExactSpacing | None
     profile: SliceProfile
     window_plan: WindowPlan
     choice: Choice
@@ -98,6 +102,11 @@ class Prepared:
     def plan_name(self) -> str:
         """Name of the window plan."""
         return self.window_plan.name
+
+    @property
+    def ratio(self) -> float:
+        """Thin slices per thick interval, which is `factor` unless they lie at a distance of their own."""
+        return self.factor if self.exact_spacing is None else round(self.exact_spacing.ratio, 6)
 
     @property
     def backend(self) -> str:
@@ -137,13 +146,20 @@ class Prepared:
         )
 
 
-def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False) -> Prepared:
+def prepare(
+    volume: Volume,
+    settings: UpscaleSettings,
+    *,
+    collect: bool = False,
+    loaded: ThroughPlaneModel | None = None,
+) -> Prepared:
     """Decide a run: load the network, choose what runs it, cut the windows, estimate the memory.
 
     Args:
         volume: the thick volume.
         settings: the options.
         collect: whether the whole thin volume will be held in memory; the estimate counts it.
+        loaded: the network of the settings, where an earlier run loaded it.
 
     Raises:
         NotEligibleError: already thin, a factor outside 2 to 8, or an unclear through-plane axis; the message names
@@ -161,14 +177,14 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
     factor = choose_factor(
         thick,
         factor=settings.factor,
-        spacing_mm=settings.spacing_mm,
+        spacing_mm=settings.target_mm,
         axis_ambiguous=bool(volume.provenance.details.get("axis_ambiguous")),
     )
     asked, device = choose_backend(settings.backend), choose_device(settings.device)
     set_threads(settings.threads)
     profile = _profile(settings, thick, factor)
 
-    model = _loaded(settings.model, device)
+    model = _loaded(settings.model, device) if loaded is None else loaded
     name, version, sha256 = _identity(model, settings.model)
     calibration = None
     if settings.uncertainty is not None:
@@ -196,7 +212,8 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
     if settled != window:
         plan = planned(settled)
     batch, dtype = _batch(plan, settled, choice.device), _output_dtype(volume)
-    geometry = thick.thin_grid(factor)
+    exact = _exact_spacing(settings, thick, factor)
+    geometry = thick.thin_grid(factor) if exact is None else exact.geometry(thick)
     prepared = Prepared(
         volume=volume,
         settings=settings,
@@ -205,6 +222,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
         model_version=version,
         weights_sha256=sha256,
         factor=factor,
+        exact_spacing=exact,
         profile=profile,
         window_plan=plan,
         choice=choice,
@@ -217,7 +235,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
                 model=name,
                 model_version=version,
                 weights_sha256=sha256,
-                factor=factor,
+                factor=factor if exact is None else round(exact.ratio, 6),
                 settings={
                     "plan": plan.name,
                     "spacing_mm": round(geometry.spacing_mm[0], 6),
@@ -249,6 +267,10 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
             *_target_warning(settings, geometry),
         ),
     )
+    if exact is not None:
+        held = exact.held_slices * 4 * settings.channels * thick.shape[1] * thick.shape[2]
+        estimate = prepared.memory_estimate
+        prepared = replace(prepared, memory_estimate=replace(estimate, slab_bytes=estimate.slab_bytes + held))
     if not settings.force:
         _refuse_short_memory(prepared)
     return prepared
@@ -267,7 +289,7 @@ def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -
     card: dict[str, Any] = getattr(model, "card", None) or {}
     name = card.get("name") or (Path(asked).stem if isinstance(asked, (str, Path)) else type(model).__name__)
     sha256 = getattr(model, "sha256", None)
-    return str(name), str(card.get("version") or __version__), sha256
+    return shown_name(str(name)), shown_name(str(card.get("version") or __version__)), sha256
 
 
 def _has_weights(model: ThroughPlaneModel) -> bool:
@@ -321,12 +343,25 @@ def _in_hu(volume: Volume, intensity: str) -> tuple[Volume, list[str]]:
 
 def _profile(settings: UpscaleSettings, thick: Geometry, factor: int) -> SliceProfile:
     """The measured profile of the settings, or else a box of the slice thickness in the header."""
-    measured = settings.profile
-    if measured is None:
-        return slice_profile(thick, factor)
-    return (read_slice_profile(measured) if isinstance(measured, Path) else measured).on_grid(
-        factor, thick.spacing_mm[0]
+    measured = _measured(settings)
+    return slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
+
+
+def _measured(settings: UpscaleSettings) -> MeasuredProfile | None:
+    return read_slice_profile(settings.profile) if isinstance(settings.profile, Path) else settings.profile
+
+
+def _exact_spacing(settings: UpscaleSettings, thick: Geometry, factor: int) -> ExactSpacing | None:
+    if settings.factor is not None or settings.spacing_mm is None or thick.shape[0] < 2:
+        return None
+    ratio = exact_ratio(thick.spacing_mm[0], settings.spacing_mm)
+    if ratio is None:
+        return None
+    measured = _measured(settings)
+    density = (
+        ProfileDensity.box(relative_thickness(thick)) if measured is None else measured.density(thick.spacing_mm[0])
     )
+    return ExactSpacing(ratio, factor, density, thick.shape[0])
 
 
 def profile_width(profile: SliceProfile, thick: Geometry) -> float:
@@ -349,11 +384,14 @@ def _refuse_overlap(model: ThroughPlaneModel, name: str, thick: Geometry, profil
 
 
 def _target_warning(settings: UpscaleSettings, thin: Geometry) -> list[str]:
-    """A sentence when whole factors cannot reach the wanted spacing."""
+    """A sentence when the wanted spacing is missed."""
     reached, wanted = thin.spacing_mm[0], settings.spacing_mm
-    if settings.factor is not None or abs(reached - wanted) <= SPACING_TOLERANCE * wanted:
+    if settings.factor is not None or wanted is None or abs(reached - wanted) <= SPACING_TOLERANCE * wanted:
         return []
-    return [f"Thin slices lie {reached:.4g} mm apart, not {wanted:.4g} mm: only whole factors are possible."]
+    return [
+        f"Thin slices lie {reached:.4g} mm apart, not {wanted:.4g} mm: distances from half the thick one to an eighth "
+        "of it can be met exactly."
+    ]
 
 
 def _refuse_short_memory(prepared: Prepared) -> None:

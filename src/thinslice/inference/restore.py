@@ -20,6 +20,9 @@ from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_unit
 from thinslice.system.pages import own_pages
 from thinslice.typing import Floats
 
+POSITION_TOLERANCE = 1e-6
+"""Thin slices: rounding errors of the positions of thin slices at a distance of their own."""
+
 
 def network_input(hu: npt.NDArray[np.generic], padding_hu: float | None) -> Floats:
     """The network's input in unit intensity.
@@ -45,7 +48,7 @@ class Restorer:
 
     Args:
         thick: (depth, height, width) HU.
-        factor: thin slices per thick interval.
+        factor: thin slices per thick interval; no whole number for thin slices at a distance of their own.
         padding_hu: HU that marks padding, or None.
         dtype: type of the finished slabs; int16 is rounded to the nearest integer.
 
@@ -56,7 +59,7 @@ class Restorer:
     def __init__(
         self,
         thick: npt.NDArray[np.generic],
-        factor: int,
+        factor: float,
         padding_hu: float | None,
         dtype: npt.DTypeLike,
     ) -> None:
@@ -103,7 +106,8 @@ class Restorer:
         1/4 of that of thick slice 2, where thick slice 1, the nearest, has any. Thin slice 6 is halfway: half of each,
         where both have any.
         """
-        below, step = divmod(index, self._factor)
+        below = min(int((index + POSITION_TOLERANCE) // self._factor), len(self._thick) - 1)
+        step = index - below * self._factor
         share = step / self._factor
         nearest = nearest_thick(index, self._factor)
         halfway = 2 * step == self._factor
@@ -112,7 +116,7 @@ class Restorer:
         if len(outside) < len(owners):
             return
         parts = [(self._excess(below), 1.0 - share)]
-        if step:
+        if step > POSITION_TOLERANCE:
             parts.append((self._excess(below + 1), share))
         terms = [excess * np.float32(weight) for excess, weight in parts if excess is not None]
         if terms:

@@ -21,6 +21,9 @@ UncertaintySource = Literal["learned", "ensemble"]
 Intensity = Literal["auto", "hu", "unit"]
 """Unit of the voxels: HU, checked for plausibility; HU as stated by the user; [-1024, 2048] HU scaled to [0, 1]."""
 
+USUAL_SPACING_MM = 1.0
+"""Distance of thin slices that is aimed at where the user states none."""
+
 INTENSITIES: tuple[Intensity, ...] = get_args(Intensity)
 
 UNCERTAINTY_SOURCES: tuple[UncertaintySource, ...] = get_args(UncertaintySource)
@@ -33,7 +36,8 @@ class UpscaleSettings:
     Attributes:
         model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
         factor: thin slices per thick interval, 2 to 8; takes precedence over `spacing_mm`.
-        spacing_mm: wanted distance of thin slices; the factor is the thick distance over it, rounded half up.
+        spacing_mm: distance of thin slices, met exactly from half the thick distance to an eighth of it; None for the
+            whole factor that comes nearest to 1 mm.
         plan: window plan, one of `thinslice.planning.PLANS`; None for the network's own.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Only "auto" may fall back to the CPU.
         backend: one of `thinslice.inference.backends.choice.BACKENDS`; "auto" takes the fastest one that agrees with
@@ -59,7 +63,7 @@ class UpscaleSettings:
 
     model: str | Path | ThroughPlaneModel = "default"
     factor: int | None = None
-    spacing_mm: float = 1.0
+    spacing_mm: float | None = None
     plan: str | None = None
     device: str = "auto"
     backend: str = "auto"
@@ -70,7 +74,7 @@ class UpscaleSettings:
     profile: Path | MeasuredProfile | None = None
 
     def __post_init__(self) -> None:
-        check_target(self.factor, self.spacing_mm)
+        check_target(self.factor, self.target_mm)
         if self.plan is not None:
             check_plan_name(self.plan)
         check_backend_name(self.backend)
@@ -82,6 +86,11 @@ class UpscaleSettings:
             raise UsageError(
                 f"There is no standard deviation by {self.uncertainty!r}; choose {' or '.join(UNCERTAINTY_SOURCES)}."
             )
+
+    @property
+    def target_mm(self) -> float:
+        """Distance that the whole factor aims at, where none is given."""
+        return USUAL_SPACING_MM if self.spacing_mm is None else self.spacing_mm
 
     @property
     def channels(self) -> int:

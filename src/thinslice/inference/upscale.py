@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,10 @@ from thinslice.errors import ResourceError, UsageError
 from thinslice.inference.consistency import ConsistencyMeter
 from thinslice.inference.deviation import without_padding
 from thinslice.inference.prepare import Prepared, prepare
+from thinslice.inference.respace import respaced
 from thinslice.inference.restore import Restorer
 from thinslice.inference.settings import UpscaleSettings, uncertainty_source
+from thinslice.inference.share import WorkShare
 from thinslice.inference.stitch import StitchCounts, stitch
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.typing import Floats, Progress
@@ -81,7 +83,7 @@ def upscale(
     *,
     model: str | Path | ThroughPlaneModel = "default",
     factor: int | None = None,
-    spacing_mm: float = 1.0,
+    spacing_mm: float | None = None,
     plan: str | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -97,7 +99,8 @@ def upscale(
         volume: the thick volume, one slice or more.
         model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
         factor: thin slices per thick interval, 2 to 8; takes precedence over `spacing_mm`.
-        spacing_mm: wanted distance of thin slices; the factor is the thick distance over it, rounded half up.
+        spacing_mm: distance of thin slices, met exactly from half the thick distance to an eighth of it; None for the
+            whole factor that comes nearest to 1 mm.
         plan: window plan; None for the network's own.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Only "auto" may fall back to the CPU.
         backend: one of `thinslice.inference.backends.choice.BACKENDS`; "auto" takes the fastest one that agrees with
@@ -144,7 +147,7 @@ def upscale_with_uncertainty(
     uncertainty: str = "learned",
     model: str | Path | ThroughPlaneModel = "default",
     factor: int | None = None,
-    spacing_mm: float = 1.0,
+    spacing_mm: float | None = None,
     plan: str | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -183,7 +186,7 @@ def upscale_slabs(
     *,
     model: str | Path | ThroughPlaneModel = "default",
     factor: int | None = None,
-    spacing_mm: float = 1.0,
+    spacing_mm: float | None = None,
     plan: str | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -232,15 +235,19 @@ class SlabStream:
     Args:
         prepared: the run to carry out, from `thinslice.inference.prepare.prepare`.
         progress: called with the windows done and their total.
+        share: called with the share of the work that is done, 0 to 1, within a window too.
     """
 
     prepared: Prepared
     result: RunResult
 
-    def __init__(self, prepared: Prepared, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self, prepared: Prepared, *, progress: Progress | None = None, share: Callable[[float], None] | None = None
+    ) -> None:
         self.prepared = prepared
         self.result = _before(prepared)
         self._progress = progress
+        self._share = share
 
     def __getattr__(self, name: str) -> Any:
         if name == "deviation":  # older name
@@ -256,13 +263,23 @@ class SlabStream:
         run = self.prepared
         thick, padding_hu = run.volume.hu, run.volume.provenance.padding_hu
         network = run.start_network()
-        restorer = Restorer(thick, run.factor, padding_hu, run.dtype)
-        meter = ConsistencyMeter(run.profile, thick, padding_hu=padding_hu)
+        work = WorkShare(
+            run.window_plan,
+            run.model,
+            network,
+            self._share,
+            progress=self._progress,
+            seconds_per_voxel=run.choice.seconds_per_voxel,
+        )
+        exact = run.exact_spacing
+        restorer = Restorer(thick, run.factor if exact is None else exact.ratio, padding_hu, run.dtype)
+        rows = run.profile.rows(len(thick)) if exact is None else exact.rows()
+        meter = ConsistencyMeter(rows, thick, padding_hu=padding_hu)
         counts = StitchCounts()
         stitched = stitch(
             thick,
             run.window_plan,
-            network,
+            work.infer,
             profile=run.profile,
             padding_hu=padding_hu,
             batch=lambda: network.batch,
@@ -270,8 +287,10 @@ class SlabStream:
             consistent=getattr(run.model, "consistent", False),
             channels=run.settings.channels,
             counts=counts,
-            progress=self._progress,
+            progress=work.windows_done,
         )
+        if exact is not None:
+            stitched = respaced(stitched, exact, thick, padding_hu)
         total_s = 0.0
         try:
             clock = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,17 +30,21 @@ OUTPUT_SUFFIXES = {
 }
 """Names of output files; a name without a suffix is a DICOM folder."""
 
-FORMATS = ("dicom", "nifti", "nrrd", "metaimage")
+ENHANCED_SUFFIX = ".dcm"
+"""Suffix of a DICOM output of one file, an enhanced multi-frame CT, which has to be asked for."""
+
+FORMATS = ("dicom", "dicom-enhanced", "nifti", "nrrd", "metaimage")
 """Values of --format."""
 
-ACCEPTED = "a DICOM folder, files or zip; NIfTI (.nii, .nii.gz); or, with the itk extra, NRRD and MetaImage"
+ACCEPTED = (
+    "a DICOM folder, files or archive (zip, tar); NIfTI (.nii, .nii.gz); or, with the itk extra, NRRD and MetaImage"
+)
 """Inputs of `read`, for messages."""
 
 _FILE_LIKE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 """A suffix that names a kind of file (.dcm, .npy), not part of a folder's name (.5mm, .2)."""
 
 _META_KEYS = re.compile(rb"\s*(ObjectType|ObjectSubType|NDims|Comment|TransformType|Name|ID|ParentID|BinaryData)\s*=")
-_DICOM_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 
 def read(
@@ -54,7 +59,8 @@ def read(
     """Read a CT volume; its content, not its name, decides the format.
 
     Args:
-        path: a DICOM folder, zip, file or sequence of files; a NIfTI file; an NRRD or MetaImage file (itk extra).
+        path: a DICOM folder, archive (zip, tar, gzip), file or sequence of files; a NIfTI file; an NRRD or MetaImage
+            file (itk extra).
         series: which DICOM series, where several are found; as in `ReadSettings`.
         series_uid: the same by its UID alone.
         axis: as in `ReadSettings`.
@@ -115,15 +121,19 @@ def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> 
         return _read_one_dicom_file(paths[0], settings)
     from thinslice.io.dicom.read import read_dicom
 
-    return read_dicom(paths, series_uid=settings.series)
+    return read_dicom(paths, series_uid=settings.series, settings=settings)
 
 
 def sniff(path: Path) -> str:
-    """The format of one file by its content: "dicom", "zip", "nifti", "nrrd" or "metaimage".
+    """The format of one file by its content: "dicom", "nifti", "nrrd", "metaimage", or "zip" for any archive.
+
+    Archives are zip and tar, also packed by gzip, bzip2 or xz, and a single DICOM file that is packed so.
 
     Raises:
         UnreadableError: empty, not permitted, or no format that is read; give another file.
     """
+    from thinslice.io.dicom.archives import archive_kind
+    from thinslice.io.dicom.file_form import looks_like_dicom
     from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
     from thinslice.io.nifti import header_path
     from thinslice.io.nifti_header import nifti_version
@@ -135,10 +145,11 @@ def sniff(path: Path) -> str:
             head = file.read(1024)
     if not head:
         raise UnreadableError(f"{path.name!r} is empty; give {ACCEPTED}.")
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip"
     if head[128:132] == b"DICM":
         return "dicom"
+    kind = archive_kind(head)
+    if kind is not None and kind != "gzip":
+        return "zip"
     packed = head.startswith(GZIP_MAGIC)
     if packed:
         with open_plain(path) as (stream, _, _):
@@ -147,29 +158,33 @@ def sniff(path: Path) -> str:
     if nifti_version(head) is not None or header_path(path) != path:
         return "nifti"
     if packed:
-        raise UnreadableError(f"{path.name!r} is gzip, but its content is not NIfTI; give {ACCEPTED}.")
+        if archive_kind(head) is not None or looks_like_dicom(head):
+            return "zip"
+        raise UnreadableError(f"{path.name!r} is gzip, but its content is not NIfTI or DICOM; give {ACCEPTED}.")
     if head.startswith(b"NRRD000"):
         return "nrrd"
     if _META_KEYS.match(head):
         return "metaimage"
     # Old files without the 128-byte preamble begin with their first element.
-    if head[:2] in _DICOM_FIRST_GROUPS and len(head) >= 128:
+    if looks_like_dicom(head) and len(head) >= 128:
         return "dicom"
     raise UnreadableError(f"{path.name!r} is not a format that thinslice reads; give {ACCEPTED}.")
 
 
-def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
+def write(volume: Volume, path: str | Path, *, format: str | None = None, overwrite: bool = False) -> None:
     """Write a volume in the format that the name of the output asks for.
 
     Args:
         volume: HU on its grid.
         path: ends in .nii, .nii.gz, .nrrd, .mha or .mhd; without a suffix it is a DICOM folder, which needs a volume
             that came from DICOM.
+        format: one of `FORMATS`; "dicom-enhanced" writes one enhanced multi-frame file, whose name ends in .dcm. None
+            takes the format that the name asks for.
         overwrite: replace an existing output, once the new one is complete.
 
     Raises:
-        UsageError: an unknown suffix, or a DICOM folder for a volume that did not come from DICOM; choose another
-            name.
+        UsageError: an unknown suffix, one that `format` contradicts, or a DICOM folder for a volume that did not come
+            from DICOM; choose another name.
         OutputExistsError: it exists and `overwrite` is False; overwrite it, or choose another name.
         OutputError: it cannot be written there; choose another place.
         ResourceError: the disk is full; free some space.
@@ -181,8 +196,11 @@ def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
         dtype=volume.hu.dtype,
         hu_range=(float(volume.hu.min()), float(volume.hu.max())),
         overwrite=overwrite,
+        declared=format,
     )
     write_slabs(writer, volume.hu)
+    for sentence in writer.warnings:
+        warnings.warn(sentence, UserWarning, stacklevel=2)
 
 
 def open_writer(
@@ -214,12 +232,16 @@ def open_writer(
     """
     kind = output_format(path, declared)
     place = Path(path)
-    if kind == "dicom":
+    if kind in ("dicom", "dicom-enhanced"):
         if not provenance.headers:
             raise UsageError(
                 f"A DICOM series cannot be made from a source that is not DICOM ({provenance.format}): there is "
                 "no patient or study to derive it from; name an output that ends in .nii.gz."
             )
+        if kind == "dicom-enhanced":
+            from thinslice.io.dicom.enhanced_write import EnhancedSlabWriter
+
+            return EnhancedSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
         from thinslice.io.dicom.write import DicomSlabWriter
 
         return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
@@ -246,7 +268,7 @@ def write_slabs(writer: SlabWriter, hu: npt.NDArray[Any]) -> None:
 
 
 def output_format(path: str | Path, declared: str | None = None) -> str:
-    """The format that the name of an output asks for: "nifti", "nrrd", "metaimage" or "dicom".
+    """The format that the name of an output asks for: "nifti", "nrrd", "metaimage", "dicom" or "dicom-enhanced".
 
     Args:
         path: the output's name.
@@ -262,14 +284,18 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
     if declared is not None and declared not in FORMATS:
         raise UsageError(f"There is no output format {declared!r}; choose one of {', '.join(FORMATS)}.")
     lower = name.lower()
+    if declared == "dicom-enhanced":
+        if not lower.endswith(ENHANCED_SUFFIX):
+            raise UsageError(f"--format {declared} writes one file; end its name in {ENHANCED_SUFFIX}.")
+        return declared
     by_name = next((kind for suffix, kind in OUTPUT_SUFFIXES.items() if lower.endswith(suffix)), None)
     if by_name is None:
         suffix = _FILE_LIKE.search(name)
         folder = declared == "dicom" or str(path).endswith(("/", "\\")) or Path(path).is_dir()
         if suffix and not folder:
             raise UsageError(
-                f"{suffix.group()!r} is no output format; end the name in {', '.join(OUTPUT_SUFFIXES)}, "
-                "or give a name without a suffix for a DICOM folder."
+                f"{suffix.group()!r} is no output format; end the name in {', '.join(OUTPUT_SUFFIXES)}, give a name "
+                "without a suffix for a DICOM folder, or state --format dicom-enhanced for one .dcm file."
             )
         by_name = "dicom"
     if declared is not None and declared != by_name:
@@ -285,12 +311,12 @@ def _read_one_dicom_file(path: Path, settings: ReadSettings) -> Volume:
 
     hint = "If it is one slice of a series, give the folder it lies in."
     try:
-        volume = read_dicom([path], series_uid=settings.series)
+        volume = read_dicom([path], series_uid=settings.series, settings=settings)
     except SeriesChoiceError:
         raise
     except InputError as error:
         raise type(error)(f"{error} {hint}") from error
     if volume.geometry.shape[0] > 1:
         return volume
-    warnings = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
-    return replace(volume, provenance=replace(volume.provenance, warnings=warnings))
+    sentences = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
+    return replace(volume, provenance=replace(volume.provenance, warnings=sentences))

@@ -38,6 +38,11 @@ class SlabWriter(Protocol):
     On a clean exit the whole output appears; on an error nothing is left.
     """
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about what the format could not hold; complete after the last slab."""
+        ...
+
     def __enter__(self) -> SlabWriter:
         """Begin the output."""
         ...
@@ -67,6 +72,8 @@ class FileSlabWriter(ABC):
         hu_range: the lowest and highest HU to come.
         overwrite: replace an existing file.
     """
+
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -37,6 +37,9 @@ COMPARISON_ROWS = (("axial", "lung"), ("coronal", "lung"), ("coronal", "soft tis
 
 _FROM_ZERO_HU, _COLOURS = {"error": ERROR_MAX_HU, "deviation": DEVIATION_MAX_HU}, "magma"
 _BACKGROUND, _INK, _DIM = "#0d0f12", "#e8eaed", "#9aa0a6"
+RATIO_TOLERANCE = 1e-4
+"""Thin slices per thick interval: rounding errors of spacings in files."""
+
 _PANEL_IN, _GAP_IN, _GROUP_GAP_IN, _LEFT_IN, _LABEL_IN, _DPI = 2.9, 0.05, 0.2, 1.5, 0.45, 140
 
 
@@ -322,17 +325,19 @@ def as_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _factor(thick: Geometry, thin: Geometry) -> int:
-    factor = max(1, round(thick.spacing_mm[0] / thin.spacing_mm[0]))
-    if thick.thin_grid(factor).shape != thin.shape:
-        raise UsageError(f"A grid {thin.shape} is no thin grid of {thick.shape} at factor {factor}.")
+def _factor(thick: Geometry, thin: Geometry) -> float:
+    ratio = thick.spacing_mm[0] / thin.spacing_mm[0]
+    factor = round(ratio) if abs(ratio - round(ratio)) < RATIO_TOLERANCE else ratio
+    slices = int((thick.shape[0] - 1) * factor + RATIO_TOLERANCE) + 1
+    if factor < 1 or thin.shape != (slices, *thick.shape[1:]):
+        raise UsageError(f"A grid {thin.shape} is no thin grid of {thick.shape} at factor {factor:.4g}.")
     return factor
 
 
-def _cuts(thick_depth: int, factor: int, body: Body) -> tuple[int, int, int]:
+def _cuts(thick_depth: int, factor: float, body: Body) -> tuple[int, int, int]:
     """Thin depth, height and width at which the volume is cut."""
     below = max(0, (thick_depth - 2) // 2)
-    return (below * factor + factor // 2 if thick_depth > 1 else 0), *body.centre
+    return (int(below * factor + factor / 2) if thick_depth > 1 else 0), *body.centre
 
 
 def _between_slices(thickest: Geometry, grid: Geometry) -> int:
@@ -372,10 +377,10 @@ def _crop(cut: npt.NDArray[Any], axis: int, body: Body) -> npt.NDArray[Any]:
     return {0: cut[h0:h1, w0:w1], 1: cut[:, w0:w1], 2: cut[:, h0:h1]}[axis]
 
 
-def _where(plane: ViewPlane, cut: tuple[int, int, int], factor: int) -> str:
+def _where(plane: ViewPlane, cut: tuple[int, int, int], factor: float) -> str:
     if plane.normal != 0:
         return "through the body's\nmiddle"
-    thick = cut[0] // factor
+    thick = int(cut[0] // factor)
     return (
         f"midway between thick\nslices {thick + 1} and {thick + 2}" if cut[0] % factor else f"thick slice {thick + 1}"
     )

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from thinslice.errors import InputError
-from thinslice.profile import SliceProfile
+from thinslice.profile import ProfileDensity, SliceProfile
 
 LARGEST_FILE_BYTES = 1 << 20
 """A profile has at most some hundred samples; a larger file is something else."""
@@ -89,6 +89,10 @@ class MeasuredProfile(BaseModel):
             tuple(offset / thick_spacing_mm for offset in self.offsets_mm),
             self.weights,
         )
+
+    def density(self, thick_spacing_mm: float) -> ProfileDensity:
+        """The profile over the distance in thick spacings."""
+        return ProfileDensity(tuple(offset / thick_spacing_mm for offset in self.offsets_mm), self.weights)
 
     def write(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the file, whole or not at all.

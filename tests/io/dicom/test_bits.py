@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from thinslice.data.phantoms.painting import render
 from thinslice.data.phantoms.thorax import phantom_grid, thorax
 from thinslice.io.dicom.header import SliceHeader
-from thinslice.io.dicom.pixels import PixelError, PixelFormat, settle_bits
+from thinslice.io.dicom.pixels import HuStack, PixelError, PixelFormat, pixel_format, settle_bits
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,86 @@ def test_byte_order_is_kept(hu: np.ndarray) -> None:
     raw[5, 5:9] |= 1 << 15
     swapped = dataclasses.replace(header(tag_60000102=15))
     np.testing.assert_array_equal(settled(raw, form(12, signed=False, intercept=-1024), swapped), hu.clip(-1024, 3071))
+
+
+def pixel_module(**changes: object) -> Dataset:
+    dataset = Dataset()
+    dataset.Rows = dataset.Columns = 120
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"HighBit": 15},
+        {"HighBit": 12},
+        {"HighBit": 255},
+        {"HighBit": None},
+        {"BitsStored": 16},
+        {"BitsStored": 15, "HighBit": 15},
+        {"BitsStored": 17, "HighBit": 16},
+        {"BitsStored": 32, "HighBit": 31},
+        {"BitsStored": 0},
+        {"BitsStored": None},
+        {"PixelRepresentation": None},
+    ],
+)
+def test_stated_bits_that_contradict_one_another_do_not_matter(hu: np.ndarray, changes: dict[str, object]) -> None:
+    """As SimpleITK and dcm2niix read them: the value is in the lowest bits."""
+    raw = (hu + 1024).clip(0, 4095).astype(np.uint16)
+    np.testing.assert_array_equal(settled(raw, pixel_format(pixel_module(**changes))), hu.clip(-1024, 3071))
+
+
+def test_a_high_bit_below_the_stored_ones_bounds_an_overlay(hu: np.ndarray) -> None:
+    raw = (hu + 1024).clip(0, 4095).astype(np.uint16)
+    raw[20:40, 30:70:3] |= 1 << 12
+    how = pixel_format(pixel_module(BitsStored=16))
+    np.testing.assert_array_equal(settled(raw, how), hu.clip(-1024, 3071))
+
+
+def test_values_that_end_at_the_high_bit_are_shifted_down(hu: np.ndarray) -> None:
+    raw = ((hu + 1024).clip(0, 4095) << 4).astype(np.uint16)
+    np.testing.assert_array_equal(settled(raw, pixel_format(pixel_module(HighBit=15))), hu.clip(-1024, 3071))
+
+
+def test_values_that_fit_both_high_bits_are_refused() -> None:
+    raw = np.full((120, 120), 1024, np.uint16)
+    with pytest.raises(PixelError, match="HighBit"):
+        settled(raw, pixel_format(pixel_module(HighBit=15)))
+
+
+def test_the_sign_is_not_guessed_where_the_intercept_does_not_show_it() -> None:
+    with pytest.raises(PixelError, match="PixelRepresentation"):
+        pixel_format(pixel_module(PixelRepresentation=None, RescaleIntercept=0))
+
+
+def metal(hu: np.ndarray) -> np.ndarray:
+    y, x = np.mgrid[:120, :120]
+    peak = 3050 - 40 * ((y - 60) ** 2 + (x - 60) ** 2)
+    return np.maximum(hu, peak)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_bone_that_wrapped_round_is_put_back_and_padding_is_not(hu: np.ndarray, padded: bool) -> None:
+    true = metal(hu.clip(-1024, 2047))
+    assert true.max() > 2047
+    if padded:
+        y, x = np.mgrid[:120, :120]
+        true[(y - 60) ** 2 + (x - 60) ** 2 > 58**2] = -2000
+    wrapped = (true + 2048) % 4096 - 2048
+    assert (wrapped != true).any()
+    np.testing.assert_array_equal(settled(wrapped.astype(np.int16), form(12, signed=True)), true)
+
+
+def test_a_stack_holds_values_beyond_the_stored_bits() -> None:
+    stack = HuStack(1, 1, 2)
+    raw = np.array([[0, 40_000]], np.uint16)
+    stack.put(0, raw, PixelFormat(1, 2, 16, 12, False, 1.0, -1024.0))
+    np.testing.assert_array_equal(stack.hu[0], [[-1024, 38_976]])

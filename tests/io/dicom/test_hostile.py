@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from support.dicom_factory import CANARY, assert_no_canary, save, write_series
 from thinslice.errors import InputError, UnreadableError
-from thinslice.io.dicom import input_files
+from thinslice.io.dicom import archives
 from thinslice.io.dicom.codestream import codestream_size, sound_jpeg
 from thinslice.io.dicom.read import read_dicom, scan
 
@@ -190,7 +190,7 @@ def test_random_damage_never_escapes_as_another_error(tmp_path: Path, seed: int)
 
 
 def test_a_zip_bomb_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_files, "RATIO_FREE_BYTES", 2**20)
+    monkeypatch.setattr(archives, "RATIO_FREE_BYTES", 2**20)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for k in range(4):

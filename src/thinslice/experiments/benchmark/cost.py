@@ -106,7 +106,7 @@ def upscale_measured(
         start = time.perf_counter()
         ready = model
         if adapt_steps:
-            factor = choose_factor(thick.geometry, factor=settings.factor, spacing_mm=settings.spacing_mm)
+            factor = choose_factor(thick.geometry, factor=settings.factor, spacing_mm=settings.target_mm)
             ready = adapt(place(model, choose_device(settings.device)), thick, factor=factor, steps=adapt_steps)
         prepared = prepare(thick, replace(settings, model=ready, backend="torch"))
         stream = SlabStream(prepared, progress=progress)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
+from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, CTImageStorage, generate_uid
 
 from thinslice.about import NOTICE, __version__
@@ -30,13 +31,16 @@ LOSSY_METHODS = {
 _ALWAYS_LOSSY = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 
 
-def describe_derivation(derivation: Derivation, geometry: Geometry, now: datetime) -> Dataset:
+def describe_derivation(
+    derivation: Derivation, geometry: Geometry, now: datetime, resampled: Sequence[str] = ()
+) -> Dataset:
     """DerivationDescription, DerivationCodeSequence and ContributingEquipmentSequence of a derived series.
 
     Args:
         derivation: how the thin volume was made.
         geometry: its grid.
         now: time of the derivation, with its time zone.
+        resampled: sentences about what reading resampled before.
     """
     model = _plain(f"{derivation.model} {derivation.model_version}", 64)
     weights = f"weights SHA-256 {derivation.weights_sha256}" if derivation.weights_sha256 else "no trained weights"
@@ -44,8 +48,8 @@ def describe_derivation(derivation: Derivation, geometry: Geometry, now: datetim
     settings = json.dumps(derivation.settings, sort_keys=True, default=str)
     description = (
         f"Through-plane resampling from {decimal_text(thin_mm * derivation.factor, 3)} mm to "
-        f"{decimal_text(thin_mm, 3)} mm, factor {derivation.factor}, by thinslice {__version__}, model {model}, "
-        f"{weights}. {NOTICE} Settings: {settings}"
+        f"{decimal_text(thin_mm, 3)} mm, factor {derivation.factor:.4g}, by thinslice {__version__}, model {model}, "
+        f"{weights}. {NOTICE} {''.join(f'{note} ' for note in resampled)}Settings: {settings}"
     )
     equipment = Dataset()
     equipment.Manufacturer = "thinslice"
@@ -56,11 +60,11 @@ def describe_derivation(derivation: Derivation, geometry: Geometry, now: datetim
     ]
     equipment.ContributionDateTime = f"{now.astimezone(UTC):%Y%m%d%H%M%S}+0000"
     equipment.ContributionDescription = _plain(f"Synthesised thin slices between thick ones. {NOTICE}", 1024)
-    equipment.PurposeOfReferenceCodeSequence = Sequence([_code("109102", "Processing Equipment")])
+    equipment.PurposeOfReferenceCodeSequence = Items([_code("109102", "Processing Equipment")])
     result = Dataset()
     result.DerivationDescription = _plain(description, 1024)
-    result.DerivationCodeSequence = Sequence([_code("113085", "Spatial resampling")])
-    result.ContributingEquipmentSequence = Sequence([equipment])
+    result.DerivationCodeSequence = Items([_code("113085", "Spatial resampling")])
+    result.ContributingEquipmentSequence = Items([equipment])
     return result
 
 
@@ -113,12 +117,14 @@ def _code(value: str, meaning: str) -> Dataset:
     return code
 
 
-def source_reference(class_uid: str, instance_uid: str) -> Dataset:
-    """An item of SourceImageSequence."""
+def source_reference(class_uid: str, instance_uid: str, frames: Sequence[int] = ()) -> Dataset:
+    """An item of SourceImageSequence; `frames`, from 1, of a multi-frame source."""
     item = Dataset()
     item.ReferencedSOPClassUID = class_uid
     item.ReferencedSOPInstanceUID = instance_uid
-    item.PurposeOfReferenceCodeSequence = Sequence([_code("121322", "Source image for image processing operation")])
+    if frames:
+        item.ReferencedFrameNumber = list(frames)
+    item.PurposeOfReferenceCodeSequence = Items([_code("121322", "Source image for image processing operation")])
     return item
 
 

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import math
+import re
 import struct
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from pydicom import config, dcmread
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom import config
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from thinslice.io.dicom.attributes import value_of
+from thinslice.io.dicom.bounds import BoundedReader, HeaderError
+from thinslice.io.dicom.file_form import (
+    KNOWN_VRS,
+    MAX_INFLATED_BYTES,
+    NATIVE_SYNTAXES,
+    FileForm,
+    Layout,
+    file_form,
+    inflate,
+    layout_of,
+    looks_like_dicom,
+)
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, InputFile, SkippedFile
-
-MAX_HEADER_BYTES = 32 * 2**20
-"""Bytes read for one header, pixels not counted; real ones stay below 1 MiB."""
-
-MAX_INFLATED_BYTES = 64 * 2**20
-"""Bytes that a deflated dataset may unpack to: twice a 4096 x 4096 slice of 16 bits."""
+from thinslice.io.dicom.unpack import PackedError
 
 MAX_NESTING = 32
 """Sequences inside sequences; real CT headers have five at most."""
@@ -39,6 +46,9 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 """SOP class of DICOMDIR, an index that is ignored."""
+
+BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD")
+"""Value representations of numbers that are not text."""
 
 TEXT_VRS = ("CS", "LO", "SH", "UI", "DS", "IS", "TM", "DA")
 """Value representations that need no character set to be compared."""
@@ -50,14 +60,9 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_DATA = 0x7FE00010
 ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 FIRST_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, PIXEL_DATA)
+PIXEL_VRS = (b"OW", b"OB", b"UN")
 
-
-class HeaderError(Exception):
-    """This file is not read; the message is a short reason for the list of skipped files."""
-
-
-class _InflateError(Exception):
-    """pydicom met a deflated dataset and asked for all that is left."""
+_DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class SliceHeader:
         transfer_syntax: how the dataset is encoded.
         pixel_start: offset of the pixel value, in the inflated stream for a deflated dataset; None without pixels.
         pixel_length: declared bytes, `UNDEFINED_LENGTH` when encapsulated.
-        pixel_bytes: bytes from `pixel_start` to the end of the stream.
+        pixel_bytes: bytes from `pixel_start` to the end of the stream, or of the frame.
+        notes: sentences on what was taken otherwise than written.
     """
 
     file: InputFile
@@ -79,42 +85,10 @@ class SliceHeader:
     pixel_start: int | None
     pixel_length: int
     pixel_bytes: int
+    notes: tuple[str, ...] = ()
 
 
-class BoundedReader:
-    """A file for pydicom that never reads past the end of the file, nor more than `limit` bytes in all.
-
-    pydicom allocates the length that an element declares; here the length is cut to the end of the file. Reading
-    without a size raises: pydicom does so only to inflate a deflated dataset, which must be bounded.
-    """
-
-    def __init__(self, stream: BinaryIO, size: int, limit: int) -> None:
-        self._stream, self._size, self._left = stream, size, limit
-
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; `HeaderError` once the limit is spent."""
-        if size < 0:
-            raise _InflateError
-        data = self._stream.read(min(size, self._size - self._stream.tell()) if size > 4096 else size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise HeaderError(f"its header is larger than {MAX_HEADER_BYTES // 2**20} MiB")
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As of files, but never past the end, even for a hostile length."""
-        position = self._stream.seek(offset, whence)
-        return position if position <= self._size else self._stream.seek(self._size)
-
-    def tell(self) -> int:
-        """As of files."""
-        return self._stream.tell()
-
-    def close(self) -> None:
-        """No action: the stream is closed where it was opened."""
-
-
-@contextmanager
+@contextlib.contextmanager
 def quiet_pydicom() -> Iterator[None]:
     """Suppress pydicom's warnings and log: its messages quote values, which may identify a patient."""
     logger = logging.getLogger("pydicom")
@@ -139,7 +113,7 @@ def read_header(file: InputFile) -> SliceHeader | SkippedFile | None:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
             header = _parse(file, stream, size)
-    except HeaderError as error:
+    except (HeaderError, PackedError) as error:
         return SkippedFile(file.name, str(error))
     except UNPACK_ERRORS as error:
         # RecursionError is a RuntimeError: a dataset nested beyond Python's limit.
@@ -158,8 +132,7 @@ def open_dataset(header: SliceHeader, stream: BinaryIO) -> BinaryIO:
     """The stream to which `pixel_start` refers: the file itself, or its inflated dataset."""
     if header.transfer_syntax != DeflatedExplicitVRLittleEndian:
         return stream
-    _skip_meta(stream)
-    return _inflate(stream)
+    return _dataset_stream(file_form(stream, stream.seek(0, io.SEEK_END)), stream)
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -187,20 +160,37 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """Exactly `count` finite header values, or None."""
-    items: Iterable[Any]
     raw = _raw(dataset, keyword)
-    if raw is not None and raw.VR in ("DS", "IS"):
-        items = (raw.value or b"").split(b"\\")
-    else:
-        value = value_of(dataset, keyword)
-        if value is None or isinstance(value, bytes):
-            return None
-        items = [value] if isinstance(value, str | int | float) else value
+    items: Iterable[Any]
     try:
+        if raw is not None and raw.VR not in BINARY_VRS and VRS[raw.tag] in ("DS", "IS"):
+            items = decimals(raw.value or b"")
+        else:
+            value = value_of(dataset, keyword)
+            items = [value] if isinstance(value, str | int | float) else value
         result = tuple(float(item) for item in items)
     except (TypeError, ValueError, OverflowError):
         return None
     return result if len(result) == count and all(map(math.isfinite, result)) else None
+
+
+def decimals(value: bytes) -> list[bytes]:
+    """The numbers of a decimal or integer string, as they are written, without padding.
+
+    Writers pad with spaces, as DICOM asks for, with NUL, or with empty values.
+
+    Raises:
+        ValueError: one is no number.
+
+    >>> decimals(b"0.841796875\\0.841796875\0"), decimals(b" 5 "), decimals(b"-1024\\ ")
+    ([b'0.841796875', b'0.841796875'], [b'5'], [b'-1024'])
+    """
+    items = [item.strip(b" \0\t\r\n") for item in value.split(b"\\")]
+    while items and not items[-1]:
+        items.pop()
+    if not all(_DECIMAL.fullmatch(item) for item in items):
+        raise ValueError
+    return items
 
 
 def _raw(dataset: Dataset, keyword: str) -> RawDataElement | None:
@@ -211,7 +201,7 @@ def _raw(dataset: Dataset, keyword: str) -> RawDataElement | None:
         VRS[tag] = dictionary_VR(tag)
     try:
         element: Any = dataset.get_item(tag)
-    except KeyError:
+    except Exception:  # of an element without value, which pydicom converts: see value_of
         return None
     if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
         return None
@@ -220,100 +210,143 @@ def _raw(dataset: Dataset, keyword: str) -> RawDataElement | None:
 
 def _parse(file: InputFile, stream: BinaryIO, size: int) -> SliceHeader:
     head = stream.read(140)
-    stream.seek(0)
     if not head:
         raise HeaderError("empty file")
-    has_preamble = head[128:132] == b"DICM"
-    if not has_preamble and not _looks_bare(head):
+    if not looks_like_dicom(head):
         raise HeaderError("not DICOM" if len(head) > 132 else "cut short, or not DICOM")
-    reader = BoundedReader(stream, size, MAX_HEADER_BYTES)
-    try:
-        dataset = dcmread(cast(BinaryIO, reader), stop_before_pixels=True, force=True)
-    except _InflateError:
-        dataset, stream, size = _parse_deflated(stream)
-    if "SOPClassUID" not in dataset and "MediaStorageSOPClassUID" not in dataset.file_meta:
-        raise HeaderError("not DICOM" if not has_preamble else "truncated or empty DICOM")
-    syntax = _transfer_syntax(dataset)
-    start, length = _pixel_element(stream, dataset)
-    if start is None and CT_IMAGE in (text(dataset, "SOPClassUID"), text(dataset.file_meta, "MediaStorageSOPClassUID")):
+    form = file_form(stream, size)
+    body = _dataset_stream(form, stream)
+    start = body.tell()
+    body_size = body.seek(0, io.SEEK_END)
+    body.seek(start)
+    first = body.read(8)
+    body.seek(start)
+    if len(first) < 8:
+        raise HeaderError("truncated or empty DICOM")
+    layout = layout_of(first)
+    elements = read_dataset(
+        cast(BinaryIO, BoundedReader(body, body_size)),
+        layout.implicit,
+        layout.little,
+        stop_when=lambda tag, vr, length: tag in FIRST_PIXEL_TAGS,
+    )
+    # An executable may hide in the preamble, and the file must not stay open or its folder be remembered.
+    dataset = FileDataset("", elements, None, form.meta, layout.implicit, layout.little)
+    dataset.set_original_encoding(layout.implicit, layout.little, elements._character_set)
+    dataset.filename = dataset.buffer = dataset.timestamp = None
+    if "SOPClassUID" not in dataset and "MediaStorageSOPClassUID" not in form.meta:
+        raise HeaderError("not DICOM" if form.start < 132 else "truncated or empty DICOM")
+    syntax = _declared_syntax(form, layout, inflated=body is not stream)
+    notes = mend(dataset)
+    pixels, length = _pixel_element(body, layout)
+    if pixels is None and CT_IMAGE in (text(dataset, "SOPClassUID"), text(form.meta, "MediaStorageSOPClassUID")):
         raise HeaderError("no pixel data, or cut short before them")
     _check_nesting(dataset)
-    # An executable may hide in the preamble, and the file must not stay open or its folder be remembered.
-    dataset.preamble = None
-    dataset.filename = dataset.buffer = dataset.timestamp = None
-    return SliceHeader(file, dataset, syntax, start, length, size - start if start is not None else 0)
+    if pixels is None:
+        return SliceHeader(file, dataset, syntax, None, 0, 0, notes)
+    syntax, length = _found_syntax(syntax, layout, dataset, length, body, pixels)
+    return SliceHeader(file, dataset, syntax, pixels, length, body_size - pixels, notes)
 
 
-def _looks_bare(head: bytes) -> bool:
-    """Whether a file without preamble begins with an element of group 2 or 8, as datasets do."""
-    if len(head) < 8:
-        return False
-    little, big = struct.unpack("<HH", head[:4]), struct.unpack(">HH", head[:4])
-    return (little[0] in (2, 8) and little[1] <= 0x0080) or (big[0] in (2, 8) and big[1] <= 0x0080)
+def _dataset_stream(form: FileForm, stream: BinaryIO) -> BinaryIO:
+    """The stream of the dataset, at its start: the file, or what a deflated dataset inflates to."""
+    stream.seek(form.start)
+    if form.declared != DeflatedExplicitVRLittleEndian:
+        return stream
+    first = stream.read(6)
+    stream.seek(form.start)
+    if first[:2] == b"\x08\x00" and first[4:6].decode("latin-1") in KNOWN_VRS:
+        return stream  # said to be deflated, and is not
+    return io.BytesIO(inflate(stream.read(MAX_INFLATED_BYTES), lambda: stream.read(1)))
 
 
-def _transfer_syntax(dataset: FileDataset) -> UID:
-    """The declared transfer syntax, or the one in which the dataset was found to be encoded."""
-    declared = text(dataset.file_meta, "TransferSyntaxUID")
-    if declared:
-        syntax = UID(declared)
+def _declared_syntax(form: FileForm, layout: Layout, *, inflated: bool) -> UID:
+    """The declared transfer syntax; for uncompressed pixels the one that the dataset was found to have."""
+    if inflated:
+        return DeflatedExplicitVRLittleEndian
+    if form.declared and form.declared not in NATIVE_SYNTAXES:
+        syntax = UID(form.declared)
         if not syntax.is_transfer_syntax:
             raise HeaderError("unknown transfer syntax")
         return syntax
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return ImplicitVRLittleEndian
-    return UID("1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
+    if layout.implicit and not layout.little:
+        raise HeaderError("unknown transfer syntax")
+    return layout.syntax
 
 
-def _skip_meta(stream: BinaryIO) -> FileMetaDataset:
-    """Read the file meta information; the stream then stands before the dataset."""
-    stream.seek(132)
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(132)
-    reader = BoundedReader(stream, size, MAX_HEADER_BYTES)
-    meta = read_dataset(cast(BinaryIO, reader), False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    return FileMetaDataset(meta)
+def mend(dataset: Dataset) -> tuple[str, ...]:
+    """Take padding off numbers and damage off value representations, and complete values as other readers do.
+
+    Returns:
+        Sentences on what was assumed.
+    """
+    for element in list(dataset.values()):
+        if not isinstance(element, RawDataElement):
+            continue
+        mended = element
+        if element.VR is not None and element.VR not in KNOWN_VRS:
+            mended = mended._replace(VR=None)  # pydicom then takes the one of its dictionary
+        value = element.value
+        if isinstance(value, bytes) and value[-1:] in (b"\0", b"\\") and _is_decimal(mended):
+            with contextlib.suppress(ValueError):
+                cleaned = b"\\".join(decimals(value))
+                mended = mended._replace(value=cleaned, length=len(cleaned))
+        if mended is not element:
+            dataset[element.tag] = mended
+    # What follows is read as SimpleITK and dcm2niix read it.
+    notes = []
+    spacing = numbers(dataset, "PixelSpacing", 1)
+    if spacing is not None:
+        dataset.PixelSpacing = [spacing[0], spacing[0]]
+        notes.append("PixelSpacing holds one value; pixels are taken as square.")
+    if not number(dataset, "RescaleSlope") and number(dataset, "RescaleIntercept") is not None:
+        dataset.RescaleSlope = 1
+        notes.append("RescaleSlope is missing or 0; it is taken as 1.")
+    return tuple(notes)
 
 
-def _inflate(stream: BinaryIO) -> io.BytesIO:
-    """Inflate what is left of a stream, within `MAX_INFLATED_BYTES`."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    data = inflater.decompress(stream.read(MAX_INFLATED_BYTES), MAX_INFLATED_BYTES)
-    if inflater.unconsumed_tail or (stream.read(1) and not inflater.eof):
-        raise HeaderError(f"its deflated dataset unpacks to more than {MAX_INFLATED_BYTES // 2**20} MiB (a bomb)")
-    return io.BytesIO(data)
+def _is_decimal(element: RawDataElement) -> bool:
+    if element.VR is not None:
+        return element.VR in ("DS", "IS")
+    return dictionary_has_tag(element.tag) and dictionary_VR(element.tag) in ("DS", "IS")
 
 
-def _parse_deflated(stream: BinaryIO) -> tuple[FileDataset, BinaryIO, int]:
-    """The header of a deflated dataset, its inflated stream, and the bytes of that stream."""
-    meta = _skip_meta(stream)
-    body = _inflate(stream)
-    size = len(body.getbuffer())
-    reader = BoundedReader(body, size, MAX_HEADER_BYTES)
-    elements = read_dataset(
-        cast(BinaryIO, reader), False, True, stop_when=lambda tag, vr, length: tag in FIRST_PIXEL_TAGS
-    )
-    dataset = FileDataset("", elements, None, meta, False, True)
-    dataset.set_original_encoding(False, True, elements._character_set)
-    return dataset, body, size
-
-
-def _pixel_element(stream: BinaryIO, dataset: FileDataset) -> tuple[int | None, int]:
+def _pixel_element(stream: BinaryIO, layout: Layout) -> tuple[int | None, int]:
     """(offset of the value, declared length) of the PixelData element at the stream's position."""
     offset = stream.tell()
     head = stream.read(12)
-    implicit, little = dataset.original_encoding
-    order = "<" if little is not False else ">"
+    order = "<" if layout.little else ">"
     if len(head) < 12:
         return None, 0
     group, element = struct.unpack(order + "HH", head[:4])
     if (group << 16 | element) != PIXEL_DATA:
         return None, 0
-    # A file that declares implicit VR but is explicit: "OW\0\0" read as a length would be odd, and no length is odd.
-    if implicit and head[4:8] not in (b"OW\0\0", b"OB\0\0"):
+    # The letters of a VR, read as a length, would be odd, and no length is odd.
+    if head[4:6] not in PIXEL_VRS or (layout.implicit and head[6:8] != b"\0\0"):
         return offset + 8, struct.unpack(order + "L", head[4:8])[0]
     return offset + 12, struct.unpack(order + "L", head[8:12])[0]
+
+
+def _found_syntax(
+    syntax: UID, layout: Layout, dataset: Dataset, length: int, stream: BinaryIO, start: int
+) -> tuple[UID, int]:
+    """(transfer syntax, length) of pixels whose length shows that they are not as declared.
+
+    Uncompressed pixels of exactly the right size under a compressed syntax are uncompressed; uncompressed pixels of
+    undefined length end after as many bytes as the matrix needs.
+    """
+    sizes = [integer(dataset, keyword) or 0 for keyword in ("Rows", "Columns", "BitsAllocated")]
+    frames = integer(dataset, "NumberOfFrames") or 1
+    expected = sizes[0] * sizes[1] * sizes[2] // 8 * frames
+    if not 0 < expected < UNDEFINED_LENGTH:
+        return syntax, length
+    stream.seek(start)
+    first = stream.read(4)
+    if syntax.is_encapsulated and expected <= length <= expected + 1 and first[:2] not in (b"\xff\xd8", b"\xff\x4f"):
+        return layout.syntax, length
+    if not syntax.is_encapsulated and length == UNDEFINED_LENGTH and first not in ITEM_TAGS:
+        return syntax, expected
+    return syntax, length
 
 
 def _check_nesting(dataset: Dataset) -> None:

@@ -64,6 +64,8 @@ def kind_of(dataset: Dataset) -> str:
     if sop_class.startswith("1.2.840.10008.5.1.4.1.1.11."):
         return "presentation state"
     kind = KINDS.get(sop_class, "object of another kind")
+    if kind in ENHANCED_KINDS and "ReferencedFrameNumber" in dataset:
+        kind = "CT"  # a frame that stands for a slice: see thinslice.io.dicom.multiframe
     if kind == "CT" and "LOCALIZER" in image_type(dataset):
         return "CT localizer"
     return kind
@@ -71,11 +73,6 @@ def kind_of(dataset: Dataset) -> str:
 
 def not_ct(kind: str) -> str:
     """The sentence that refuses an object of this kind."""
-    if kind in ENHANCED_KINDS:
-        return (
-            "This is an enhanced multi-frame CT, which is not read; convert it to single-frame CT images first, for "
-            "example with dcm4che's emf2sf."
-        )
     if kind == "CT localizer":
         return "This is a localizer (scout view), not a stack of slices; give the axial series."
     return f"This is not a CT image ({kind}); give the original CT series."

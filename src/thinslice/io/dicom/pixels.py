@@ -37,6 +37,9 @@ MAX_RESCALE = 1e6
 
 ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 
+END_OF_IMAGE = b"\xff\xd9"
+"""Last marker of a JPEG, JPEG-LS or JPEG 2000 stream."""
+
 INT16 = np.iinfo(np.int16)
 
 CLEARLY_ROUGHER = 1.5
@@ -47,6 +50,13 @@ MOST_JUMP = 0.3
 
 LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 93, 203))
 """Transfer syntaxes that may change pixel values."""
+
+
+UNSIGNED_INTERCEPT = -1000.0
+"""Intercept from which down pixels are surely unsigned: air of -1000 HU is then stored as 0 or more."""
+
+BELOW_TISSUE_HU = -1024.0
+"""HU below any tissue: noise in air, padding, or bone whose sign wrapped round."""
 
 
 class PixelError(Exception):
@@ -62,6 +72,7 @@ class PixelFormat:
         bits_allocated, bits_stored: of a pixel.
         signed: two's complement.
         slope, intercept: HU = raw * slope + intercept.
+        unused_below: bits below the stored ones, if HighBit is right: 4 of 16 with 12 stored and HighBit 15.
     """
 
     rows: int
@@ -71,6 +82,7 @@ class PixelFormat:
     signed: bool
     slope: float
     intercept: float
+    unused_below: int = 0
 
     @property
     def raw_bytes(self) -> int:
@@ -97,17 +109,24 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
     slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
     if not rows or not columns or not 0 < rows <= MAX_MATRIX or not 0 < columns <= MAX_MATRIX:
         raise PixelError("no usable Rows and Columns")
-    if allocated not in (8, 16, 32) or stored is None or not 1 <= stored <= allocated:
-        raise PixelError("no usable BitsAllocated and BitsStored")
-    if high is not None and high != stored - 1:
-        raise PixelError("its HighBit is not BitsStored - 1")
-    if representation not in (0, 1):
-        raise PixelError("no usable PixelRepresentation")
-    if not slope or intercept is None or "ModalityLUTSequence" in dataset:
+    if allocated not in (8, 16, 32):
+        raise PixelError("no usable BitsAllocated")
+    # Other readers take the value from the lowest bits, whatever HighBit holds; so do these.
+    if high is None or not 0 <= high < allocated:
+        high = allocated - 1 if stored is None else stored - 1
+    if stored is None or not 1 <= stored <= allocated:
+        stored = high + 1 if 0 <= high < allocated else allocated
+    if slope is None or slope == 0 or intercept is None or "ModalityLUTSequence" in dataset:
         raise PixelError("no usable RescaleSlope and RescaleIntercept, so its HU are unknown")
     if abs(slope) > MAX_RESCALE or abs(intercept) > MAX_RESCALE:
         raise PixelError("its RescaleSlope or RescaleIntercept is absurd")
-    return PixelFormat(rows, columns, allocated, stored, representation == 1, slope, intercept)
+    if representation is None and intercept <= UNSIGNED_INTERCEPT:
+        representation = 0
+    if representation not in (0, 1):
+        raise PixelError("no usable PixelRepresentation")
+    unused_below = max(0, high + 1 - stored)
+    stored = min(stored, high + 1)
+    return PixelFormat(rows, columns, allocated, stored, representation == 1, slope, intercept, unused_below)
 
 
 def padding_hu(dataset: Dataset, form: PixelFormat) -> float | None:
@@ -147,31 +166,26 @@ def require_decoder(syntax: UID) -> None:
         raise PixelError("unknown transfer syntax")
     if not syntax.is_encapsulated:
         return
-    package = _package(syntax)
     try:
         available = get_decoder(syntax).is_available
     except NotImplementedError as error:
         raise PixelError("its transfer syntax is not one for still images") from error
-    if available and syntax == JPEGExtended12Bit:
+    if syntax == JPEGExtended12Bit and "pylibjpeg" not in get_decoder(syntax).available_plugins:
         # gdcm announces this one but decodes only its 8-bit form.
-        from pydicom.pixels.decoders import pylibjpeg
-
-        available = bool(pylibjpeg.is_available(syntax))
+        raise PixelError("its pixels are JPEG with loss of 12 bits, which nothing here decodes (dcmtk's dcmdjpeg does)")
     if not available:
-        raise MissingExtraError(f"Pixels are encoded as {syntax.name}; install the package {package} to read them.")
+        raise MissingExtraError(
+            f"Pixels are encoded as {syntax.name}; install the package {_package(syntax)} to read them."
+        )
 
 
 def _package(syntax: UID) -> str:
-    """The package that decodes a transfer syntax."""
+    """The package that decodes a transfer syntax: one of our own dependencies, so its licence is acceptable."""
     if syntax in JPEGLSTransferSyntaxes:
         return "pyjpegls"
     if syntax in (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):
         return "pylibjpeg-openjpeg"
-    if syntax == JPEGExtended12Bit:
-        return "pylibjpeg-libjpeg"
-    if syntax in JPEGTransferSyntaxes:
-        return "python-gdcm"
-    return "pylibjpeg-rle" if syntax == RLELossless else "pylibjpeg"
+    return "pylibjpeg-rle" if syntax == RLELossless else "python-gdcm"
 
 
 def _plugin(syntax: UID) -> str:
@@ -201,7 +215,7 @@ def read_raw(header: SliceHeader, form: PixelFormat) -> npt.NDArray[Any]:
         stream = open_dataset(header, opened)
         stream.seek(header.pixel_start)
         if header.transfer_syntax.is_encapsulated:
-            data = _read_encapsulated(stream, form, jpeg=header.transfer_syntax in JPEGTransferSyntaxes)
+            data = _read_encapsulated(stream, header, form)
         else:
             data = stream.read(form.raw_bytes)
     if not header.transfer_syntax.is_encapsulated and form.bits_allocated > 8:
@@ -238,17 +252,20 @@ def settle_bits(raw: npt.NDArray[Any], header: SliceHeader, form: PixelFormat) -
         12 bits stored of 16, unsigned: 0x1400 is 0x0400 = 1024 below an overlay in bit 12, and 5120 where BitsStored
         is too small. 16 of 16, unsigned: 0xFC18 is 64536, or -1000 where the sign was lost.
     """
+    if form.unused_below:
+        raw = _shifted_down(raw, form)
     low, high = form.raw_range
     least, most = (int(raw.min()), int(raw.max())) if raw.size else (0, 0)
     if low <= least and most <= high and (form.signed or most <= INT16.max):
-        return raw
+        wraps = form.signed and form.bits_stored < form.bits_allocated and form.slope > 0
+        return _unwrapped(raw, form) if wraps and least * form.slope + form.intercept < BELOW_TISSUE_HU else raw
     bits, stored = form.bits_allocated, form.bits_stored
     if bits != 16 or (header.transfer_syntax in LOSSY_SYNTAXES and most <= INT16.max and least >= INT16.min):
         # Loss moves values past the stored bits by a little; nothing lies above them.
         return raw if bits == 16 else _low_bits(raw, bits, stored, signed=form.signed)
     readings = {"stored": _low_bits(raw, bits, stored, signed=form.signed)}
     if _declares_overlay(header.dataset):
-        return readings["stored"]
+        return _unwrapped(readings["stored"], form) if form.signed else readings["stored"]
     readings["signed"] = _low_bits(raw, bits, 16, signed=True)
     if not form.signed:
         readings["unsigned"] = _low_bits(raw, bits, 16, signed=False)
@@ -263,6 +280,59 @@ def settle_bits(raw: npt.NDArray[Any], header: SliceHeader, form: PixelFormat) -
     if unclear or jumps[ordered[0]] > MOST_JUMP * (high - low):
         raise PixelError("its pixels do not fit BitsStored and PixelRepresentation, so its HU are unknown")
     return best
+
+
+def _shifted_down(raw: npt.NDArray[Any], form: PixelFormat) -> npt.NDArray[Any]:
+    """Pixels whose HighBit lies above BitsStored - 1: shifted down where they really end there, else as they are.
+
+    Raises:
+        PixelError: every pixel would fit both ways.
+    """
+    mask = (1 << form.unused_below) - 1
+    # Real values have odd ones among them; values that begin at a higher bit never do.
+    if (raw & mask).any() or not raw.any():
+        return raw
+    if int(raw.max()) <= form.raw_range[1] and int(raw.min()) >= form.raw_range[0]:
+        raise PixelError("its HighBit is not BitsStored - 1, and its pixels fit both")
+    return raw >> form.unused_below
+
+
+def _unwrapped(raw: npt.NDArray[Any], form: PixelFormat) -> npt.NDArray[Any]:
+    """Signed pixels with patches below any tissue taken back above the highest value, where that is what they are.
+
+    With 12 bits 2500 HU become -1596. A patch amid high values that fits them far better 4096 higher is mended; one
+    amid air, such as padding, stays.
+
+    Raises:
+        PixelError: a patch fits neither way.
+    """
+    from scipy import ndimage
+
+    below = raw * form.slope + form.intercept < BELOW_TISSUE_HU
+    patches, count = ndimage.label(below)
+    if count == 0:
+        return raw
+    span = 1 << form.bits_stored
+    wide = raw.astype(np.int32)
+    totals = [np.zeros(count + 1), np.zeros(count + 1)]
+    edges = np.zeros(count + 1)
+    for one, other in (
+        (np.s_[1:], np.s_[:-1]),
+        (np.s_[:-1], np.s_[1:]),
+        (np.s_[:, 1:], np.s_[:, :-1]),
+        (np.s_[:, :-1], np.s_[:, 1:]),
+    ):
+        at = below[one] & ~below[other]
+        number, inside, outside = patches[one][at], wide[one][at], wide[other][at]
+        edges += np.bincount(number, minlength=count + 1)
+        for total, shift in zip(totals, (0, span), strict=True):
+            total += np.bincount(number, np.abs(inside + shift - outside), minlength=count + 1)
+    as_is, higher = (total / np.maximum(edges, 1) + 1 for total in totals)
+    wrapped = higher * CLEARLY_ROUGHER < as_is
+    unclear = ~wrapped & (as_is * CLEARLY_ROUGHER > higher) & (edges > 0)
+    if unclear.any():
+        raise PixelError("its pixels do not fit BitsStored and PixelRepresentation, so its HU are unknown")
+    return np.asarray(np.where(wrapped[patches], wide + span, wide).astype(np.int32 if wrapped.any() else raw.dtype))
 
 
 def _low_bits(raw: npt.NDArray[Any], allocated: int, stored: int, *, signed: bool) -> npt.NDArray[Any]:
@@ -317,33 +387,56 @@ def _decode(data: bytes, header: SliceHeader, form: PixelFormat) -> npt.NDArray[
     return settle_bits(np.asarray(raw), header, form)
 
 
-def _read_encapsulated(stream: BinaryIO, form: PixelFormat, *, jpeg: bool) -> bytes:
-    """The items of an encapsulated PixelData, checked to be whole and to hold an image of the stated size."""
-    pieces: list[bytes] = []
-    total = 0
-    while True:
-        head = stream.read(8)
-        if len(head) < 8:
-            raise PixelError("its pixel data are cut short")
-        group, element, length = struct.unpack("<HHL", head)
-        if (group << 16 | element) == SEQUENCE_END:
+def _read_encapsulated(stream: BinaryIO, header: SliceHeader, form: PixelFormat) -> bytes:
+    """The image of an encapsulated PixelData, checked to be whole and of the stated size; encapsulated anew.
+
+    The sequence may lack its delimiter, or be followed by other bytes, as long as the image in it is whole.
+    """
+    fragments: list[bytes] = []
+    left = min(header.pixel_bytes, MAX_ENCODED_BYTES)
+    while left >= 8:
+        tag, length = item_head(stream.read(8))
+        left -= 8 + length
+        if tag != ITEM:
             break
-        if (group << 16 | element) != ITEM:
-            raise PixelError("its pixel data are damaged")
-        total += length
-        if total > MAX_ENCODED_BYTES:
-            raise PixelError(f"its encoded pixels exceed {MAX_ENCODED_BYTES // 2**20} MiB")
-        value = stream.read(length)
-        if len(value) < length:
-            raise PixelError("its pixel data are cut short")
-        pieces += [head, value]
-    image = b"".join(pieces[3::2])
+        if left < 0:
+            whole = header.pixel_bytes <= MAX_ENCODED_BYTES
+            raise PixelError(
+                "its pixel data are cut short"
+                if whole
+                else f"its encoded pixels exceed {MAX_ENCODED_BYTES // 2**20} MiB"
+            )
+        fragments.append(stream.read(length))
+    if fragments and is_offset_table(fragments[0]):
+        fragments = fragments[1:]
+    image = b"".join(fragments)
+    if not image:
+        raise PixelError("its pixel data are cut short")
     size = codestream_size(image)
     if size is not None and size != (form.rows, form.columns):
         raise PixelError("its pixels differ in size from the header")
-    if jpeg and not sound_jpeg(image, form.bits_stored, form.bits_allocated):
+    syntax = header.transfer_syntax
+    if syntax in JPEGTransferSyntaxes and not sound_jpeg(image, form.bits_stored, form.bits_allocated):
         raise PixelError("its pixel data are damaged")
-    return b"".join(pieces) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    if tag != SEQUENCE_END and syntax != RLELossless and END_OF_IMAGE not in image[-4:]:
+        raise PixelError("its pixel data are cut short")
+    image += b"\0" * (len(image) % 2)
+    end = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    return struct.pack("<HHLHHL", 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, len(image)) + image + end
+
+
+def item_head(head: bytes) -> tuple[int, int]:
+    """(tag, length) of an item of encapsulated pixels."""
+    group, element, length = struct.unpack("<HHL", head)
+    return group << 16 | element, length
+
+
+def is_offset_table(first_fragment: bytes) -> bool:
+    """Whether the first item of encapsulated pixels is the offset table, not a writer's first image.
+
+    Its first offset is 0; every codestream begins with a marker, and RLE with a count of segments.
+    """
+    return not first_fragment or first_fragment[:4] == bytes(4)
 
 
 class HuStack:
@@ -378,7 +471,6 @@ class HuStack:
 
     @staticmethod
     def _fits(raw: npt.NDArray[Any], form: PixelFormat) -> bool:
-        ends = [value * form.slope + form.intercept for value in form.raw_range]
-        if min(ends) < INT16.min or max(ends) > INT16.max:
-            ends = [float(value) * form.slope + form.intercept for value in (raw.min(), raw.max())]
+        # Not by BitsStored: pixels may hold more than it says.
+        ends = [float(value) * form.slope + form.intercept for value in (raw.min(), raw.max())]
         return min(ends) >= INT16.min and max(ends) <= INT16.max

@@ -56,7 +56,8 @@ class SourceLine:
     Args:
         geometry: the thin grid, (depth, height, width).
         headers: of the thick slices in depth order.
-        factor: thin slices per thick interval.
+        factor: thin slices per thick interval; no whole number for thin slices at a distance of their own.
+        resampled: whether reading resampled the slices, so that they lie elsewhere than their headers state.
 
     Attributes:
         positions: ImagePositionPatient of each thick slice as written, None where missing or damaged.
@@ -64,11 +65,13 @@ class SourceLine:
             tilt, uneven spacing); thin positions then come from the grid.
     """
 
-    def __init__(self, geometry: Geometry, headers: Sequence[Dataset], factor: int) -> None:
+    def __init__(
+        self, geometry: Geometry, headers: Sequence[Dataset], factor: float, *, resampled: bool = False
+    ) -> None:
         self.geometry = geometry
         self.factor = factor
         self.positions = [source_decimals(header, "ImagePositionPatient", 3) for header in headers]
-        self.followed = self._is_followed()
+        self.followed = not resampled and self._is_followed()
         self._locations = self._regular_locations(headers)
         self._backwards = _runs_backwards([value_of(header, "InstanceNumber") for header in headers])
 
@@ -80,8 +83,8 @@ class SourceLine:
         """The thick slices on either side of a thin one."""
         if self.followed:
             # Factor 5, thin slice 7: lower 1, rest 2, so between 1 and 2 at 2 / 5.
-            lower, rest = divmod(slice_index, self.factor)
-            return SourcePair(lower, lower + (rest > 0), Decimal(rest) / self.factor)
+            lower, rest = divmod(slice_index, round(self.factor))
+            return SourcePair(lower, lower + (rest > 0), Decimal(rest) / round(self.factor))
         # Source slices at 0, 5, 8 and 15 mm, thin ones of 1 mm: thin slice 6 is between 1 and 2 at (6 - 5) / (8 - 5).
         depths = self._source_depths_mm()
         at = slice_index * self.geometry.spacing_mm[0]
@@ -123,6 +126,8 @@ class SourceLine:
         return len(self) - slice_index if self._backwards else slice_index + 1
 
     def _is_followed(self) -> bool:
+        if not float(self.factor).is_integer():
+            return False
         if (len(self.positions) - 1) * self.factor + 1 != len(self) or None in self.positions:
             return False
         grid = np.array([self.geometry.position_mm((k * self.factor, 0, 0)) for k in range(len(self.positions))])
@@ -160,4 +165,5 @@ def _runs_backwards(instance_numbers: Sequence[object]) -> bool:
     numbers = [number for number in instance_numbers if isinstance(number, int)]
     if len(numbers) < 2 or len(numbers) != len(instance_numbers):
         return False
-    return all(later < earlier for earlier, later in pairwise(numbers))
+    # Resampled slices may share a source slice, and its number.
+    return numbers[-1] < numbers[0] and all(later <= earlier for earlier, later in pairwise(numbers))

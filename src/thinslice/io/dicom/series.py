@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from thinslice.io.dicom.header import SliceHeader, integer, number, numbers, text
 from thinslice.io.dicom.input_files import SkippedFile
+from thinslice.io.dicom.multiframe import missing_parts
 from thinslice.io.dicom.object_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
 from thinslice.io.dicom.pixels import PixelError, PixelFormat, check_complete, pixel_format
 from thinslice.io.dicom.stacking import SAME_POSITION_MM, ImagePlane, Stacking, along_normal, sound_cosines, stack
 
 PHASE_KEYWORDS = (
+    "StackID",
     "TemporalPositionIdentifier",
     "NominalPercentageOfCardiacPhase",
     "AcquisitionNumber",
@@ -71,6 +73,7 @@ class Stack:
         series_numbers: every InstanceNumber of the series, also of other objects.
         part: the reason why its series was divided, "" for a whole series.
         stray: a small part left out beside the main part of its series.
+        mended: faults that resampling removes after reading: "tilt", "spacing" (`thinslice.io.dicom.regrid`).
     """
 
     uid: str
@@ -84,6 +87,7 @@ class Stack:
     series_numbers: frozenset[int] = frozenset()
     part: str = ""
     stray: bool = False
+    mended: frozenset[str] = frozenset()
 
 
 def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[SkippedFile]) -> list[Stack]:
@@ -299,6 +303,8 @@ def _judge(found: Stack, unreadable: int) -> None:
             "ends."
         )
     found.warnings.extend(oddities(first))
+    found.warnings.extend(missing_parts(piece.header.dataset for piece in found.slices))
+    found.warnings.extend(sorted({note for piece in found.slices for note in piece.header.notes}))
 
 
 def _unfit(slices: list[Slice]) -> list[str]:
