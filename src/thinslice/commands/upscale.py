@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.errors import OutputError, ResourceError, UsageError
 from thinslice.io.settings import ReadSettings
-from thinslice.typing import Notify, Progress
+from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
     from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thinslice.inference.prepare import Prepared
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.inference.upscale import RunResult
+    from thinslice.models.base import ThroughPlaneModel
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,14 @@ class UpscaleJob:
         return (self.source,) if isinstance(self.source, Path) else self.source
 
 
-def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Progress | None = None) -> RunReport:
+def run_upscale(
+    job: UpscaleJob,
+    *,
+    notify: Notify | None = None,
+    progress: Progress | None = None,
+    phase: PhaseProgress | None = None,
+    loaded: ThroughPlaneModel | None = None,
+) -> RunReport:
     """Carry out a job.
 
     Outputs are checked before the input is read, everything else before the network starts. Slabs go to the writer as
@@ -66,6 +74,8 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
         job: files and options.
         notify: called with one plain line before the run starts.
         progress: called as windows are done.
+        phase: called with the share of "reading", "preparing", "network" and "writing"; within a window too.
+        loaded: the network of `job.settings`, where it was loaded before.
 
     Returns:
         The report, also when no file for it was asked for.
@@ -88,11 +98,16 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
     from thinslice.pictures.figures import Preview, save_png
 
     begun = time.perf_counter()
+    enter = phase or (lambda name, share: None)
     check_job(job)
+    enter("reading", 0.0)
     volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
     read_s = time.perf_counter() - begun
-    prepared = prepare(volume, job.settings)
-    stream = SlabStream(prepared, progress=progress)
+    enter("preparing", 0.0)
+    prepared = prepare(volume, job.settings, loaded=loaded)
+    stream = SlabStream(
+        prepared, progress=progress, share=None if phase is None else lambda share: enter("network", share)
+    )
     writer = WriteBehind(
         open_writer(
             job.output,
@@ -133,6 +148,7 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
                 summary.add(slab.deviation_hu, slab.hu)
             if preview is not None:
                 preview.add(slab.start, slab.hu, slab.deviation_hu)
+        enter("writing", 0.0)
     complete = [job.output] if job.uncertainty is None else [job.output, job.uncertainty]
     png = None if preview is None else preview.png_bytes()
     if png is not None and job.preview is not None:
@@ -145,7 +161,8 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
         write=writer.seconds + (0.0 if uncertainty_writer is None else uncertainty_writer.seconds),
         total=time.perf_counter() - begun,
     )
-    report = _report(job, prepared, stream.result, seconds, _deviation_report(job, prepared, summary))
+    deviation = _deviation_report(job, prepared, summary)
+    report = _report(job, prepared, stream.result, seconds, deviation, writer.warnings)
     if job.report is not None:
         with _after(complete):
             report.write(job.report, png, overwrite=job.overwrite)
@@ -251,6 +268,7 @@ def _report(
     result: RunResult,
     seconds: SecondsReport,
     deviation: DeviationReport | None,
+    writer_warnings: tuple[str, ...],
 ) -> RunReport:
     from thinslice.commands.run_report import (
         FileReport,
@@ -289,7 +307,7 @@ def _report(
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
-        warnings=(*source.provenance.warnings, *result.warnings),
+        warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         machine=MachineReport.here(threads=job.settings.threads),
         settings={
             # Plan, backend and device have keys of their own in the report.

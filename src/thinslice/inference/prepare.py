@@ -37,6 +37,7 @@ from thinslice.planning.eligibility import WIDTH_TOLERANCE
 from thinslice.planning.exact_spacing import ExactSpacing, exact_ratio
 from thinslice.plausibility import UNIT_REACH, examine
 from thinslice.profile import ProfileDensity, SliceProfile
+from thinslice.recipes.card import shown_name
 from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
 from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
@@ -145,13 +146,20 @@ class Prepared:
         )
 
 
-def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False) -> Prepared:
+def prepare(
+    volume: Volume,
+    settings: UpscaleSettings,
+    *,
+    collect: bool = False,
+    loaded: ThroughPlaneModel | None = None,
+) -> Prepared:
     """Decide a run: load the network, choose what runs it, cut the windows, estimate the memory.
 
     Args:
         volume: the thick volume.
         settings: the options.
         collect: whether the whole thin volume will be held in memory; the estimate counts it.
+        loaded: the network of the settings, where an earlier run loaded it.
 
     Raises:
         NotEligibleError: already thin, a factor outside 2 to 8, or an unclear through-plane axis; the message names
@@ -176,7 +184,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
     set_threads(settings.threads)
     profile = _profile(settings, thick, factor)
 
-    model = _loaded(settings.model, device)
+    model = _loaded(settings.model, device) if loaded is None else loaded
     name, version, sha256 = _identity(model, settings.model)
     calibration = None
     if settings.uncertainty is not None:
@@ -281,7 +289,7 @@ def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -
     card: dict[str, Any] = getattr(model, "card", None) or {}
     name = card.get("name") or (Path(asked).stem if isinstance(asked, (str, Path)) else type(model).__name__)
     sha256 = getattr(model, "sha256", None)
-    return str(name), str(card.get("version") or __version__), sha256
+    return shown_name(str(name)), shown_name(str(card.get("version") or __version__)), sha256
 
 
 def _has_weights(model: ThroughPlaneModel) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,7 @@ def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> 
         return _read_one_dicom_file(paths[0], settings)
     from thinslice.io.dicom.read import read_dicom
 
-    return read_dicom(paths, series_uid=settings.series)
+    return read_dicom(paths, series_uid=settings.series, settings=settings)
 
 
 def sniff(path: Path) -> str:
@@ -134,7 +135,8 @@ def sniff(path: Path) -> str:
     from thinslice.io.dicom.archives import archive_kind
     from thinslice.io.dicom.file_form import looks_like_dicom
     from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
-    from thinslice.io.nifti import header_path, nifti_version
+    from thinslice.io.nifti import header_path
+    from thinslice.io.nifti_header import nifti_version
 
     with readable(path):
         if not path.is_file():
@@ -197,6 +199,8 @@ def write(volume: Volume, path: str | Path, *, format: str | None = None, overwr
         declared=format,
     )
     write_slabs(writer, volume.hu)
+    for sentence in writer.warnings:
+        warnings.warn(sentence, UserWarning, stacklevel=2)
 
 
 def open_writer(
@@ -307,12 +311,12 @@ def _read_one_dicom_file(path: Path, settings: ReadSettings) -> Volume:
 
     hint = "If it is one slice of a series, give the folder it lies in."
     try:
-        volume = read_dicom([path], series_uid=settings.series)
+        volume = read_dicom([path], series_uid=settings.series, settings=settings)
     except SeriesChoiceError:
         raise
     except InputError as error:
         raise type(error)(f"{error} {hint}") from error
     if volume.geometry.shape[0] > 1:
         return volume
-    warnings = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
-    return replace(volume, provenance=replace(volume.provenance, warnings=warnings))
+    sentences = (*volume.provenance.warnings, f"One DICOM file of one slice was read. {hint}")
+    return replace(volume, provenance=replace(volume.provenance, warnings=sentences))

@@ -36,6 +36,9 @@ MAX_RATIO = 1040
 MAX_TRAILING_BYTES = 16 << 20
 """Bytes that may follow the voxels in a gzip stream before it counts as a bomb."""
 
+_NEXT_MEMBER = "Not a gzipped file"
+"""What Python's reader reports once a member has ended well and the next bytes begin none."""
+
 _HEADER = b"\x1f\x8b\x08\x00" + b"\x00\x00\x00\x00" + b"\x00\xff"
 """Deflate, no name, time 0 (the same data give the same bytes), unknown system."""
 
@@ -167,17 +170,27 @@ def read_into(stream: BinaryIO, buffer: memoryview, path: Path) -> None:
         filled += count
 
 
-def check_end(stream: BinaryIO, path: Path) -> None:
+def check_end(stream: BinaryIO, path: Path) -> int:
     """Read a gzip stream to its end, so that its checksum is verified, but no further than `MAX_TRAILING_BYTES`.
+
+    Bytes after the stream that are no gzip are ignored, as by the program gzip: the checksum before them is verified.
+
+    Returns:
+        Plain bytes that were left, or 1 where bytes that are no gzip follow.
 
     Raises:
         UnreadableError: much more follows than the header declared, or the checksum is wrong; copy the file again.
     """
     left = MAX_TRAILING_BYTES
     while left > 0:
-        piece = stream.read(min(left, BLOCK_BYTES))
+        try:
+            piece = stream.read(min(left, BLOCK_BYTES))
+        except gzip.BadGzipFile as error:
+            if _NEXT_MEMBER in str(error):
+                return MAX_TRAILING_BYTES - left or 1
+            raise
         if not piece:
-            return
+            return MAX_TRAILING_BYTES - left
         left -= len(piece)
     raise UnreadableError(
         f"{path.name!r} goes on far beyond the voxels its header declares; it is damaged or hostile, and is refused."

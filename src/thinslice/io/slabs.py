@@ -37,6 +37,11 @@ class SlabWriter(Protocol):
     On a clean exit the whole output appears; on an error nothing is left.
     """
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about what the format could not hold; complete after the last slab."""
+        ...
+
     def __enter__(self) -> SlabWriter:
         """Begin the output."""
         ...
@@ -67,6 +72,8 @@ class FileSlabWriter(ABC):
         overwrite: replace an existing file.
     """
 
+    warnings: tuple[str, ...] = ()
+
     def __init__(
         self,
         path: str | Path,
@@ -79,6 +86,7 @@ class FileSlabWriter(ABC):
     ) -> None:
         self.path = Path(path)
         self.geometry = geometry
+        self.provenance = provenance
         self.axes = provenance.file_axes
         fits = _INT16.min - 0.5 <= hu_range[0] and hu_range[1] < _INT16.max + 0.5
         self.dtype = np.dtype("<i2" if np.dtype(dtype) == np.int16 and fits else "<f4")

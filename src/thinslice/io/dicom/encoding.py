@@ -38,6 +38,16 @@ class PixelEncoding:
         stored = np.rint((hu.astype(np.float64) - self.intercept) / self.slope)
         return np.clip(stored, _LOWEST, _HIGHEST).astype(np.int16)
 
+    def error_hu(self, hu: npt.NDArray[Any], stored: npt.NDArray[np.int16]) -> float:
+        """The largest difference between HU and their stored values, in HU.
+
+        >>> PixelEncoding().error_hu(np.array([1.25, 7.0]), np.array([1, 7], np.int16))
+        0.25
+        """
+        if not hu.size:
+            return 0.0
+        return float(np.abs(hu - (stored.astype(np.float64) * self.slope + self.intercept)).max())
+
 
 def choose_encoding(hu_range: tuple[float, float], padding_hu: float | None = None) -> PixelEncoding:
     """The finest signed 16-bit encoding that holds every value.

@@ -73,6 +73,7 @@ class Stack:
         series_numbers: every InstanceNumber of the series, also of other objects.
         part: the reason why its series was divided, "" for a whole series.
         stray: a small part left out beside the main part of its series.
+        mended: faults that resampling removes after reading: "tilt", "spacing" (`thinslice.io.dicom.regrid`).
     """
 
     uid: str
@@ -86,6 +87,7 @@ class Stack:
     series_numbers: frozenset[int] = frozenset()
     part: str = ""
     stray: bool = False
+    mended: frozenset[str] = frozenset()
 
 
 def stacks_of(headers: Iterable[SliceHeader], skipped: Sequence[SkippedFile]) -> list[Stack]:

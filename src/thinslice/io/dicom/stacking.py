@@ -18,6 +18,9 @@ SAME_POSITION_MM = 0.01
 ROUNDING_TOLERANCE_MM = 0.01
 """Positions this far from even spacing are accepted with a warning: scanners round them to 0.01 mm."""
 
+LARGEST_TILT_DEGREES = 45.0
+"""Gantries tilt by 30 degrees at most; slices at a larger angle are another fault, and upright planes would be huge."""
+
 UNIT_LENGTH_TOLERANCE = 1e-2
 """Largest deviation from 1 of the length of a direction cosine vector; beyond, the orientation is unusable."""
 
@@ -47,6 +50,22 @@ class ImagePlane:
     thickness_mm: float | None = None
     between_mm: float | None = None
     instance: int | None = None
+
+
+class Fault(str):
+    """A reason to refuse a stack that an option of reading removes; an ordinary string is one that none removes.
+
+    Attributes:
+        mended_by: "tilt" or "spacing", for `on_tilt` and `on_spacing` of `thinslice.io.settings.ReadSettings`.
+    """
+
+    mended_by: str
+
+    def __new__(cls, sentence: str, mended_by: str) -> Fault:
+        """A sentence with the option that mends it."""
+        fault = super().__new__(cls, sentence)
+        fault.mended_by = mended_by
+        return fault
 
 
 @dataclass(frozen=True)
@@ -132,10 +151,7 @@ def stack(
     direction = travel / length
     angle = math.atan2(float(np.linalg.norm(np.cross(normal, direction))), float(normal @ direction))
     if angle > DIRECTION_TOLERANCE and length * math.sin(angle) > ROUNDING_TOLERANCE_MM:
-        faults.append(
-            f"The slices are stacked at {math.degrees(angle):.1f} degrees to their normal (gantry tilt); have the "
-            "scanner or a workstation correct the tilt, or resample the series to an upright grid first."
-        )
+        faults.append(_tilt_fault(math.degrees(angle)))
     elif angle > DIRECTION_TOLERANCE:
         direction = normal
     even = positions[0] + np.arange(len(planes))[:, None] * spacing_mm * direction
@@ -159,6 +175,14 @@ def stack(
         return Stacking(None, spacing_mm, thickness_mm, in_plane_mm, tuple(faults), tuple(warnings))
     geometry = _grid(planes[0], len(planes), shape, (spacing_mm, *in_plane_mm), direction, thickness_mm)
     return Stacking(geometry, geometry.spacing_mm[0], thickness_mm, in_plane_mm, (), tuple(warnings))
+
+
+def _tilt_fault(degrees: float) -> str:
+    sentence = f"The slices are stacked at {degrees:.1f} degrees to their normal (gantry tilt)"
+    workstation = "have the scanner or a workstation correct the tilt"
+    if degrees > LARGEST_TILT_DEGREES:
+        return f"{sentence}; {workstation}."
+    return Fault(f"{sentence}; pass --on-tilt resample to shift them upright, or {workstation}.", "tilt")
 
 
 def _grid(
@@ -229,8 +253,11 @@ def _thickness(planes: Sequence[ImagePlane], faults: list[str], warnings: list[s
         if abs(values[k] - values[k - 1]) > THICKNESS_TOLERANCE_MM:
             where = _name(planes[k], along_normal(planes[k]))
             faults.append(
-                f"Slice thickness changes inside the series, from {values[k - 1]:g} to {values[k]:g} mm at {where}; "
-                "give the part of one thickness in a folder of its own."
+                Fault(
+                    f"Slice thickness changes inside the series, from {values[k - 1]:g} to {values[k]:g} mm at "
+                    f"{where}; pass --on-spacing resample, or give the part of one thickness in a folder of its own.",
+                    "spacing",
+                )
             )
             return None
     return values[0]
@@ -266,17 +293,21 @@ def _unevenness(
     in_plane = np.linalg.norm(deviation - np.outer(deviation @ normal, normal), axis=1)
     if np.all(np.abs(steps - steps.mean()) <= 2 * ROUNDING_TOLERANCE_MM) and in_plane.max() > ROUNDING_TOLERANCE_MM:
         k = int(np.argmax(in_plane))
-        return usual, (
+        return usual, Fault(
             f"The slice at {_name(planes[k], heights[k])} is shifted by {in_plane[k]:.2f} mm out of line with the "
-            "others, so they do not make one volume; resample the series to one grid first."
+            "others, so they do not make one volume; pass --on-tilt resample to shift them into line.",
+            "tilt",
         )
     k = int(np.argmax(np.abs(np.diff(steps)))) if len(steps) > 1 else 0
     after = steps[min(k + 1, len(steps) - 1)]
-    return usual, (
+    sentence = (
         f"Slice spacing changes inside the series, from {steps[k]:.3f} to {after:.3f} mm at "
-        f"{_name(planes[k + 1], heights[k + 1])}{_unreadable_clause(unreadable)}; give the part of one spacing in a "
-        "folder of its own, or resample the series to one spacing first."
+        f"{_name(planes[k + 1], heights[k + 1])}{_unreadable_clause(unreadable)}"
     )
+    alone = "give the part of one spacing in a folder of its own"
+    if unreadable:  # the change may be a gap
+        return usual, f"{sentence}; {alone}, or get the files again."
+    return usual, Fault(f"{sentence}; pass --on-spacing resample, or {alone}.", "spacing")
 
 
 def _unreadable_clause(unreadable: int) -> str:
