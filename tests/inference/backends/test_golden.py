@@ -238,6 +238,7 @@ def test_what_is_kept_names_no_one(model: ThroughPlaneModel, folder: Path) -> No
         "channels",
         "device",
         "golden",
+        "load_per_core",
         "machine",
         "model",
         "tolerance_hu",

@@ -1,8 +1,9 @@
 """The golden case: a small synthetic chest on which every backend must agree with torch in float32 on the CPU.
 
 Agreement and time are measured once per machine, network, backend and versions, and kept in the user's cache folder
-(`thinslice.system.user_cache`), so that only the first run pays for them. The load of the machine is kept beside them: times
-of a busy machine are measured again after an hour. A comparison that failed is not kept, as its cause may be temporary.
+(`thinslice.system.user_cache`), so that only the first run pays for them. The load of the machine is kept beside them:
+times of a busy machine are measured again after an hour. A comparison that failed is not kept, as its cause may be
+temporary.
 """
 
 from __future__ import annotations
