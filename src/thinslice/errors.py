@@ -78,6 +78,10 @@ class DownloadError(InputError):
     """Cannot be fetched, or differs from the published file; the message gives the next step."""
 
 
+TRAINING_PACKAGES = 'Training needs more packages; in a clone of the repository: pip install ".[train]".'
+"""Message where they are missing; `make` installs them."""
+
+
 class MissingExtraError(InputError):
     """The input is readable once an optional dependency is installed; the message names it."""
 

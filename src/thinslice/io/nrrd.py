@@ -209,7 +209,7 @@ def _simple_itk() -> Any:
         import SimpleITK
     except ImportError as error:
         raise MissingExtraError(
-            'NRRD and MetaImage are read with SimpleITK; install it: pip install "thinslice[itk]".'
+            "NRRD and MetaImage are read with SimpleITK; install it: pip install SimpleITK."
         ) from error
     return SimpleITK
 
