@@ -206,7 +206,8 @@ def _check_options(job: UpscaleJob) -> str:
     from thinslice.models import catalog
 
     kind = output_format(job.output, job.output_format)
-    if kind == "dicom" and any(source.name.lower().endswith((".nii", ".nii.gz")) for source in job.sources):
+    is_dicom = kind in ("dicom", "dicom-enhanced")
+    if is_dicom and any(source.name.lower().endswith((".nii", ".nii.gz")) for source in job.sources):
         raise UsageError(
             "A NIfTI has no patient or study to derive a DICOM series from; name an output that ends in .nii.gz."
         )

@@ -21,19 +21,18 @@ from thinslice.io.dicom.bounds import HeaderError
 from thinslice.io.dicom.header import quiet_pydicom, text
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.multiframe import read_headers
+from thinslice.io.dicom.parts import PHASE_KEYWORDS
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
-from thinslice.io.dicom.regrid import regular
-from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.series import Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.slices import Slice
 from thinslice.io.dicom.stacking import Fault
+from thinslice.io.padding import padding_below_window
 from thinslice.io.settings import ReadSettings
 from thinslice.system.isolation import run_isolated
 from thinslice.volume import Provenance, Volume
 
 CT_MAX_HU = 3071.0
 """Largest HU of ordinary 12-bit CT; padding above it, or below the networks' window, differs from all tissue."""
-
-PADDING_SHARE = 0.01
-"""Smallest share of voxels that undeclared padding fills; the corners outside a circle are 21 %."""
 
 SECONDS_A_SLICE = 10.0
 """Longest time that one compressed slice may take to decode; usual ones take 0.01 to 0.1 s."""
@@ -293,6 +292,8 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
     padding = _padding(slices, hu, odd)
     notes: tuple[str, ...] = ()
     if geometry is None:
+        from thinslice.io.dicom.regrid import regular  # here, as it imports scipy, which reading itself does not need
+
         outside_hu = WINDOW_MIN_HU if padding is None else padding
         planes = [piece.plane for piece in slices if piece.plane is not None]
         made = regular(hu, planes, stacking.in_plane_mm, found.mended, outside_hu=outside_hu)
@@ -406,15 +407,8 @@ def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> 
     lowest = float(hu.min())
     if lowest >= WINDOW_MIN_HU or padding == lowest:
         return padding
-    # Rewritten files often declare one value and hold another. Below -1024 HU there is no tissue, so a single value
-    # there that is frequent is padding; noise has many values.
-    total = 0
-    for slab in hu:
-        count = int(np.count_nonzero(slab == lowest))
-        if np.count_nonzero(slab < WINDOW_MIN_HU) != count:
-            return padding
-        total += count
-    if total < PADDING_SHARE * hu.size:
+    # Rewritten files often declare one value and hold another.
+    if padding_below_window(hu) is None:
         return padding
     declaration = "is not declared" if padding is None else f"is declared as {padding:g} HU, which does not occur"
     warnings.append(f"The padding value {declaration}; {lowest:g} HU is taken as padding.")
