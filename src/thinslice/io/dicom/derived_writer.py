@@ -18,11 +18,8 @@ from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.attributes import as_encoded
 from thinslice.io.dicom.derived_header import DerivedSeries
-from thinslice.io.dicom.encoding import choose_encoding
+from thinslice.io.dicom.encoding import RoundedPixels, choose_encoding
 from thinslice.volume import Provenance
-
-EXACT_HU = 0.002
-"""HU that differ by less are the same: float32 arithmetic of a network is no more exact."""
 
 
 class DerivedSlabWriter(ABC):
@@ -61,7 +58,7 @@ class DerivedSlabWriter(ABC):
         self._stack = ExitStack()
         self._open = False
         self._written = 0
-        self._rounded_by_hu = 0.0
+        self._pixels = RoundedPixels(encoding)
 
     @abstractmethod
     def _begin(self, opening: ExitStack) -> None:
@@ -74,18 +71,7 @@ class DerivedSlabWriter(ABC):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the source's identity lacks, and what 16 bits cannot hold of the slices written so far."""
-        found, slope = list(self.series.warnings), self.series.encoding.slope
-        if self._rounded_by_hu > slope / 2 + EXACT_HU:
-            found.append(
-                f"HU beyond what 16 bits hold were clipped in DICOM, by up to {self._rounded_by_hu:.0f} HU; write a "
-                "file that ends in .nii.gz to keep them."
-            )
-        elif self._rounded_by_hu > EXACT_HU:
-            found.append(
-                f"HU with fractions were rounded to {'whole HU' if slope == 1 else f'steps of {slope} HU'} in DICOM "
-                f"(by up to {self._rounded_by_hu:.2f} HU); write a file that ends in .nii.gz to keep them."
-            )
-        return tuple(found)
+        return (*self.series.warnings, *self._pixels.warnings)
 
     def __enter__(self) -> Self:
         """Take the lock on the output and make room for its slices."""
@@ -120,10 +106,7 @@ class DerivedSlabWriter(ABC):
                 "try another model or device."
             )
         for plane in hu:
-            stored = self.series.encoding.encode(plane)
-            if stored is not plane:
-                self._rounded_by_hu = max(self._rounded_by_hu, self.series.encoding.error_hu(plane, stored))
-            self._store(self._written, np.ascontiguousarray(stored, dtype="<i2").data)
+            self._store(self._written, np.ascontiguousarray(self._pixels.encode(plane), dtype="<i2").data)
             self._written += 1
 
     def __exit__(
