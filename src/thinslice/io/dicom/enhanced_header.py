@@ -209,7 +209,7 @@ def _chosen(source: Dataset, keywords: Iterable[str]) -> Dataset:
     chosen = Dataset()
     for keyword in keywords:
         if value_of(source, keyword) is not None:
-            chosen[keyword] = source[keyword]
+            chosen[keyword] = source.get_item(keyword)
     return chosen
 
 
