@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from thinslice.errors import OutputError
 
+EXACT_HU = 0.002
+"""HU that differ by less are the same: float32 arithmetic of a network is no more exact."""
+
 _LOWEST, _HIGHEST = -32768, 32767
 
 
@@ -47,6 +50,37 @@ class PixelEncoding:
         if not hu.size:
             return 0.0
         return float(np.abs(hu - (stored.astype(np.float64) * self.slope + self.intercept)).max())
+
+
+class PixelEncoder:
+    """Encodes slices of HU, and keeps count of what 16 bits could not hold.
+
+    Args:
+        encoding: of HU as pixels.
+    """
+
+    def __init__(self, encoding: PixelEncoding) -> None:
+        self._encoding = encoding
+        self._largest_error_hu = 0.0
+
+    def encode(self, plane: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+        """Stored values of one slice, (height, width), contiguous and little endian."""
+        stored = self._encoding.encode(plane)
+        if stored is not plane:
+            self._largest_error_hu = max(self._largest_error_hu, self._encoding.error_hu(plane, stored))
+        return np.ascontiguousarray(stored, dtype="<i2")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence about HU that were rounded or clipped so far, or nothing."""
+        slope, error_hu = self._encoding.slope, self._largest_error_hu
+        advice = "write a file that ends in .nii.gz to keep them"
+        if error_hu > slope / 2 + EXACT_HU:
+            return (f"HU beyond what 16 bits hold were clipped in DICOM, by up to {error_hu:.0f} HU; {advice}.",)
+        if error_hu > EXACT_HU:
+            steps = "whole HU" if slope == 1 else f"steps of {slope} HU"
+            return (f"HU with fractions were rounded to {steps} in DICOM (by up to {error_hu:.2f} HU); {advice}.",)
+        return ()
 
 
 def choose_encoding(hu_range: tuple[float, float], padding_hu: float | None = None) -> PixelEncoding:

@@ -19,10 +19,10 @@ from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.attributes import value_of
 from thinslice.io.dicom.derived_header import DerivedSeries
-from thinslice.io.dicom.encoding import choose_encoding
+from thinslice.io.dicom.encoding import PixelEncoder, choose_encoding
 from thinslice.io.dicom.enhanced_header import EnhancedHeader
 from thinslice.io.dicom.header import quiet_pydicom
-from thinslice.system.atomic import atomic_file, output_errors
+from thinslice.system.atomic import atomic_file, output_errors, place_named
 from thinslice.system.resources import require_disk
 from thinslice.volume import Provenance
 
@@ -79,13 +79,19 @@ class EnhancedSlabWriter:
         self._partial: Path | None = None
         self._file: BinaryIO | None = None
         self._written = 0
+        self._pixels = PixelEncoder(self.series.encoding)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of the source the object lacks, and what 16 bits cannot hold of the slices written so far."""
+        return (*self.series.warnings, *self._pixels.warnings)
 
     def __enter__(self) -> Self:
         """Take the lock on the file, make room, and write the header."""
         with ExitStack() as opening:
             self._partial = opening.enter_context(atomic_file(self._path, overwrite=self._overwrite))
             require_disk(self._path, self._pixel_bytes + _FRAME_HEADER_BYTES * (len(self.series) + 4))
-            with output_errors(self._partial):
+            with output_errors(self._partial, self._path.name), place_named(self._partial):
                 self._file = opening.enter_context(self._partial.open("wb"))
                 for piece in _header(self.series, self._sources, self._pixel_bytes):
                     self._file.write(piece)
@@ -117,9 +123,8 @@ class EnhancedSlabWriter:
                 "try another model or device."
             )
         for plane in hu:
-            pixels = np.ascontiguousarray(self.series.encoding.encode(plane), dtype="<i2")
-            with output_errors(self._partial):
-                self._file.write(pixels.data)
+            with output_errors(self._partial, self._path.name), place_named(self._partial):
+                self._file.write(self._pixels.encode(plane).data)
             self._written += 1
 
     def __exit__(
