@@ -176,7 +176,14 @@ def sniff(path: Path) -> str:
     raise UnreadableError(f"{path.name!r} is not a format that thinslice reads; give {ACCEPTED}.")
 
 
-def write(volume: Volume, path: str | Path, *, format: str | None = None, overwrite: bool = False) -> None:
+def write(
+    volume: Volume,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+    deidentify: bool = False,
+) -> None:
     """Write a volume in the format that the name of the output asks for.
 
     Args:
@@ -186,6 +193,8 @@ def write(volume: Volume, path: str | Path, *, format: str | None = None, overwr
         format: one of `FORMATS`; "dicom-enhanced" writes one enhanced multi-frame file, whose name ends in .dcm. None
             takes the format that the name asks for.
         overwrite: replace an existing output, once the new one is complete.
+        deidentify: leave the patient's identity out of DICOM (PS3.15, Annex E, basic profile); other formats never hold
+            it.
 
     Raises:
         UsageError: an unknown suffix, one that `format` contradicts, or a DICOM folder for a volume that did not come
@@ -201,6 +210,7 @@ def write(volume: Volume, path: str | Path, *, format: str | None = None, overwr
         dtype=volume.hu.dtype,
         hu_range=(float(volume.hu.min()), float(volume.hu.max())),
         overwrite=overwrite,
+        deidentify=deidentify,
         declared=format,
     )
     write_slabs(writer, volume.hu)
@@ -217,6 +227,7 @@ def open_writer(
     hu_range: tuple[float, float],
     overwrite: bool = False,
     declared: str | None = None,
+    deidentify: bool = False,
 ) -> SlabWriter:
     """A writer for this output, to be used in a `with` block.
 
@@ -228,6 +239,7 @@ def open_writer(
         hu_range: the lowest and highest HU to come.
         overwrite: replace an existing output, once the new one is complete.
         declared: the value of --format, or None.
+        deidentify: leave the patient's identity out of DICOM; other formats never hold it.
 
     Raises:
         UsageError: an unknown suffix, one that contradicts `declared`, or a DICOM output of a source that is not
@@ -244,6 +256,10 @@ def open_writer(
                 f"A DICOM series cannot be made from a source that is not DICOM ({provenance.format}): there is "
                 "no patient or study to derive it from; name an output that ends in .nii.gz."
             )
+        if deidentify:
+            from thinslice.io.dicom.deidentify import deidentified
+
+            provenance = replace(provenance, headers=deidentified(provenance.headers))
         if kind == "dicom-enhanced":
             from thinslice.io.dicom.enhanced_write import EnhancedSlabWriter
 

@@ -104,6 +104,8 @@ class EnhancedHeader:
         top.PresentationLUTShape, top.ContentQualification = "IDENTITY", "RESEARCH"
         top.AcquisitionContextSequence = Sequence([])
         for keyword, value in (
+            ("ContentDate", "19000101"),  # of a source whose dates were removed
+            ("ContentTime", "000000"),
             ("BurnedInAnnotation", "NO"),
             ("LossyImageCompression", "00"),
             ("Manufacturer", UNKNOWN),
