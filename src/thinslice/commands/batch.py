@@ -195,7 +195,7 @@ class _Batch:
         begun = time.perf_counter()
         try:
             parts = _parts(source, self.job)
-        except (ThinsliceError, MemoryError, OSError) as error:
+        except Exception as error:
             return [_failed(blank, source, error, time.perf_counter() - begun)]
         rows = []
         for part, row in parts:

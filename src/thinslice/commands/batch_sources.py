@@ -178,6 +178,8 @@ class _Search:
                     _add(self.groups, path, header)
         except UnreadableError as error:
             self.files.append(_unread(path, self.folder, str(error)))
+        except Exception:  # one hostile file must not end the batch
+            self.unreadable += 1
 
     def _closed(self, error: OSError) -> None:
         place = Path(os.fsdecode(error.filename or self.folder))
