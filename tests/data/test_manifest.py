@@ -275,3 +275,10 @@ def test_unit_values_where_hu_are_expected_are_refused(released: Path) -> None:
     true = Case(case.case_id, "train", case.thin, case.thick, "P", "true")
     with pytest.raises(InputError, match="Case CT00000000: All values lie between 0 and 1"):
         read_pair(true)
+
+
+@pytest.mark.parametrize("case", ["a\x1b[2Jb", "a\u202eb", "x" * 2000])
+def test_names_of_cases_can_be_printed(tmp_path: Path, case: str) -> None:
+    (tmp_path / "manifest.csv").write_text(f"thick,thin,split,case\na,b,test,{case}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="Row 1 of 'manifest.csv' has 'case' with characters that cannot be printed"):
+        open_dataset(tmp_path)

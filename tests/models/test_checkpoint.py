@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from thinslice.errors import CheckpointError, DeviceError, UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.load import load_model
+from thinslice.models.released.convert import convert
 from thinslice.system.files import sha256_of
 from thinslice.system.resources import PeakMemory
 
@@ -98,9 +100,97 @@ def test_one_flipped_bit(weights: Path, no_loading: None) -> None:
         checkpoint.load(weights)
 
 
-def test_files_without_a_digest_still_load(weights: Path) -> None:
+def test_a_file_that_lost_its_digest_is_refused_until_it_is_converted(weights: Path, tmp_path: Path) -> None:
     rewrite(weights, lambda meta: meta.pop("tensors_sha256"))
-    checkpoint.load(weights)
+    with pytest.raises(CheckpointError, match=r"thinslice convert weights\.safetensors"):
+        checkpoint.load(weights)
+    made = convert(weights, tmp_path / "accepted.safetensors")
+    assert made.card["accepted"]["source_sha256"] == sha256_of(weights) and made.tensors_sha256 is not None
+    for name, tensor in checkpoint.load(tmp_path / "accepted.safetensors").state_dict().items():
+        assert torch.equal(tensor, load_file(str(weights))[name])
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 63, "0" * 64 + "\n", 5, []])
+def test_a_digest_that_is_none_is_damage(weights: Path, digest: object) -> None:
+    rewrite(weights, lambda meta: meta.update(tensors_sha256=digest))
+    with pytest.raises(CheckpointError):
+        checkpoint.load(weights)
+
+
+@pytest.mark.parametrize(
+    ("card", "fault"),
+    [
+        ({"name": "mine\x1b[2J"}, "name holds characters that cannot be printed"),
+        ({"name": "a" * 10_000}, "name is no text of 1 to"),
+        ({"name": "mine\u202e"}, "name holds"),
+        ({"name": 5}, "name is no text"),
+        ({"version": "1\n2"}, "version holds"),
+        ({"limits": "a\x07"}, r"card\.limits holds"),
+        ({"limits": ["a" * 30_000]}, r"card\.limits is longer"),
+        ({"scores": {"\x1b": 1}}, r"card\.scores has a key"),
+        ({"scores": [[[[[[[[[[[[[1]]]]]]]]]]]]]}, "levels deep"),
+        ({"scores": float("nan")}, "no finite number"),
+        ({"scores": ["x" * 19_000] * 100}, "larger than 1 MiB"),
+    ],
+)
+def test_cards_that_would_harm_a_terminal_are_refused(weights: Path, card: dict[str, Any], fault: str) -> None:
+    rewrite(weights, lambda meta: meta.update(card=card))
+    with pytest.raises(CheckpointError, match=fault):
+        checkpoint.inspect(weights)
+    with pytest.raises(ValueError, match=fault):
+        checkpoint.save(catalog.build("thinnet"), weights, architecture="thinnet", card=card)
+
+
+def test_texts_of_several_lines_are_kept(weights: Path) -> None:
+    rewrite(weights, lambda meta: meta.update(card={"limits": "one\n\ttwo", "name": "größer 2"}))
+    assert checkpoint.inspect(weights).card["limits"] == "one\n\ttwo"
+
+
+def test_a_key_that_stands_twice(weights: Path, no_loading: None) -> None:
+    header, tensors = header_of(weights)
+    text = json.dumps(header).encode()
+    for twice in (
+        text[:-1] + b"," + json.dumps({"head.bias": header["head.bias"]}).encode()[1:],
+        text.replace(b'{\\"architecture', b'{\\"card\\": {\\"name\\": \\"other\\"}, \\"architecture'),
+    ):
+        assert twice != text
+        weights.write_bytes(len(twice).to_bytes(8, "little") + twice + tensors)
+        with pytest.raises(CheckpointError):
+            checkpoint.inspect(weights)
+
+
+def test_a_header_that_is_mostly_padding(weights: Path, no_loading: None) -> None:
+    header, tensors = header_of(weights)
+    text = json.dumps(header).encode() + b" " * checkpoint.LARGEST_HEADER_BYTES
+    weights.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
+    with pytest.raises(CheckpointError, match="its header would have"):
+        checkpoint.inspect(weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32, torch.bool])
+def test_weights_of_another_type(weights: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(str(weights))
+    tensors["head.bias"] = tensors["head.bias"].to(dtype)
+    resave(weights, tensors)
+    with pytest.raises(CheckpointError, match=rf"head\.bias as {str(dtype).removeprefix('torch.')}"):
+        checkpoint.load(weights)
+
+
+@pytest.mark.parametrize("name", ["default", "fast", "best"])
+def test_embedded_weights_are_those_of_the_release(name: str) -> None:
+    path = catalog.weights_path(name)
+    assert catalog.embedded_sha256(path) == sha256_of(path), "write SHA256SUMS again: sha256sum *.safetensors"
+    assert checkpoint.inspect(path).tensors_sha256 is not None
+
+
+def test_embedded_weights_that_were_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in catalog.WEIGHTS_FOLDER.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(catalog, "WEIGHTS_FOLDER", tmp_path)
+    load_model("fast")
+    (tmp_path / "fast.safetensors").write_bytes((tmp_path / "default.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="install thinslice again"):
+        load_model("fast")
 
 
 def test_a_pickle_renamed(tmp_path: Path, no_loading: None) -> None:
@@ -154,7 +244,7 @@ def test_a_config_with_an_unknown_key(weights: Path, no_loading: None) -> None:
 
 def test_an_absurd_config_takes_no_memory(weights: Path, no_loading: None) -> None:
     rewrite(weights, lambda meta: meta["config"].update(depth=64, factor=16, features=256))
-    with PeakMemory() as memory, pytest.raises(CheckpointError, match="of another shape"):
+    with PeakMemory() as memory, pytest.raises(CheckpointError, match="parameters, more than"):
         checkpoint.load(weights)
     assert memory.added_mib is None or memory.added_mib < 200  # the network would take TiB
 
@@ -175,7 +265,8 @@ def test_plain_safetensors_without_a_card(tmp_path: Path) -> None:
 def resave(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     header, _ = header_of(path)
     meta = json.loads(header["__metadata__"]["thinslice"])
-    del meta["tensors_sha256"]
+    save_file(tensors, str(path))
+    meta["tensors_sha256"] = hashlib.sha256(header_of(path)[1]).hexdigest()
     save_file(tensors, str(path), metadata={"thinslice": json.dumps(meta)})
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
-from thinslice.errors import ShapeError
+from thinslice.errors import ShapeError, UsageError
 from thinslice.models import catalog
 from thinslice.models.mpunet import MPUNet, steps, stretch
 
@@ -100,7 +99,7 @@ def test_moving_the_input_by_a_thick_slice_moves_the_output_by_the_factor(factor
 
 
 def test_too_few_levels_and_other_factors_are_refused() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(UsageError):
         build(features=(8, 8))
     with pytest.raises(ShapeError, match="it can do 5"):
         build(features=SMALL)(torch.rand(1, 1, 3, 8, 8), factor=2)

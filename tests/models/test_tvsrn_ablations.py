@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import nn
 
+from thinslice.errors import UsageError
 from thinslice.models import catalog
 from thinslice.models.tvsrn import TVSRN
 from thinslice.models.tvsrn_ablations import TVSRNEncoder, TVSRNViTEncoder
@@ -113,7 +113,7 @@ def test_the_encoder_reaches_all_slices_and_neighbouring_windows_only() -> None:
 
 @pytest.mark.parametrize(("name", "config"), [("tvsrn-encoder", {"features": 3}), ("tvsrn-vit-encoder", {"heads": 3})])
 def test_heads_must_divide_the_channels(name: str, config: dict[str, int]) -> None:
-    with pytest.raises(ValidationError, match="must divide"):
+    with pytest.raises(UsageError, match="must divide"):
         build(name, **config)
 
 

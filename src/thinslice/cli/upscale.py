@@ -26,6 +26,7 @@ class Format(StrEnum):
     """Values of --format."""
 
     DICOM = "dicom"
+    DICOM_ENHANCED = "dicom-enhanced"
     NIFTI = "nifti"
 
 

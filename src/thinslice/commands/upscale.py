@@ -161,7 +161,8 @@ def run_upscale(
         write=writer.seconds + (0.0 if uncertainty_writer is None else uncertainty_writer.seconds),
         total=time.perf_counter() - begun,
     )
-    report = _report(job, prepared, stream.result, seconds, _deviation_report(job, prepared, summary))
+    deviation = _deviation_report(job, prepared, summary)
+    report = _report(job, prepared, stream.result, seconds, deviation, writer.warnings)
     if job.report is not None:
         with _after(complete):
             report.write(job.report, png, overwrite=job.overwrite)
@@ -205,7 +206,8 @@ def _check_options(job: UpscaleJob) -> str:
     from thinslice.models import catalog
 
     kind = output_format(job.output, job.output_format)
-    if kind == "dicom" and any(source.name.lower().endswith((".nii", ".nii.gz")) for source in job.sources):
+    is_dicom = kind in ("dicom", "dicom-enhanced")
+    if is_dicom and any(source.name.lower().endswith((".nii", ".nii.gz")) for source in job.sources):
         raise UsageError(
             "A NIfTI has no patient or study to derive a DICOM series from; name an output that ends in .nii.gz."
         )
@@ -266,6 +268,7 @@ def _report(
     result: RunResult,
     seconds: SecondsReport,
     deviation: DeviationReport | None,
+    writer_warnings: tuple[str, ...],
 ) -> RunReport:
     from thinslice.commands.run_report import (
         FileReport,
@@ -304,7 +307,7 @@ def _report(
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
-        warnings=(*source.provenance.warnings, *result.warnings),
+        warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         machine=MachineReport.here(threads=job.settings.threads),
         settings={
             # Plan, backend and device have keys of their own in the report.

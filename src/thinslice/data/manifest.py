@@ -37,6 +37,7 @@ Layout = Literal["released", "true"]
 
 _MARK_BYTES = 1 << 16
 _SUFFIXES = (".nii.gz", ".nii")
+_LONGEST_CELL = 1000
 
 
 @dataclass(frozen=True)
@@ -354,6 +355,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
         for column in ("thin", "split"):
             if not row.get(column):
                 raise InputError(f"Row {number} of {path.name!r} has no {column}; fill it in or remove the row.")
+        for column, value in row.items():
+            # Names of cases are printed, and stand in tables and reports.
+            if not value.isprintable() or len(value) > _LONGEST_CELL:
+                raise InputError(
+                    f"Row {number} of {path.name!r} has {column[:40]!r} with characters that cannot be printed, or "
+                    f"more than {_LONGEST_CELL}; shorten or correct it."
+                )
     if not rows:
         raise InputError(f"{path.name!r} lists no case.")
     return rows

@@ -37,6 +37,7 @@ from thinslice.planning.eligibility import WIDTH_TOLERANCE
 from thinslice.planning.exact_spacing import ExactSpacing, exact_ratio
 from thinslice.plausibility import UNIT_REACH, examine
 from thinslice.profile import ProfileDensity, SliceProfile
+from thinslice.recipes.card import shown_name
 from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
 from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
@@ -288,7 +289,7 @@ def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -
     card: dict[str, Any] = getattr(model, "card", None) or {}
     name = card.get("name") or (Path(asked).stem if isinstance(asked, (str, Path)) else type(model).__name__)
     sha256 = getattr(model, "sha256", None)
-    return str(name), str(card.get("version") or __version__), sha256
+    return shown_name(str(name)), shown_name(str(card.get("version") or __version__)), sha256
 
 
 def _has_weights(model: ThroughPlaneModel) -> bool:

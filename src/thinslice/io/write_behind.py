@@ -35,6 +35,11 @@ class WriteBehind:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         self.seconds = 0.0
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the writer; complete after the block."""
+        return self._writer.warnings
+
     def __enter__(self) -> Self:
         self._writer.__enter__()
         return self

@@ -8,7 +8,7 @@ the config values of a recipe or a weights file are passed as keyword arguments.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
 
 ENTRY_POINT_GROUP = "thinslice.models"
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+MOST_PARAMETERS = 500_000_000
+"""Most trained values of a network, 2 GB: nearly twenty times the largest network of the table."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +150,12 @@ def build(name: str, **config: Any) -> ThroughPlaneModel:
         config: config values that override the row's preset.
 
     Raises:
-        UsageError: for an unknown name; the message lists all names.
+        UsageError: for an unknown name, and for a config that does not fit the network or makes it larger than
+            `MOST_PARAMETERS`; the message lists the names, or names the key.
         ModelError: when a plug-in fails to build its model; repair or remove the plug-in.
     """
     if name in CATALOG:
-        entry = CATALOG[name]
-        model: ThroughPlaneModel = _resolve(entry.model)(_resolve(entry.config)(**{**entry.preset, **config}))
-        return model
+        return _build_own(name, config)
     plugin = _plugins().get(name)
     if plugin is None:
         raise UsageError(
@@ -162,6 +166,32 @@ def build(name: str, **config: Any) -> ThroughPlaneModel:
     except Exception as error:
         raise ModelError(f"The plug-in model {name!r} ({plugin.value}) could not be built: {error}") from error
     return built
+
+
+def _build_own(name: str, values: Mapping[str, Any]) -> ThroughPlaneModel:
+    """A network of the table; one of other sizes than its preset's is counted before it takes memory."""
+    import torch
+    from pydantic import ValidationError
+
+    from thinslice.recipes.checked import first_fault
+
+    entry = CATALOG[name]
+    network = _resolve(entry.model)
+    try:
+        config = _resolve(entry.config)(**{**entry.preset, **values})
+    except (ValidationError, TypeError) as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"The config of the network {name!r} does not fit, {fault}") from error
+    if values:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in network(config).parameters())
+        if count > MOST_PARAMETERS:
+            raise UsageError(
+                f"The config of the network {name!r} makes {count} parameters, more than {MOST_PARAMETERS}; lower its "
+                f"sizes ({', '.join(sorted(values))})."
+            )
+    model: ThroughPlaneModel = network(config)
+    return model
 
 
 def weights_of(name_or_path: str | Path) -> Path:
@@ -191,7 +221,18 @@ def weights_path(name: str) -> Path:
         raise CheckpointError(
             f"The package contains no weights for {name!r}; train it (thinslice train), then give the weights file."
         )
-    return Path(__file__).parent / "weights" / f"{entry.weights}.safetensors"
+    return WEIGHTS_FOLDER / f"{entry.weights}.safetensors"
+
+
+def embedded_sha256(path: Path) -> str | None:
+    """SHA-256 that an embedded weights file was released with, hexadecimal; None for a file outside the package.
+
+    The list beside the weights has the form of `sha256sum`, so `sha256sum -c SHA256SUMS` checks it as well.
+    """
+    if path.parent != WEIGHTS_FOLDER:
+        return None
+    lines = (WEIGHTS_FOLDER / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+    return {name: digest for digest, name in (line.split() for line in lines)}.get(path.name, "")
 
 
 def _resolve(target: str) -> Callable[..., Any]:

@@ -5,8 +5,8 @@ The metadata holds one key, `thinslice`, whose JSON value is
     {"format": 1, "architecture": "thinnet", "config": {...}, "card": {...}, "tensors_sha256": "..."}
 
 `architecture` names a row of the catalog, `config` rebuilds the network, and `card` describes the weights: name,
-version, data, licences, recipe, seed, scores, limits. `tensors_sha256` is the digest of everything after the header, so
-that damage is found before anything is loaded.
+version, data, licences, recipe, seed, scores, limits (`thinslice.recipes.card` bounds it). `tensors_sha256` is the
+digest of everything after the header: it finds damage before anything is loaded, and a file without it is refused.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinslice.errors import CheckpointError, DeviceError, ModelError
+from thinslice.errors import CheckpointError, DeviceError, ModelError, UsageError
+from thinslice.models import catalog
+from thinslice.recipes.card import check_card
 from thinslice.system.atomic import atomic_file
 from thinslice.system.files import sha256_of
 
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 METADATA_KEY = "thinslice"
 
+LARGEST_HEADER_BYTES = 4 << 20
+"""Most bytes of names, shapes and metadata; the largest embedded network has 40 kB."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
 
 @dataclass(frozen=True)
 class CheckpointInfo:
@@ -43,7 +51,8 @@ class CheckpointInfo:
         card: model card, JSON values.
         sha256: digest of the whole file, hexadecimal.
         parameters: number of trained values.
-        tensors_sha256: digest of its tensors as stated in the file, or None in older files, which state none.
+        tensors_sha256: digest of its tensors as stated in the file, or None where it states none; `load` then refuses
+            the file.
     """
 
     architecture: str
@@ -62,10 +71,14 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
         path: file to write, inside an atomic write (`thinslice.system.atomic`) so that it never exists half-written.
         architecture: row of the catalog.
         card: JSON values.
+
+    Raises:
+        ValueError: a card that is not bounded, printable JSON (`thinslice.recipes.card.check_card`).
     """
     import torch
     from safetensors.torch import save
 
+    check_card(card)
     tensors = {
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
@@ -93,20 +106,43 @@ def inspect(path: Path) -> CheckpointInfo:
     """
     metadata, shapes = _header(path)
     try:
-        meta = json.loads(metadata[METADATA_KEY])
+        meta = json.loads(metadata[METADATA_KEY], object_pairs_hook=_each_key_once)
         if meta["format"] != FORMAT:
             raise CheckpointError(
                 f"{path.name} has weights format {meta['format']!r}, this version reads {FORMAT}; update thinslice."
             )
         architecture, config, card = str(meta["architecture"]), dict(meta["config"]), dict(meta["card"])
         digest = meta.get("tensors_sha256")
+        if digest is not None and not _SHA256.fullmatch(digest):
+            raise ValueError("the digest is no SHA-256")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path.name} is a safetensors file without thinslice's config and card; thinslice convert makes one from "
             "the authors' weights."
         ) from error
+    try:
+        check_card({"architecture": architecture, "config": config})
+        check_card(card)
+    except ValueError as error:
+        raise CheckpointError(
+            f"The card in {path.name} is refused: {error}. Ask the maker of the file for one with a sound card."
+        ) from error
     parameters = sum(math.prod(shape) for shape in shapes.values())
-    return CheckpointInfo(architecture, config, card, sha256_of(path), parameters, digest)
+    sha256 = sha256_of(path)
+    if catalog.embedded_sha256(path) not in (None, sha256):
+        raise CheckpointError(
+            f"The embedded weights {path.name} are not those that this version was released with; install thinslice "
+            "again."
+        )
+    return CheckpointInfo(architecture, config, card, sha256, parameters, digest)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is a safetensors file with thinslice's metadata, sound or not."""
+    try:
+        return METADATA_KEY in _header(path)[0]
+    except CheckpointError:
+        return False
 
 
 def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
@@ -116,14 +152,31 @@ def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
         CheckpointError: when the file is damaged, not ours, or does not fit its architecture; fetch it again.
         DeviceError: when `device` is missing; use the CPU.
     """
+    info = inspect(path)
+    if info.tensors_sha256 is None:
+        raise CheckpointError(
+            f"{path.name} states no digest of its weights, which every file of thinslice does: it was changed by "
+            f"another program, or is very old. If you trust it, thinslice convert {path.name} NEW.safetensors checks "
+            "it and writes it with one."
+        )
+    return place(_verified(path, info), device)
+
+
+def load_without_digest(path: Path) -> ThroughPlaneModel:
+    """The network of a weights file that states no digest, after every other check; for `thinslice convert` alone.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    return _verified(path, inspect(path)).eval()
+
+
+def _verified(path: Path, info: CheckpointInfo) -> ThroughPlaneModel:
+    """The network with the weights of a file, checked against the digest, the architecture and for finite values."""
     import torch
-    from pydantic import ValidationError
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from thinslice.models import catalog
-
-    info = inspect(path)
     if info.architecture not in catalog.names():
         raise CheckpointError(
             f"{path.name} holds weights for {info.architecture!r}, which is neither a network of this version of "
@@ -141,21 +194,20 @@ def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
             skeleton = catalog.build(info.architecture, **info.config)
         check_fit(skeleton, tensor_shapes(path), path.name)
         model = catalog.build(info.architecture, **info.config)
-        model.load_state_dict(load_file(str(path)), strict=True)
+        tensors = load_file(str(path))
+        check_types(skeleton, tensors, path.name)
+        model.load_state_dict(tensors, strict=True)
     except CheckpointError:
         raise
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "as a whole"
-        raise CheckpointError(
-            f"The config in {path.name} does not fit {info.architecture!r} ({where}: {error.errors()[0]['msg']})."
-        ) from error
+    except UsageError as error:
+        raise CheckpointError(f"{path.name} is refused: {error}") from error
     except (SafetensorError, RuntimeError, ValueError, TypeError, ModelError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path.name} does not fit its architecture {info.architecture!r}: {reason}") from error
     check_finite(model.state_dict(), path.name)
     model.card = info.card  # type: ignore[assignment]
     model.sha256 = info.sha256  # type: ignore[assignment]
-    return place(model, device)
+    return model
 
 
 def update_card(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -240,6 +292,27 @@ def check_fit(model: ThroughPlaneModel, shapes: Mapping[str, tuple[int, ...]], s
         raise CheckpointError(f"{source} does not fit {type(model).__name__}: {'; '.join(found)}.")
 
 
+def check_types(model: ThroughPlaneModel, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Refuse tensors of other types than `save` writes; torch would convert whole numbers without a remark.
+
+    Args:
+        model: the network, which may lie on torch's "meta" device.
+        tensors: all tensors of the file, by name.
+        source: name of the file, for the message.
+
+    Raises:
+        CheckpointError: naming the tensors; use weights that thinslice wrote.
+    """
+    import torch
+
+    wanted = {name: torch.float32 if t.is_floating_point() else t.dtype for name, t in model.state_dict().items()}
+    other = sorted(
+        f"{name} as {t.dtype}".replace("torch.", "") for name, t in tensors.items() if t.dtype != wanted[name]
+    )
+    if other:
+        raise CheckpointError(f"{source} holds {few(other)}; weights files of thinslice hold float32.")
+
+
 def check_finite(tensors: Mapping[str, torch.Tensor], source: str) -> None:
     """Refuse weights that are NaN or infinite.
 
@@ -273,21 +346,43 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def _header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
     """Metadata of a safetensors file, and name and shape of each tensor.
 
-    The reader loads no tensor. It refuses a header that is damaged or larger than the file, and a file that has more
-    or fewer bytes than its header lists.
+    The reader loads no tensor. It refuses a header that is damaged, larger than the file or than
+    `LARGEST_HEADER_BYTES`, or has a key twice, and a file that has more or fewer bytes than its header lists.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
+        _check_header(path)
         with safe_open(str(path), framework="numpy") as file:
             return file.metadata() or {}, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}; check the path.") from error
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path.name} is not a safetensors file, or was truncated or added to "
             f"({str(error).splitlines()[0][:120]}): fetch it again; pickled checkpoints go through thinslice convert."
         ) from error
+
+
+def _check_header(path: Path) -> None:
+    """What the library's reader leaves unchecked: the size of the header, and keys that stand in it twice.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    with path.open("rb") as stream:
+        length = _tensors_start(stream.read(8)) - 8
+        if not 2 <= length <= min(LARGEST_HEADER_BYTES, path.stat().st_size - 8):
+            raise ValueError(f"its header would have {length} bytes")
+        json.loads(stream.read(length), object_pairs_hook=_each_key_once)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; one reader of a key that stands in it twice takes the first value, another the last."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key stands twice in one JSON object")
+    return values
 
 
 def _tensors_start(prefix: bytes) -> int:

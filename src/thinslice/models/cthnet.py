@@ -76,7 +76,7 @@ class CTHNetConfig(BaseModel):
     factor: int = Field(5, ge=2, le=16)
     features: int = Field(8, ge=2, le=256, multiple_of=2)
     encoder_features: int = Field(32, ge=1, le=1024)
-    heads: int = Field(8, ge=1)
+    heads: int = Field(8, ge=1, le=256)
     encoder_window: int = Field(2, ge=1, le=8)
     through_plane_window: tuple[int, int] = (4, 4)
     decoder_groups: int = Field(2, ge=1, le=16)

@@ -67,8 +67,8 @@ class I3NetConfig(BaseModel):
     depth: int = Field(4, ge=2, le=64)
     factor: int = Field(5, ge=2, le=16)
     features: int = Field(64, ge=1, le=1024)
-    blocks: int = Field(16, ge=2, multiple_of=2)
-    plane: int = Field(256, ge=FREQUENCY_WINDOW, multiple_of=FREQUENCY_WINDOW)
+    blocks: int = Field(16, ge=2, le=128, multiple_of=2)
+    plane: int = Field(256, ge=FREQUENCY_WINDOW, le=4096, multiple_of=FREQUENCY_WINDOW)
     plan: Literal["paper", "released"] = "paper"
 
     @property

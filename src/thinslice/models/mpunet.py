@@ -26,6 +26,8 @@ The contrast-aware and feature-matching losses belong to training.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
@@ -51,8 +53,8 @@ class MPUNetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     factor: int = Field(5, ge=2, le=16)
-    window_depth: int = Field(4, ge=2)
-    features: tuple[int, ...] = Field((32, 64, 128, 256), min_length=3, max_length=6)
+    window_depth: int = Field(4, ge=2, le=512)
+    features: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((32, 64, 128, 256), min_length=3, max_length=6)
 
 
 def steps(factor: int) -> tuple[int, int]:

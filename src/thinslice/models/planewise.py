@@ -11,6 +11,7 @@ Source: Peng et al., "SAINT: Spatially Aware Interpolation NeTwork for Medical S
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,15 +57,15 @@ class PlanewiseConfig(BaseModel):
     blocks: int = Field(6, ge=1, le=64)
     layers: int = Field(8, ge=1, le=64)
     growth: int = Field(32, ge=1, le=1024)
-    meta_hidden: tuple[int, ...] = (32, 64, 64, 64)
+    meta_hidden: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((32, 64, 64, 64), max_length=16)
     fusion_features: int = Field(64, ge=2, le=1024)
     fusion_blocks: int = Field(4, ge=1, le=64)
     fusion_layers: int = Field(6, ge=1, le=64)
     fusion_growth: int = Field(12, ge=1, le=1024)
     factor: int = Field(5, ge=2, le=8)
-    window_depth: int = Field(4, ge=2)
-    thin_spacing_mm: float = Field(THIN_SPACING_MM, gt=0.0)
-    in_plane_spacing_mm: float = Field(IN_PLANE_SPACING_MM, gt=0.0)
+    window_depth: int = Field(4, ge=2, le=512)
+    thin_spacing_mm: float = Field(THIN_SPACING_MM, ge=1e-3, le=1e3)
+    in_plane_spacing_mm: float = Field(IN_PLANE_SPACING_MM, ge=1e-3, le=1e3)
 
     def fusion(self) -> Fusion:
         """A fusion network of these sizes, untrained."""

@@ -44,9 +44,9 @@ class ResVoxConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     factor: int = Field(5, ge=2, le=16)
-    window_depth: int = Field(4, ge=2)
-    features: int = Field(64, ge=1)
-    blocks: int = Field(8, ge=1)
+    window_depth: int = Field(4, ge=2, le=512)
+    features: int = Field(64, ge=1, le=1024)
+    blocks: int = Field(8, ge=1, le=128)
 
 
 class MultiScaleBlock(nn.Module):

@@ -27,14 +27,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import einsum, rearrange
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from thinslice.models.base import ThroughPlaneModel
@@ -65,13 +65,19 @@ class ThinNetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    features: int = Field(48, ge=4)
-    blocks: int = Field(5, ge=1)
-    basis: int = Field(12, ge=2)
-    unshuffle: int = Field(2, ge=1)
-    condition: int = Field(64, ge=4)
-    factors: tuple[int, int] = (2, 8)
+    features: int = Field(48, ge=4, le=512)
+    blocks: int = Field(5, ge=1, le=128)
+    basis: int = Field(12, ge=2, le=128)
+    unshuffle: int = Field(2, ge=1, le=8)
+    condition: int = Field(64, ge=4, le=1024)
+    factors: tuple[Annotated[int, Field(ge=2, le=64)], Annotated[int, Field(ge=2, le=64)]] = (2, 8)
     deviation: bool = False
+
+    @model_validator(mode="after")
+    def _factors_ascend(self) -> Self:
+        if self.factors[0] > self.factors[1]:
+            raise ValueError("factors are the smallest and the largest one, in this order")
+        return self
 
 
 class ModulatedConv(nn.Conv3d):

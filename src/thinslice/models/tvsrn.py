@@ -85,7 +85,7 @@ class TVSRNConfig(BaseModel):
     depth: int = Field(4, ge=2, le=64)
     factor: int = Field(5, ge=2, le=16)
     features: int = Field(8, ge=2, le=256, multiple_of=2)
-    heads: int = Field(8, ge=1)
+    heads: int = Field(8, ge=1, le=256)
     encoder_blocks: int = Field(4, ge=1, le=64)
     through_plane_blocks: int = Field(4, ge=0, le=64)
     through_plane_window: tuple[int, int] = (4, 8)

@@ -53,7 +53,7 @@ class TVSRNEncoderConfig(BaseModel):
     depth: int = Field(4, ge=2, le=64)
     factor: int = Field(5, ge=2, le=16)
     features: int = Field(32, ge=1, le=256)
-    heads: int = Field(8, ge=1)
+    heads: int = Field(8, ge=1, le=256)
     blocks: int = Field(8, ge=1, le=64)
     drop_rate: float = Field(0.1, ge=0.0, lt=1.0)
 
@@ -82,8 +82,8 @@ class TVSRNViTEncoderConfig(BaseModel):
     depth: int = Field(4, ge=2, le=64)
     factor: int = Field(5, ge=2, le=16)
     patch: int = Field(16, ge=1, le=64)
-    features: int = Field(512, ge=1)
-    heads: int = Field(8, ge=1)
+    features: int = Field(512, ge=1, le=4096)
+    heads: int = Field(8, ge=1, le=256)
     layers: int = Field(8, ge=1, le=64)
     mlp_ratio: int = Field(4, ge=1, le=16)
 

@@ -15,9 +15,9 @@ from thinslice.errors import UsageError
 
 
 class Checked(BaseModel):
-    """A part of a recipe: a frozen model that refuses unknown keys."""
+    """A part of a recipe: a frozen model that refuses unknown keys, and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def digest_without(self, names: Collection[str]) -> str:
         """SHA-256 of all values except those of the named fields, hexadecimal.
@@ -46,9 +46,11 @@ def toml_values(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise UsageError(f"There is no recipe {path}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path.name} cannot be read: {error.strerror or error}; check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path.name} is not a TOML file: {error}") from error
 
 
@@ -66,6 +68,11 @@ def read_toml(path: Path, kind: type[Recipe]) -> Recipe:
     try:
         return kind(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise UsageError(f"{path.name}, {where}: {first['msg']}") from error
+        raise UsageError(f"{path.name}, {first_fault(error)}") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """The key of the first wrong value and what is wrong, as in "optimiser.steps: Input should be greater than 0"."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"

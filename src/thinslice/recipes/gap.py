@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from thinslice.errors import UsageError
 from thinslice.recipes.checked import Checked, read_toml, toml_values
 from thinslice.recipes.suite import Figures, Method, Plan, Suite, SuiteDataset, SuiteFile, read_suite
-from thinslice.recipes.training import ProfileName, overridden, read_train_recipe
+from thinslice.recipes.training import NoiseHu, ProfileName, overridden, read_train_recipe
 
 PAIRED = "paired"
 """Name of training on the data set's own thick slices, in tables, figures and recipes."""
@@ -42,7 +42,7 @@ class GapNetwork(Checked):
     recipe: str
     override: dict[str, Any] = Field(default_factory=dict)
     plan: Plan | None = None
-    adapt_steps: int = Field(0, ge=0)
+    adapt_steps: int = Field(0, ge=0, le=100_000)
 
 
 class Degradation(Checked):
@@ -56,7 +56,7 @@ class Degradation(Checked):
 
     label: str = Field(pattern=r"^[^·]*[A-Za-z0-9][^·]*$", max_length=24)
     profile: ProfileName
-    noise_hu: float = Field(0.0, ge=0)
+    noise_hu: NoiseHu = 0.0
 
     @property
     def slug(self) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from thinslice.recipes.checked import Checked, read_toml
-from thinslice.recipes.training import ProfileName
+from thinslice.recipes.names import FileStem
+from thinslice.recipes.training import NoiseHu, ProfileName
 
 Protocol = Literal["rplhr", "clinical"]
 Plan = Literal["overlap", "released", "paper"]
@@ -25,7 +26,7 @@ class SimulatedThick(Checked):
     """
 
     profile: ProfileName = "mean"
-    noise_hu: float = Field(0.0, ge=0)
+    noise_hu: NoiseHu = 0.0
 
 
 class SuiteDataset(Checked):
@@ -62,7 +63,7 @@ class Method(Checked):
     recipe: str | None = None
     override: dict[str, Any] = Field(default_factory=dict)
     plan: Plan | None = None
-    adapt_steps: int = Field(0, ge=0)
+    adapt_steps: int = Field(0, ge=0, le=100_000)
     published: str | None = None
 
     @model_validator(mode="after")
@@ -148,7 +149,7 @@ class SuiteFile(Checked):
         seed: seed of bootstrap intervals.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    name: FileStem
     title: str = ""
     dataset: SuiteDataset
     factor: int | None = Field(None, ge=2, le=8)

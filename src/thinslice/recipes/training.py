@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError, field_validator, model_validator
 
 from thinslice.errors import UsageError
-from thinslice.recipes.checked import Checked, read_toml
+from thinslice.recipes.card import check_card
+from thinslice.recipes.checked import Checked, first_fault, read_toml
+from thinslice.recipes.names import FileStem
 
 ProfileName = Literal["mean", "gaussian", "trapezoid", "heavy-tailed", "subsample"]
 Axis = Literal["depth", "height", "width"]
 Objective = Literal["output", "views", "stages", "deviation"]
+
+MOST_HU = 3072.0
+"""Width of the networks' window, the most that noise or a threshold can mean."""
+
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the first value of a range is the smaller one")
+    return limits
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[int, Field(ge=2, le=16)]
+NoiseHu = Annotated[float, Field(ge=0, le=MOST_HU)]
+LevelHu = Annotated[float, Field(ge=-32768, le=32767)]
+Steps = Annotated[int, Field(ge=1, le=100_000_000)]
+LearningRate = Annotated[float, Field(gt=0, le=10)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Width = Annotated[float, Field(gt=0, le=8)]
+WidthRange = Annotated[tuple[Width, Width], AfterValidator(_ascending)]
+NoiseRange = Annotated[tuple[NoiseHu, NoiseHu], AfterValidator(_ascending)]
 
 
 class NetworkRecipe(Checked):
@@ -45,7 +68,7 @@ class DatasetRecipe(Checked):
     split: str = "train"
     validation: str | None = "val"
     thick: Literal["paired"] | ProfileName = "paired"
-    noise_hu: float = Field(0.0, ge=0)
+    noise_hu: NoiseHu = 0.0
     cases: int | None = Field(None, ge=1)
 
 
@@ -60,11 +83,11 @@ class CropRecipe(Checked):
         least_body: least share of thick voxels above -950 HU in a crop (a few draws are tried).
     """
 
-    depth: int = Field(4, ge=2)
-    plane: int = Field(256, ge=8)
+    depth: int = Field(4, ge=2, le=512)
+    plane: int = Field(256, ge=8, le=4096)
     flips: tuple[Axis, ...] = ("width",)
     transpose: bool = False
-    least_body: float = Field(0.0, ge=0, le=1)
+    least_body: Share = 0.0
 
 
 class SimulationRecipe(Checked):
@@ -110,34 +133,41 @@ class SimulationRecipe(Checked):
             rule.
     """
 
-    factors: tuple[int, ...] = (2, 3, 4, 5, 5, 6, 7, 8)
-    profiles: dict[ProfileName, float] = Field(default={"mean": 0.8, "trapezoid": 0.2})
-    box_width: tuple[float, float] = (0.5, 2.0)
-    box_width_share: float = Field(0.15, ge=0, le=1)
+    factors: tuple[Factor, ...] = Field((2, 3, 4, 5, 5, 6, 7, 8), min_length=1, max_length=1000)
+    profiles: dict[ProfileName, Weight] = Field(default={"mean": 0.8, "trapezoid": 0.2}, min_length=1)
+    box_width: WidthRange = (0.5, 2.0)
+    box_width_share: Share = 0.15
     box_width_law: Literal["even", "logarithmic"] = "even"
-    width_error: tuple[float, float] = (1.0, 1.0)
-    width_error_share: float = Field(0.0, ge=0, le=1)
-    known_profile_share: float = Field(0.0, ge=0, le=1)
-    noise_hu: float = Field(12.0, ge=0)
-    noise_share: float = Field(0.4, ge=0, le=1)
-    low_dose_hu: tuple[float, float] = (12.0, 40.0)
-    low_dose_share: float = Field(0.0, ge=0, le=1)
-    grain_share: float = Field(0.0, ge=0, le=1)
-    in_plane_share: float = Field(0.35, ge=0, le=1)
-    coarse_mm: float | None = Field(None, gt=0)
-    blur_pixels: float = Field(0.8, ge=0)
-    blur_share: float = Field(0.2, ge=0, le=1)
-    sharpen_gain: float = Field(1.0, ge=0)
-    sharpen_share: float = Field(0.0, ge=0, le=1)
-    sown_share: float = Field(0.0, ge=0, le=1)
-    nodule_share: float = Field(0.0, ge=0, le=1)
-    shell_share: float = Field(0.0, ge=0, le=1)
-    metal_share: float = Field(0.0, ge=0, le=1)
-    depth: int = Field(8, ge=2)
-    plane: int = Field(96, ge=8)
-    least_body: float = Field(0.3, ge=0, le=1)
-    floor_hu: float = -1024.0
-    outside_hu: float | None = None
+    width_error: WidthRange = (1.0, 1.0)
+    width_error_share: Share = 0.0
+    known_profile_share: Share = 0.0
+    noise_hu: NoiseHu = 12.0
+    noise_share: Share = 0.4
+    low_dose_hu: NoiseRange = (12.0, 40.0)
+    low_dose_share: Share = 0.0
+    grain_share: Share = 0.0
+    in_plane_share: Share = 0.35
+    coarse_mm: float | None = Field(None, gt=0, le=1000)
+    blur_pixels: float = Field(0.8, ge=0, le=64)
+    blur_share: Share = 0.2
+    sharpen_gain: float = Field(1.0, ge=0, le=100)
+    sharpen_share: Share = 0.0
+    sown_share: Share = 0.0
+    nodule_share: Share = 0.0
+    shell_share: Share = 0.0
+    metal_share: Share = 0.0
+    depth: int = Field(8, ge=2, le=512)
+    plane: int = Field(96, ge=8, le=4096)
+    least_body: Share = 0.3
+    floor_hu: LevelHu = -1024.0
+    outside_hu: LevelHu | None = None
+
+    @field_validator("profiles")
+    @classmethod
+    def _one_is_drawn(cls, value: dict[ProfileName, float]) -> dict[ProfileName, float]:
+        if not sum(value.values()):
+            raise ValueError("at least one profile needs a weight above 0")
+        return value
 
 
 _LATER = (
@@ -175,13 +205,11 @@ class LossRecipe(Checked):
     """
 
     kind: Literal["l1", "mse", "huber"] = "huber"
-    knee_hu: float = Field(100.0, gt=0)
-    trim: int = Field(0, ge=0)
-    gradient: float = Field(0.0, ge=0)
-    contrast: float = Field(0.0, ge=0)
-    side_outputs: float = Field(
-        1.0, ge=0, validation_alias=AliasChoices("side_outputs", "side"), serialization_alias="side"
-    )
+    knee_hu: float = Field(100.0, gt=0, le=MOST_HU)
+    trim: int = Field(0, ge=0, le=4096)
+    gradient: Weight = 0.0
+    contrast: Weight = 0.0
+    side_outputs: Weight = Field(1.0, validation_alias=AliasChoices("side_outputs", "side"), serialization_alias="side")
     deviation: Literal["gaussian", "laplace", "student"] = "student"
 
 
@@ -206,16 +234,16 @@ class OptimiserRecipe(Checked):
     """
 
     method: Literal["adamw", "adam", "muon"] = "adamw"
-    steps: int = Field(10_000, ge=1)
-    batch: int = Field(2, ge=1)
-    micro_batch: int | None = Field(None, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    steps: Steps = 10_000
+    batch: int = Field(2, ge=1, le=65_536)
+    micro_batch: int | None = Field(None, ge=1, le=65_536)
+    learning_rate: LearningRate = 2e-3
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
-    warmup: int = Field(200, ge=0)
+    warmup: int = Field(200, ge=0, le=100_000_000)
     plateau_patience: int = Field(10, ge=0)
     plateau_factor: float = Field(0.5, gt=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    clip_norm: float = Field(1.0, ge=0)
+    weight_decay: Weight = 1e-4
+    clip_norm: Weight = 1.0
     average: float = Field(0.999, ge=0, lt=1)
 
 
@@ -250,13 +278,13 @@ class StageRecipe(Checked):
         learning_rate: peak learning rate; None for that of the recipe.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)
     trainable: tuple[str, ...] = Field(
         ("",), validation_alias=AliasChoices("trainable", "trains"), serialization_alias="trains"
     )
     objective: Objective = "output"
-    steps: int = Field(ge=1)
-    learning_rate: float | None = Field(None, gt=0)
+    steps: Steps
+    learning_rate: LearningRate | None = None
 
 
 class TrainRecipe(Checked):
@@ -286,7 +314,7 @@ class TrainRecipe(Checked):
         card: facts for the model card: data, licences, limits.
     """
 
-    name: str
+    name: FileStem
     network: NetworkRecipe
     data: tuple[str, ...] = ()
     dataset: DatasetRecipe | None = None
@@ -301,11 +329,17 @@ class TrainRecipe(Checked):
     stages: tuple[StageRecipe, ...] = ()
     optimiser: OptimiserRecipe = OptimiserRecipe()
     validation: ValidationRecipe = ValidationRecipe()
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    save_every_s: float = 120.0
-    log_every: int = 50
+    save_every_s: float = Field(120.0, ge=0, le=1e6)
+    log_every: int = Field(50, ge=1)
     card: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("card")
+    @classmethod
+    def _card_is_sound(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_card(value)
+        return value
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:
@@ -315,6 +349,10 @@ class TrainRecipe(Checked):
             raise ValueError("the plateau schedule needs a dataset with a validation split")
         if len({stage.name for stage in self.stages}) < len(self.stages):
             raise ValueError("stages need different names")
+        # Crops of a data set have the factor of its pairs, which is not known here.
+        fewest = (self.simulation.depth - 1) * min(self.simulation.factors) + 1
+        if self.data and 2 * self.loss.trim >= fewest:
+            raise ValueError(f"loss.trim of {self.loss.trim} leaves no slice of a crop of {fewest} thin slices")
         return self
 
     @property
@@ -402,7 +440,7 @@ def overridden(recipe: TrainRecipe, values: Mapping[str, Any]) -> TrainRecipe:
     # Through JSON, so that tuples are lists that can be changed.
     changed = recipe.model_dump(mode="json")
     for name, value in values.items():
-        *path, last = (int(part) if part.isdigit() else part for part in name.split("."))
+        *path, last = (int(part) if part.isdecimal() else part for part in name.split("."))
         place: Any = changed
         try:
             for part in path:
@@ -413,6 +451,4 @@ def overridden(recipe: TrainRecipe, values: Mapping[str, Any]) -> TrainRecipe:
     try:
         return TrainRecipe(**changed)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise UsageError(f"The changed recipe does not fit, {where}: {first['msg']}") from error
+        raise UsageError(f"The changed recipe does not fit, {first_fault(error)}") from error

@@ -30,6 +30,9 @@ from thinslice.system.in_place import Journal, entries, must_stay, recover
 _OF_WRITING = frozenset({errno.EROFS, errno.EFBIG, errno.EIO, getattr(errno, "ESTALE", errno.EIO)})
 """Errors that concern the output although they name no file: readers translate their own."""
 
+NOT_SYNCED_CODES = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
+"""Answers of file systems that cannot push a file to the disk; any other answer means that data may be lost."""
+
 LOCK_WAIT_S = 0.1
 """How long a lock is tried: a run that is just ending removes its lock's file, and another file must be made."""
 
@@ -41,7 +44,7 @@ _PARTIAL = ".partial."
 
 
 @contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: Path, name: str | None = None) -> Iterator[None]:
     """Turn the operating system's errors about an output into those of thinslice.
 
     A full or failing disk and a limit of file sizes concern the output, whichever call failed; another error only when
@@ -49,6 +52,7 @@ def output_errors(path: Path) -> Iterator[None]:
 
     Args:
         path: the output being written, or the folder or file it is prepared in.
+        name: of the output in messages; that of `path` unless set.
 
     Raises:
         ResourceError: the disk or the quota is full; free some space, then run again.
@@ -57,10 +61,24 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raised = _translate(error, path)
+        raised = _translate(error, path, name)
         if raised is None:
             raise
         raise raised from error
+
+
+@contextmanager
+def place_named(path: Path) -> Iterator[None]:
+    """Name a file in the errors of the operating system that name none, as those of writing and closing.
+
+    `output_errors` recognises an output by its name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _translate(error: OSError, path: Path, name: str | None = None) -> OutputError | ResourceError | None:
@@ -397,9 +415,10 @@ def _sync(path: Path) -> None:
     except PermissionError:  # Windows opens no folders
         return
     try:
-        os.fsync(descriptor)
+        with place_named(path):
+            os.fsync(descriptor)
     except OSError as error:
-        if error.errno in DISK_FULL_CODES or error.errno == errno.EIO:
+        if error.errno not in NOT_SYNCED_CODES:
             raise
     finally:
         os.close(descriptor)

@@ -155,6 +155,7 @@ def enrich(dataset: FileDataset, depth_index: int) -> None:
     dataset.ContributingEquipmentSequence = [item(Manufacturer="earlier")]
     dataset.SourceImageSequence = [item(ReferencedSOPInstanceUID="1.2.3.999")]
     dataset.DerivationDescription = "theirs"
+    dataset.ImageComments = f"of this slice alone {depth_index}"
 
 
 @pytest.fixture(scope="module")
@@ -336,11 +337,11 @@ def test_long_settings_and_names_stay_within_their_attributes(plain: Source) -> 
     ("theirs", "kept"),
     [
         ("Chest 5.0 B30f", "Chest 5.0 B30f "),
-        ("A very long description of a series that goes on and on", "A very long description of a "),
+        ("Chest 5 mm abc", "Chest 5 mm abc "),
         (None, ""),
         (["two", "values"], "two values "),
     ],
-    ids=["short", "long", "none", "two"],
+    ids=["short", "middle", "none", "two"],
 )
 def test_series_description_says_what_it_is(plain: Source, theirs: object, kept: str) -> None:
     text = derive(edited(plain, SeriesDescription=theirs)).header(0).SeriesDescription
@@ -348,8 +349,16 @@ def test_series_description_says_what_it_is(plain: Source, theirs: object, kept:
     assert len(text) <= 64
 
 
+@pytest.mark.parametrize("energy", ["40 keV", "190 keV"])
+def test_a_long_series_description_keeps_both_ends(plain: Source, energy: str) -> None:
+    theirs = f"Monoenergetic Plus Abdomen portal venous 1.5 Qr40 {energy}"
+    text = derive(edited(plain, SeriesDescription=theirs)).header(0).SeriesDescription
+    assert text.startswith("Monoenergetic Plus") and f"{energy} 1mm AI, not for diagnosis" in text
+    assert len(text) <= 64
+
+
 def test_no_weights_means_no_claim_of_ai(plain: Source) -> None:
-    header = derive(plain, weights_sha256=None, model="linear").header(0)
+    header = derive(edited(plain, SeriesDescription="Chest"), weights_sha256=None, model="linear").header(0)
     assert header.SeriesDescription.endswith("thinslice 1mm interpolated, not for diagnosis")
     assert "no trained weights" in header.DerivationDescription
     assert list(header.ContributingEquipmentSequence[0].SoftwareVersions) == ["0.1.0", "linear 1.0"]

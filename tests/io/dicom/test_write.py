@@ -415,3 +415,72 @@ def test_our_own_reader_gives_back_grid_and_hu(tmp_path: Path, order: str) -> No
     assert again.geometry.thickness_mm == pytest.approx(1)
     assert np.allclose(again.geometry.affine_lps, grid.affine_lps, atol=1e-3)
     assert np.allclose(again.geometry.position_mm((5, 0, 0)), made.positions_mm[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("code", [errno.EFBIG, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT])
+def test_any_error_of_the_system_while_writing_leaves_nothing(
+    tmp_path: Path, plain: Source, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    opened = Path.open
+
+    class Failing:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> Failing:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def write(self, data: Any) -> None:
+            raise OSError(code, os.strerror(code))  # write() names no file
+
+    def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
+        file = opened(path, *args, **kwargs)
+        return Failing(file) if path.name == "thin_0003.dcm" else file
+
+    monkeypatch.setattr(Path, "open", failing)
+    expected = ResourceError if code in (errno.ENOSPC, errno.EDQUOT) else OutputError
+    with pytest.raises(expected, match="'out'"):
+        write_derived(plain, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX")
+def test_a_limit_on_file_sizes_is_an_output_error(tmp_path: Path, plain: Source) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from support.derived_series import read_source, write_derived; from thinslice.errors import OutputError\n"
+        "source = read_source([Path(p) for p in sys.argv[2:]])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"
+        "try: write_derived(source, Path(sys.argv[1]))\n"
+        "except OutputError as error: sys.exit(error.exit_code)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "out"), *map(str, plain.files)]
+    assert subprocess.run(command, env=environment, check=False).returncode == 5
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_too_long_is_an_output_error(tmp_path: Path, plain: Source) -> None:
+    with pytest.raises(OutputError, match="too long"):
+        write_derived(plain, tmp_path / ("n" * 300))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [((0.25, 1.5), "rounded to whole HU"), ((1.0, -3.0), None), ((1e6, 0.0), "clipped")],
+    ids=["fractions", "whole", "too large"],
+)
+def test_what_16_bits_cannot_hold_is_stated(
+    tmp_path: Path, plain: Source, values: tuple[float, ...], words: str | None
+) -> None:
+    grid = plain.geometry.thin_grid(5)
+    hu = np.zeros(grid.shape, np.float32)
+    hu[3, 0, :2] = values
+    with DicomSlabWriter(tmp_path / "out", grid, provenance_of(plain), hu_range=(-1024, 3071)) as writer:
+        writer.write(hu)
+    assert [words in sentence for sentence in writer.warnings if words] == ([True] if words else [])
+    assert bool(writer.warnings) == (words is not None)

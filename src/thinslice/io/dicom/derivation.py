@@ -31,13 +31,16 @@ LOSSY_METHODS = {
 _ALWAYS_LOSSY = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 
 
-def describe_derivation(derivation: Derivation, geometry: Geometry, now: datetime) -> Dataset:
+def describe_derivation(
+    derivation: Derivation, geometry: Geometry, now: datetime, resampled: Sequence[str] = ()
+) -> Dataset:
     """DerivationDescription, DerivationCodeSequence and ContributingEquipmentSequence of a derived series.
 
     Args:
         derivation: how the thin volume was made.
         geometry: its grid.
         now: time of the derivation, with its time zone.
+        resampled: sentences about what reading resampled before.
     """
     model = _plain(f"{derivation.model} {derivation.model_version}", 64)
     weights = f"weights SHA-256 {derivation.weights_sha256}" if derivation.weights_sha256 else "no trained weights"
@@ -46,7 +49,7 @@ def describe_derivation(derivation: Derivation, geometry: Geometry, now: datetim
     description = (
         f"Through-plane resampling from {decimal_text(thin_mm * derivation.factor, 3)} mm to "
         f"{decimal_text(thin_mm, 3)} mm, factor {derivation.factor:.4g}, by thinslice {__version__}, model {model}, "
-        f"{weights}. {NOTICE} Settings: {settings}"
+        f"{weights}. {NOTICE} {''.join(f'{note} ' for note in resampled)}Settings: {settings}"
     )
     equipment = Dataset()
     equipment.Manufacturer = "thinslice"

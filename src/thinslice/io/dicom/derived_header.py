@@ -6,7 +6,6 @@ the statement that it is not for diagnosis; patient, study and scanner are the s
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
 import numpy as np
@@ -17,7 +16,18 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from thinslice.about import __version__
 from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom.attributes import decimal_text, kept_attributes, safe_uid, source_decimals, value_of
+from thinslice.io.dicom.attributes import (
+    as_encoded,
+    bytes_of,
+    decimal_text,
+    is_valid_uid,
+    kept_attributes,
+    lost_keywords,
+    raw_text,
+    safe_uid,
+    source_decimals,
+    value_of,
+)
 from thinslice.io.dicom.derivation import (
     derivation_time,
     derived_uid,
@@ -26,6 +36,7 @@ from thinslice.io.dicom.derivation import (
     lossy_compression,
     source_reference,
 )
+from thinslice.io.dicom.description import derived_series_number, describe_series
 from thinslice.io.dicom.encoding import PixelEncoding
 from thinslice.io.dicom.header import quiet_pydicom
 from thinslice.io.dicom.positions import SourceLine
@@ -60,6 +71,7 @@ class DerivedSeries:
         geometry, encoding: see the arguments.
         line: positions of the thin slices between the thick ones.
         series_uid: the new SeriesInstanceUID.
+        warnings: sentences about the identity of the source that the series cannot carry on.
 
     Raises:
         OutputError: there are no headers (a source that was not DICOM) or no derivation; write .nii.gz instead.
@@ -70,6 +82,7 @@ class DerivedSeries:
     encoding: PixelEncoding
     line: SourceLine
     series_uid: UID
+    warnings: tuple[str, ...]
 
     def __init__(
         self,
@@ -92,13 +105,16 @@ class DerivedSeries:
         self.encoding = PixelEncoding() if encoding is None else encoding
         self._headers: tuple[Dataset, ...] = provenance.headers
         self._derivation: Derivation = provenance.derivation
+        self._part = int(provenance.details.get("part", 1))
         with quiet_pydicom():
             self._instances = [instance_of(header) for header in self._headers]
-            self.line = SourceLine(geometry, self._headers, self._derivation.factor)
+            self._resampled = tuple(str(note) for note in provenance.details.get("resampled", ()))
+            self.line = SourceLine(geometry, self._headers, self._derivation.factor, resampled=bool(self._resampled))
             self._source_identity = self._identify_source()
             self.series_uid = derived_uid("series", self._identify_series())
             zone = value_of(self._headers[0], "TimezoneOffsetFromUTC")
             self._shared = self._shared_attributes(now or derivation_time(zone))
+            self.warnings = self._identity_warnings()
 
     def __len__(self) -> int:
         """The number of thin slices."""
@@ -119,10 +135,11 @@ class DerivedSeries:
         if not 0 <= slice_index < len(self):
             raise OutputError(f"Thin slice {slice_index} is outside the series of {len(self)}; report this.")
         header = Dataset()
-        header.update(self.common(self.line.sources(slice_index).nearest))
-        header.update(self.own(slice_index))
-        header.file_meta = self.file_meta(slice_index)
-        return header
+        with quiet_pydicom():
+            header.update(self.common(self.line.sources(slice_index).nearest))
+            header.update(self.own(slice_index))
+            header.file_meta = self.file_meta(slice_index)
+            return as_encoded(header)
 
     def file_meta(self, slice_index: int) -> FileMetaDataset:
         """The file meta information of one thin slice."""
@@ -166,7 +183,7 @@ class DerivedSeries:
                 common.PixelSpacing = spacing
             if not self.line.followed and "GantryDetectorTilt" in common:
                 del common.GantryDetectorTilt  # reading may have sheared the slices upright
-        return common
+        return as_encoded(common)
 
     def _instance_uid(self, slice_index: int) -> UID:
         return derived_uid("image", slice_index, str(self.series_uid))
@@ -199,18 +216,26 @@ class DerivedSeries:
             setattr(shared, f"{event}Time", f"{now:%H%M%S}")
         first = self._headers[0]
         shared.SOPClassUID = CTImageStorage
-        shared.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        # Values from the fourth on are the scanner's: energy, phase or reconstruction.
+        image_type = str(value_of(first, "ImageType", "")) if isinstance(value_of(first, "ImageType"), str) else None
+        terms = [image_type] if image_type is not None else list(value_of(first, "ImageType", ()))
+        shared.ImageType = ["DERIVED", "SECONDARY", "AXIAL", *map(str, terms[3:])]
         shared.Modality = "CT"
         shared.SeriesInstanceUID = self.series_uid
         for level, source in (("StudyInstance", self._source_identity), ("FrameOfReference", self._source_identity)):
             kept = safe_uid(value_of(first, f"{level}UID"))
             setattr(shared, f"{level}UID", kept or derived_uid(level, source))
-        shared.SeriesNumber = self._series_number()
-        shared.SeriesDescription = self._series_description()
+        shared.SeriesNumber = derived_series_number(
+            value_of(first, "SeriesNumber"), round(self._derivation.factor), self._part
+        )
+        shared["SeriesDescription"] = raw_text("SeriesDescription", "LO", self._series_description())
+        comments = {bytes_of(header, "ImageComments") for header in self._headers}
+        if len(comments) == 1 and any(comments):
+            shared["ImageComments"] = raw_text("ImageComments", "LT", comments.pop())
         spacing_mm = self.geometry.spacing_mm[0]
         shared.SliceThickness = decimal_text(self.geometry.thickness_mm or spacing_mm, 6)
         shared.SpacingBetweenSlices = decimal_text(spacing_mm, 6)
-        shared.update(describe_derivation(self._derivation, self.geometry, now))
+        shared.update(describe_derivation(self._derivation, self.geometry, now, self._resampled))
         shared.update(lossy_compression(self._headers))
         _, shared.Rows, shared.Columns = self.geometry.shape
         shared.SamplesPerPixel = 1
@@ -225,20 +250,44 @@ class DerivedSeries:
             shared.add_new("PixelPaddingValue", "SS", self.encoding.padding)
         return shared
 
-    def _series_number(self) -> int:
-        """New, and beside its source in a list sorted by number: series 3 by a factor of 5 becomes 3905."""
-        number = value_of(self._headers[0], "SeriesNumber")
-        usable = isinstance(number, int) and 0 <= number <= 1_000_000
-        return (int(number) * 1000 if usable else 0) + 900 + round(self._derivation.factor)
-
-    def _series_description(self) -> str:
-        """The source's description, cut so that ours fits: a value of this attribute has at most 64 characters."""
+    def _series_description(self) -> bytes:
+        """The source's description with ours: what it is, and that it is not for diagnosis."""
+        first, spacing_mm = self._headers[0], decimal_text(self.geometry.spacing_mm[0], 3)
         made = "AI" if self._derivation.weights_sha256 else "interpolated"
-        ours = f"thinslice {decimal_text(self.geometry.spacing_mm[0], 3)}mm {made}, not for diagnosis"
-        theirs = value_of(self._headers[0], "SeriesDescription", "")
-        text = theirs if isinstance(theirs, str) else " ".join(str(part) for part in theirs)
-        text = re.sub(r"[\x00-\x1f\\]", " ", text).strip()[: 64 - len(ours) - 1].strip()
-        return f"{text} {ours}".strip()
+        theirs = bytes_of(first, "SeriesDescription")
+        phase = str(value_of(first, "NominalPercentageOfCardiacPhase", "")).removesuffix(".0")
+        named = f"{phase}% " if phase.isdigit() and f"{phase}%".encode() not in theirs else ""
+        part = f"part {self._part} " if self._part > 1 and not named else ""
+        endings = [f"{named}{part}{own}{spacing_mm}mm {made}, not for diagnosis" for own in ("thinslice ", "")]
+        return describe_series(theirs, value_of(first, "SpecificCharacterSet", ""), endings)
+
+    def _identity_warnings(self) -> tuple[str, ...]:
+        """What the series cannot carry on of the source's identity, or carries on though it breaks the standard."""
+        found: list[str] = []
+        first = self._headers[0]
+        study, frame = (value_of(first, keyword) for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"))
+        if not safe_uid(study):
+            found.append(
+                "The source has no usable StudyInstanceUID, so the DICOM output has one of its own: an archive files "
+                "it as another study."
+            )
+        if not safe_uid(frame):
+            found.append(
+                "The source has no usable FrameOfReferenceUID, so the DICOM output has one of its own: a viewer does "
+                "not link its position to the source."
+            )
+        if not all(uid for _, uid in self._instances):
+            found.append("Source images have no usable SOPInstanceUID, so the DICOM output does not refer to them.")
+        kept = [safe_uid(value) for value in (study, frame)] + [uid for _, uid in self._instances]
+        if not all(is_valid_uid(uid) for uid in kept if uid):
+            found.append(
+                "UIDs of the source break the rules of DICOM (letters, or more than 64 characters); they are copied as "
+                "they are, and an archive may refuse them in both series."
+            )
+        lost = lost_keywords(first, kept_attributes(first))
+        if lost:
+            found.append(f"The DICOM output lacks {', '.join(lost)}, which cannot be read in the source.")
+        return tuple(found)
 
     def _identify_source(self) -> list[object]:
         """Identity of the source: its UIDs; where these are missing, other attributes that differ between sources."""
@@ -258,5 +307,6 @@ class DerivedSeries:
             __version__,
             [derivation.model, derivation.model_version, derivation.weights_sha256, derivation.factor],
             derivation.settings,
+            *([self._resampled] if self._resampled else ()),
             [self.geometry.shape, self.line.position(0), self.line.position(depth - 1)],
         ]

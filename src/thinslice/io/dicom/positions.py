@@ -57,6 +57,7 @@ class SourceLine:
         geometry: the thin grid, (depth, height, width).
         headers: of the thick slices in depth order.
         factor: thin slices per thick interval; no whole number for thin slices at a distance of their own.
+        resampled: whether reading resampled the slices, so that they lie elsewhere than their headers state.
 
     Attributes:
         positions: ImagePositionPatient of each thick slice as written, None where missing or damaged.
@@ -64,11 +65,13 @@ class SourceLine:
             tilt, uneven spacing); thin positions then come from the grid.
     """
 
-    def __init__(self, geometry: Geometry, headers: Sequence[Dataset], factor: float) -> None:
+    def __init__(
+        self, geometry: Geometry, headers: Sequence[Dataset], factor: float, *, resampled: bool = False
+    ) -> None:
         self.geometry = geometry
         self.factor = factor
         self.positions = [source_decimals(header, "ImagePositionPatient", 3) for header in headers]
-        self.followed = self._is_followed()
+        self.followed = not resampled and self._is_followed()
         self._locations = self._regular_locations(headers)
         self._backwards = _runs_backwards([value_of(header, "InstanceNumber") for header in headers])
 
@@ -162,4 +165,5 @@ def _runs_backwards(instance_numbers: Sequence[object]) -> bool:
     numbers = [number for number in instance_numbers if isinstance(number, int)]
     if len(numbers) < 2 or len(numbers) != len(instance_numbers):
         return False
-    return all(later < earlier for earlier, later in pairwise(numbers))
+    # Resampled slices may share a source slice, and its number.
+    return numbers[-1] < numbers[0] and all(later <= earlier for earlier, later in pairwise(numbers))

@@ -21,16 +21,18 @@ from thinslice.io.dicom.bounds import HeaderError
 from thinslice.io.dicom.header import quiet_pydicom, text
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.multiframe import read_headers
+from thinslice.io.dicom.parts import PHASE_KEYWORDS
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
-from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.series import Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.slices import Slice
+from thinslice.io.dicom.stacking import Fault
+from thinslice.io.padding import padding_below_window
+from thinslice.io.settings import ReadSettings
 from thinslice.system.isolation import run_isolated
 from thinslice.volume import Provenance, Volume
 
 CT_MAX_HU = 3071.0
 """Largest HU of ordinary 12-bit CT; padding above it, or below the networks' window, differs from all tissue."""
-
-PADDING_SHARE = 0.01
-"""Smallest share of voxels that undeclared padding fills; the corners outside a circle are 21 %."""
 
 SECONDS_A_SLICE = 10.0
 """Longest time that one compressed slice may take to decode; usual ones take 0.01 to 0.1 s."""
@@ -85,12 +87,13 @@ def scan(paths: Paths) -> list[SeriesReport]:
     return [_report(found, skipped) for found in stacks]
 
 
-def read_dicom(paths: Paths, *, series_uid: str | None = None) -> Volume:
+def read_dicom(paths: Paths, *, series_uid: str | None = None, settings: ReadSettings | None = None) -> Volume:
     """Read one CT series as exact HU.
 
     Args:
         paths: a folder (searched recursively), a file, a zip, or several of these.
         series_uid: which series, as `scan` names it; may be left out when only one CT series can be read.
+        settings: treatment of a gantry tilt and of uneven spacing; both are refused unless set.
 
     Returns:
         The volume; depth ascends along the normal (row x column cosines). `provenance.headers` holds one dataset per
@@ -107,6 +110,8 @@ def read_dicom(paths: Paths, *, series_uid: str | None = None) -> Volume:
     """
     with quiet_pydicom():
         stacks, skipped = _collect(paths)
+        for each in stacks:
+            _mend(each, settings or ReadSettings())
         found, warnings = _choose(stacks, series_uid)
         if found.faults:
             raise _refusal(found, skipped)
@@ -141,6 +146,19 @@ def _collect(paths: Paths) -> tuple[list[Stack], list[SkippedFile]]:
         listed = f": {_names(skipped)}" if skipped else ""
         raise UnreadableError(f"No DICOM image among {count} file(s){listed}; name the folder of a CT series.")
     return stacks_of(headers, skipped), skipped
+
+
+def _mend(found: Stack, settings: ReadSettings) -> None:
+    """Take the faults that the settings have resampled out of a stack's list."""
+    asked = {name for name, on in (("tilt", settings.on_tilt), ("spacing", settings.on_spacing)) if on == "resample"}
+    found.faults, mended = _unmended(found.faults, frozenset(asked))
+    found.mended |= mended
+
+
+def _unmended(faults: Iterable[str], mended: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+    """The faults that stay, and what mends the others."""
+    gone = {fault: fault.mended_by for fault in faults if isinstance(fault, Fault) and fault.mended_by in mended}
+    return [fault for fault in faults if fault not in gone], frozenset(gone.values())
 
 
 def _names(skipped: Sequence[SkippedFile]) -> str:
@@ -229,7 +247,8 @@ def _refusal(found: Stack, skipped: list[SkippedFile]) -> InputError:
 
 def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volume:
     stacking = found.stacking
-    if stacking is None or stacking.geometry is None:
+    form = found.positions[0][0].form if found.positions else None
+    if stacking is None or form is None or (stacking.geometry is None and not found.mended):
         raise GeometryError("The slices do not make a volume; give the original CT series.")
     for syntax in sorted({copies[0].header.transfer_syntax for copies in found.positions}):
         try:
@@ -238,11 +257,10 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
             raise UnreadableError(
                 f"The series cannot be read: {error}; export it as Explicit VR Little Endian."
             ) from error
-    _, height, width = stacking.geometry.shape
     try:
-        voxels = HuStack(len(found.positions), height, width)
+        voxels = HuStack(len(found.positions), form.rows, form.columns)
     except MemoryError as error:
-        gib = len(found.positions) * height * width * 2 / 2**30
+        gib = len(found.positions) * form.rows * form.columns * 2 / 2**30
         raise ResourceError(
             f"Reading this series takes {gib:.1f} GiB of memory, more than is free; close other programs, or use a "
             "machine with more memory."
@@ -261,6 +279,7 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
             copies[0] = replace(copies[0], problem="its pixel data are damaged")
             found.skipped.append(SkippedFile(copies[0].header.file.name, copies[0].problem))
     hu, geometry, odd = voxels.hu, stacking.geometry, list(found.warnings)
+    del voxels
     if lost:
         hu, geometry, odd = _without(found, skipped, kept, lost, hu)
     if doubled:
@@ -271,7 +290,18 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
         odd.append(f"{len(files)} file(s) were skipped: {_names(files)}.")
     slices = [copies[0] for copies in kept]
     padding = _padding(slices, hu, odd)
-    return Volume(hu, geometry, _provenance(found, slices, padding, [*warnings, *odd], len(files)))
+    notes: tuple[str, ...] = ()
+    if geometry is None:
+        from thinslice.io.dicom.regrid import regular  # here, as it imports scipy, which reading itself does not need
+
+        outside_hu = WINDOW_MIN_HU if padding is None else padding
+        planes = [piece.plane for piece in slices if piece.plane is not None]
+        made = regular(hu, planes, stacking.in_plane_mm, found.mended, outside_hu=outside_hu)
+        hu, geometry, notes = made.hu, made.geometry, made.notes
+        slices = [slices[k] for k in made.nearest]
+    provenance = _provenance(found, slices, padding, [*warnings, *odd, *notes], len(files))
+    provenance.details["resampled"] = list(notes)
+    return Volume(hu, geometry, provenance)
 
 
 def decoded_slices(pieces: Sequence[Slice]) -> Iterator[npt.NDArray[Any] | None]:
@@ -347,7 +377,7 @@ def _conflict(one: Slice, other: Slice) -> str:
 
 def _without(
     found: Stack, skipped: list[SkippedFile], kept: list[list[Slice]], lost: list[int], hu: npt.NDArray[Any]
-) -> tuple[npt.NDArray[Any], Geometry, list[str]]:
+) -> tuple[npt.NDArray[Any], Geometry | None, list[str]]:
     """The volume without slices that turned out damaged, which is possible only at its ends."""
     if not kept:
         raise UnreadableError(f"No slice of the series can be decoded: {_names(found.skipped)}; get the files again.")
@@ -356,8 +386,9 @@ def _without(
         raise GeometryError(fault)
     start = next(k for k in range(len(found.positions)) if k not in set(lost))
     stacking = restack(found, kept, sum(file.may_be_slice for file in skipped))
-    if stacking.geometry is None:
-        raise GeometryError(" ".join(stacking.faults))
+    faults, _ = _unmended(stacking.faults, found.mended)
+    if faults:
+        raise GeometryError(" ".join(faults))
     old = set(found.stacking.warnings) if found.stacking else set()
     odd = [*stacking.warnings, *(sentence for sentence in found.warnings if sentence not in old)]
     odd.append(f"{len(lost)} slice(s) at the ends of the series cannot be decoded and are left out.")
@@ -376,15 +407,8 @@ def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> 
     lowest = float(hu.min())
     if lowest >= WINDOW_MIN_HU or padding == lowest:
         return padding
-    # Rewritten files often declare one value and hold another. Below -1024 HU there is no tissue, so a single value
-    # there that is frequent is padding; noise has many values.
-    total = 0
-    for slab in hu:
-        count = int(np.count_nonzero(slab == lowest))
-        if np.count_nonzero(slab < WINDOW_MIN_HU) != count:
-            return padding
-        total += count
-    if total < PADDING_SHARE * hu.size:
+    # Rewritten files often declare one value and hold another.
+    if padding_below_window(hu) is None:
         return padding
     declaration = "is not declared" if padding is None else f"is declared as {padding:g} HU, which does not occur"
     warnings.append(f"The padding value {declaration}; {lowest:g} HU is taken as padding.")
@@ -404,6 +428,7 @@ def _provenance(
         headers=tuple(piece.header.dataset for piece in slices),
         details={
             "series_uid": found.uid,
+            "part": int(found.uid.rpartition("#")[2]) if found.part else 1,
             "slices": len(slices),
             "skipped": skipped,
             "modality": "CT",

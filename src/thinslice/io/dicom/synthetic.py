@@ -48,7 +48,7 @@ def write_dicom_source(
     """
     from pydicom import dcmwrite
 
-    from thinslice.system.atomic import atomic_directory
+    from thinslice.system.atomic import atomic_directory, place_named
 
     highest = RESCALE_INTERCEPT_HU + 2**STORED_BITS - 1
     if volume.provenance.derivation is not None:
@@ -62,7 +62,9 @@ def write_dicom_source(
             header = _header(volume.geometry, index, seed, kernel)
             stored = np.rint(plane).astype(np.int32) - RESCALE_INTERCEPT_HU
             header.PixelData = stored.astype("<u2").tobytes()
-            dcmwrite(unfinished / f"IM{index + 1:04d}.dcm", header, enforce_file_format=True)
+            path = unfinished / f"IM{index + 1:04d}.dcm"
+            with place_named(path):
+                dcmwrite(path, header, enforce_file_format=True)
 
 
 def _header(geometry: Geometry, index: int, seed: int, kernel: str) -> Dataset:

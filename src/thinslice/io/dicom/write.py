@@ -23,10 +23,11 @@ from pydicom.filewriter import write_dataset, write_file_meta_info
 
 from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
+from thinslice.io.dicom.attributes import as_encoded, value_of
 from thinslice.io.dicom.derived_header import OWN_KEYWORDS, DerivedSeries
-from thinslice.io.dicom.encoding import choose_encoding
+from thinslice.io.dicom.encoding import RoundedPixels, choose_encoding
 from thinslice.io.dicom.header import quiet_pydicom
-from thinslice.system.atomic import atomic_directory, output_errors
+from thinslice.system.atomic import atomic_directory, output_errors, place_named
 from thinslice.system.resources import require_disk
 from thinslice.volume import Provenance
 
@@ -74,7 +75,7 @@ class HeaderEncoder:
         if self._thick_index == thick_index:
             return
         common = self.series.common(thick_index)
-        self._charset = common.get("SpecificCharacterSet", "iso8859")
+        self._charset = value_of(common, "SpecificCharacterSet", "iso8859")
         edges = [0, *_OWN_TAGS, 0x7FE00010]
         # A Dataset is sliced by tag.
         self._segments = [_encode(common[first:last], self._charset) for first, last in pairwise(edges)]
@@ -121,6 +122,12 @@ class DicomSlabWriter:
         self._stack = ExitStack()
         self._folder: Path | None = None
         self._written = 0
+        self._pixels = RoundedPixels(encoding)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the source's identity lacks, and what 16 bits cannot hold of the slices written so far."""
+        return (*self.series.warnings, *self._pixels.warnings)
 
     def __enter__(self) -> Self:
         """Take the lock on the folder and make room for its slices."""
@@ -158,10 +165,11 @@ class DicomSlabWriter:
                 "try another model or device."
             )
         for plane in hu:
-            pixels = np.ascontiguousarray(self.series.encoding.encode(plane), dtype="<i2").data
+            pixels = np.ascontiguousarray(self._pixels.encode(plane), dtype="<i2").data
             name = f"thin_{self.series.line.instance_number(self._written):04d}.dcm"
             header = self._encoder.encode(self._written)
-            with output_errors(self._folder), (self._folder / name).open("xb") as file:
+            path = self._folder / name
+            with output_errors(self._folder, self._path.name), place_named(path), path.open("xb") as file:
                 file.write(header + _PIXEL_DATA + struct.pack("<I", pixels.nbytes))
                 file.write(pixels)
             self._written += 1
@@ -196,7 +204,7 @@ def _refuse_foreign_files(path: Path) -> None:
 def _encode(dataset: Dataset, charset: Any) -> bytes:
     """The elements of a dataset in Explicit VR Little Endian, text in the character set of the whole file."""
     buffer = _explicit_buffer()
-    write_dataset(buffer, dataset, charset)
+    write_dataset(buffer, as_encoded(dataset), charset)
     return buffer.getvalue()
 
 

@@ -1,4 +1,5 @@
-"""Conversion of the authors' checkpoints into one weights file with config and card."""
+"""Conversion of other weights files into one with config, card and digest: the authors' checkpoints, and our own
+files that lost their digest."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 from thinslice.errors import UsageError
 from thinslice.models import checkpoint
 from thinslice.models.released import tvsrn_checkpoint
+from thinslice.recipes.card import check_card
 from thinslice.system.atomic import atomic_file
 from thinslice.system.files import sha256_of
 
@@ -16,12 +18,13 @@ SUFFIX = ".safetensors"
 def convert(
     source: Path, destination: Path, *, name: str | None = None, overwrite: bool = False
 ) -> checkpoint.CheckpointInfo:
-    """Convert a released TVSRN checkpoint; nothing in it is run.
+    """Convert a released TVSRN checkpoint, or accept a weights file without a digest; nothing in it is run.
 
     Args:
-        source: the authors' .pkl, or a safetensors file with the released names; left untouched.
+        source: the authors' .pkl, a safetensors file with the released names, or a weights file of thinslice that
+            states no digest; left untouched.
         destination: file to write, ending in .safetensors.
-        name: name of the weights in the card; None for "tvsrn-released".
+        name: name of the weights in the card; None for "tvsrn-released", or for the name in the source's card.
         overwrite: whether an existing destination is replaced.
 
     Returns:
@@ -36,6 +39,13 @@ def convert(
         raise UsageError(f"{destination.name!r} must end in {SUFFIX}, the one format weights are written in.")
     if destination.exists() and source.exists() and destination.samefile(source):
         raise UsageError("The destination is the source itself; give another name for the converted weights.")
+    if name is not None:
+        try:
+            check_card({"name": name})
+        except ValueError as error:
+            raise UsageError(f"This name cannot stand in a card: {error}; choose another --name.") from error
+    if checkpoint.is_own(source):
+        return _accept(source, destination, name=name, overwrite=overwrite)
     read = tvsrn_checkpoint.read_released(source)
     model = tvsrn_checkpoint.build_released(read, source=source.name)
     card = {
@@ -52,5 +62,18 @@ def convert(
     return checkpoint.inspect(destination)
 
 
-_KEPT = ("net_idx", "c_x", "c_y", "c_z", "ratio")
-"""Entries of the source's config that the card repeats; others may be paths of the machine that wrote it."""
+def _accept(source: Path, destination: Path, *, name: str | None, overwrite: bool) -> checkpoint.CheckpointInfo:
+    """Write a weights file of ours again, with a digest; the card records that its tensors were taken on trust."""
+    info = checkpoint.inspect(source)
+    if info.tensors_sha256 is not None:
+        raise UsageError(f"{source.name} is a complete weights file already; there is nothing to convert.")
+    card = {**info.card, "accepted": {"source_sha256": info.sha256, "reason": "the source stated no digest"}}
+    if name is not None:
+        card["name"] = name
+    with atomic_file(destination, overwrite=overwrite) as partial:
+        checkpoint.save(checkpoint.load_without_digest(source), partial, architecture=info.architecture, card=card)
+    return checkpoint.inspect(destination)
+
+
+_KEPT = ("net_idx", "c_z", "ratio")
+"""Entries of the source's config that the card repeats, each checked against the tensors; others may be any text."""

@@ -19,11 +19,17 @@ from typing import Any, NoReturn
 
 from thinslice.errors import CheckpointError
 
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 4 * 2**20
 """Largest pickle read, in bytes; that of a whole TVSRN has 90 kB, without its tensors."""
 
-MAX_INSTRUCTIONS = 2_000_000
-"""Most instructions executed; a whole TVSRN has 37 thousand."""
+MAX_INSTRUCTIONS = 250_000
+"""Most instructions executed, about a second; a whole TVSRN has 37 thousand."""
+
+MAX_COPIED = 1_000_000
+"""Most values copied by instructions that copy a container: a memo lets a short pickle copy a large one many times."""
+
+MAX_AXES = 8
+"""Most axes of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,7 @@ class _Machine:
         self.marks: list[list[Any]] = []
         # A dict, not an array: a memo number of 4 billion must not take memory.
         self.memo: dict[int, Any] = {}
+        self.copied = 0
 
     def refuse(self, why: str) -> NoReturn:
         raise CheckpointError(
@@ -258,9 +265,15 @@ class _Machine:
             return  # A state dict's _metadata: versions of torch's own modules.
         if not isinstance(target, Record):
             self.refuse("sets the attributes of something that is not an object")
+        self.count_copies(len(state) if isinstance(state, dict) else 0)
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             self.refuse(f"sets the attributes of {target.kind[:80]!r} in an unusual way")
         target.state.update(state)
+
+    def count_copies(self, count: int) -> None:
+        self.copied += count
+        if self.copied > MAX_COPIED:
+            self.refuse(f"copies more than {MAX_COPIED} values")
 
     def storage(self, identity: Any) -> Storage:
         match identity:
@@ -278,10 +291,13 @@ class _Machine:
             case "collections OrderedDict", ():
                 return OrderedDict()
             case (("__builtin__ set" | "builtins set"), (list(values),)):
+                self.count_copies(len(values))
                 return set(self.keys(values))
             case "torch._utils _rebuild_tensor_v2", (Storage() as storage, int(offset), tuple(size), tuple(stride), *_):
-                if not all(type(number) is int for number in (offset, *size, *stride)):
-                    self.refuse("describes a tensor whose extents are not whole numbers")
+                if len(size) > MAX_AXES or len(stride) != len(size):
+                    self.refuse("describes a tensor with more axes than strides, or too many")
+                if not all(type(number) is int and 0 <= number < 2**62 for number in (offset, *size, *stride)):
+                    self.refuse("describes a tensor whose extents are no whole numbers from 0 on")
                 return TensorView(storage, offset, size, stride)
             case "torch._utils _rebuild_parameter", (TensorView() as tensor, *_):
                 return tensor

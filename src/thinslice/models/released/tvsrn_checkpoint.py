@@ -35,6 +35,8 @@ _HELD = ("_parameters", "_buffers", "_modules")
 _MASK_TOKENS = "x_patch_mask"
 _MAX_MODULES = 10_000
 _MAX_DEPTH = 32
+_MAX_TENSORS = 20_000
+_LONGEST_NAME = 400
 
 _STAGES = {"Encoder": "encoder", "Decoder_T1": "through_plane", "Decoder_I1": "in_plane"}
 _LAYERS = {"LP": "embedding.linear", "conv_before_upsample.0": "head.hidden", "conv_last": "head.output"}
@@ -256,6 +258,8 @@ class _Walk:
             raise CheckpointError(f"A module in {self.source} holds its tensors in an unusual way.")
         passing = module.state.get("_non_persistent_buffers_set") or set()
         parameters, buffers, children = held
+        if len(self.views) + len(parameters) + len(buffers) > _MAX_TENSORS or len(prefix) > _LONGEST_NAME:
+            raise CheckpointError(f"{self.source} has more tensors, or longer names, than any real network.")
         for name, view in {**parameters, **buffers}.items():
             if view is None or (name in buffers and name in passing):
                 continue
