@@ -59,7 +59,7 @@ class BatchJob:
         out: folder of the outputs; made if absent, kept from run to run.
         settings: options of every run; the model is loaded once.
         reading: options of reading; it names no series.
-        output_format: "dicom" or "nifti"; None for the format of each source.
+        output_format: "dicom", "dicom-enhanced" or "nifti"; None for the format of each source.
         overwrite: replace outputs that an earlier run made with other settings, or from a source that has changed.
     """
 
