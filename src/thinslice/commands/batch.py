@@ -59,7 +59,7 @@ class BatchJob:
         out: folder of the outputs; made if absent, kept from run to run.
         settings: options of every run; the model is loaded once.
         reading: options of reading; it names no series.
-        output_format: "dicom" or "nifti"; None for the format of each source.
+        output_format: "dicom", "dicom-enhanced" or "nifti"; None for the format of each source.
         deidentify: as in `UpscaleJob`.
         overwrite: replace outputs that an earlier run made with other settings, or from a source that has changed.
     """
@@ -199,7 +199,7 @@ class _Batch:
         begun = time.perf_counter()
         try:
             parts = _parts(source, self.job)
-        except (ThinsliceError, MemoryError, OSError) as error:
+        except Exception as error:
             return [_failed(blank, source, error, time.perf_counter() - begun)]
         rows = []
         for part, row in parts:
