@@ -46,7 +46,8 @@ def commands(command: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...],
     """A command of the program and all commands below it, each with its words."""
     found = [(path, command)]
     for name, inner in getattr(command, "commands", {}).items():
-        found += commands(inner, (*path, name))
+        if not inner.hidden:
+            found += commands(inner, (*path, name))
     return found
 
 

@@ -35,3 +35,6 @@ Progress = Callable[[int, int], None]
 
 Transfer = Callable[[str, int, int], None]
 """Called with (name of the step, bytes done, bytes in all)."""
+
+PhaseProgress = Callable[[str, float], None]
+"""Called with (name of the phase, share of it that is done, between 0 and 1)."""

@@ -74,9 +74,40 @@ def test_quiet_prints_nothing(thick_nifti: Path, tmp_path: Path, run: Run) -> No
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
 
+def test_the_backend_and_device_that_ran_are_printed(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
+    outcome = run("upscale", thick_nifti, tmp_path / "thin.nii", "--model", "linear", "--device", "cpu")
+    assert "ran on cpu by torch, float32" in outcome.text
+
+
+def test_a_folder_of_studies(tmp_path: Path, run: Run) -> None:
+    write_series(tmp_path / "in" / "a", shape=(3, 16, 16), uid="1.2.3.1")
+    outcome = run("upscale", tmp_path / "in", tmp_path / "out", "--all", "--model", "linear", "--spacing", 2)
+    assert outcome.code == 0, outcome.err
+    assert "1 done, 0 skipped, 0 refused, 0 failed" in outcome.out and "summary.csv" in outcome.out
+    assert "series 1 of 1" in outcome.err and "5 mm -> 2 mm" in outcome.err
+    write_series(tmp_path / "in" / "b", shape=(5, 16, 16), uid="1.2.3.2", missing=(2,))
+    outcome = run("upscale", tmp_path / "in", tmp_path / "out", "--all", "--model", "linear", "--spacing", 2, "-q")
+    assert outcome.code == 8 and outcome.out == "" and outcome.err.count("\n") == 1 and "summary.csv" in outcome.err
+    (tmp_path / "empty").mkdir()
+    outcome = run("upscale", tmp_path / "empty", tmp_path / "out2", "--all", "--model", "linear")
+    assert outcome.code == 3 and "thinslice inspect" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "option", [["--series", "1"], ["--preview", "a.png"], ["--report", "a.json"], ["--uncertainty", "a.nii"]], ids=str
+)
+def test_options_of_one_series_contradict_all(option: list[str], tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    outcome = run("upscale", tmp_path / "in", tmp_path / "out", "--all", *option)
+    assert outcome.code == 2 and option[0] in outcome.err and "--all" in outcome.err
+
+
 def test_without_a_terminal_progress_is_plain_lines(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
     outcome = run("upscale", thick_nifti, tmp_path / "thin.nii", "--model", "linear")
-    assert "upscaling: 100 %" in outcome.err
+    assert "network: 100 %" in outcome.err
+    lines = outcome.err.splitlines()
+    phases = [lines.index(name) for name in ("reading", "preparing", "writing")]
+    assert phases == sorted(phases)
     assert "\r" not in outcome.err and "\x1b" not in outcome.err
 
 

@@ -85,8 +85,7 @@ def test_a_scan_is_read_and_upscaled_with_the_options_of_upscale(tmp_path: Path)
         reading=ReadSettings(series="1.2.3.2"),
     )
     assert thinslice.read(tmp_path / "out" / "thin.nii.gz").geometry.shape == (8, 16, 16)
-    assert any("1.667 mm apart, not 2 mm" in sentence for sentence in result.report.warnings)
-    assert "1.667 mm apart" in result.lines[0]
+    assert result.report.spacing_mm_out[0] == 2.0 and "8 slices 2 mm apart" in result.lines[0]
 
 
 def test_options_of_the_input_need_an_input(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import thinslice
-from support.command_line import run, smooth_volume
+from support.command_line import Outcome, run, smooth_volume
 
 __all__ = ["run"]
 
@@ -18,8 +21,10 @@ WAITING = {
     "test_row_05_large_jitter": "jitter is no tilt",
     "test_row_05_a_tilt_is_sheared": "--on-tilt",
     "test_row_06_a_change_of_spacing": "--on-spacing",
-    "test_row_12_enhanced_multi_frame_is_read": "enhanced multi-frame",
     "test_row_13_one_slice": "a single slice",
+    "test_row_18_a_name_that_is_too_long": "long names",
+    "test_row_26_of_two_trainings": "a lock of the training's folder",
+    "test_row_22_a_certificate_file_that_is_not_there": "a missing file of certificates",
 }
 """Starts of the names of tests whose mend is not there yet, and what it is: they may fail, and are listed as such."""
 
@@ -38,3 +43,22 @@ def thick_nifti(tmp_path: Path) -> Path:
     path.parent.mkdir()
     thinslice.write(smooth_volume(), path)
     return path
+
+
+@pytest.fixture
+def limited() -> Callable[..., Outcome]:
+    """Runs `thinslice ARGUMENTS...` in a process that may take so many MiB of address space beyond an import of it."""
+
+    def command(mib: int, *arguments: object, loaded: str = "thinslice.io.dicom.read") -> Outcome:
+        code = (
+            f"import resource, sys, {loaded}\n"
+            "pages = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+            f"resource.setrlimit(resource.RLIMIT_AS, (pages + {mib} * 2**20,) * 2)\n"
+            "from thinslice.cli import main; main(sys.argv[1:])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return command

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from thinslice.errors import GeometryError, InputError, ResourceError, UnreadableError
 from thinslice.io import gzip_stream, hu_collector
+from thinslice.io.files import write
 from thinslice.io.nifti import read_nifti
 
 AFFINE = np.diag([-0.7, -0.7, 5.0, 1.0])
@@ -150,7 +151,28 @@ def absurd_sform(header):
 @pytest.mark.parametrize("edit", [nan_sform, zero_sform, absurd_sform])
 def test_orientations_that_are_no_grid_are_refused(save, edit, counting):
     with pytest.raises(GeometryError):
-        read_nifti(save(counting(), edit=edit))
+        read_nifti(save(counting(), edit=edit, qform=0))
+
+
+@pytest.mark.parametrize("edit", [nan_sform, zero_sform])
+@pytest.mark.parametrize("name", ["case.nii", "case.nii.gz"])
+def test_a_useless_sform_beside_a_good_qform_is_passed_over_as_simpleitk_does(save, edit, name, counting, tmp_path):
+    affine = AFFINE.copy()
+    affine[:3, 3] = 10.0, -20.0, 30.0
+    path = save(counting(), affine, edit=edit, name=name)
+    volume = read_nifti(path)
+    assert any("its qform was used" in warning for warning in volume.provenance.warnings)
+    assert volume.geometry.origin_mm == pytest.approx((-10.0, 20.0, 30.0))
+    assert volume.geometry.spacing_mm == pytest.approx((5.0, 0.7, 0.7))
+    itk = pytest.importorskip("SimpleITK")
+    if edit is zero_sform:
+        image = itk.ReadImage(str(path))
+        assert image.GetOrigin() == pytest.approx(volume.geometry.origin_mm)
+        assert image.GetSpacing() == pytest.approx(volume.geometry.spacing_mm[::-1])
+    write(volume, tmp_path / "thin.nii")
+    header = nibabel.load(tmp_path / "thin.nii").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (0, 1)
+    np.testing.assert_allclose(header.get_best_affine(), affine, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
@@ -218,6 +240,37 @@ def test_a_flipped_bit_in_gzip_is_noticed(save):
         read_nifti(path)
 
 
+@pytest.mark.parametrize("tail", [b"\n", b"garbage", bytes(512), b"x" * 100_000])
+def test_bytes_after_a_gzip_stream_are_ignored_as_gzip_does_and_its_checksum_is_verified(save, counting, tail):
+    path = save(counting(), name="case.nii.gz")
+    content = path.read_bytes()
+    path.write_bytes(content + tail)
+    volume = read_nifti(path)
+    np.testing.assert_array_equal(volume.hu, counting().transpose(2, 1, 0))
+    # Zeros are padding of tapes, and no data.
+    assert any("follow the voxels" in warning for warning in volume.provenance.warnings) == (tail.strip(b"\0") != b"")
+    broken = bytearray(content)
+    broken[-6] ^= 1  # in the checksum
+    path.write_bytes(bytes(broken) + tail)
+    with pytest.raises(UnreadableError, match="damaged"):
+        read_nifti(path)
+
+
+def test_voxels_in_several_gzip_members_are_read(save, counting):
+    path = save(counting(), name="case.nii.gz")
+    plain = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(plain[:400]) + gzip.compress(plain[400:]))
+    volume = read_nifti(path)
+    np.testing.assert_array_equal(volume.hu, counting().transpose(2, 1, 0))
+    assert volume.provenance.warnings == ()
+
+
+def test_a_plain_file_that_goes_on_is_read_with_a_warning(save, counting):
+    path = save(counting())
+    path.write_bytes(path.read_bytes() + bytes(40))
+    assert any(warning.startswith("40 bytes follow") for warning in read_nifti(path).provenance.warnings)
+
+
 def test_a_gzip_bomb_is_refused_without_being_followed(save, tmp_path, monkeypatch, counting):
     plain = save(counting()).read_bytes()
     bomb = tmp_path / "bomb.nii.gz"
@@ -232,6 +285,19 @@ def test_a_gzip_bomb_is_refused_without_being_followed(save, tmp_path, monkeypat
     with pytest.raises(UnreadableError, match="far beyond"):
         read_nifti(bomb)
     assert sum(seen) < 8 << 20
+
+
+def test_a_bomb_that_keeps_to_its_header_is_refused_by_its_ratio(save, tmp_path, counting):
+    def huge(header):
+        header["dim"][1:4] = 1024, 1024, 1024
+
+    head = save(counting(), edit=huge).read_bytes()[:352]
+    bomb = tmp_path / "bomb.nii.gz"
+    zeros = gzip.compress(bytes(64 << 20), 9)
+    # 2 GiB in 2 MiB, as 32 members of 64 MiB each.
+    bomb.write_bytes(gzip.compress(head) + zeros * 32)
+    with pytest.raises(UnreadableError, match="hostile"):
+        read_nifti(bomb)
 
 
 def test_a_volume_that_memory_does_not_hold_is_refused_before_it_is_read(save, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 _LOG_STEPS = 10
 """Lines of progress where there is no terminal."""
+
+LINE_EVERY_S = 5.0
+"""Least time between two such lines of one phase."""
 
 
 class Console:
@@ -53,6 +57,17 @@ class Console:
             yield _lines(label, self.note)
 
     @contextmanager
+    def work(self) -> Iterator[Work]:
+        """Progress of one volume or of many, by phase: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
+        if self.quiet:
+            yield Work()
+        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            with WorkBar() as bar:
+                yield bar
+        else:
+            yield WorkLines(self.note)
+
+    @contextmanager
     def transfer(self) -> Iterator[Transfer | None]:
         """A callback for bytes transferred, shown with rate and time left; the name of the step may change."""
         if self.quiet:
@@ -62,6 +77,94 @@ class Console:
                 yield advance
         else:
             yield _transfer_lines(self.note)
+
+
+class Work:
+    """Progress that is shown to nobody; the children show it."""
+
+    def begin(self, number: int, total: int, left_s: float | None) -> None:
+        """Begin a series of a batch.
+
+        Args:
+            number: of the series, from 1.
+            total: number of series.
+            left_s: seconds that are left for all; None where unknown.
+        """
+
+    def phase(self, name: str, share: float) -> None:
+        """Note the share of a phase that is done, 0 to 1."""
+
+
+class WorkLines(Work):
+    """Plain lines: each phase once, and of the long ones every tenth, at most one in `LINE_EVERY_S` seconds."""
+
+    def __init__(self, note: Notify) -> None:
+        self._note = note
+        self._name, self._tenths, self._begun_s, self._printed_s = "", 0, 0.0, 0.0
+        self._is_batch = False
+
+    def begin(self, number: int, total: int, left_s: float | None) -> None:
+        """Print the number of the series and the time left."""
+        self._is_batch, self._name = True, ""
+        left = "" if left_s is None else f", about {duration(left_s)} left"
+        self._note(f"series {number} of {total}{left}")
+
+    def phase(self, name: str, share: float) -> None:
+        """Print the phase when it begins, and its share as it advances."""
+        now = time.monotonic()
+        if name != self._name:
+            self._name, self._tenths, self._begun_s, self._printed_s = name, 0, now, now
+            if not self._is_batch:
+                self._note(name)
+            return
+        tenths = int(share * _LOG_STEPS)
+        is_due = now - self._printed_s >= LINE_EVERY_S or (share >= 1.0 and not self._is_batch)
+        if tenths > self._tenths and is_due:
+            self._tenths, self._printed_s = tenths, now
+            left = "" if share >= 1.0 else f", about {duration((now - self._begun_s) / share * (1.0 - share))} left"
+            self._note(f"{name}: {100 * share:.0f} %{left}")
+
+
+class WorkBar(Work):
+    """One bar on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = RichProgress(*columns, console=RichConsole(stderr=True), transient=True)
+        self._task: Any = None
+        self._name, self._series = "", ""
+
+    def __enter__(self) -> WorkBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, number: int, total: int, left_s: float | None) -> None:
+        """Put the number of the series and the time left before the phase."""
+        left = "" if left_s is None else f", {duration(left_s)} left"
+        self._series, self._name = f"series {number} of {total}{left}: ", ""
+
+    def phase(self, name: str, share: float) -> None:
+        """Move the bar; each phase begins a new one."""
+        if name != self._name:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._name = name
+            # Without a total the bar moves to and fro: nothing measures the share of these phases.
+            self._task = self._bar.add_task(f"{self._series}{name}", total=1.0 if name == "network" else None)
+        self._bar.update(self._task, completed=share)
 
 
 @contextmanager

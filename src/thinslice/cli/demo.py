@@ -69,9 +69,9 @@ def demo(
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     console = Console(quiet=quiet)
-    with console.progress("upscaling") as progress:
+    with console.work() as work:
         result = run_demo(
-            source, out, settings=settings, reading=reading, overwrite=overwrite, notify=console.note, progress=progress
+            source, out, settings=settings, reading=reading, overwrite=overwrite, notify=console.note, phase=work.phase
         )
     for sentence in result.report.warnings:
         console.warn(sentence)

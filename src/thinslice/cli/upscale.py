@@ -26,6 +26,7 @@ class Format(StrEnum):
     """Values of --format."""
 
     DICOM = "dicom"
+    DICOM_ENHANCED = "dicom-enhanced"
     NIFTI = "nifti"
 
 
@@ -48,9 +49,7 @@ def upscale(
     ] = None,
     every_series: Annotated[
         bool,
-        typer.Option(
-            "--all", help="Upscale every eligible CT series below the folder INPUT into the folder OUTPUT; see below."
-        ),
+        typer.Option("--all", help="Upscale every eligible CT series below the folder INPUT into the folder OUTPUT."),
     ] = False,
     model: options.Model = "default",
     factor: options.Factor = None,
@@ -104,6 +103,10 @@ def upscale(
     thick one, and the root mean square difference is printed in HU. The input is never changed; an output appears whole
     or not at all.
 
+    With --all, INPUT is a folder of studies and OUTPUT a folder for one output per series, with summary.csv and
+    summary.json. Series that are already thin, or made by thinslice, are left out. A second run skips what is done, so
+    an interrupted one continues.
+
     \b
     thinslice upscale chest_5mm/ chest_1mm/ --preview look.png
     thinslice upscale thick.nii.gz thin.nii.gz --factor 5
@@ -111,6 +114,8 @@ def upscale(
     thinslice upscale slices/*.dcm chest_1mm/
     thinslice upscale studies/ thin/ --all
     """
+    from thinslice.cli.batch import upscale_all
+    from thinslice.commands.batch import BatchJob
     from thinslice.commands.upscale import UpscaleJob, run_upscale
     from thinslice.errors import UsageError
     from thinslice.inference.settings import UpscaleSettings, uncertainty_source
@@ -119,8 +124,6 @@ def upscale(
     hush_libraries()
     console = Console(quiet=quiet)
     sources, target = divide_paths(paths or [], inputs or [], output)
-    if every_series:
-        raise UsageError("--all is not finished in this version; give one series at a time.")
     if factor is not None and spacing is not None:
         raise UsageError("--factor and --spacing both set the distance of thin slices; give one of them.")
     wanted = uncertainty is not None or uncertainty_by is not UncertaintyBy.LEARNED
@@ -138,6 +141,27 @@ def upscale(
         profile=profile,
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
+    if every_series:
+        one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty}
+        contrary = [name for name, value in one_file.items() if value is not None]
+        if contrary or len(sources) > 1:
+            raise UsageError(
+                f"{contrary[0]} writes one file, and --all makes many outputs; leave it out."
+                if contrary
+                else "--all takes one folder, with all studies below it, and one folder for the outputs."
+            )
+        upscale_all(
+            BatchJob(
+                folder=sources[0],
+                out=target,
+                settings=settings,
+                reading=reading,
+                output_format=None if output_format is None else output_format.value,
+                overwrite=overwrite,
+            ),
+            console,
+        )
+        return
     job = UpscaleJob(
         source=sources[0] if len(sources) == 1 else sources,
         output=target,
@@ -149,8 +173,8 @@ def upscale(
         uncertainty=uncertainty,
         overwrite=overwrite,
     )
-    with console.progress("upscaling") as progress:
-        outcome = run_upscale(job, notify=console.note, progress=progress)
+    with console.work() as work:
+        outcome = run_upscale(job, notify=console.note, phase=work.phase)
     for sentence in outcome.warnings:
         console.warn(sentence)
     if not quiet:

@@ -14,7 +14,7 @@ from thinslice.errors import OutputError, UsageError
 from thinslice.evaluation.protocol import Scores
 from thinslice.inference.settings import UpscaleSettings
 from thinslice.io.settings import ReadSettings
-from thinslice.typing import Notify, Progress
+from thinslice.typing import Notify, PhaseProgress
 from thinslice.volume import Volume
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run_demo(
     reading: ReadSettings | None = None,
     overwrite: bool = False,
     notify: Notify | None = None,
-    progress: Progress | None = None,
+    phase: PhaseProgress | None = None,
 ) -> DemoResult:
     """A folder that demonstrates thinslice, and lines that describe it.
 
@@ -81,7 +81,7 @@ def run_demo(
         reading: which volume of the source, and how faults of its grid are treated.
         overwrite: replace a folder that an earlier demo made.
         notify: called with one plain line before each step.
-        progress: called as windows are done.
+        phase: called with the share of each phase of upscaling.
 
     Raises:
         UsageError: options of reading without a source, or a folder that holds the source; choose others.
@@ -106,9 +106,9 @@ def run_demo(
         _refuse_foreign(out)
     with atomic_directory(out, overwrite=overwrite) as folder:
         result = (
-            _phantom(folder, settings, notify, progress)
+            _phantom(folder, settings, notify, phase)
             if source is None
-            else _own_scan(source, folder, settings, reading, notify, progress)
+            else _own_scan(source, folder, settings, reading, notify, phase)
         )
     return DemoResult((*result.lines, f"Everything is in {out}; open report.html first."), result.report)
 
@@ -123,7 +123,7 @@ def _changes_target(settings: UpscaleSettings) -> bool:
     )
 
 
-def _phantom(folder: Path, settings: UpscaleSettings, notify: Notify | None, progress: Progress | None) -> DemoResult:
+def _phantom(folder: Path, settings: UpscaleSettings, notify: Notify | None, phase: PhaseProgress | None) -> DemoResult:
     from thinslice.data.phantoms.painting import render
     from thinslice.data.phantoms.thorax import phantom_grid, thick_from, thorax
     from thinslice.evaluation.protocol import evaluate
@@ -137,7 +137,7 @@ def _phantom(folder: Path, settings: UpscaleSettings, notify: Notify | None, pro
     thick, truth = thick_from(render(thorax(SEED), phantom_grid()), FACTOR)
     write_dicom_source(thick, folder / "thick", seed=SEED)
     write(truth, folder / "truth.nii.gz")
-    thin, report = _upscaled(folder / "thick", folder, settings, ReadSettings(), notify, progress, dicom=True)
+    thin, report = _upscaled(folder / "thick", folder, settings, ReadSettings(), notify, phase, dicom=True)
 
     thick = read(folder / "thick")
     volumes = {name: upscale(thick, model=name, factor=FACTOR) for name in BASELINES}
@@ -166,12 +166,12 @@ def _own_scan(
     settings: UpscaleSettings,
     reading: ReadSettings,
     notify: Notify | None,
-    progress: Progress | None,
+    phase: PhaseProgress | None,
 ) -> DemoResult:
     from thinslice.io.files import sniff
 
     dicom = source.is_dir() or (source.is_file() and sniff(source) in ("dicom", "zip"))
-    thin, report = _upscaled(source, folder, settings, reading, notify, progress, dicom=dicom)
+    thin, report = _upscaled(source, folder, settings, reading, notify, phase, dicom=dicom)
     depth = thin.geometry.shape[0]
     made = "thin/ (DICOM) and thin.nii.gz" if dicom else "thin.nii.gz"
     lines = (
@@ -187,7 +187,7 @@ def _upscaled(
     settings: UpscaleSettings,
     reading: ReadSettings,
     notify: Notify | None,
-    progress: Progress | None,
+    phase: PhaseProgress | None,
     *,
     dicom: bool,
 ) -> tuple[Volume, RunReport]:
@@ -203,7 +203,7 @@ def _upscaled(
         preview=folder / "preview.png",
         report=folder / "report.html",
     )
-    report = run_upscale(job, notify=notify, progress=progress)
+    report = run_upscale(job, notify=notify, phase=phase)
     report.write(folder / "report.json")
     thin = read(output)
     if dicom:

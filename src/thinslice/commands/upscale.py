@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.errors import OutputError, ResourceError, UsageError
 from thinslice.io.settings import ReadSettings
-from thinslice.typing import Notify, Progress
+from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
     from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thinslice.inference.prepare import Prepared
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.inference.upscale import RunResult
+    from thinslice.models.base import ThroughPlaneModel
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,14 @@ class UpscaleJob:
         return (self.source,) if isinstance(self.source, Path) else self.source
 
 
-def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Progress | None = None) -> RunReport:
+def run_upscale(
+    job: UpscaleJob,
+    *,
+    notify: Notify | None = None,
+    progress: Progress | None = None,
+    phase: PhaseProgress | None = None,
+    loaded: ThroughPlaneModel | None = None,
+) -> RunReport:
     """Carry out a job.
 
     Outputs are checked before the input is read, everything else before the network starts. Slabs go to the writer as
@@ -66,6 +74,8 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
         job: files and options.
         notify: called with one plain line before the run starts.
         progress: called as windows are done.
+        phase: called with the share of "reading", "preparing", "network" and "writing"; within a window too.
+        loaded: the network of `job.settings`, where it was loaded before.
 
     Returns:
         The report, also when no file for it was asked for.
@@ -88,11 +98,16 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
     from thinslice.pictures.figures import Preview, save_png
 
     begun = time.perf_counter()
+    enter = phase or (lambda name, share: None)
     check_job(job)
+    enter("reading", 0.0)
     volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
     read_s = time.perf_counter() - begun
-    prepared = prepare(volume, job.settings)
-    stream = SlabStream(prepared, progress=progress)
+    enter("preparing", 0.0)
+    prepared = prepare(volume, job.settings, loaded=loaded)
+    stream = SlabStream(
+        prepared, progress=progress, share=None if phase is None else lambda share: enter("network", share)
+    )
     writer = WriteBehind(
         open_writer(
             job.output,
@@ -133,6 +148,7 @@ def run_upscale(job: UpscaleJob, *, notify: Notify | None = None, progress: Prog
                 summary.add(slab.deviation_hu, slab.hu)
             if preview is not None:
                 preview.add(slab.start, slab.hu, slab.deviation_hu)
+        enter("writing", 0.0)
     complete = [job.output] if job.uncertainty is None else [job.output, job.uncertainty]
     png = None if preview is None else preview.png_bytes()
     if png is not None and job.preview is not None:
@@ -190,7 +206,8 @@ def _check_options(job: UpscaleJob) -> str:
     from thinslice.models import catalog
 
     kind = output_format(job.output, job.output_format)
-    if kind == "dicom" and any(source.name.lower().endswith((".nii", ".nii.gz")) for source in job.sources):
+    is_dicom = kind in ("dicom", "dicom-enhanced")
+    if is_dicom and any(source.name.lower().endswith((".nii", ".nii.gz")) for source in job.sources):
         raise UsageError(
             "A NIfTI has no patient or study to derive a DICOM series from; name an output that ends in .nii.gz."
         )

@@ -146,13 +146,20 @@ class Prepared:
         )
 
 
-def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False) -> Prepared:
+def prepare(
+    volume: Volume,
+    settings: UpscaleSettings,
+    *,
+    collect: bool = False,
+    loaded: ThroughPlaneModel | None = None,
+) -> Prepared:
     """Decide a run: load the network, choose what runs it, cut the windows, estimate the memory.
 
     Args:
         volume: the thick volume.
         settings: the options.
         collect: whether the whole thin volume will be held in memory; the estimate counts it.
+        loaded: the network of the settings, where an earlier run loaded it.
 
     Raises:
         NotEligibleError: already thin, a factor outside 2 to 8, or an unclear through-plane axis; the message names
@@ -177,7 +184,7 @@ def prepare(volume: Volume, settings: UpscaleSettings, *, collect: bool = False)
     set_threads(settings.threads)
     profile = _profile(settings, thick, factor)
 
-    model = _loaded(settings.model, device)
+    model = _loaded(settings.model, device) if loaded is None else loaded
     name, version, sha256 = _identity(model, settings.model)
     calibration = None
     if settings.uncertainty is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from thinslice.inference.prepare import Prepared, prepare
 from thinslice.inference.respace import respaced
 from thinslice.inference.restore import Restorer
 from thinslice.inference.settings import UpscaleSettings, uncertainty_source
+from thinslice.inference.share import WorkShare
 from thinslice.inference.stitch import StitchCounts, stitch
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.typing import Floats, Progress
@@ -234,15 +235,19 @@ class SlabStream:
     Args:
         prepared: the run to carry out, from `thinslice.inference.prepare.prepare`.
         progress: called with the windows done and their total.
+        share: called with the share of the work that is done, 0 to 1, within a window too.
     """
 
     prepared: Prepared
     result: RunResult
 
-    def __init__(self, prepared: Prepared, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self, prepared: Prepared, *, progress: Progress | None = None, share: Callable[[float], None] | None = None
+    ) -> None:
         self.prepared = prepared
         self.result = _before(prepared)
         self._progress = progress
+        self._share = share
 
     def __getattr__(self, name: str) -> Any:
         if name == "deviation":  # older name
@@ -258,6 +263,14 @@ class SlabStream:
         run = self.prepared
         thick, padding_hu = run.volume.hu, run.volume.provenance.padding_hu
         network = run.start_network()
+        work = WorkShare(
+            run.window_plan,
+            run.model,
+            network,
+            self._share,
+            progress=self._progress,
+            seconds_per_voxel=run.choice.seconds_per_voxel,
+        )
         exact = run.exact_spacing
         restorer = Restorer(thick, run.factor if exact is None else exact.ratio, padding_hu, run.dtype)
         rows = run.profile.rows(len(thick)) if exact is None else exact.rows()
@@ -266,7 +279,7 @@ class SlabStream:
         stitched = stitch(
             thick,
             run.window_plan,
-            network,
+            work.infer,
             profile=run.profile,
             padding_hu=padding_hu,
             batch=lambda: network.batch,
@@ -274,7 +287,7 @@ class SlabStream:
             consistent=getattr(run.model, "consistent", False),
             channels=run.settings.channels,
             counts=counts,
-            progress=self._progress,
+            progress=work.windows_done,
         )
         if exact is not None:
             stitched = respaced(stitched, exact, thick, padding_hu)

@@ -30,7 +30,10 @@ OUTPUT_SUFFIXES = {
 }
 """Names of output files; a name without a suffix is a DICOM folder."""
 
-FORMATS = ("dicom", "nifti", "nrrd", "metaimage")
+ENHANCED_SUFFIX = ".dcm"
+"""Suffix of a DICOM output of one file, an enhanced multi-frame CT, which has to be asked for."""
+
+FORMATS = ("dicom", "dicom-enhanced", "nifti", "nrrd", "metaimage")
 """Values of --format."""
 
 ACCEPTED = (
@@ -132,7 +135,8 @@ def sniff(path: Path) -> str:
     from thinslice.io.dicom.archives import archive_kind
     from thinslice.io.dicom.file_form import looks_like_dicom
     from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
-    from thinslice.io.nifti import header_path, nifti_version
+    from thinslice.io.nifti import header_path
+    from thinslice.io.nifti_header import nifti_version
 
     with readable(path):
         if not path.is_file():
@@ -167,18 +171,20 @@ def sniff(path: Path) -> str:
     raise UnreadableError(f"{path.name!r} is not a format that thinslice reads; give {ACCEPTED}.")
 
 
-def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
+def write(volume: Volume, path: str | Path, *, format: str | None = None, overwrite: bool = False) -> None:
     """Write a volume in the format that the name of the output asks for.
 
     Args:
         volume: HU on its grid.
         path: ends in .nii, .nii.gz, .nrrd, .mha or .mhd; without a suffix it is a DICOM folder, which needs a volume
             that came from DICOM.
+        format: one of `FORMATS`; "dicom-enhanced" writes one enhanced multi-frame file, whose name ends in .dcm. None
+            takes the format that the name asks for.
         overwrite: replace an existing output, once the new one is complete.
 
     Raises:
-        UsageError: an unknown suffix, or a DICOM folder for a volume that did not come from DICOM; choose another
-            name.
+        UsageError: an unknown suffix, one that `format` contradicts, or a DICOM folder for a volume that did not come
+            from DICOM; choose another name.
         OutputExistsError: it exists and `overwrite` is False; overwrite it, or choose another name.
         OutputError: it cannot be written there; choose another place.
         ResourceError: the disk is full; free some space.
@@ -190,6 +196,7 @@ def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
         dtype=volume.hu.dtype,
         hu_range=(float(volume.hu.min()), float(volume.hu.max())),
         overwrite=overwrite,
+        declared=format,
     )
     write_slabs(writer, volume.hu)
     for sentence in writer.warnings:
@@ -225,12 +232,16 @@ def open_writer(
     """
     kind = output_format(path, declared)
     place = Path(path)
-    if kind == "dicom":
+    if kind in ("dicom", "dicom-enhanced"):
         if not provenance.headers:
             raise UsageError(
                 f"A DICOM series cannot be made from a source that is not DICOM ({provenance.format}): there is "
                 "no patient or study to derive it from; name an output that ends in .nii.gz."
             )
+        if kind == "dicom-enhanced":
+            from thinslice.io.dicom.enhanced_write import EnhancedSlabWriter
+
+            return EnhancedSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
         from thinslice.io.dicom.write import DicomSlabWriter
 
         return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
@@ -257,7 +268,7 @@ def write_slabs(writer: SlabWriter, hu: npt.NDArray[Any]) -> None:
 
 
 def output_format(path: str | Path, declared: str | None = None) -> str:
-    """The format that the name of an output asks for: "nifti", "nrrd", "metaimage" or "dicom".
+    """The format that the name of an output asks for: "nifti", "nrrd", "metaimage", "dicom" or "dicom-enhanced".
 
     Args:
         path: the output's name.
@@ -273,14 +284,18 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
     if declared is not None and declared not in FORMATS:
         raise UsageError(f"There is no output format {declared!r}; choose one of {', '.join(FORMATS)}.")
     lower = name.lower()
+    if declared == "dicom-enhanced":
+        if not lower.endswith(ENHANCED_SUFFIX):
+            raise UsageError(f"--format {declared} writes one file; end its name in {ENHANCED_SUFFIX}.")
+        return declared
     by_name = next((kind for suffix, kind in OUTPUT_SUFFIXES.items() if lower.endswith(suffix)), None)
     if by_name is None:
         suffix = _FILE_LIKE.search(name)
         folder = declared == "dicom" or str(path).endswith(("/", "\\")) or Path(path).is_dir()
         if suffix and not folder:
             raise UsageError(
-                f"{suffix.group()!r} is no output format; end the name in {', '.join(OUTPUT_SUFFIXES)}, "
-                "or give a name without a suffix for a DICOM folder."
+                f"{suffix.group()!r} is no output format; end the name in {', '.join(OUTPUT_SUFFIXES)}, give a name "
+                "without a suffix for a DICOM folder, or state --format dicom-enhanced for one .dcm file."
             )
         by_name = "dicom"
     if declared is not None and declared != by_name:

@@ -7,7 +7,6 @@ Source: https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h (the format's 
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from thinslice.about import __version__
-from thinslice.errors import GeometryError, UnreadableError
+from thinslice.errors import UnreadableError
 from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io.file_grid import (
     affine_in_file_order,
@@ -26,56 +25,20 @@ from thinslice.io.file_grid import (
     geometry_from_affine,
     largest_shift_mm,
 )
-from thinslice.io.gzip_stream import check_end, open_plain, read_into
+from thinslice.io.gzip_stream import Form, check_end, open_plain, read_into
 from thinslice.io.hu_collector import HuCollector
+from thinslice.io.nifti_header import (
+    HEADER_BYTES,
+    NiftiHeader,
+    Orientations,
+    nibabel_module,
+    nifti_version,
+    parse_header,
+)
+from thinslice.io.padding import padding_below_window
 from thinslice.io.slabs import FileSlabWriter
 from thinslice.typing import Doubles
 from thinslice.volume import Provenance, Volume
-
-HEADER_BYTES = {1: 348, 2: 540}
-"""Size of the header of each version, which is also its first field."""
-
-MAX_OFFSET_BYTES = 64 << 20
-"""Header extensions before the voxels may be this long."""
-
-_NUMBERS = frozenset({2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280})
-"""Datatype codes of plain numbers up to 64 bits; the others are bits, colours, complex and 128-bit numbers."""
-
-_SCANNER_ANATOMICAL = 1
-"""Orientation code in written files: coordinates of the scanner."""
-
-_MM_PER_UNIT = {1: 1000.0, 3: 1e-3}
-"""Spatial units other than mm (metre, micrometre); an unknown one counts as mm."""
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The checked content of a header."""
-
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    offset: int
-    slope: float
-    intercept: float
-    affine_ras: Doubles
-    orientation: str
-    slice_axis: int | None
-    warnings: tuple[str, ...]
-
-
-def nifti_version(head: bytes) -> tuple[int, bool] | None:
-    """The NIfTI version at the start of a file, and whether its voxels lie in a second file; None for other files.
-
-    >>> nifti_version(bytes(344) + b"n+1" + bytes(1)) is None
-    True
-    """
-    for order in ("<", ">"):
-        size = int(np.frombuffer(head[:4].ljust(4, b"\0"), f"{order}i4")[0])
-        if size == HEADER_BYTES[1] and head[344:348] in (b"n+1\0", b"ni1\0"):
-            return 1, head[345:346] == b"i"
-        if size == HEADER_BYTES[2] and head[4:12] in (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n"):
-            return 2, head[5:6] == b"i"
-    return None
 
 
 @dataclass(frozen=True)
@@ -84,17 +47,22 @@ class _Opened:
 
     path: Path
     voxel_path: Path
-    layout: _Layout
+    layout: NiftiHeader
     geometry: Geometry
     provenance: Provenance
+
+    @property
+    def voxels_end(self) -> int:
+        """Bytes up to the end of the voxels, before compression."""
+        return self.layout.offset + math.prod(self.layout.shape) * self.layout.dtype.itemsize
 
     def check_size(self, most_bytes: int) -> None:
         """Refuse a file that cannot hold more than `most_bytes` when its header declares more."""
         layout = self.layout
-        if layout.offset + math.prod(layout.shape) * layout.dtype.itemsize > most_bytes:
+        if self.voxels_end > most_bytes:
             raise UnreadableError(
                 f"{self.voxel_path.name!r} cannot hold the {' x '.join(map(str, layout.shape))} voxels its header "
-                "declares; it is cut short or damaged; copy or download it again."
+                "declares; it is cut short, damaged or hostile; copy or download it again."
             )
 
 
@@ -120,10 +88,10 @@ def _open(path: str | Path, axis: int | None) -> _Opened:
         version = nifti_version(head)
         if version is None:
             raise UnreadableError(f"{path.name!r} is not NIfTI; give a .nii or .nii.gz file.")
-        layout = _read_layout(head[: HEADER_BYTES[version[0]]], version[0], paired=version[1], name=path.name)
+        layout = parse_header(head[: HEADER_BYTES[version[0]]], version[0], paired=version[1], name=path.name)
     spacing = check_affine(layout.affine_ras, path.name)
     axes, ambiguous = choose_axes(spacing.tolist(), axis=axis, slice_axis=layout.slice_axis)
-    details: dict[str, Any] = {"orientation_from": layout.orientation}
+    details: dict[str, Any] = {"orientation_from": layout.orientation, **layout.orientations.as_details()}
     warnings = layout.warnings
     if ambiguous:
         details["axis_ambiguous"] = True
@@ -155,8 +123,8 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
         None.
 
     Raises:
-        UnreadableError: no NIfTI, cut short, several frames, colour or complex voxels, more data than declared, or
-            an impossible header; copy the file again, or export it as one volume of HU.
+        UnreadableError: no NIfTI, cut short, several frames, colour or complex voxels, far more data than declared,
+            or an impossible header; copy the file again, or export it as one volume of HU.
         GeometryError: sheared axes, or an orientation or spacing that is not finite, or zero; repair the header, or
             resample to an upright grid.
         ResourceError: the memory does not hold it; nothing was taken. Close other programs.
@@ -178,37 +146,45 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
             read_into(stream, memoryview(buffer)[:size], voxel_path)
             stored = np.frombuffer(buffer, layout.dtype, count=size // layout.dtype.itemsize)
             collector.add(block, stored.reshape(planes, rows, shape_zyx[2]))
-        if compressed:
-            check_end(stream, voxel_path)
+        trailing = check_end(stream, voxel_path) if compressed else most - opened.voxels_end
 
     hu, notes, unit_range = collector.finish()
+    if trailing:
+        notes = (*notes, f"{trailing} bytes follow the voxels in the file; they were ignored.")
     source = opened.provenance
     details = {**source.details, "unit_range": True} if unit_range else dict(source.details)
     if collector.replaced:
         details["not_finite"] = collector.replaced
-    return Volume(hu, opened.geometry, replace(source, warnings=(*source.warnings, *notes), details=details))
+    provenance = replace(
+        source,
+        padding_hu=padding_below_window(hu),
+        warnings=(*source.warnings, *notes),
+        details=details,
+    )
+    return Volume(hu, opened.geometry, provenance)
 
 
 class NiftiSlabWriter(FileSlabWriter):
     """Streams a volume into .nii or, by its name, .nii.gz.
 
     The sform holds the exact matrix; the qform holds it too where a quaternion of 32-bit numbers represents it to
-    0.001 mm, and is unset elsewhere. Both carry code 1 (scanner).
+    0.001 mm, and is unset elsewhere. Both carry the codes of a source that is NIfTI, else 1 (scanner). Where the two
+    orientations of the source differ, so do those of the output, each in its own world.
     """
 
     @property
-    def compressed(self) -> bool:
-        """Whether the name ends in .gz."""
-        return self.path.suffix.lower() == ".gz"
+    def packing(self) -> Form | None:
+        """Gzip where the name ends in .gz."""
+        return "gzip" if self.path.suffix.lower() == ".gz" else None
 
     @property
     def header_compressed(self) -> bool:
         """NIfTI compresses the whole file."""
-        return self.compressed
+        return self.packing is not None
 
-    def header(self) -> bytes:
+    def header(self, section_bytes: int = 0, voxel_name: str = "") -> bytes:
         """Header and the four bytes for "no extension"."""
-        nibabel = _nibabel()
+        nibabel = nibabel_module()
         affine, shape = affine_in_file_order(self.geometry, self.axes, world="RAS")
         # NIfTI-1 counts voxels along an axis with 16 bits.
         kind = nibabel.Nifti1Header if max(shape) <= np.iinfo(np.int16).max else nibabel.Nifti2Header
@@ -220,18 +196,25 @@ class NiftiSlabWriter(FileSlabWriter):
         header["descrip"] = f"thinslice {__version__}; research only".encode()
         header["vox_offset"] = header["sizeof_hdr"] + 4
         header["magic"] = header.single_magic
-        header.set_sform(affine, code=_SCANNER_ANATOMICAL)
-        header.set_qform(affine, code=_SCANNER_ANATOMICAL, strip_shears=True)
-        # Close to half a turn, a quaternion of 32-bit numbers is off by up to 0.5 mm at the edge of a body: a second
-        # orientation that contradicts the first is worse than none.
-        if largest_shift_mm(affine, header.get_qform().astype(np.float64), shape) > POSITION_TOLERANCE_MM:
-            header["qform_code"] = 0
+        header.set_dim_info(slice=self.axes[0])
+        self._state_positions(header, affine, shape)
         return bytes(header.binaryblock) + bytes(4)
 
-
-def _nibabel() -> Any:
-    """Nibabel, loaded when first needed; its header classes carry no types."""
-    return importlib.import_module("nibabel")
+    def _state_positions(self, header: Any, affine: Doubles, shape: tuple[int, int, int]) -> None:
+        """Set sform and qform, with the codes of the source and, where it had two orientations, with both."""
+        stated = Orientations.of_details(self.provenance.details)
+        plain = np.diag([*np.sqrt((affine[:3, :3] ** 2).sum(axis=0)), 1.0])
+        if stated.sform_code == stated.qform_code == 0 and largest_shift_mm(affine, plain, shape) > 0:
+            stated = Orientations()
+        other = affine if stated.other_world is None else np.asarray(stated.other_world) @ affine
+        header.set_sform(affine, code=stated.sform_code)
+        header.set_qform(other, code=stated.qform_code, strip_shears=True)
+        # Close to half a turn, a quaternion of 32-bit numbers is off by up to 0.5 mm at the edge of a body: a second
+        # orientation that contradicts the first is worse than none.
+        apart = largest_shift_mm(other, header.get_qform().astype(np.float64), shape)
+        if stated.qform_code and apart > POSITION_TOLERANCE_MM:
+            header["qform_code"] = 0
+            header["sform_code"] = stated.sform_code or stated.qform_code
 
 
 def header_path(path: Path) -> Path:
@@ -261,128 +244,3 @@ def _skip(stream: Any, count: int, path: Path) -> None:
         piece = bytearray(min(count, 1 << 20))
         read_into(stream, memoryview(piece), path)
         count -= len(piece)
-
-
-def _read_layout(head: bytes, version: int, *, paired: bool, name: str) -> _Layout:
-    nibabel = _nibabel()
-    if len(head) < HEADER_BYTES[version]:
-        raise UnreadableError(f"{name!r} is cut short inside its header; copy or download it again.")
-    kind = nibabel.Nifti1Header if version == 1 else nibabel.Nifti2Header
-    header = kind(head, check=False)
-    warnings: list[str] = []
-    shape = _shape(header, name)
-    code = int(header["datatype"])
-    if code not in _NUMBERS:
-        raise UnreadableError(
-            f"{name!r} holds colour, complex or otherwise unusual voxels (NIfTI datatype {code}); "
-            "a CT in HU has one real number a voxel."
-        )
-    dtype = nibabel.nifti1.data_type_codes.dtype[code].newbyteorder(header.endianness)
-    least = 0 if paired else HEADER_BYTES[version]
-    offset = float(header["vox_offset"])
-    if not (least <= offset <= MAX_OFFSET_BYTES and offset.is_integer()):
-        raise UnreadableError(
-            f"The header of {name!r} puts the voxels at byte {offset:g}, which is impossible; the file is damaged."
-        )
-    slope, intercept = _scaling(header, name)
-    affine, orientation = _affine(header, shape, name, warnings)
-    unit = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7)
-    if unit is not None:
-        affine = np.diag([unit, unit, unit, 1.0]) @ affine
-        warnings.append(f"Positions in the file are in units of {unit:g} mm; they were converted to mm.")
-    slice_axis = (int(header["dim_info"]) >> 4 & 3) - 1
-    return _Layout(
-        shape=shape,
-        dtype=dtype,
-        offset=int(offset),
-        slope=slope,
-        intercept=intercept,
-        affine_ras=affine,
-        orientation=orientation,
-        slice_axis=slice_axis if slice_axis >= 0 else None,
-        warnings=tuple(warnings),
-    )
-
-
-def _shape(header: Any, name: str) -> tuple[int, int, int]:
-    count = int(header["dim"][0])
-    if not 1 <= count <= 7:
-        raise UnreadableError(f"The header of {name!r} declares {count} axes; the file is damaged.")
-    dims = [int(n) for n in header["dim"][1 : count + 1]]
-    if min(dims) < 1:
-        raise UnreadableError(f"The header of {name!r} declares an axis of {min(dims)} voxels; the file is damaged.")
-    if any(n != 1 for n in dims[3:]):
-        raise UnreadableError(
-            f"{name!r} has {len(dims)} axes ({' x '.join(map(str, dims))}); "
-            "give one volume: split the frames into files of their own first."
-        )
-    width, height, depth = [*dims, 1, 1][:3]
-    return width, height, depth
-
-
-def _scaling(header: Any, name: str) -> tuple[float, float]:
-    """Slope and intercept; a slope of 0 or NaN means none, as the format says."""
-    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope == 0.0 or np.isnan(slope):
-        return 1.0, 0.0
-    if not (np.isfinite(slope) and np.isfinite(intercept)):
-        raise UnreadableError(f"{name!r} has a scaling that is not finite; repair its header.")
-    return slope, intercept
-
-
-def _affine(header: Any, shape: tuple[int, int, int], name: str, warnings: list[str]) -> tuple[Doubles, str]:
-    """The matrix from file indices to RAS in the file's unit, and its origin: "sform", "qform" or "spacing"."""
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    sform = header.get_sform().astype(np.float64) if sform_code > 0 else None
-    qform = _qform(header, name, warnings, needed=sform is None) if qform_code > 0 else None
-    if sform is not None:
-        if qform is not None and np.all(np.isfinite(sform)):
-            apart = largest_shift_mm(sform, qform, shape)
-            # Positions of single precision differ by rounding alone; `not <=` also catches NaN.
-            if not apart <= POSITION_TOLERANCE_MM:
-                warnings.append(
-                    f"The file's two orientations (qform and sform) differ by up to {apart:.3g} mm; the sform was used."
-                )
-        return sform, "sform"
-    if qform is not None:
-        return qform, "qform"
-    warnings.append(
-        "The file holds no orientation and position; its axes were taken as right, anterior, superior from 0."
-    )
-    return np.diag([*_pixdim(header, name, warnings), 1.0]), "spacing"
-
-
-def _pixdim(header: Any, name: str, warnings: list[str]) -> list[float]:
-    """Spacing along the file's axes; a negative one is taken as positive, with a warning."""
-    pixdim = [float(s) for s in header["pixdim"][1:4]]
-    if not all(np.isfinite(s) and s != 0.0 for s in pixdim):
-        raise GeometryError(
-            f"{name!r} declares voxel spacings of {', '.join(f'{s:g}' for s in pixdim)} mm; repair its header."
-        )
-    if min(pixdim) < 0:
-        warnings.append("A negative voxel spacing was taken as positive.")
-    return [abs(s) for s in pixdim]
-
-
-def _qform(header: Any, name: str, warnings: list[str], *, needed: bool) -> Doubles | None:
-    """The qform's matrix; None when it is damaged and not `needed`."""
-    notes: list[str] = []
-    try:
-        repaired = header.copy()
-        repaired["pixdim"][1:4] = _pixdim(header, name, notes)
-        # 0 means 1 in files of old writers, and only the sign counts.
-        repaired["pixdim"][0] = -1.0 if float(header["pixdim"][0]) < 0 else 1.0
-        matrix = np.asarray(repaired.get_qform(), dtype=np.float64)
-        if not np.all(np.isfinite(matrix)):
-            raise ValueError("not finite")
-    except (GeometryError, ValueError, ArithmeticError) as error:
-        if not needed:
-            warnings.append("The file's qform is damaged; its sform was used.")
-            return None
-        if isinstance(error, GeometryError):
-            raise
-        raise GeometryError(
-            f"{name!r} has an orientation (qform) that is not a rotation; repair its header."
-        ) from error
-    warnings.extend(notes)
-    return matrix

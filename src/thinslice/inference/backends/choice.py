@@ -173,7 +173,13 @@ def settle(
     verdict = _examine_openvino(model, name, channels)
     if verdict.agrees:
         if asked == "openvino" or verdict.pays(work_voxels / voxels(model)):
-            return Choice("openvino", "cpu", version=openvino_backend.version(), firm=asked == "openvino")
+            return Choice(
+                "openvino",
+                "cpu",
+                version=openvino_backend.version(),
+                firm=asked == "openvino",
+                seconds_per_voxel=verdict.seconds / voxels(model) or None,
+            )
         return Choice("torch", "cpu")
     sentence = _disagreement(f"OpenVINO and torch on {name}", verdict)
     if asked == "openvino":

@@ -28,15 +28,13 @@ from thinslice.io.dicom.series import Stack, lost_inside, restack, stacks_of
 from thinslice.io.dicom.series_report import SeriesReport, listed, refusal, report_of
 from thinslice.io.dicom.slices import Slice
 from thinslice.io.dicom.stacking import Fault
+from thinslice.io.padding import padding_below_window
 from thinslice.io.settings import ReadSettings
 from thinslice.system.isolation import run_isolated
 from thinslice.volume import Provenance, Volume
 
 CT_MAX_HU = 3071.0
 """Largest HU of ordinary 12-bit CT; padding above it, or below the networks' window, differs from all tissue."""
-
-PADDING_SHARE = 0.01
-"""Smallest share of voxels that undeclared padding fills; the corners outside a circle are 21 %."""
 
 SECONDS_A_SLICE = 10.0
 """Longest time that one compressed slice may take to decode; usual ones take 0.01 to 0.1 s."""
@@ -301,15 +299,8 @@ def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> 
     lowest = float(hu.min())
     if lowest >= WINDOW_MIN_HU or padding == lowest:
         return padding
-    # Rewritten files often declare one value and hold another. Below -1024 HU there is no tissue, so a single value
-    # there that is frequent is padding; noise has many values.
-    total = 0
-    for slab in hu:
-        count = int(np.count_nonzero(slab == lowest))
-        if np.count_nonzero(slab < WINDOW_MIN_HU) != count:
-            return padding
-        total += count
-    if total < PADDING_SHARE * hu.size:
+    # Rewritten files often declare one value and hold another.
+    if padding_below_window(hu) is None:
         return padding
     declaration = "is not declared" if padding is None else f"is declared as {padding:g} HU, which does not occur"
     warnings.append(f"The padding value {declaration}; {lowest:g} HU is taken as padding.")
