@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import InputError, SeriesChoiceError, UnreadableError, UsageError
+from thinslice.errors import GeometryError, InputError, SeriesChoiceError, UnreadableError, UsageError
 from thinslice.io.settings import OnFault, ReadSettings
 from thinslice.planning.memory import SLAB_BYTES
 from thinslice.volume import Provenance, Volume
@@ -245,6 +245,11 @@ def open_writer(
         from thinslice.io.dicom.write import DicomSlabWriter
 
         return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
+    if None in geometry.spacing_mm:
+        raise GeometryError(
+            "PixelSpacing is missing in the source, and this format cannot express an unknown spacing; export the "
+            "series again, or write a DICOM folder."
+        )
     if kind == "nifti":
         from thinslice.io.nifti import NiftiSlabWriter
 

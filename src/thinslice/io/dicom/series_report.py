@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from thinslice.errors import GeometryError, InputError, UnreadableError
@@ -59,7 +59,7 @@ class SeriesReport:
     kernel: str = ""
     matrix: tuple[int, int] | None = None
     orientation: str | None = None
-    folder: Path | None = None
+    folder: Path | None = field(default=None, repr=False)
     derived: bool = False
 
 
