@@ -86,3 +86,35 @@ def test_real_series(shared_dicom: Callable[[str], Path], run: Run) -> None:
     assert by_kind.keys() == {"CT", "CT localizer", "secondary capture"}
     assert not any(series["eligible"] for series in by_kind.values())
     assert "tilt" in by_kind["CT"]["reasons"][0]
+
+
+def test_a_table_is_numbered_and_json_has_its_columns(tmp_path: Path, run: Run) -> None:
+    write_series(tmp_path / "a", shape=(4, 16, 16), uid="1.2.3.1", orientation="coronal")
+    thinslice.write(smooth_volume(), tmp_path / "b.nii.gz")
+    (series, volume) = json.loads(run("inspect", tmp_path, "--json").out)
+    assert (series["number"], series["series_number"], series["kernel"]) == (1, 2, "B30f")
+    assert (series["matrix"], series["orientation"], series["path"]) == ([16, 16], "coronal", "a")
+    assert (volume["number"], volume["path"], volume["skipped"]) == (2, "b.nii.gz", [])
+    outcome = run("inspect", tmp_path)
+    heading, first, second = outcome.out.splitlines()[:3]
+    assert heading.split()[:2] == ["no.", "series"]
+    assert first.split()[:2] == ["1", "2"] and second.split()[0] == "2"
+    assert "left out" not in outcome.err
+    assert_no_canary(outcome.text)
+
+
+def test_one_thick_slice_is_not_eligible(tmp_path: Path, run: Run) -> None:
+    write_series(tmp_path, shape=(1, 16, 16))
+    (series,) = json.loads(run("inspect", tmp_path, "--json").out)
+    assert not series["eligible"] and "one slice" in series["reasons"][0]
+    assert run("upscale", tmp_path, tmp_path / "thin.nii.gz", "--model", "linear").code == 3
+
+
+def test_an_unknown_pixel_spacing_is_not_written_as_1_mm(tmp_path: Path, run: Run) -> None:
+    def forget(dataset, k: int) -> None:
+        del dataset.PixelSpacing
+
+    write_series(tmp_path / "in", shape=(4, 16, 16), edit=forget)
+    outcome = run("upscale", tmp_path / "in", tmp_path / "thin.nii.gz", "--model", "linear")
+    assert outcome.code == 3 and "PixelSpacing is missing" in outcome.text
+    assert run("upscale", tmp_path / "in", tmp_path / "thin", "--model", "linear").code == 0

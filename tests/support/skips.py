@@ -61,7 +61,6 @@ EXPECTED = (
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
     ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),
     ExpectedSkip(r"gzip program", "no program gzip", lambda: shutil.which("gzip") is None),
-    ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),
     ExpectedSkip(r"CUDA", "no CUDA device", lambda: not _has_cuda()),
     ExpectedSkip(r"\broot\b", "run as root", _is_root),
     ExpectedSkip(r"Linux|forks are unsafe", "not Linux", lambda: sys.platform != "linux"),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinslice.errors import InputError, UnreadableError
+from thinslice.geometry import orientation_name
 
 if TYPE_CHECKING:
     from thinslice.geometry import Geometry
-    from thinslice.io.dicom.read import SeriesReport
+    from thinslice.io.dicom.series_report import SeriesReport
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Names of files that hold a volume, or its header."""
+
+VOXEL_SUFFIXES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
+"""Names of files that hold the voxels of a volume whose header lies beside them."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,15 @@ class SurveyedSeries:
         warnings: sentences about anomalies.
         skipped: "name: reason" of files that were left out.
         file: the file's name without its folder; None for DICOM, whose series have a UID.
+        number: place in the list, from 1; `--series` takes it.
+        series_number: SeriesNumber of DICOM.
+        description: SeriesDescription of DICOM without anything that may identify the patient.
+        part: what distinguishes a part from others of its series, such as "ConvolutionKernel B30f"; "" for a whole one.
+        kernel: ConvolutionKernel of DICOM.
+        matrix: (height, width); None where unknown.
+        orientation: "axial", "coronal", "sagittal" or "oblique"; None where unknown.
+        path: folder or file, from the folder that was asked about; "." for that folder itself.
+        derived: whether thinslice made it; such a series is not taken unless it is named.
     """
 
     series_uid: str | None
@@ -40,6 +57,15 @@ class SurveyedSeries:
     warnings: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     file: str | None = None
+    number: int = 1
+    series_number: int | None = None
+    description: str = ""
+    part: str = ""
+    kernel: str = ""
+    matrix: tuple[int, int] | None = None
+    orientation: str | None = None
+    path: str | None = None
+    derived: bool = False
 
     @property
     def eligible(self) -> bool:
@@ -49,7 +75,14 @@ class SurveyedSeries:
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `thinslice inspect --json` prints them."""
         return {
+            "number": self.number,
             "series_uid": self.series_uid,
+            "series_number": self.series_number,
+            "description": self.description,
+            "part": self.part,
+            "kernel": self.kernel,
+            "matrix": None if self.matrix is None else list(self.matrix),
+            "orientation": self.orientation,
             "kind": self.kind,
             "slices": self.slices,
             "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
@@ -60,14 +93,16 @@ class SurveyedSeries:
             "warnings": list(self.warnings),
             "skipped": list(self.skipped),
             "file": self.file,
+            "path": self.path,
+            "derived": self.derived,
         }
 
 
 def survey(path: str | Path) -> list[SurveyedSeries]:
-    """Every series found, CT first as the reader lists them.
+    """Every series found: those of DICOM in the order of the reader, which numbers them, then other volumes.
 
     Args:
-        path: a folder, a file or a zip.
+        path: a folder (searched recursively), a file or an archive.
 
     Raises:
         UnreadableError: no file, or no readable one; check the path.
@@ -83,25 +118,41 @@ def survey(path: str | Path) -> list[SurveyedSeries]:
     if sniff(path) in ("dicom", "zip"):
         from thinslice.io.dicom.read import scan
 
-        return [_surveyed(report) for report in scan(path)]
-    return [_surveyed_file(path)]
+        return [_surveyed(report, path) for report in scan(path)]
+    return [_surveyed_file(path, path, 1)]
 
 
 def _in_folder(folder: Path) -> list[SurveyedSeries]:
-    """The DICOM series of a folder, then the NIfTI files that lie in it."""
+    """The DICOM series of a folder, then the NIfTI, NRRD and MetaImage files in it."""
     from thinslice.io.dicom.read import scan
 
-    files = sorted(entry for entry in folder.iterdir() if entry.name.lower().endswith((".nii", ".nii.gz")))
+    files = _volume_files(folder)
     try:
         reports = scan(folder)
     except UnreadableError:
         if not files:
             raise
         reports = []
-    return [*map(_surveyed, reports), *map(_surveyed_file, files)]
+    found = [_surveyed(report, folder) for report in reports]
+    found += [_surveyed_file(file, folder, number) for number, file in enumerate(files, start=len(found) + 1)]
+    # A volume that is listed was not left out, nor were its voxels beside the header.
+    listed = {file.name for file in files} | {file.with_suffix(s).name for file in files for s in VOXEL_SUFFIXES}
+    return [
+        replace(series, skipped=tuple(line for line in series.skipped if line.rpartition(": ")[0] not in listed))
+        for series in found
+    ]
 
 
-def _surveyed(report: SeriesReport) -> SurveyedSeries:
+def _volume_files(folder: Path) -> list[Path]:
+    """Files of a folder and those below it whose name is that of a volume, in order; of a pair its header."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        found += [Path(place, name) for name in sorted(names) if name.lower().endswith(VOLUME_SUFFIXES)]
+    return found
+
+
+def _surveyed(report: SeriesReport, root: Path) -> SurveyedSeries:
     factor, reasons = _verdict(report.geometry) if report.geometry is not None and not report.reasons else (None, ())
     return SurveyedSeries(
         series_uid=report.series_uid,
@@ -113,22 +164,37 @@ def _surveyed(report: SeriesReport) -> SurveyedSeries:
         reasons=(*report.reasons, *reasons),
         warnings=report.warnings,
         skipped=report.skipped,
+        number=report.number,
+        series_number=report.series_number,
+        description=report.description,
+        part=report.part,
+        kernel=report.kernel,
+        matrix=report.matrix,
+        orientation=report.orientation,
+        path=_relative(report.folder, root),
+        derived=report.derived,
     )
 
 
-def _surveyed_file(path: Path) -> SurveyedSeries:
+def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
     from thinslice.io.files import read, sniff
     from thinslice.io.nifti import scan_nifti
 
+    place = _relative(path, root)
     try:
-        kind = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}[sniff(path)]
+        kind = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}.get(sniff(path))
+        if kind is None:
+            raise UnreadableError(f"{path.name!r} is not what its name says; check where it came from.")
         if kind == "NIfTI":
             geometry, provenance = scan_nifti(path)
         else:
             volume = read(path)
             geometry, provenance = volume.geometry, volume.provenance
     except InputError as error:
-        return SurveyedSeries(None, "unreadable", 0, None, None, None, (str(error),), file=path.name)
+        reasons: tuple[str, ...] = (str(error),)
+        return SurveyedSeries(
+            None, "unreadable", 0, None, None, None, reasons, file=path.name, number=number, path=place
+        )
     factor, reasons = _verdict(geometry, ambiguous=bool(provenance.details.get("axis_ambiguous")))
     return SurveyedSeries(
         series_uid=None,
@@ -140,7 +206,22 @@ def _surveyed_file(path: Path) -> SurveyedSeries:
         reasons=reasons,
         warnings=provenance.warnings,
         file=path.name,
+        number=number,
+        matrix=geometry.shape[1:],
+        orientation=orientation_name(tuple(geometry.normal.tolist())),
+        path=place,
     )
+
+
+def _relative(path: Path | None, root: Path) -> str | None:
+    if path is None:
+        return None
+    if path == root:
+        return path.name if path.is_file() else "."
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.name
 
 
 def _verdict(geometry: Geometry, *, ambiguous: bool = False) -> tuple[int | None, tuple[str, ...]]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MIN_FACTOR = 2
 """Below it there is nothing to do."""
 
+MIN_SLICES = 2
+"""Below it there is no interval to fill."""
+
 MAX_FACTOR = 8
 """Above it no network here was trained or checked, and detail would be invention."""
 
@@ -24,6 +27,12 @@ WIDTH_TOLERANCE = 0.01
 MAX_WIDTH = 4.0
 """Thickness over distance beyond which a header is taken to be wrong: no scanner reconstructs slices with that much
 overlap, but exporters write the thickness of another series."""
+
+MIN_WIDTH = 0.04
+"""Thickness over distance below which a header is taken to be wrong: 1 mm every 25 mm is the sparsest lung protocol."""
+
+MIN_THICKNESS_MM = 0.1
+"""Thickness below which a header is taken to be wrong: no detector row of a CT scanner is thinner."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,11 @@ def eligibility(
         reasons.append(
             "Several axes could be the through-plane one (their spacings are equal or nearly so); name it with --axis."
         )
+    if geometry.shape[0] < MIN_SLICES:
+        lone = (
+            "There is one slice only, and thin slices are made between two; give the folder of the whole series, or a "
+        )
+        return Eligibility(False, None, (f"{lone}file of the whole volume.",))
     thick_mm = geometry.spacing_mm[0]
     if factor is None:
         # Rounded half up. Positions are written with few decimals, so 2.49999 mm over 1 mm is a half too.
@@ -129,8 +143,7 @@ def choose_factor(
 def relative_thickness(geometry: Geometry) -> float:
     """Slice thickness over slice distance: 1 for contiguous slices, above 1 for overlap, below 1 for gaps.
 
-    A thickness that is unknown, within 1 % of the slice distance or implausible (`MAX_WIDTH`) counts as equal to the
-    distance.
+    A thickness that is unknown, within 1 % of the slice distance or implausible counts as equal to the distance.
 
     >>> relative_thickness(Geometry((9, 8, 8), (2.5, 0.7, 0.7), thickness_mm=5.0))
     2.0
@@ -138,7 +151,19 @@ def relative_thickness(geometry: Geometry) -> float:
     if geometry.thickness_mm is None:
         return 1.0
     relative = geometry.thickness_mm / geometry.spacing_mm[0]
-    return 1.0 if abs(relative - 1.0) <= WIDTH_TOLERANCE or relative > MAX_WIDTH else relative
+    return 1.0 if abs(relative - 1.0) <= WIDTH_TOLERANCE or not is_plausible_thickness(geometry) else relative
+
+
+def is_plausible_thickness(geometry: Geometry) -> bool:
+    """Whether the stated thickness may be true, beside the slice distance; an unknown one may.
+
+    >>> [is_plausible_thickness(Geometry((9, 8, 8), (5.0, 0.7, 0.7), thickness_mm=mm)) for mm in (0.01, 1, 10, 500)]
+    [False, True, True, False]
+    """
+    if geometry.thickness_mm is None:
+        return True
+    relative = geometry.thickness_mm / geometry.spacing_mm[0]
+    return MIN_WIDTH <= relative <= MAX_WIDTH and geometry.thickness_mm >= MIN_THICKNESS_MM
 
 
 def slice_profile(geometry: Geometry, factor: int) -> SliceProfile:
@@ -168,6 +193,6 @@ def profile_warning(geometry: Geometry) -> str | None:
         return start + "so they overlap; their true profile is used."
     if width < 1.0:
         return start + "so there are gaps between them; their true profile is used."
-    if stated / distance > MAX_WIDTH:
+    if not is_plausible_thickness(geometry):
         return start + "which is not plausible; they are taken as contiguous."
     return None

@@ -84,14 +84,12 @@ SETTINGS = (
     "ReconstructionDiameter",
     "DataCollectionDiameter",
     "SliceThickness",
-    "ExposureTime",
-    "XRayTubeCurrent",
-    "Exposure",
     "RescaleSlope",
     "RescaleIntercept",
     "PixelRepresentation",
 )
-"""Attributes that a scanner may change from one part of the body to the next, in one pass."""
+"""Attributes that a scanner may change from one part of the body to the next, in one pass. Tube current and
+exposure are not among them: they may alternate from slice to slice."""
 
 PHASE_KEYWORDS = (*CONTENT, *PASSES, *SETTINGS)
 """Attributes that distinguish phases or reconstructions when one series holds a position several times."""
@@ -106,8 +104,6 @@ SHOWN = (
     "ReconstructionDiameter",
     "SliceThickness",
     "TriggerTime",
-    "ExposureTime",
-    "XRayTubeCurrent",
 )
 """Attributes whose values identify nobody."""
 

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import GeometryError, InputError, ResourceError, SeriesChoiceError, UnreadableError
+from thinslice.errors import GeometryError, ResourceError, UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.io.dicom.bounds import HeaderError
+from thinslice.io.dicom.choice import choose
 from thinslice.io.dicom.header import quiet_pydicom, text
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.multiframe import read_headers
 from thinslice.io.dicom.parts import PHASE_KEYWORDS
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
-from thinslice.io.dicom.series import Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.series import Stack, lost_inside, restack, stacks_of
+from thinslice.io.dicom.series_report import SeriesReport, listed, refusal, report_of
 from thinslice.io.dicom.slices import Slice
 from thinslice.io.dicom.stacking import Fault
 from thinslice.io.padding import padding_below_window
@@ -37,37 +39,7 @@ CT_MAX_HU = 3071.0
 SECONDS_A_SLICE = 10.0
 """Longest time that one compressed slice may take to decode; usual ones take 0.01 to 0.1 s."""
 
-SHOWN_NAMES = 5
-"""Skipped files named in a warning; the others are counted."""
-
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-
-
-@dataclass(frozen=True)
-class SeriesReport:
-    """Report of `scan` on one series, or on one part of a series that cannot be one volume.
-
-    Attributes:
-        series_uid: the name by which `read_dicom` chooses it; "UID#2" for a further part of a series.
-        kind: "CT", "CT localizer", "secondary capture", "MR", ...
-        slices: files.
-        spacing_mm: (depth, height, width), or None where unknown.
-        thickness_mm: slice thickness, or None where unknown or mixed.
-        geometry: the grid, or None when it cannot be read.
-        reasons: sentences why it cannot be read; empty if it can.
-        warnings: sentences about oddities.
-        skipped: "name: reason" of files of the input that were left out.
-    """
-
-    series_uid: str
-    kind: str
-    slices: int
-    spacing_mm: tuple[float, float | None, float | None] | None
-    thickness_mm: float | None
-    geometry: Geometry | None
-    reasons: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
 
 
 def scan(paths: Paths) -> list[SeriesReport]:
@@ -84,15 +56,19 @@ def scan(paths: Paths) -> list[SeriesReport]:
     """
     with quiet_pydicom():
         stacks, skipped = _collect(paths)
-    return [_report(found, skipped) for found in stacks]
+    return [report_of(found, row, skipped) for row, found in enumerate(stacks, start=1)]
 
 
-def read_dicom(paths: Paths, *, series_uid: str | None = None, settings: ReadSettings | None = None) -> Volume:
+def read_dicom(
+    paths: Paths, *, series: str | None = None, series_uid: str | None = None, settings: ReadSettings | None = None
+) -> Volume:
     """Read one CT series as exact HU.
 
     Args:
         paths: a folder (searched recursively), a file, a zip, or several of these.
-        series_uid: which series, as `scan` names it; may be left out when only one CT series can be read.
+        series: which series, as `thinslice.io.dicom.choice.choose` takes it; may be left out when only one CT series
+            can be meant.
+        series_uid: another name of `series`.
         settings: treatment of a gantry tilt and of uneven spacing; both are refused unless set.
 
     Returns:
@@ -112,9 +88,9 @@ def read_dicom(paths: Paths, *, series_uid: str | None = None, settings: ReadSet
         stacks, skipped = _collect(paths)
         for each in stacks:
             _mend(each, settings or ReadSettings())
-        found, warnings = _choose(stacks, series_uid)
+        found, warnings = choose(stacks, series_uid if series is None else series)
         if found.faults:
-            raise _refusal(found, skipped)
+            raise refusal(found, skipped)
         return _load(found, skipped, warnings)
 
 
@@ -129,7 +105,7 @@ def read_stack(found: Stack) -> Volume:
     """
     with quiet_pydicom():
         if found.faults:
-            raise _refusal(found, [])
+            raise refusal(found, [])
         return _load(found, [], [])
 
 
@@ -143,8 +119,8 @@ def _collect(paths: Paths) -> tuple[list[Stack], list[SkippedFile]]:
         else:
             headers.extend(parsed)
     if not headers:
-        listed = f": {_names(skipped)}" if skipped else ""
-        raise UnreadableError(f"No DICOM image among {count} file(s){listed}; name the folder of a CT series.")
+        reasons = f": {listed(skipped)}" if skipped else ""
+        raise UnreadableError(f"No DICOM image among {count} file(s){reasons}; name the folder of a CT series.")
     return stacks_of(headers, skipped), skipped
 
 
@@ -159,90 +135,6 @@ def _unmended(faults: Iterable[str], mended: frozenset[str]) -> tuple[list[str],
     """The faults that stay, and what mends the others."""
     gone = {fault: fault.mended_by for fault in faults if isinstance(fault, Fault) and fault.mended_by in mended}
     return [fault for fault in faults if fault not in gone], frozenset(gone.values())
-
-
-def _names(skipped: Sequence[SkippedFile]) -> str:
-    shown = "; ".join(str(file) for file in skipped[:SHOWN_NAMES])
-    return shown + (f"; and {len(skipped) - SHOWN_NAMES} more" if len(skipped) > SHOWN_NAMES else "")
-
-
-def _report(found: Stack, skipped: list[SkippedFile]) -> SeriesReport:
-    stacking = found.stacking
-    geometry = stacking.geometry if stacking and not found.faults else None
-    spacing: tuple[float, float | None, float | None] | None = geometry.spacing_mm if geometry else None
-    if spacing is None and stacking and stacking.spacing_mm:
-        spacing = (stacking.spacing_mm, *stacking.in_plane_mm)
-    return SeriesReport(
-        series_uid=found.uid,
-        kind=found.kind,
-        slices=len(found.slices),
-        spacing_mm=spacing,
-        thickness_mm=stacking.thickness_mm if stacking else None,
-        geometry=geometry,
-        reasons=tuple(found.faults),
-        warnings=((f"Part of a series: {found.part}.",) if found.part else ()) + tuple(found.warnings),
-        skipped=tuple(str(file) for file in [*found.skipped, *skipped]),
-    )
-
-
-def _choose(stacks: list[Stack], series_uid: str | None) -> tuple[Stack, list[str]]:
-    """The stack to read, and warnings about those left out."""
-    if series_uid is not None:
-        wanted = [found for found in stacks if found.uid == series_uid]
-        wanted = wanted or [found for found in stacks if found.uid.split("#")[0] == series_uid]
-        if not wanted:
-            raise SeriesChoiceError(
-                f"No series {printable(series_uid, 72)!r} is here; choose one with --series-uid: {choices(stacks)}."
-            )
-        stacks = wanted
-    chosen = _only(stacks)
-    return chosen, _left_out([found for found in stacks if found is not chosen])
-
-
-def _only(stacks: list[Stack]) -> Stack:
-    """The one stack that can be meant."""
-    main = [found for found in stacks if found.kind == "CT" and not found.stray]
-    readable = [found for found in main if not found.faults]
-    if len(readable) > 1:
-        parts = {found.part for found in readable if found.part}
-        why = f" ({'; '.join(sorted(parts))})" if parts else ""
-        raise SeriesChoiceError(
-            f"There are {len(readable)} CT series or parts of one{why}; choose one with --series-uid: "
-            f"{choices(readable)}."
-        )
-    if readable:
-        return readable[0]
-    if len(main) > 1:
-        raise SeriesChoiceError(
-            f"None of {len(main)} CT series can be read as it is; choose one with --series-uid to see why: "
-            f"{choices(main)}."
-        )
-    if main or len(stacks) == 1:
-        return main[0] if main else stacks[0]
-    raise InputError(f"There is no CT series here, only {kinds(stacks)}; give the original CT series.")
-
-
-def _left_out(others: list[Stack]) -> list[str]:
-    warnings = []
-    strays = [found for found in others if found.kind != "CT" or found.stray]
-    if strays:
-        warnings.append(f"Other objects were left out: {kinds(strays)}.")
-    warnings.extend(
-        f"Another CT series was left out: {found.uid} ({len(found.slices)} slices): {found.faults[0]}"
-        for found in others
-        if found not in strays and found.faults
-    )
-    return warnings
-
-
-def _refusal(found: Stack, skipped: list[SkippedFile]) -> InputError:
-    message = " ".join(found.faults)
-    losses = [*found.skipped, *(file for file in skipped if file.may_be_slice)]
-    if losses:
-        message += f" Skipped: {_names(losses)}."
-    if found.stacking is not None or (found.kind == "CT" and "ImagePositionPatient" in message):
-        return GeometryError(message)
-    return UnreadableError(message) if found.positions else InputError(message)
 
 
 def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volume:
@@ -287,7 +179,7 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
         odd.append(f"{doubled} position(s) held identical slices more than once; one of each was kept.")
     files = [*found.skipped, *skipped]
     if files:
-        odd.append(f"{len(files)} file(s) were skipped: {_names(files)}.")
+        odd.append(f"{len(files)} file(s) were skipped: {listed(files)}.")
     slices = [copies[0] for copies in kept]
     padding = _padding(slices, hu, odd)
     notes: tuple[str, ...] = ()
@@ -380,7 +272,7 @@ def _without(
 ) -> tuple[npt.NDArray[Any], Geometry | None, list[str]]:
     """The volume without slices that turned out damaged, which is possible only at its ends."""
     if not kept:
-        raise UnreadableError(f"No slice of the series can be decoded: {_names(found.skipped)}; get the files again.")
+        raise UnreadableError(f"No slice of the series can be decoded: {listed(found.skipped)}; get the files again.")
     fault = lost_inside(found.positions, lost)
     if fault:
         raise GeometryError(fault)

@@ -313,12 +313,12 @@ def _unfit(slices: list[Slice]) -> list[str]:
 
 
 def choices(stacks: Sequence[Stack]) -> str:
-    """The list of several stacks in a message: UID, slices, spacing."""
+    """The list of several stacks in a message: UID, slices, spacing, and what distinguishes parts of a series."""
     listed = []
     for found in stacks[:10]:
         spacing = found.stacking.spacing_mm if found.stacking else None
         apart = f", {spacing:g} mm apart" if spacing else ""
-        listed.append(f"{found.uid} ({len(found.slices)} slices{apart})")
+        listed.append(f"{found.uid} ({len(found.slices)} slices{apart}{', ' if found.label else ''}{found.label})")
     if len(stacks) > 10:
         listed.append(f"and {len(stacks) - 10} more")
     return "; ".join(listed)

@@ -327,7 +327,11 @@ def _unevenness(
             "tilt",
         )
     turns = np.diff(np.sign(np.diff(steps)))
-    if len(steps) > 3 and np.ptp(steps) < JITTER_SHARE * usual and np.count_nonzero(turns) * 2 >= len(turns):
+    if (
+        len(steps) > 3
+        and np.ptp(steps) < JITTER_SHARE * usual
+        and np.count_nonzero(np.abs(turns) == 2) * 2 >= len(turns)
+    ):
         sentence = (
             f"Slice positions are uneven: neighbours are {steps.min():.3f} to {steps.max():.3f} mm apart, more than "
             f"rounding explains{_unreadable_clause(unreadable)}"
