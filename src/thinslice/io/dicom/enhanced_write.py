@@ -19,7 +19,7 @@ from thinslice.errors import OutputError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.attributes import value_of
 from thinslice.io.dicom.derived_header import DerivedSeries
-from thinslice.io.dicom.encoding import choose_encoding
+from thinslice.io.dicom.encoding import RoundedPixels, choose_encoding
 from thinslice.io.dicom.enhanced_header import EnhancedHeader
 from thinslice.io.dicom.header import quiet_pydicom
 from thinslice.system.atomic import atomic_file, output_errors
@@ -64,7 +64,9 @@ class EnhancedSlabWriter:
         hu_range: tuple[float, float],
         overwrite: bool = False,
     ) -> None:
-        self.series = DerivedSeries(geometry, provenance, choose_encoding(hu_range, provenance.padding_hu))
+        encoding = choose_encoding(hu_range, provenance.padding_hu)
+        self.series = DerivedSeries(geometry, provenance, encoding)
+        self._pixels = RoundedPixels(encoding)
         self._sources = provenance.headers
         depth, height, width = geometry.shape
         self._pixel_bytes = 2 * depth * height * width
@@ -79,6 +81,11 @@ class EnhancedSlabWriter:
         self._partial: Path | None = None
         self._file: BinaryIO | None = None
         self._written = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the source's identity lacks, and what 16 bits cannot hold of the slices written so far."""
+        return (*self.series.warnings, *self._pixels.warnings)
 
     def __enter__(self) -> Self:
         """Take the lock on the file, make room, and write the header."""
@@ -117,7 +124,7 @@ class EnhancedSlabWriter:
                 "try another model or device."
             )
         for plane in hu:
-            pixels = np.ascontiguousarray(self.series.encoding.encode(plane), dtype="<i2")
+            pixels = np.ascontiguousarray(self._pixels.encode(plane), dtype="<i2")
             with output_errors(self._partial):
                 self._file.write(pixels.data)
             self._written += 1
