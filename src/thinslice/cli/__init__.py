@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from thinslice.errors import ThinsliceError
+from thinslice.options import options_as_flags
 from thinslice.system.faults import machine_fault
 from thinslice.system.resources import require_address_space
 
@@ -22,6 +23,7 @@ EXIT_INTERRUPTED = 130
 _WITHOUT_WORK = frozenset({"--help", "-h", "--version"})
 
 
+@options_as_flags()
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: the entry point of `thinslice`.
 
