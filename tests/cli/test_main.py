@@ -164,6 +164,8 @@ def test_help_fits_80_columns_and_names_types_in_words(
         (["chest_5mm/", "chest_1mm/"], "thinslice upscale chest_5mm/ OUTPUT"),
         (["upscale", "a"], "INPUT and OUTPUT are needed"),
         (["upscale"], "INPUT and OUTPUT are needed"),
+        (["version"], "Try: thinslice --version"),
+        (["batch", "a", "b"], "Try: thinslice upscale FOLDER OUT --all"),
         (["models", "lst"], "Did you mean 'list'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -93,6 +93,25 @@ def test_a_report_that_fails_after_the_network_leaves_the_volume_and_names_it(
     assert thinslice.read(output).geometry.shape[0] == 21
 
 
+def test_an_uncertainty_that_fails_at_its_end_leaves_the_volume_and_names_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, uncertainty = tmp_path / "thin.nii", tmp_path / "sd.nii.gz"
+    replaced = Path.rename
+
+    def full(self: Path, to: Path) -> Path:
+        if "sd.nii.gz" in str(to):
+            raise OSError(28, "No space left on device", str(self))
+        return replaced(self, to)
+
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError(95, "no links here")))
+    monkeypatch.setattr(Path, "rename", full)
+    settings = UpscaleSettings(model="linear", uncertainty="ensemble")
+    with pytest.raises(ResourceError, match=r"thin.nii' is complete and kept"):
+        run_upscale(UpscaleJob(source, output, settings, uncertainty=uncertainty))
+    assert output.exists() and not uncertainty.exists()
+
+
 def test_an_empty_folder_is_filled_and_another_one_is_not(tmp_path: Path, run: Run) -> None:
     write_series(tmp_path / "in", shape=(3, 16, 16))
     out = tmp_path / "out"

@@ -205,6 +205,24 @@ def test_the_format_of_the_outputs(job: BatchJob) -> None:
     assert row.status == "skipped" and "no DICOM series can be derived" in str(row.reason)
 
 
+def test_enhanced_outputs_are_one_file_for_each_series(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", shape=(3, 16, 16), seed=1)
+    job = BatchJob(tmp_path / "in", tmp_path / "out", LINEAR, output_format="dicom-enhanced")
+    (row,) = run_batch(job).series
+    assert row.status == "done" and str(row.output).endswith(".dcm"), row.reason
+    assert thinslice.read(job.out / str(row.output)).geometry.shape == (11, 16, 16)
+    assert run_batch(job).counts["skipped"] == 1
+
+
+def test_a_tilted_series_is_refused_unless_it_is_resampled(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", shape=(4, 32, 32), seed=1, tilt_degrees=10.0)
+    job = BatchJob(tmp_path / "in", tmp_path / "out", LINEAR)
+    (row,) = run_batch(job).series
+    assert row.status == "refused" and "tilt" in str(row.reason)
+    (row,) = run_batch(replace(job, reading=ReadSettings(on_tilt="resample"))).series
+    assert row.status == "done", row.reason
+
+
 def test_what_cannot_be_read_is_counted_and_makes_the_batch_partly_done(tmp_path: Path) -> None:
     write_series(tmp_path / "in" / "good", shape=(4, 16, 16), seed=1)
     write_series(tmp_path / "loose", shape=(3, 16, 16), seed=2)

@@ -47,6 +47,20 @@ HABITS = {
 }
 """Options of other programs, and the options here that do the same; the first that a command has is suggested."""
 
+COMMANDS = {
+    "version": "thinslice --version",
+    "run": "thinslice upscale INPUT OUTPUT",
+    "infer": "thinslice upscale INPUT OUTPUT",
+    "predict": "thinslice upscale INPUT OUTPUT",
+    "convert-dicom": "thinslice upscale INPUT OUTPUT",
+    "info": "thinslice inspect PATH",
+    "ls": "thinslice inspect PATH",
+    "scan": "thinslice inspect PATH",
+    "list": "thinslice inspect PATH, or thinslice models list",
+    "batch": "thinslice upscale FOLDER OUT --all",
+}
+"""Commands of other programs, and what does the same here."""
+
 WITHOUT_OPTION = {
     "-i": "The input is given without an option",
     "--input": "The input is given without an option",
@@ -114,7 +128,7 @@ class Group(TyperGroup):
             if "Did you mean" not in error.message:
                 path = re.search(r"[/\\.]", args[0]) is not None
                 instead = f"thinslice upscale {args[0]} OUTPUT" if path else f"{ctx.command_path} --help"
-                error.message += f" Try: {instead}"
+                error.message += f" Try: {COMMANDS.get(args[0], instead)}"
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

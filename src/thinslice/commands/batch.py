@@ -59,7 +59,8 @@ class BatchJob:
         out: folder of the outputs; made if absent, kept from run to run.
         settings: options of every run; the model is loaded once.
         reading: options of reading; it names no series.
-        output_format: "dicom" or "nifti"; None for the format of each source.
+        output_format: "dicom", "dicom-enhanced" or "nifti"; None for the format of each source.
+        deidentify: as in `UpscaleJob`.
         overwrite: replace outputs that an earlier run made with other settings, or from a source that has changed.
     """
 
@@ -69,6 +70,7 @@ class BatchJob:
     reading: ReadSettings = field(default_factory=ReadSettings)
     output_format: str | None = None
     overwrite: bool = False
+    deidentify: bool = False
 
 
 def run_batch(
@@ -140,6 +142,8 @@ class _Batch:
         self.written_s = self.begun_s
         self.model = _load(job.settings)
         self.settings = fingerprint(job.settings, job.reading, job.output_format, self.model)
+        if job.deidentify:
+            self.settings["deidentify"] = True
 
     def run(self) -> BatchSummary:
         """All series, then the summary."""
@@ -195,7 +199,7 @@ class _Batch:
         begun = time.perf_counter()
         try:
             parts = _parts(source, self.job)
-        except (ThinsliceError, MemoryError, OSError) as error:
+        except Exception as error:
             return [_failed(blank, source, error, time.perf_counter() - begun)]
         rows = []
         for part, row in parts:
@@ -240,6 +244,7 @@ class _Batch:
                 output_format=part.output_format,
                 reading=replace(self.job.reading, series=part.series),
                 overwrite=state != "absent",
+                deidentify=self.job.deidentify,
             ),
             phase=self.phase,
             loaded=self.model,

@@ -178,6 +178,8 @@ class _Search:
                     _add(self.groups, path, header)
         except UnreadableError as error:
             self.files.append(_unread(path, self.folder, str(error)))
+        except Exception:  # one hostile file must not end the batch
+            self.unreadable += 1
 
     def _closed(self, error: OSError) -> None:
         place = Path(os.fsdecode(error.filename or self.folder))
@@ -212,7 +214,7 @@ class _Group:
         neutral = relative.parts and _are_neutral(relative)
         top = PurePosixPath(relative if neutral else f"study-{_digest((key[0], study))}")
         kind = output_format or "dicom"
-        suffix = ".nii.gz" if kind == "nifti" else ""
+        suffix = {"nifti": ".nii.gz", "dicom-enhanced": ".dcm"}.get(kind, "")
         shown = (relative / label if relative.parts else Path(label)).as_posix()
         return Source(
             paths=paths,
@@ -262,7 +264,7 @@ def _file_source(path: Path, folder: Path, output_format: str | None) -> Source:
     top = PurePosixPath(parent) if _are_neutral(parent) else PurePosixPath(f"folder-{_digest((parent.as_posix(),))}")
     leaf = stem if is_neutral(stem) else f"volume-{_digest((key,))}"
     left_out = ""
-    if output_format == "dicom":
+    if output_format in ("dicom", "dicom-enhanced"):
         left_out = "no DICOM series can be derived from a file that is not DICOM"
     elif output_format is not None:
         own_format, suffix = output_format, ".nii.gz"

@@ -98,7 +98,7 @@ class SurveyedSeries:
         }
 
 
-def survey(path: Path) -> list[SurveyedSeries]:
+def survey(path: str | Path) -> list[SurveyedSeries]:
     """Every series found: those of DICOM in the order of the reader, which numbers them, then other volumes.
 
     Args:
@@ -110,6 +110,7 @@ def survey(path: Path) -> list[SurveyedSeries]:
     """
     from thinslice.io.files import sniff
 
+    path = Path(path)
     if not path.exists():
         raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
     if path.is_dir():

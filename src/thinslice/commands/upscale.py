@@ -37,6 +37,7 @@ class UpscaleJob:
         report: .json or .html to write, or None.
         uncertainty: NIfTI, NRRD or MetaImage file for the standard deviations, or None.
         overwrite: replace outputs that exist.
+        deidentify: leave the patient's identity out of DICOM outputs; other outputs never hold it.
     """
 
     source: Path | tuple[Path, ...]
@@ -48,6 +49,7 @@ class UpscaleJob:
     report: Path | None = None
     uncertainty: Path | None = None
     overwrite: bool = False
+    deidentify: bool = False
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -117,6 +119,7 @@ def run_upscale(
             hu_range=prepared.hu_range,
             overwrite=job.overwrite,
             declared=job.output_format,
+            deidentify=job.deidentify,
         )
     )
     uncertainty_writer, summary = None, DeviationSummary()
@@ -139,17 +142,21 @@ def run_upscale(
             f"{prepared.model_name} {prepared.model_version}, factor {prepared.ratio:.4g}, plan {prepared.plan_name}"
         )
         preview = Preview(prepared.volume, prepared.geometry, caption=caption, deviation=job.uncertainty is not None)
+    complete: list[Path] = []
     # Slabs are written while the next ones are made.
-    with writer, uncertainty_writer or nullcontext():
-        for slab in stream:
-            writer.write(slab.hu)
-            if uncertainty_writer is not None and slab.deviation_hu is not None:
-                uncertainty_writer.write(slab.deviation_hu)
-                summary.add(slab.deviation_hu, slab.hu)
-            if preview is not None:
-                preview.add(slab.start, slab.hu, slab.deviation_hu)
-        enter("writing", 0.0)
-    complete = [job.output] if job.uncertainty is None else [job.output, job.uncertainty]
+    with _after(complete), uncertainty_writer or nullcontext():
+        with writer:
+            for slab in stream:
+                writer.write(slab.hu)
+                if uncertainty_writer is not None and slab.deviation_hu is not None:
+                    uncertainty_writer.write(slab.deviation_hu)
+                    summary.add(slab.deviation_hu, slab.hu)
+                if preview is not None:
+                    preview.add(slab.start, slab.hu, slab.deviation_hu)
+            enter("writing", 0.0)
+        complete.append(job.output)
+    if job.uncertainty is not None:
+        complete.append(job.uncertainty)
     png = None if preview is None else preview.png_bytes()
     if png is not None and job.preview is not None:
         with _after(complete):
@@ -175,6 +182,8 @@ def _after(complete: list[Path]) -> Iterator[None]:
     try:
         yield
     except (OutputError, ResourceError, OSError) as error:
+        if not complete:
+            raise
         names = " and ".join(repr(str(path)) for path in complete)
         stays = f"{names} {'is' if len(complete) == 1 else 'are'} complete and kept."
         if isinstance(error, OSError):

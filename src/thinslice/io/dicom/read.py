@@ -320,7 +320,8 @@ def _provenance(
         headers=tuple(piece.header.dataset for piece in slices),
         details={
             "series_uid": found.uid,
-            "part": int(found.uid.rpartition("#")[2]) if found.part else 1,
+            # "UID#2", or the UID alone where the other parts of the series were left out.
+            "part": int(found.uid.partition("#")[2] or 1),
             "slices": len(slices),
             "skipped": skipped,
             "modality": "CT",
