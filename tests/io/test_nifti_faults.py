@@ -287,6 +287,19 @@ def test_a_gzip_bomb_is_refused_without_being_followed(save, tmp_path, monkeypat
     assert sum(seen) < 8 << 20
 
 
+def test_a_bomb_that_keeps_to_its_header_is_refused_by_its_ratio(save, tmp_path, counting):
+    def huge(header):
+        header["dim"][1:4] = 1024, 1024, 1024
+
+    head = save(counting(), edit=huge).read_bytes()[:352]
+    bomb = tmp_path / "bomb.nii.gz"
+    zeros = gzip.compress(bytes(64 << 20), 9)
+    # 2 GiB in 2 MiB, as 32 members of 64 MiB each.
+    bomb.write_bytes(gzip.compress(head) + zeros * 32)
+    with pytest.raises(UnreadableError, match="hostile"):
+        read_nifti(bomb)
+
+
 def test_a_volume_that_memory_does_not_hold_is_refused_before_it_is_read(save, monkeypatch):
     from thinslice.system import resources
 

@@ -28,7 +28,7 @@ def with_circle(padding: float, dtype: str = "<i2") -> np.ndarray:
     ("padding", "dtype"),
     [(-3024, "<i2"), (-2000, "<i2"), (-2048, ">i2"), (-1100, "<i2"), (-32768, "<i2"), (-3024, "<f4"), (-2000.5, "<f8")],
 )
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
 def test_padding_is_kept_exactly_at_the_nearest_thick_slice(save, tmp_path, padding, dtype, suffix):
     if suffix in (".nrrd", ".mha"):
         pytest.importorskip("SimpleITK")

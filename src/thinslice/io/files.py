@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import InputError, SeriesChoiceError, UnreadableError, UsageError
+from thinslice.errors import GeometryError, InputError, SeriesChoiceError, UnreadableError, UsageError, warn
 from thinslice.io.settings import OnFault, ReadSettings
 from thinslice.planning.memory import SLAB_BYTES
 from thinslice.volume import Provenance, Volume
@@ -70,6 +70,9 @@ def read(
     Returns:
         HU (depth, height, width) on its grid.
 
+    Warns:
+        ThinsliceWarning: for each sentence of the result's `provenance.warnings`.
+
     Raises:
         UsageError: `series` beside `series_uid`, or a value that does not exist; give one that does.
         ThinsliceError: as `read_as`.
@@ -77,7 +80,9 @@ def read(
     if series is not None and series_uid is not None:
         raise UsageError("series and series_uid both name the series; give one of them.")
     wanted = series_uid if series is None else str(series)
-    return read_as(path, ReadSettings(wanted, axis, on_tilt, on_spacing))
+    volume = read_as(path, ReadSettings(wanted, axis, on_tilt, on_spacing))
+    warn(volume.provenance.warnings)
+    return volume
 
 
 def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> Volume:
@@ -239,6 +244,7 @@ def open_writer(
     Raises:
         UsageError: an unknown suffix, one that contradicts `declared`, or a DICOM output of a source that is not
             DICOM; choose another name.
+        GeometryError: the spacing in the plane is unknown, and the format cannot say so; write a DICOM series.
 
     On entering the `with` block: OutputExistsError, OutputError, ResourceError (disk short).
     """
@@ -261,6 +267,11 @@ def open_writer(
         from thinslice.io.dicom.write import DicomSlabWriter
 
         return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
+    if None in geometry.spacing_mm:
+        raise GeometryError(
+            "The spacing of the pixels is not known (PixelSpacing is missing), and a file of this format has to state "
+            "it; write a DICOM series, or export the source again with PixelSpacing."
+        )
     if kind == "nifti":
         from thinslice.io.nifti import NiftiSlabWriter
 

@@ -1,7 +1,8 @@
-"""Gzip written on several threads, and read within bounds.
+"""Gzip and zlib written on several threads, and gzip read within bounds.
 
-The writer makes one ordinary gzip member, whatever the number of threads: blocks are deflated separately and joined at
-byte borders, as pigz does. Several members would be as valid, but browsers and some viewers stop after the first.
+The writer makes one ordinary gzip member or zlib stream, whatever the number of threads: blocks are deflated separately
+and joined at byte borders, as pigz does. Several members would be as valid, but browsers and some viewers stop after
+the first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from thinslice.errors import UnreadableError
 from thinslice.system.cores import sensible_threads
@@ -33,14 +34,30 @@ LEVEL = 1
 MAX_RATIO = 1040
 """Deflate cannot shrink data by more (its limit is 1032)."""
 
+LARGE_BYTES, MAX_RATIO_OF_LARGE = 1 << 30, 250
+"""Data above this size that shrank by more are a bomb: CT shrinks to a half or a third, constant slices to a
+thousandth."""
+
 MAX_TRAILING_BYTES = 16 << 20
 """Bytes that may follow the voxels in a gzip stream before it counts as a bomb."""
 
 _NEXT_MEMBER = "Not a gzipped file"
 """What Python's reader reports once a member has ended well and the next bytes begin none."""
 
-_HEADER = b"\x1f\x8b\x08\x00" + b"\x00\x00\x00\x00" + b"\x00\xff"
-"""Deflate, no name, time 0 (the same data give the same bytes), unknown system."""
+Form = Literal["gzip", "zlib"]
+"""What surrounds deflated blocks: gzip ends in CRC-32 and length, zlib in Adler-32."""
+
+_HEADERS = {"gzip": b"\x1f\x8b\x08\x00" + b"\x00\x00\x00\x00" + b"\x00\xff", "zlib": b"\x78\x01"}
+"""Gzip: deflate, no name, time 0 (the same data give the same bytes), unknown system. Zlib: deflate, fastest level."""
+
+
+def most_plain_bytes(packed_bytes: int) -> int:
+    """The most bytes that deflated data are unpacked to.
+
+    >>> most_plain_bytes(1000), most_plain_bytes(10 << 20) >> 20, most_plain_bytes(100 << 20) >> 20
+    (1040000, 2500, 25000)
+    """
+    return max(min(packed_bytes * MAX_RATIO, LARGE_BYTES), packed_bytes * MAX_RATIO_OF_LARGE)
 
 
 class Sink(Protocol):
@@ -51,35 +68,37 @@ class Sink(Protocol):
         ...
 
 
-class GzipWriter:
-    """Compress a stream of bytes into `sink` as one gzip member; use it in a `with` block.
+class DeflateWriter:
+    """Compress a stream of bytes into `sink` as one gzip member or zlib stream; use it in a `with` block.
 
     Memory is bounded by a few blocks per thread. When the block ends with an error nothing more is written.
 
     Args:
         sink: an open binary file; it stays open.
+        form: "gzip" or "zlib".
         level: 0 to 9, as in zlib.
         threads: how many compress; by default the cores that this process may use, at most 4.
     """
 
-    def __init__(self, sink: Sink, *, level: int = LEVEL, threads: int | None = None) -> None:
+    def __init__(self, sink: Sink, *, form: Form = "gzip", level: int = LEVEL, threads: int | None = None) -> None:
         self._sink = sink
+        self._form = form
         self._level = level
         self._threads = threads or min(4, sensible_threads())
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gzip")
         self._underway: deque[Future[bytes]] = deque()
         self._pending = bytearray()
-        self._crc = 0
+        self._checksum = 0 if form == "gzip" else 1
         self._size = 0
 
-    def __enter__(self) -> GzipWriter:
-        self._sink.write(_HEADER)
+    def __enter__(self) -> DeflateWriter:
+        self._sink.write(_HEADERS[self._form])
         return self
 
     def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes; the caller may reuse its buffer at once."""
         view = memoryview(data).cast("B")
-        self._crc = zlib.crc32(view, self._crc)
+        self._checksum = (zlib.crc32 if self._form == "gzip" else zlib.adler32)(view, self._checksum)
         self._size += len(view)
         position = 0
         if self._pending:
@@ -101,7 +120,11 @@ class GzipWriter:
                 self._submit(bytes(self._pending), last=True)
                 while self._underway:
                     self._sink.write(self._underway.popleft().result())
-                self._sink.write(struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
+                self._sink.write(
+                    struct.pack("<II", self._checksum, self._size & 0xFFFFFFFF)
+                    if self._form == "gzip"
+                    else struct.pack(">I", self._checksum)
+                )
         finally:
             self._pool.shutdown(cancel_futures=True)
 
@@ -121,7 +144,8 @@ def open_plain(path: Path) -> Iterator[tuple[BinaryIO, int, bool]]:
     """Open a file that may be gzip, whatever its name.
 
     Yields:
-        The stream of plain bytes, the most bytes in it (exact for a plain file), and whether it is gzip.
+        The stream of plain bytes, the most bytes that are read from it (exact for a plain file), and whether it is
+        gzip.
 
     Raises:
         UnreadableError: it does not exist, cannot be opened, or is damaged gzip; check the path, or copy it again.
@@ -132,7 +156,7 @@ def open_plain(path: Path) -> Iterator[tuple[BinaryIO, int, bool]]:
         raw.seek(0)
         if compressed:
             with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
-                yield stream, size * MAX_RATIO, True  # type: ignore[misc]  # reads like a BinaryIO
+                yield stream, most_plain_bytes(size), True  # type: ignore[misc]  # reads like a BinaryIO
         else:
             yield raw, size, False
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from thinslice.about import __version__
 from thinslice.errors import UnreadableError
-from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
-from thinslice.io.file_grid import (
+from thinslice.file_grid import (
     affine_in_file_order,
     ambiguity_warning,
     check_affine,
@@ -25,7 +24,8 @@ from thinslice.io.file_grid import (
     geometry_from_affine,
     largest_shift_mm,
 )
-from thinslice.io.gzip_stream import check_end, open_plain, read_into
+from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
+from thinslice.io.gzip_stream import Form, check_end, open_plain, read_into
 from thinslice.io.hu_collector import HuCollector
 from thinslice.io.nifti_header import (
     HEADER_BYTES,
@@ -62,7 +62,7 @@ class _Opened:
         if self.voxels_end > most_bytes:
             raise UnreadableError(
                 f"{self.voxel_path.name!r} cannot hold the {' x '.join(map(str, layout.shape))} voxels its header "
-                "declares; it is cut short or damaged; copy or download it again."
+                "declares; it is cut short, damaged or hostile; copy or download it again."
             )
 
 
@@ -173,16 +173,16 @@ class NiftiSlabWriter(FileSlabWriter):
     """
 
     @property
-    def compressed(self) -> bool:
-        """Whether the name ends in .gz."""
-        return self.path.suffix.lower() == ".gz"
+    def packing(self) -> Form | None:
+        """Gzip where the name ends in .gz."""
+        return "gzip" if self.path.suffix.lower() == ".gz" else None
 
     @property
     def header_compressed(self) -> bool:
         """NIfTI compresses the whole file."""
-        return self.compressed
+        return self.packing is not None
 
-    def header(self) -> bytes:
+    def header(self, section_bytes: int = 0, voxel_name: str = "") -> bytes:
         """Header and the four bytes for "no extension"."""
         nibabel = nibabel_module()
         affine, shape = affine_in_file_order(self.geometry, self.axes, world="RAS")

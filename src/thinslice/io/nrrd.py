@@ -7,7 +7,10 @@ Source: https://teem.sourceforge.net/nrrd/format.html and https://itk.org/Wiki/I
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +18,29 @@ import numpy as np
 
 from thinslice.about import __version__
 from thinslice.errors import MissingExtraError, UnreadableError
-from thinslice.io.file_grid import (
+from thinslice.file_grid import (
     affine_in_file_order,
     ambiguity_warning,
     check_affine,
     choose_axes,
     geometry_from_affine,
 )
-from thinslice.io.gzip_stream import MAX_RATIO, readable
+from thinslice.io.gzip_stream import Form, most_plain_bytes
 from thinslice.io.hu_collector import MAX_VOXELS, HuCollector
+from thinslice.io.padding import padding_below_window
 from thinslice.io.slabs import FileSlabWriter
+from thinslice.io.voxel_section import TextHeader, VoxelSection
+from thinslice.system.faults import shortage
 from thinslice.system.resources import require_memory
 from thinslice.typing import Doubles
 from thinslice.volume import Provenance, Volume
 
-MAX_TEXT_HEADER_BYTES = 1 << 20
-"""Largest text header; a longer one is no header."""
+_SIZE_DIGITS = 15
+"""Digits of a size in a header that is written before the size is known."""
 
-_DETACHED = {
-    "nrrd": re.compile(rb"^\s*data\s?file\s*:\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE),
-    "metaimage": re.compile(rb"^\s*ElementDataFile\s*=\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE),
-}
+# SimpleITK's numbers of scalar types.
+_DTYPES = {0: "i1", 1: "u1", 2: "i2", 3: "u2", 4: "i4", 5: "u4", 6: "i8", 7: "u8", 8: "f4", 9: "f8"}
+
 _UNPLACED = {
     "nrrd": re.compile(rb"^\s*space directions\s*:", re.IGNORECASE | re.MULTILINE),
     "metaimage": re.compile(
@@ -64,42 +69,43 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
         UsageError: `axis` is not 0, 1 or 2; name one of these.
     """
     path = Path(path)
-    kind, stored_bytes, placed = _check_header(path)
+    header = TextHeader.read(path)
+    voxels = header.data_path()
+    placed = _UNPLACED[header.kind].search(header.text) is not None
     itk = _simple_itk()
     reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
-    # ITK prints warnings with the whole path to the terminal; those of thinslice are errors and provenance.
-    shown = itk.ProcessObject.GetGlobalWarningDisplay()
-    itk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
+    with _quiet(itk), _explained(path):
         reader.ReadImageInformation()
-        _check_size(reader, stored_bytes, path)
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise UnreadableError(
-            f"{path.name!r} is damaged or of a kind that SimpleITK does not read; export it again."
-        ) from error
-    finally:
-        itk.ProcessObject.SetGlobalWarningDisplay(shown)
-    if image.GetDimension() == 4:
-        image = image[:, :, :, 0]
+    size = _checked_size(reader, voxels.stat().st_size, path)
 
     affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
+    affine[:3, :3] = _spatial(reader.GetDirection()) * np.asarray(reader.GetSpacing()[:3])
+    affine[:3, 3] = reader.GetOrigin()[:3]
     spacing = check_affine(affine, path.name)
     axes, ambiguous = choose_axes(spacing.tolist(), axis=axis)
-    geometry = geometry_from_affine(affine, image.GetSize(), axes)
+    geometry = geometry_from_affine(affine, size, axes)
 
-    stored = itk.GetArrayViewFromImage(image)
-    depth, height, width = stored.shape
-    collector = HuCollector((depth, height, width), axes, stored.dtype, 1.0, 0.0, path.name)
-    for block in collector.blocks():
-        collector.add(block, stored[block])
+    shape_zyx = (size[2], size[1], size[0])
+    dtype = np.dtype(_DTYPES.get(reader.GetPixelIDValue(), "O"))
+    section = VoxelSection.of(header, dtype)
+    warnings: list[str] = []
+    if section is not None:
+        collector = HuCollector(shape_zyx, axes, dtype, 1.0, 0.0, path.name)
+        warnings += section.fill(collector, shape_zyx)
+    else:
+        # ITK's voxels (16 bits or more) and the collector's are in memory together for a moment.
+        require_memory(4 * size[0] * size[1] * size[2], f"to read {path.name!r}")
+        with _quiet(itk), _explained(path):
+            image = reader.Execute()
+        stored = itk.GetArrayViewFromImage(image).reshape(shape_zyx)
+        collector = HuCollector(shape_zyx, axes, stored.dtype, 1.0, 0.0, path.name)
+        for block in collector.blocks():
+            collector.add(block, stored[block])
     hu, notes, unit_range = collector.finish()
 
     details: dict[str, Any] = {}
-    warnings = list(notes)
+    warnings += notes
     if not placed:
         warnings.append(
             "The file holds no orientation and position; its axes were taken as left, posterior, superior from 0."
@@ -111,7 +117,13 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
         details["unit_range"] = True
     if collector.replaced:
         details["not_finite"] = collector.replaced
-    provenance = Provenance(format=kind, file_axes=axes, warnings=tuple(warnings), details=details)
+    provenance = Provenance(
+        format=header.kind,
+        file_axes=axes,
+        padding_hu=padding_below_window(hu),
+        warnings=tuple(warnings),
+        details=details,
+    )
     return Volume(hu, geometry, provenance)
 
 
@@ -119,11 +131,11 @@ class NrrdSlabWriter(FileSlabWriter):
     """Streams a volume into one .nrrd: a text header, then gzip."""
 
     @property
-    def compressed(self) -> bool:
+    def packing(self) -> Form | None:
         """The voxels, not the header, are gzip."""
-        return True
+        return "gzip"
 
-    def header(self) -> bytes:
+    def header(self, section_bytes: int = 0, voxel_name: str = "") -> bytes:
         """The text before the voxels."""
         affine, shape = affine_in_file_order(self.geometry, self.axes, world="LPS")
         directions = " ".join(_vector(affine[:3, i]) for i in range(3))
@@ -144,14 +156,22 @@ class NrrdSlabWriter(FileSlabWriter):
 
 
 class MetaImageSlabWriter(FileSlabWriter):
-    """Streams a volume into .mha, or into .mhd with its voxels in a .raw of the same name."""
+    """Streams a volume into .mha, or into .mhd with its voxels in a .zraw that is named by its content.
+
+    Voxels are zlib, which ends in a checksum.
+    """
 
     @property
-    def voxel_path(self) -> Path | None:
-        """The .raw beside an .mhd."""
-        return self.path.with_suffix(".raw") if self.path.suffix.lower() == ".mhd" else None
+    def packing(self) -> Form | None:
+        """The voxels are zlib."""
+        return "zlib"
 
-    def header(self) -> bytes:
+    @property
+    def is_pair(self) -> bool:
+        """Whether the name asks for .mhd."""
+        return self.path.suffix.lower() == ".mhd"
+
+    def header(self, section_bytes: int = 0, voxel_name: str = "") -> bytes:
         """The text before the voxels."""
         affine, shape = affine_in_file_order(self.geometry, self.axes, world="LPS")
         spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
@@ -163,14 +183,15 @@ class MetaImageSlabWriter(FileSlabWriter):
             f"Comment = thinslice {__version__}; research only",
             "BinaryData = True",
             "BinaryDataByteOrderMSB = False",
-            "CompressedData = False",
+            "CompressedData = True",
+            f"CompressedDataSize = {section_bytes:0{_SIZE_DIGITS}d}",
             f"TransformMatrix = {_numbers(rows)}",
             f"Offset = {_numbers(affine[:3, 3])}",
             "CenterOfRotation = 0 0 0",
             f"ElementSpacing = {_numbers(spacing)}",
             f"DimSize = {shape[0]} {shape[1]} {shape[2]}",
             f"ElementType = {'MET_SHORT' if self.dtype.kind == 'i' else 'MET_FLOAT'}",
-            f"ElementDataFile = {'LOCAL' if self.voxel_path is None else self.voxel_path.name}",
+            f"ElementDataFile = {voxel_name or 'LOCAL'}",
         ]
         return ("\n".join(lines) + "\n").encode()
 
@@ -188,44 +209,43 @@ def _simple_itk() -> Any:
         import SimpleITK
     except ImportError as error:
         raise MissingExtraError(
-            'NRRD and MetaImage are read with SimpleITK; install it: pip install "thinslice[itk]".'
+            "NRRD and MetaImage are read with SimpleITK; install it: pip install SimpleITK."
         ) from error
     return SimpleITK
 
 
-def _check_header(path: Path) -> tuple[str, int, bool]:
-    """The format, the bytes on disk that hold its voxels, and whether its header places them.
+@contextmanager
+def _quiet(itk: Any) -> Iterator[None]:
+    """Keep ITK from printing warnings with whole paths; those of thinslice are errors and provenance."""
+    shown = itk.ProcessObject.GetGlobalWarningDisplay()
+    itk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        itk.ProcessObject.SetGlobalWarningDisplay(shown)
 
-    ITK opens any data file that a header names, so only a name in the header's own folder is accepted.
-    """
-    with readable(path), path.open("rb") as file:
-        head = file.read(MAX_TEXT_HEADER_BYTES)
-        size = path.stat().st_size
-    kind = "nrrd" if head.startswith(b"NRRD") else "metaimage"
-    if kind == "nrrd":
-        head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
-    found = _DETACHED[kind].search(head)
-    if kind == "metaimage":
-        if found is None:
-            raise UnreadableError(f"{path.name!r} names no data; the file is cut short or damaged.")
-        head = head[: found.end()]
-    placed = _UNPLACED[kind].search(head) is not None
-    if found is None or found.group(1).upper() == b"LOCAL":
-        return kind, size, placed
-    name = found.group(1).decode("utf-8", "replace")
-    if not name or Path(name).name != name or "\\" in name or name == ".." or "%" in name or name.startswith("LIST"):
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        short = shortage(error)
+        if short is not None:
+            raise short from error
         raise UnreadableError(
-            f"{path.name!r} keeps its voxels in another folder or in several files; "
-            "put everything into one file (.nrrd, .mha) or into one folder."
-        )
-    voxels = path.with_name(name)
-    if not voxels.is_file():
-        raise UnreadableError(f"The data file of {path.name!r} is not beside it; put both in one folder.")
-    return kind, voxels.stat().st_size, placed
+            f"{path.name!r} is damaged or of a kind that SimpleITK does not read; export it again."
+        ) from error
 
 
-def _check_size(reader: Any, stored_bytes: int, path: Path) -> None:
-    """Refuse a header with more voxels than the file can hold, before ITK takes memory for them."""
+def _spatial(direction: tuple[float, ...]) -> Doubles:
+    """The first three axes of a direction matrix of three or four."""
+    side = math.isqrt(len(direction))
+    return np.reshape(direction, (side, side))[:3, :3]
+
+
+def _checked_size(reader: Any, stored_bytes: int, path: Path) -> tuple[int, int, int]:
+    """Voxels along the file's axes; a header with more than the file can hold is refused before memory is taken."""
     size = [int(n) for n in reader.GetSize()]
     frames = size[3:]
     if reader.GetNumberOfComponents() != 1 or len(size) not in (3, 4) or any(n != 1 for n in frames):
@@ -234,10 +254,9 @@ def _check_size(reader: Any, stored_bytes: int, path: Path) -> None:
             f"{reader.GetNumberOfComponents()} components); export a single grey volume."
         )
     voxels = size[0] * size[1] * size[2]
-    if voxels > MAX_VOXELS or voxels > stored_bytes * MAX_RATIO:
+    if voxels > MAX_VOXELS or voxels > most_plain_bytes(stored_bytes):
         raise UnreadableError(
             f"{path.name!r} cannot hold the {' x '.join(map(str, size))} voxels its header declares; "
             "the file is damaged or hostile."
         )
-    # ITK's voxels (16 bits or more) and the collector's are in memory together for a moment.
-    require_memory(4 * voxels, f"to read {path.name!r}")
+    return size[0], size[1], size[2]

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import OutputError
+from thinslice.file_grid import zyx_order
 from thinslice.geometry import Geometry
-from thinslice.io.file_grid import zyx_order
-from thinslice.io.gzip_stream import GzipWriter
+from thinslice.io.gzip_stream import DeflateWriter, Form
+from thinslice.io.pairs import Hashed, paired_files
 from thinslice.system.faults import DISK_FULL_CODES, output_fault
 from thinslice.system.resources import require_disk
 from thinslice.volume import Provenance
@@ -95,16 +96,21 @@ class FileSlabWriter(ABC):
         self._streams = self.axes[0] == 2
         self._written = 0
         self._context: AbstractContextManager[None] | None = None
-        self._sink: GzipWriter | _Guarded | None = None
+        self._sink: DeflateWriter | _Guarded | None = None
 
     @abstractmethod
-    def header(self) -> bytes:
-        """Everything before the voxels."""
+    def header(self, section_bytes: int = 0, voxel_name: str = "") -> bytes:
+        """Everything before the voxels, always of the same length for one `voxel_name`.
+
+        Args:
+            section_bytes: of the voxels as stored; 0 as long as they are not known.
+            voxel_name: of a second file with the voxels; empty where they follow the header.
+        """
 
     @property
-    def compressed(self) -> bool:
-        """Whether the voxels are deflated as one gzip member."""
-        return False
+    def packing(self) -> Form | None:
+        """How the voxels are deflated; None for plain ones."""
+        return None
 
     @property
     def header_compressed(self) -> bool:
@@ -112,9 +118,9 @@ class FileSlabWriter(ABC):
         return False
 
     @property
-    def voxel_path(self) -> Path | None:
-        """A second file for the voxels, or None when they follow the header."""
-        return None
+    def is_pair(self) -> bool:
+        """Whether the voxels lie in a second file."""
+        return False
 
     @property
     def voxel_bytes(self) -> int:
@@ -184,39 +190,34 @@ class FileSlabWriter(ABC):
         from thinslice.system.atomic import atomic_file
 
         require_disk(self.path, self.voxel_bytes * (1 if self._streams else 2))
-        if self.voxel_path is None:
-            with (
-                atomic_file(self.path, overwrite=self._overwrite) as partial,
-                partial.open("wb") as file,
-                self._voxels_into(file, self.header()),
-            ):
-                yield
+        if self.is_pair:
+            with paired_files(self.path, overwrite=self._overwrite) as pair:
+                with pair.voxel_partial.open("wb") as file:
+                    hashed = Hashed(file)
+                    with self._voxels_into(hashed, b""):
+                        yield
+                with writing(self.path):
+                    name = pair.name_voxels(hashed.digest)
+                    pair.header_partial.write_bytes(self.header(hashed.count, name))
             return
-        # The header appears last: a header without its voxels would be worse than voxels without a header.
-        alone = False
-        try:
-            with atomic_file(self.path, overwrite=self._overwrite) as partial:
-                existed = self.voxel_path.exists()
-                with (
-                    atomic_file(self.voxel_path, overwrite=self._overwrite) as voxels,
-                    voxels.open("wb") as file,
-                    self._voxels_into(file, b""),
-                ):
-                    yield
-                alone = not existed
-                partial.write_bytes(self.header())
-        except BaseException:
-            if alone:
-                self.voxel_path.unlink(missing_ok=True)
-            raise
+        header = self.header()
+        with atomic_file(self.path, overwrite=self._overwrite) as partial, partial.open("wb") as file:
+            with self._voxels_into(file, header):
+                yield
+            if self.packing is not None and not self.header_compressed:
+                with writing(self.path):
+                    size = file.tell() - len(header)
+                    file.seek(0)
+                    file.write(self.header(size))
 
     @contextmanager
-    def _voxels_into(self, file: BinaryIO, header: bytes) -> Iterator[None]:
+    def _voxels_into(self, file: BinaryIO | Hashed, header: bytes) -> Iterator[None]:
         """Header and voxels into an open file: collects slabs while the block runs, completes the file at its end."""
         guarded = _Guarded(file, self.path)
         if not self.header_compressed:
             guarded.write(header)
-        with GzipWriter(guarded) if self.compressed else nullcontext(guarded) as stream:
+        packed = nullcontext(guarded) if self.packing is None else DeflateWriter(guarded, form=self.packing)
+        with packed as stream:
             if self.header_compressed:
                 stream.write(header)
             if self._streams:
@@ -241,7 +242,7 @@ class FileSlabWriter(ABC):
                 "was written; report this."
             )
 
-    def _reorder(self, spool: BinaryIO, stream: GzipWriter | _Guarded) -> None:
+    def _reorder(self, spool: BinaryIO, stream: DeflateWriter | _Guarded) -> None:
         """Copy (depth, height, width) voxels into the file's order, a few of its planes at a time.
 
         Plain reads, not a memory map: the system maps pages around those touched, soon all of them.

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from thinslice.errors import OutputError
 
-EXACT_HU = 0.002
-"""HU that differ by less are the same: float32 arithmetic of a network is no more exact."""
-
 _LOWEST, _HIGHEST = -32768, 32767
+
+EXACT_HU = 0.002
+"""Difference up to which a stored value is the HU: float32 holds HU of this size to about 0.001."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +52,42 @@ class PixelEncoding:
         return float(np.abs(hu - (stored.astype(np.float64) * self.slope + self.intercept)).max())
 
 
-class PixelEncoder:
-    """Encodes slices of HU, and keeps count of what 16 bits could not hold.
+class RoundedPixels:
+    """Encoding of slices, with a record of what 16 bits could not hold.
 
     Args:
-        encoding: of HU as pixels.
+        encoding: of the series.
+
+    >>> pixels = RoundedPixels(PixelEncoding())
+    >>> pixels.encode(np.array([1.25, 7.0])).tolist(), len(pixels.warnings)
+    ([1, 7], 1)
     """
 
     def __init__(self, encoding: PixelEncoding) -> None:
         self._encoding = encoding
-        self._largest_error_hu = 0.0
+        self._off_by_hu = 0.0
 
-    def encode(self, plane: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
-        """Stored values of one slice, (height, width), contiguous and little endian."""
-        stored = self._encoding.encode(plane)
-        if stored is not plane:
-            self._largest_error_hu = max(self._largest_error_hu, self._encoding.error_hu(plane, stored))
-        return np.ascontiguousarray(stored, dtype="<i2")
+    def encode(self, hu: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+        """As `PixelEncoding.encode`."""
+        stored = self._encoding.encode(hu)
+        if stored is not hu:
+            self._off_by_hu = max(self._off_by_hu, self._encoding.error_hu(hu, stored))
+        return stored
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence about HU that were rounded or clipped so far, or nothing."""
-        slope, error_hu = self._encoding.slope, self._largest_error_hu
-        advice = "write a file that ends in .nii.gz to keep them"
-        if error_hu > slope / 2 + EXACT_HU:
-            return (f"HU beyond what 16 bits hold were clipped in DICOM, by up to {error_hu:.0f} HU; {advice}.",)
-        if error_hu > EXACT_HU:
-            steps = "whole HU" if slope == 1 else f"steps of {slope} HU"
-            return (f"HU with fractions were rounded to {steps} in DICOM (by up to {error_hu:.2f} HU); {advice}.",)
+        """A sentence where stored values differ from HU; none where they are equal."""
+        slope = self._encoding.slope
+        if self._off_by_hu > slope / 2 + EXACT_HU:
+            return (
+                f"HU beyond what 16 bits hold were clipped in DICOM, by up to {self._off_by_hu:.0f} HU; write a file "
+                "that ends in .nii.gz to keep them.",
+            )
+        if self._off_by_hu > EXACT_HU:
+            return (
+                f"HU with fractions were rounded to {'whole HU' if slope == 1 else f'steps of {slope} HU'} in DICOM "
+                f"(by up to {self._off_by_hu:.2f} HU); write a file that ends in .nii.gz to keep them.",
+            )
         return ()
 
 
