@@ -113,7 +113,7 @@ def _without_identity(header: Dataset) -> Dataset:
         if value:
             setattr(result, keyword, replaced_uid(value))
     study = safe_uid(value_of(result, "StudyInstanceUID")) or derived_uid("deidentified", "unknown study")
-    result.PatientName = result.PatientID = f"ANON-{study[-10:]}"
+    result.PatientName, result.PatientID = f"Anonymous^{study[-10:]}", f"ANON-{study[-10:]}"
     result.PatientIdentityRemoved = "YES"
     result.LongitudinalTemporalInformationModified = "REMOVED"
     result.DeidentificationMethod = METHOD
