@@ -181,7 +181,7 @@ def _build_own(name: str, values: Mapping[str, Any]) -> ThroughPlaneModel:
         config = _resolve(entry.config)(**{**entry.preset, **values})
     except (ValidationError, TypeError) as error:
         fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
-        raise UsageError(f"The config of the network {name!r} does not fit, {fault}") from error
+        raise UsageError(f"The config of the network {name!r} does not fit, {fault}; correct it.") from error
     if values:
         with torch.device("meta"):
             count = sum(parameter.numel() for parameter in network(config).parameters())

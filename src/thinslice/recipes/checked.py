@@ -51,7 +51,7 @@ def toml_values(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path.name} cannot be read: {error.strerror or error}; check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path.name} is not a TOML file: {error}") from error
+        raise UsageError(f"{path.name} is not a TOML file: {error}; correct it.") from error
 
 
 def read_toml(path: Path, kind: type[Recipe]) -> Recipe:
@@ -68,7 +68,7 @@ def read_toml(path: Path, kind: type[Recipe]) -> Recipe:
     try:
         return kind(**values)
     except ValidationError as error:
-        raise UsageError(f"{path.name}, {first_fault(error)}") from error
+        raise UsageError(f"{path.name}, {first_fault(error)}; correct it.") from error
 
 
 def first_fault(error: ValidationError) -> str:

@@ -451,4 +451,4 @@ def overridden(recipe: TrainRecipe, values: Mapping[str, Any]) -> TrainRecipe:
     try:
         return TrainRecipe(**changed)
     except ValidationError as error:
-        raise UsageError(f"The changed recipe does not fit, {first_fault(error)}") from error
+        raise UsageError(f"The changed recipe does not fit, {first_fault(error)}; correct it.") from error

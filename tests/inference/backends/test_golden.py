@@ -148,7 +148,32 @@ def test_what_could_not_be_compared_is_tried_again(model: ThroughPlaneModel, fol
     assert golden.examine(model, off_by(model, 0.0)[0], backend="a").agrees
 
 
-def test_times_grow_old(model: ThroughPlaneModel, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("load", "hours", "again"),
+    [(2.0, 0.5, False), (2.0, 2.0, True), (0.1, 2.0, False), (None, 2.0, False), (0.1, 24.0 * 31, True)],
+)
+def test_times_of_a_busy_machine_are_measured_again_after_an_hour(
+    model: ThroughPlaneModel,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    load: float | None,
+    hours: float,
+    again: bool,
+) -> None:
+    monkeypatch.setattr(golden, "load_per_core", lambda: load)
+    prepare, factors = off_by(model, 0.0)
+    golden.examine(model, prepare, backend="sound")
+    asked = len(factors)
+    kept = next(folder.glob("backends/*.json"))
+    assert json.loads(kept.read_text())["load_per_core"] == load
+    then = time.time() - 3600 * hours
+    os.utime(kept, (then, then))
+    golden.examine(model, prepare, backend="sound")
+    assert (len(factors) > asked) == again
+
+
+def test_times_grow_old(model: ThroughPlaneModel, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golden, "load_per_core", lambda: 0.0)
     prepare, factors = off_by(model, 0.0)
     golden.examine(model, prepare, backend="sound")
     asked = len(factors)
@@ -213,6 +238,7 @@ def test_what_is_kept_names_no_one(model: ThroughPlaneModel, folder: Path) -> No
         "channels",
         "device",
         "golden",
+        "load_per_core",
         "machine",
         "model",
         "tolerance_hu",

@@ -289,7 +289,7 @@ def test_strays_are_left_out_and_named(tmp_path: Path) -> None:
 
 def test_a_series_of_two_matrices_is_divided(tmp_path: Path) -> None:
     one = write_series(tmp_path / "a", seed=1)
-    two = write_series(tmp_path / "b", seed=2, shape=(5, 16, 16), uid=one.uid)
+    two = write_series(tmp_path / "b", seed=2, shape=(5, 16, 16), uid=one.uid, study_uid=one.study_uid)
     with pytest.raises(SeriesChoiceError, match="#2"):
         read_dicom(tmp_path)
     np.testing.assert_array_equal(read_dicom(tmp_path, series_uid=one.uid + "#1").hu, one.hu)

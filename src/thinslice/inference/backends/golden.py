@@ -1,14 +1,16 @@
 """The golden case: a small synthetic chest on which every backend must agree with torch in float32 on the CPU.
 
 Agreement and time are measured once per machine, network, backend and versions, and kept in the user's cache folder
-(`thinslice.system.user_cache`), so that only the first run pays for them. A comparison that failed is not kept, as its
-cause may be temporary.
+(`thinslice.system.user_cache`), so that only the first run pays for them. The load of the machine is kept beside them:
+times of a busy machine are measured again after an hour. A comparison that failed is not kept, as its cause may be
+temporary.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -62,7 +64,13 @@ TIMING_BUDGET_S = 1.0
 """Beyond the fewest, no pass is timed after this many seconds of one backend."""
 
 KEPT_DAYS = 30
-"""Days after which a verdict is measured again, as the machine may have been busy at the time."""
+"""Days after which a verdict is measured again."""
+
+BUSY = 0.5
+"""Load for each core, before the measurement, above which its times may be those of other programs' work."""
+
+KEPT_HOURS_WHEN_BUSY = 1.0
+"""Hours after which a verdict that was measured on a busy machine is measured again."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,10 @@ def examine(
         "versions": {"thinslice": __version__, "torch": _torch_version(), backend: version},
     }
     name = f"backends/{_digest(json.dumps(key, sort_keys=True).encode())[:32]}.json"
-    known = _from_json(user_cache.load(name, max_age_s=KEPT_DAYS * 86400.0))
+    known = _kept(name)
     if known is not None:
         return known
+    load = load_per_core()
     try:
         verdict = _compared(model, prepare, channels, tolerance_hu)
     except ResourceError:
@@ -167,8 +176,25 @@ def examine(
     except RuntimeError as error:
         # A device's kernels may be missing, or fail with errors of any kind.
         return Verdict(False, reason="memory was short" if is_out_of_memory(error) else type(error).__name__)
-    user_cache.keep(name, {**key, "verdict": asdict(verdict)})
+    user_cache.keep(name, {**key, "load_per_core": load, "verdict": asdict(verdict)})
     return verdict
+
+
+def load_per_core() -> float | None:
+    """Programs that wanted a core in the last minute, for each core of the machine; None where it is unknown."""
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except (AttributeError, OSError):  # Windows has no such count
+        return None
+
+
+def _kept(name: str) -> Verdict | None:
+    """The verdict of an earlier run; None where there is none, or where it has to be measured again."""
+    value = user_cache.load(name, max_age_s=KEPT_DAYS * 86400.0)
+    load = (value or {}).get("load_per_core")
+    if isinstance(load, int | float) and load > BUSY:
+        value = user_cache.load(name, max_age_s=KEPT_HOURS_WHEN_BUSY * 3600.0)
+    return _from_json(value)
 
 
 def fingerprint(model: ThroughPlaneModel) -> str:

@@ -12,6 +12,9 @@ from thinslice.errors import OutputError
 
 _LOWEST, _HIGHEST = -32768, 32767
 
+EXACT_HU = 0.002
+"""Difference up to which a stored value is the HU: float32 holds HU of this size to about 0.001."""
+
 
 @dataclass(frozen=True)
 class PixelEncoding:
@@ -47,6 +50,45 @@ class PixelEncoding:
         if not hu.size:
             return 0.0
         return float(np.abs(hu - (stored.astype(np.float64) * self.slope + self.intercept)).max())
+
+
+class RoundedPixels:
+    """Encoding of slices, with a record of what 16 bits could not hold.
+
+    Args:
+        encoding: of the series.
+
+    >>> pixels = RoundedPixels(PixelEncoding())
+    >>> pixels.encode(np.array([1.25, 7.0])).tolist(), len(pixels.warnings)
+    ([1, 7], 1)
+    """
+
+    def __init__(self, encoding: PixelEncoding) -> None:
+        self._encoding = encoding
+        self._off_by_hu = 0.0
+
+    def encode(self, hu: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+        """As `PixelEncoding.encode`."""
+        stored = self._encoding.encode(hu)
+        if stored is not hu:
+            self._off_by_hu = max(self._off_by_hu, self._encoding.error_hu(hu, stored))
+        return stored
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence where stored values differ from HU; none where they are equal."""
+        slope = self._encoding.slope
+        if self._off_by_hu > slope / 2 + EXACT_HU:
+            return (
+                f"HU beyond what 16 bits hold were clipped in DICOM, by up to {self._off_by_hu:.0f} HU; write a file "
+                "that ends in .nii.gz to keep them.",
+            )
+        if self._off_by_hu > EXACT_HU:
+            return (
+                f"HU with fractions were rounded to {'whole HU' if slope == 1 else f'steps of {slope} HU'} in DICOM "
+                f"(by up to {self._off_by_hu:.2f} HU); write a file that ends in .nii.gz to keep them.",
+            )
+        return ()
 
 
 def choose_encoding(hu_range: tuple[float, float], padding_hu: float | None = None) -> PixelEncoding:

@@ -32,7 +32,9 @@ SHARED_GROUPS = {
 }
 """Functional groups that all frames share, with the attributes of a single-frame slice that go into them."""
 
-OF_A_FRAME = ("DerivationDescription", "DerivationCodeSequence", "AcquisitionNumber", "AnatomicRegionSequence")
+DERIVATION = ("DerivationDescription", "DerivationCodeSequence")
+
+OF_A_FRAME = ("AcquisitionNumber", "AnatomicRegionSequence")
 """Attributes of a slice that go into a group of their own, beside those of `SHARED_GROUPS`."""
 
 WITHOUT_PLACE = ("AcquisitionDate", "AcquisitionTime", "PatientOrientation", "SliceLocation", "Laterality")
@@ -64,6 +66,12 @@ class EnhancedHeader:
     def __init__(self, series: DerivedSeries, sources: tuple[Dataset, ...]) -> None:
         self._series = series
         self._sources = sources
+        self._evidence = _evidence(sources)
+        self._evident = {
+            reference.ReferencedSOPInstanceUID
+            for study in self._evidence
+            for reference in study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+        }
         self._series_uid: UID = derived_uid("enhanced series", str(series.series_uid))
         self.instance_uid: UID = derived_uid("enhanced image", str(series.series_uid))
         nearest = sorted({series.line.sources(k).nearest for k in range(len(series))})
@@ -81,7 +89,9 @@ class EnhancedHeader:
     def top(self) -> Dataset:
         """Everything but the groups of each frame and the pixels."""
         grouped = {keyword for keywords in SHARED_GROUPS.values() for keyword in keywords}
-        left_out = {tag_for_keyword(keyword) for keyword in (*grouped, *OF_A_FRAME, *WITHOUT_PLACE)}
+        # References, with which the derivation stands, need the study and series of an image; some sources name none.
+        derivation = DERIVATION if self._evident else ()
+        left_out = {tag_for_keyword(keyword) for keyword in (*grouped, *OF_A_FRAME, *WITHOUT_PLACE, *derivation)}
         top = Dataset()
         top.update({tag: element for tag, element in self._slice.items() if tag not in left_out})
         top.SOPClassUID, top.SOPInstanceUID = EnhancedCTImageStorage, self.instance_uid
@@ -94,6 +104,8 @@ class EnhancedHeader:
         top.PresentationLUTShape, top.ContentQualification = "IDENTITY", "RESEARCH"
         top.AcquisitionContextSequence = Sequence([])
         for keyword, value in (
+            ("ContentDate", "19000101"),  # of a source whose dates were removed
+            ("ContentTime", "000000"),
             ("BurnedInAnnotation", "NO"),
             ("LossyImageCompression", "00"),
             ("Manufacturer", UNKNOWN),
@@ -106,9 +118,8 @@ class EnhancedHeader:
         date, time = value_of(self._slice, "AcquisitionDate"), value_of(self._slice, "AcquisitionTime")
         if value_of(top, "AcquisitionDateTime") is None and date and time:
             top.AcquisitionDateTime = f"{date}{time}"
-        evidence = _evidence(self._sources)
-        if evidence:
-            top.SourceImageEvidenceSequence = Sequence(evidence)
+        if self._evidence:
+            top.SourceImageEvidenceSequence = Sequence(self._evidence)
         self._add_dimensions(top)
         top.SharedFunctionalGroupsSequence = Sequence([self._shared()])
         return top
@@ -129,9 +140,14 @@ class EnhancedHeader:
             content.FrameAcquisitionNumber = int(acquisition)
         item.FrameContentSequence = Sequence([content])
         item.PlanePositionSequence = Sequence([_chosen(own, ("ImagePositionPatient",))])
-        derivation = _chosen(self._slice, ("DerivationDescription", "DerivationCodeSequence"))
-        derivation.SourceImageSequence = Sequence(value_of(own, "SourceImageSequence", ()))
-        item.DerivationImageSequence = Sequence([derivation])
+        if self._evident:
+            derivation = _chosen(self._slice, DERIVATION)
+            derivation.SourceImageSequence = Sequence(
+                reference
+                for reference in value_of(own, "SourceImageSequence", ())
+                if reference.ReferencedSOPInstanceUID in self._evident
+            )
+            item.DerivationImageSequence = Sequence([derivation])
         return item
 
     def _shared(self) -> Dataset:
@@ -195,7 +211,7 @@ def _chosen(source: Dataset, keywords: Iterable[str]) -> Dataset:
     chosen = Dataset()
     for keyword in keywords:
         if value_of(source, keyword) is not None:
-            chosen[keyword] = source[keyword]
+            chosen[keyword] = source.get_item(keyword)
     return chosen
 
 

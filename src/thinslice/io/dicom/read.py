@@ -21,9 +21,10 @@ from thinslice.io.dicom.bounds import HeaderError
 from thinslice.io.dicom.header import quiet_pydicom, text
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.multiframe import read_headers
+from thinslice.io.dicom.parts import PHASE_KEYWORDS
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
-from thinslice.io.dicom.regrid import regular
-from thinslice.io.dicom.series import PHASE_KEYWORDS, Slice, Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.series import Stack, choices, kinds, lost_inside, restack, stacks_of
+from thinslice.io.dicom.slices import Slice
 from thinslice.io.dicom.stacking import Fault
 from thinslice.io.padding import padding_below_window
 from thinslice.io.settings import ReadSettings
@@ -291,6 +292,8 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
     padding = _padding(slices, hu, odd)
     notes: tuple[str, ...] = ()
     if geometry is None:
+        from thinslice.io.dicom.regrid import regular  # here, as it imports scipy, which reading itself does not need
+
         outside_hu = WINDOW_MIN_HU if padding is None else padding
         planes = [piece.plane for piece in slices if piece.plane is not None]
         made = regular(hu, planes, stacking.in_plane_mm, found.mended, outside_hu=outside_hu)
@@ -425,7 +428,8 @@ def _provenance(
         headers=tuple(piece.header.dataset for piece in slices),
         details={
             "series_uid": found.uid,
-            "part": int(found.uid.rpartition("#")[2]) if found.part else 1,
+            # "UID#2", or the UID alone where the other parts of the series were left out.
+            "part": int(found.uid.partition("#")[2] or 1),
             "slices": len(slices),
             "skipped": skipped,
             "modality": "CT",

@@ -2,7 +2,7 @@
 
     tilt       slices are parallel, but their centres follow the table and not the slices' normal: each slice is shifted
                in its own plane, so that the centres lie on the normal; nothing is interpolated between slices
-    spacing    slices at uneven heights are interpolated linearly at even heights, as far apart as the closest two
+    spacing    slices at uneven heights are interpolated linearly at even heights, at the finer of their spacings
 
 The patient keeps his place: a voxel's world position shows the anatomy that the source shows there.
 
@@ -98,7 +98,8 @@ def regular(
     steps = np.diff(heights)
     if "spacing" in mended and np.ptp(steps) > SAME_STEP_MM:
         before = len(hu)
-        if (heights[-1] - heights[0]) / steps.min() > MOST_SLICES_MORE * len(hu):
+        step_mm = finer_spacing_mm(heights)
+        if (heights[-1] - heights[0]) / step_mm > MOST_SLICES_MORE * len(hu):
             raise GeometryError(
                 f"Slices lie from {steps.min():.3f} to {steps.max():.3f} mm apart, too differently for one spacing; "
                 "give the part of one spacing in a folder of its own."
@@ -107,7 +108,7 @@ def regular(
         nearest = closest.tolist()
         notes.append(
             f"{before} slices {steps.min():.4g} to {steps.max():.4g} mm apart were resampled to {len(hu)} slices "
-            f"{steps.min():.4g} mm apart (linear between neighbours)."
+            f"{step_mm:.4g} mm apart (linear between neighbours)."
         )
     thicknesses = sorted({plane.thickness_mm for plane in planes if plane.thickness_mm is not None})
     one_thickness = len(thicknesses) == 1 and all(plane.thickness_mm is not None for plane in planes)
@@ -190,10 +191,24 @@ def _shifted(plane: npt.NDArray[Any], pixels: Doubles, outside_hu: float, target
     inside[:] = np.rint(moved) if np.issubdtype(target.dtype, np.integer) else moved
 
 
+def finer_spacing_mm(heights_mm: Doubles) -> float:
+    """The smallest distance of neighbours that occurs more than once; the smallest of all where none does.
+
+    A single small distance is where two parts of a scan overlap, and no spacing of the scan.
+
+    >>> finer_spacing_mm(np.array([0, 4, 8, 9, 16, 23.0]))
+    4.0
+    """
+    steps = np.sort(np.diff(heights_mm))
+    shared = [step for step in steps if np.count_nonzero(np.abs(steps - step) <= SAME_STEP_MM) > 1]
+    alike = np.abs(steps - (shared[0] if shared else steps[0])) <= SAME_STEP_MM
+    return float(steps[alike].mean())
+
+
 def even(
     hu: npt.NDArray[Any], heights_mm: Doubles, *, outside_hu: float
 ) -> tuple[npt.NDArray[Any], Doubles, npt.NDArray[np.intp]]:
-    """Interpolate slices at even heights, as far apart as the closest two slices.
+    """Interpolate slices at even heights, at the finer of their spacings.
 
     Args:
         hu: (depth, height, width), HU.
@@ -209,7 +224,7 @@ def even(
     >>> made[:, 0, 0].tolist(), heights.tolist(), nearest.tolist()
     ([0, 40, 80], [0.0, 4.0, 8.0], [0, 1, 2])
     """
-    step = float(np.diff(heights_mm).min())
+    step = finer_spacing_mm(heights_mm)
     count = math.floor((heights_mm[-1] - heights_mm[0]) / step + 1e-6) + 1
     at = heights_mm[0] + step * np.arange(count)
     above = np.clip(np.searchsorted(heights_mm, at, side="right"), 1, len(hu) - 1)

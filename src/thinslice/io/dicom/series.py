@@ -4,57 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from thinslice.io.dicom.header import SliceHeader, integer, number, numbers, text
+from thinslice.geometry import DIRECTION_TOLERANCE
+from thinslice.io.dicom.header import SliceHeader, integer, text
 from thinslice.io.dicom.input_files import SkippedFile
 from thinslice.io.dicom.multiframe import missing_parts
 from thinslice.io.dicom.object_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
-from thinslice.io.dicom.pixels import PixelError, PixelFormat, check_complete, pixel_format
-from thinslice.io.dicom.stacking import SAME_POSITION_MM, ImagePlane, Stacking, along_normal, sound_cosines, stack
-
-PHASE_KEYWORDS = (
-    "StackID",
-    "TemporalPositionIdentifier",
-    "NominalPercentageOfCardiacPhase",
-    "AcquisitionNumber",
-    "ConvolutionKernel",
-    "ImageType",
-    "AcquisitionTime",
+from thinslice.io.dicom.parts import (
+    SAME_PATIENT,
+    SAME_SCAN,
+    disagreement,
+    divide,
+    image_count,
+    not_together,
+    partly_missing,
 )
-"""Attributes that distinguish phases or reconstructions when one series holds a position several times."""
+from thinslice.io.dicom.slices import Slice, by_position, difference, slice_of
+from thinslice.io.dicom.stacking import SAME_POSITION_MM, Stacking, along_normal, stack
 
-ORIENTATION_TOLERANCE = 1e-4
-"""Cosines that differ by less are one orientation."""
-
-PIXEL_SPACING_TOLERANCE_MM = 1e-4
-"""Pixel spacings are compared in these steps."""
+PIXEL_SPACING_RANGE_MM = (0.005, 20.0)
+"""Smallest and largest plausible PixelSpacing: of a specimen scanner, and twice that of a coarse PET grid."""
 
 STRAY_FRACTION = 0.1
 """A part of a series with at most this share of the main part's slices (or a single slice) is a stray."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One file of a CT series, with its place and pixel format.
-
-    Attributes:
-        header: the file.
-        plane: its place, or None where the header holds none.
-        form: the storage of its pixels, or None when `problem` is set.
-        instance: InstanceNumber.
-        problem: why its pixels cannot be read, or "".
-        likeness: properties that the slices of one volume share: matrix, pixel spacing, colour.
-        height_mm: distance along the normal; 0 without a plane.
-    """
-
-    header: SliceHeader
-    plane: ImagePlane | None
-    form: PixelFormat | None
-    instance: int | None
-    problem: str
-    likeness: tuple[object, ...]
-    height_mm: float
 
 
 @dataclass
@@ -72,6 +45,8 @@ class Stack:
         skipped: files of the stack whose pixels cannot be read.
         series_numbers: every InstanceNumber of the series, also of other objects.
         part: the reason why its series was divided, "" for a whole series.
+        label: what distinguishes it from the other parts, such as "ConvolutionKernel B30f"; "" for a whole series.
+        number: number of the part in its series, from 1.
         stray: a small part left out beside the main part of its series.
         mended: faults that resampling removes after reading: "tilt", "spacing" (`thinslice.io.dicom.regrid`).
     """
@@ -86,6 +61,8 @@ class Stack:
     skipped: list[SkippedFile] = field(default_factory=list)
     series_numbers: frozenset[int] = frozenset()
     part: str = ""
+    label: str = ""
+    number: int = 1
     stray: bool = False
     mended: frozenset[str] = frozenset()
 
@@ -106,18 +83,22 @@ def restack(found: Stack, positions: Sequence[list[Slice]], unreadable: int) -> 
         ValueError: a position has no place or no pixels.
     """
     chosen = [copies[0] for copies in positions]
-    form, first = chosen[0].form, chosen[0].header.dataset
+    form = chosen[0].form
     planes = [piece.plane for piece in chosen if piece.plane is not None]
     if form is None or len(planes) != len(chosen):
         raise ValueError("restack needs slices with pixels and positions")
-    spacing = numbers(first, "PixelSpacing", 2)
     return stack(
         planes,
         (form.rows, form.columns),
-        (spacing[0], spacing[1]) if spacing else (None, None),
+        _usual_pixel_spacing(chosen) or (None, None),
         numbers_elsewhere=found.series_numbers - {piece.instance for piece in chosen},
         unreadable=unreadable,
     )
+
+
+def _usual_pixel_spacing(slices: Sequence[Slice]) -> tuple[float, float] | None:
+    """The commonest PixelSpacing; they differ by rounding at most."""
+    return Counter(piece.pixel_spacing_mm for piece in slices).most_common(1)[0][0]
 
 
 def lost_inside(positions: Sequence[list[Slice]], lost: Sequence[int]) -> str | None:
@@ -146,7 +127,7 @@ def _series(label: str, headers: list[SliceHeader], unreadable: int) -> list[Sta
     """The stacks of one series, its main CT stack first."""
     by_kind: dict[str, list[Slice]] = {}
     for header in headers:
-        by_kind.setdefault(kind_of(header.dataset), []).append(_slice(header))
+        by_kind.setdefault(kind_of(header.dataset), []).append(slice_of(header))
     instances = frozenset(
         piece.instance for slices in by_kind.values() for piece in slices if piece.instance is not None
     )
@@ -159,112 +140,66 @@ def _series(label: str, headers: list[SliceHeader], unreadable: int) -> list[Sta
     stacks.sort(key=lambda found: (found.kind != "CT", found.stray, -len(found.slices)))
     if len(stacks) > 1:
         for number_in_series, found in enumerate(stacks[1:], start=2):
-            found.uid = f"{label}#{number_in_series}"
+            found.uid, found.number = f"{label}#{number_in_series}", number_in_series
         if sum(found.kind == "CT" and not found.stray for found in stacks) > 1:
             stacks[0].uid = f"{label}#1"
     return stacks
 
 
-def _slice(header: SliceHeader) -> Slice:
-    dataset = header.dataset
-    form, problem = None, ""
-    try:
-        form = pixel_format(dataset)
-        check_complete(header, form)
-    except PixelError as error:
-        form, problem = None, str(error)
-    position = numbers(dataset, "ImagePositionPatient", 3)
-    cosines = numbers(dataset, "ImageOrientationPatient", 6)
-    instance = integer(dataset, "InstanceNumber")
-    plane = None
-    if position and cosines and sound_cosines(cosines):
-        thickness, between = number(dataset, "SliceThickness"), number(dataset, "SpacingBetweenSlices")
-        plane = ImagePlane(
-            position_mm=(position[0], position[1], position[2]),
-            row_cosines=(cosines[0], cosines[1], cosines[2]),
-            column_cosines=(cosines[3], cosines[4], cosines[5]),
-            thickness_mm=thickness if thickness and thickness > 0 else None,
-            # Some scanners write it negative, for the direction of travel.
-            between_mm=abs(between) if between else None,
-            instance=instance,
-        )
-    spacing = numbers(dataset, "PixelSpacing", 2)
-    likeness = (
-        integer(dataset, "Rows"),
-        integer(dataset, "Columns"),
-        text(dataset, "PhotometricInterpretation"),
-        spacing and tuple(round(value / PIXEL_SPACING_TOLERANCE_MM) for value in spacing),
-    )
-    height_mm = along_normal(plane) if plane else 0.0
-    return Slice(header, plane, form, instance, problem, likeness, height_mm)
-
-
 def _ct_stacks(label: str, slices: list[Slice], instances: frozenset[int], unreadable: int) -> list[Stack]:
-    """CT images of one series, divided by matrix, orientation, pixel spacing and colour, then by phase."""
-    groups: list[list[Slice]] = []
-    for piece in slices:
-        for group in groups:
-            if _alike(group[0], piece):
-                group.append(piece)
-                break
-        else:
-            groups.append([piece])
-    divided = [part for group in groups for part in _phases(group)]
-    largest = max(len(part) for part, _ in divided)
+    """CT images of one series, divided into what may be one volume each."""
+    strangers = disagreement(slices, SAME_PATIENT)
+    if strangers:
+        return [Stack(label, "CT", slices, faults=[not_together(strangers)], series_numbers=instances)]
+    divided = divide(slices)
+    largest = max((part.slices for part in divided), key=len)
     stacks = []
-    for part, why in divided:
-        found = Stack(label, "CT", part, part=why, series_numbers=instances)
-        found.stray = len(part) < largest and (len(part) == 1 or len(part) <= STRAY_FRACTION * largest)
+    for part in divided:
+        found = Stack(label, "CT", part.slices, part=part.why, label=part.label, series_numbers=instances)
+        count = len(part.slices)
+        found.stray = count < len(largest) and (count == 1 or count <= STRAY_FRACTION * len(largest))
         _judge(found, unreadable)
         stacks.append(found)
+    for found in stacks:
+        _name_left_out(found, [other for other in stacks if other is not found])
     return stacks
 
 
-def _alike(one: Slice, other: Slice) -> bool:
-    """Whether two slices can belong to one volume, positions aside."""
-    if one.likeness != other.likeness:
+def _name_left_out(found: Stack, others: Sequence[Stack]) -> None:
+    """Say which slices of its series a stack lacks, and whether they belong into its gaps."""
+    usual = found.slices[0]
+    inside: list[str] = []
+    strays: list[str] = []
+    for other in others:
+        for piece in other.slices:
+            why = difference(usual, piece) or (f"{other.label}" if other.label else "another place")
+            named = f"{piece.header.file.name!r} with {why}"
+            if other.stray:
+                strays.append(named)
+            if piece.plane is not None and usual.plane is not None and _in_gap(found, piece):
+                inside.append(named)
+    gap = found.stacking is not None and any("missing" in fault or "spacing changes" in fault for fault in found.faults)
+    if gap and inside:
+        found.faults[:] = [
+            f"{len(inside)} slice(s) inside the series differ from the others, such as {inside[0]}, which leaves a gap "
+            "there; get these slices again as the others are, or give a series without them."
+        ]
+    elif strays and not found.stray:
+        found.warnings.append(
+            f"{len(strays)} slice(s) of this series do not fit and are left out, such as {strays[0]}; slices may be "
+            "missing."
+        )
+
+
+def _in_gap(found: Stack, piece: Slice) -> bool:
+    """Whether a slice lies between two positions of a stack, where it has no slice."""
+    if len(found.positions) < 2 or piece.plane is None or found.slices[0].plane is None:
         return False
-    if one.plane is None or other.plane is None:
-        return one.plane is other.plane
-    cosines_a = one.plane.row_cosines + one.plane.column_cosines
-    cosines_b = other.plane.row_cosines + other.plane.column_cosines
-    return all(abs(x - y) <= ORIENTATION_TOLERANCE for x, y in zip(cosines_a, cosines_b, strict=True))
-
-
-def _by_position(slices: Iterable[Slice]) -> list[list[Slice]]:
-    """Slices in depth order, those at the same position together; the readable copy first."""
-    positions: list[list[Slice]] = []
-    for piece in sorted(slices, key=lambda piece: (piece.height_mm, piece.header.file.name)):
-        if positions and piece.height_mm - positions[-1][0].height_mm <= SAME_POSITION_MM:
-            positions[-1].append(piece)
-        else:
-            positions.append([piece])
-    for copies in positions:
-        copies.sort(key=lambda piece: bool(piece.problem))
-    return positions
-
-
-def _phases(group: list[Slice]) -> list[tuple[list[Slice], str]]:
-    """Parts of a group that holds positions several times, each with the reason; the group itself where none fits."""
-    if group[0].plane is None:
-        return [(group, "")]
-    positions = _by_position(group)
-    if len(positions) == len(group) or len(positions) < 2:
-        return [(group, "")]
-    for keyword in PHASE_KEYWORDS:
-        parts: dict[str, list[Slice]] = {}
-        for piece in group:
-            parts.setdefault(text(piece.header.dataset, keyword), []).append(piece)
-        # Ten positions, each twice: two parts of ten are phases; parts of 19 and 1, or a part with a position twice,
-        # are not.
-        whole = all(2 * len(part) >= len(positions) and len(_by_position(part)) == len(part) for part in parts.values())
-        if len(parts) > 1 and whole:
-            why = (
-                f"positions occur up to {max(map(len, positions))} times, distinguished by {keyword}: phases (4D) or "
-                "reconstructions"
-            )
-            return [(part, why) for part in parts.values()]
-    return [(group, "")]
+    height_mm = along_normal(replace(found.slices[0].plane, position_mm=piece.plane.position_mm))
+    heights = [copies[0].height_mm for copies in found.positions]
+    if not heights[0] < height_mm < heights[-1]:
+        return False
+    return min(abs(height_mm - known) for known in heights) > SAME_POSITION_MM
 
 
 def _judge(found: Stack, unreadable: int) -> None:
@@ -273,13 +208,20 @@ def _judge(found: Stack, unreadable: int) -> None:
     found.faults.extend(_unfit(found.slices))
     if found.faults:
         return
-    found.positions = _by_position(found.slices)
+    found.positions = by_position(found.slices)
     for copies in found.positions:
         found.skipped += [SkippedFile(piece.header.file.name, piece.problem) for piece in copies if piece.problem]
     lost = [k for k, copies in enumerate(found.positions) if copies[0].problem]
     kept = [copies for copies in found.positions if not copies[0].problem]
     if not kept:
         found.faults.append(f"None of its slices can be read: {found.slices[0].problem}; get the files again.")
+        return
+    if len(lost) > len(kept):
+        bad = found.positions[lost[0]][0]
+        found.faults.append(
+            f"{len(lost)} of {len(found.positions)} slices cannot be read, such as {bad.header.file.name!r} "
+            f"({bad.problem}); get the files again."
+        )
         return
     fault = lost_inside(found.positions, lost)
     found.stacking = restack(found, kept, unreadable)
@@ -294,17 +236,40 @@ def _judge(found: Stack, unreadable: int) -> None:
             f"{doubled} position(s) occur more than once; one slice is kept where pixels are identical, otherwise "
             "the series is refused."
         )
-    total = {integer(piece.header.dataset, "ImagesInAcquisition") for piece in found.slices}
-    acquisitions = {text(piece.header.dataset, "AcquisitionNumber") for piece in found.slices}
-    stated = next(iter(total))
-    if len(total) == len(acquisitions) == 1 and stated is not None and stated > len(found.series_numbers) > 0:
+    stated = image_count(found.slices)
+    if stated is not None and stated > len(found.series_numbers) > 0:
         found.warnings.append(
             f"ImagesInAcquisition is {stated}, but {len(found.slices)} images are here; slices may be missing at the "
             "ends."
         )
+    found.warnings.extend(_blurred(found.slices))
     found.warnings.extend(oddities(first))
     found.warnings.extend(missing_parts(piece.header.dataset for piece in found.slices))
     found.warnings.extend(sorted({note for piece in found.slices for note in piece.header.notes}))
+
+
+def _blurred(slices: Sequence[Slice]) -> list[str]:
+    """Warnings about attributes that should be equal in all slices and are so only within rounding, or in part."""
+    warnings = []
+    spacings = {piece.pixel_spacing_mm for piece in slices}
+    usual = _usual_pixel_spacing(slices)
+    if len(spacings) > 1 and usual is not None:
+        shown = " x ".join(f"{mm:g}" for mm in usual)
+        warnings.append(f"PixelSpacing differs between slices by its rounding; the commonest, {shown} mm, is taken.")
+    planes = [piece.plane for piece in slices if piece.plane is not None]
+    cosines = [plane.row_cosines + plane.column_cosines for plane in planes]
+    apart = max((max(values) - min(values) for values in zip(*cosines, strict=True)), default=0.0)
+    if apart > DIRECTION_TOLERANCE:
+        warnings.append(
+            f"ImageOrientationPatient differs by up to {apart:.4f} between slices (rounded in the source); it is taken "
+            "as one."
+        )
+    missing = partly_missing(slices, (*SAME_PATIENT, *SAME_SCAN))
+    if missing:
+        warnings.append(
+            f"Some slices have no {' and no '.join(missing)}, which others have; check that they belong here."
+        )
+    return warnings
 
 
 def _unfit(slices: list[Slice]) -> list[str]:
@@ -326,9 +291,24 @@ def _unfit(slices: list[Slice]) -> list[str]:
             f"ImagePositionPatient or ImageOrientationPatient is {wrong}, and SliceLocation alone does not place the "
             "slices; export the series again with positions."
         ]
-    spacing = numbers(first, "PixelSpacing", 2)
+    strangers = disagreement(slices, SAME_SCAN)
+    if strangers:
+        return [not_together(strangers)]
+    spacing = slices[0].pixel_spacing_mm
+    least_mm, most_mm = PIXEL_SPACING_RANGE_MM
     if spacing and min(spacing) <= 0:
         return ["PixelSpacing is not positive; export the series again."]
+    if spacing and not least_mm <= min(spacing) <= max(spacing) <= most_mm:
+        return [
+            f"PixelSpacing is {' x '.join(f'{mm:g}' for mm in spacing)} mm, which no CT has ({least_mm:g} to "
+            f"{most_mm:g} mm are plausible); export the series again."
+        ]
+    if len(slices) > 1 and len(by_position(slices)) == 1 and len({piece.instance for piece in slices}) > 1:
+        return [
+            f"All {len(slices)} slices have one and the same ImagePositionPatient, so their order and distance are "
+            "unknown (an export may have written the header of one slice into all); export the series again with the "
+            "position of each slice."
+        ]
     return []
 
 

@@ -10,13 +10,24 @@ from itertools import pairwise
 import numpy as np
 
 from thinslice.geometry import DIRECTION_TOLERANCE, POSITION_TOLERANCE_MM, Geometry
+from thinslice.io.dicom.even_line import (
+    EVENNESS_TOLERANCE_MM,
+    ROUNDING_TOLERANCE_MM,
+    EvenLine,
+    cosine_rounding,
+    even_line,
+    tilt_of,
+)
 from thinslice.typing import Doubles
 
 SAME_POSITION_MM = 0.01
 """Slices closer than this along the normal lie at the same position."""
 
-ROUNDING_TOLERANCE_MM = 0.01
-"""Positions this far from even spacing are accepted with a warning: scanners round them to 0.01 mm."""
+JITTER_SHARE = 0.2
+"""Largest variation of distances, as a share of the usual one, that is called uneven and not a change of spacing."""
+
+LEAST_TILT_DEGREES = 0.05
+"""Angles below, which messages would round to 0.0 or 0.1 degrees, are no gantry tilt."""
 
 LARGEST_TILT_DEGREES = 45.0
 """Gantries tilt by 30 degrees at most; slices at a larger angle are another fault, and upright planes would be huge."""
@@ -113,7 +124,8 @@ def sound_cosines(cosines: Sequence[float]) -> bool:
     lengths = math.hypot(*row), math.hypot(*column)
     if any(abs(length - 1) > UNIT_LENGTH_TOLERANCE for length in lengths):
         return False
-    return abs(sum(a * b for a, b in zip(row, column, strict=True))) <= DIRECTION_TOLERANCE * lengths[0] * lengths[1]
+    slant = abs(sum(a * b for a, b in zip(row, column, strict=True))) / (lengths[0] * lengths[1])
+    return slant <= DIRECTION_TOLERANCE or slant <= 2 * cosine_rounding(cosines)
 
 
 def stack(
@@ -134,7 +146,8 @@ def stack(
         unreadable: files of the input that could not be read and may belong to the stack.
 
     Returns:
-        The grid, or the faults: gantry tilt, missing slices, and changes of spacing or thickness.
+        The grid, or the faults: gantry tilt, missing slices, and changes of spacing or thickness. Positions that
+        deviate from an even line by no more than their rounding are even, with a warning.
     """
     faults: list[str] = []
     warnings: list[str] = []
@@ -145,35 +158,37 @@ def stack(
     positions = np.array([plane.position_mm for plane in planes])
     normal = _normal(planes[0])
     heights = positions @ normal
-    travel = positions[-1] - positions[0]
-    length = float(np.linalg.norm(travel))
-    spacing_mm = length / (len(planes) - 1)
-    direction = travel / length
-    angle = math.atan2(float(np.linalg.norm(np.cross(normal, direction))), float(normal @ direction))
-    if angle > DIRECTION_TOLERANCE and length * math.sin(angle) > ROUNDING_TOLERANCE_MM:
-        faults.append(_tilt_fault(math.degrees(angle)))
-    elif angle > DIRECTION_TOLERANCE:
-        direction = normal
-    even = positions[0] + np.arange(len(planes))[:, None] * spacing_mm * direction
-    deviation_mm = float(np.abs(positions - even).max())
-    if deviation_mm > ROUNDING_TOLERANCE_MM:
-        spacing_mm, fault = _unevenness(planes, heights, positions - even, normal, unreadable)
+    line = even_line(positions, normal)
+    rounding = max(cosine_rounding((*plane.row_cosines, *plane.column_cosines)) for plane in planes)
+    tilt, scatter_mm = tilt_of(positions, normal, heights)
+    drift_mm = (heights[-1] - heights[0]) * math.tan(tilt)
+    degrees = math.degrees(tilt)
+    if line.is_even and not line.along_normal and (tilt <= rounding or degrees < LEAST_TILT_DEGREES):
+        warnings.append(
+            f"The slices are stacked at {degrees:.3f} degrees to their normal, no more than ImageOrientationPatient is "
+            "rounded; the positions are taken as exact."
+        )
+    elif not line.along_normal and degrees >= LEAST_TILT_DEGREES and (line.is_even or drift_mm > 4 * scatter_mm):
+        faults.append(_tilt_fault(degrees))
+    spacing_mm = line.spacing_mm
+    if not line.is_even:
+        spacing_mm, fault = _unevenness(planes, heights, positions - line.even, normal, unreadable)
         faults.append(fault)
     else:
         hidden = _hidden_gap(planes, spacing_mm, unreadable, warnings)
         if hidden:
             faults.append(hidden)
-        if deviation_mm > POSITION_TOLERANCE_MM:
+        if line.deviation_mm > POSITION_TOLERANCE_MM:
             warnings.append(
-                f"Slice positions deviate by up to {deviation_mm:.4f} mm from even spacing (rounded in the source); "
-                "they are taken as even."
+                f"Slice positions deviate by up to {line.deviation_mm:.4f} mm from even spacing (rounded in the "
+                "source); they are taken as even."
             )
         warnings.extend(_missing_ends(planes, numbers_elsewhere))
     if in_plane_mm[0] is None or in_plane_mm[1] is None:
         warnings.append("PixelSpacing is missing, so the spacing in the plane is unknown.")
     if faults:
         return Stacking(None, spacing_mm, thickness_mm, in_plane_mm, tuple(faults), tuple(warnings))
-    geometry = _grid(planes[0], len(planes), shape, (spacing_mm, *in_plane_mm), direction, thickness_mm)
+    geometry = _grid(planes, len(planes), shape, (spacing_mm, *in_plane_mm), line, thickness_mm)
     return Stacking(geometry, geometry.spacing_mm[0], thickness_mm, in_plane_mm, (), tuple(warnings))
 
 
@@ -186,21 +201,33 @@ def _tilt_fault(degrees: float) -> str:
 
 
 def _grid(
-    first: ImagePlane,
+    planes: Sequence[ImagePlane],
     depth: int,
     shape: tuple[int, int],
     spacing_mm: tuple[float, float | None, float | None],
-    direction: Doubles,
+    line: EvenLine,
     thickness_mm: float | None,
 ) -> Geometry:
+    first = planes[0]
     column = np.array(first.column_cosines) / np.linalg.norm(first.column_cosines)
     row = np.array(first.row_cosines) / np.linalg.norm(first.row_cosines)
+    direction = line.direction
+    off = max(abs(float(a @ b)) for a, b in ((row, column), (row, direction), (column, direction)))
+    if off > DIRECTION_TOLERANCE / 2:
+        # Rounded cosines: the planes are turned until they are at right angles to the line of the slices.
+        row = row - (row @ direction) * direction
+        row = row / np.linalg.norm(row)
+        column = np.cross(direction, row)
     axes = np.column_stack([direction, column, row])
+    # A line through the first and last position keeps the first as it is written.
+    origin: tuple[float, float, float] = (
+        first.position_mm if line.deviation_mm <= ROUNDING_TOLERANCE_MM else tuple(line.even[0].tolist())
+    )
     # Differences of decimal positions carry rounding errors; 1e-7 mm is far below any tolerance.
     return Geometry(
         shape=(depth, *shape),
         spacing_mm=(round(spacing_mm[0], 7), *spacing_mm[1:]),
-        origin_mm=first.position_mm,
+        origin_mm=origin,
         direction=tuple(tuple(float(v) + 0.0 for v in axis) for axis in axes),  # type: ignore[arg-type]
         thickness_mm=thickness_mm,
     )
@@ -226,7 +253,8 @@ def _single(
     warnings.append(f"There is a single slice; its spacing of {spacing_mm:g} mm is taken from {source}.")
     if in_plane_mm[0] is None or in_plane_mm[1] is None:
         warnings.append("PixelSpacing is missing, so the spacing in the plane is unknown.")
-    geometry = _grid(plane, 1, shape, (spacing_mm, *in_plane_mm), _normal(plane), thickness_mm)
+    line = EvenLine(np.array([plane.position_mm]), spacing_mm, _normal(plane), True, True, 0.0)
+    geometry = _grid([plane], 1, shape, (spacing_mm, *in_plane_mm), line, thickness_mm)
     return Stacking(geometry, spacing_mm, thickness_mm, in_plane_mm, (), tuple(warnings))
 
 
@@ -276,7 +304,7 @@ def _unevenness(
     nominal = _step_per_instance(planes, heights) or float(steps.min())
     # Heights 0, 5, 10, 20, 25 mm: steps 5, 5, 10, 5, nominal 5, counts 1, 1, 2, 1, so one gap and one missing slice.
     counts = np.rint(steps / nominal)
-    tolerance = np.maximum(RELATIVE_TOLERANCE * nominal * counts, ROUNDING_TOLERANCE_MM)
+    tolerance = np.maximum(RELATIVE_TOLERANCE * nominal * counts, 2 * EVENNESS_TOLERANCE_MM)
     gaps = int(np.count_nonzero(counts > 1))
     numbers = _instances(planes)
     # Numbers without a hole and several wide steps: the spacing was changed, no slice was lost.
@@ -291,13 +319,20 @@ def _unevenness(
         )
     usual = float(np.median(steps))
     in_plane = np.linalg.norm(deviation - np.outer(deviation @ normal, normal), axis=1)
-    if np.all(np.abs(steps - steps.mean()) <= 2 * ROUNDING_TOLERANCE_MM) and in_plane.max() > ROUNDING_TOLERANCE_MM:
+    if np.all(np.abs(steps - steps.mean()) <= 2 * EVENNESS_TOLERANCE_MM) and in_plane.max() > EVENNESS_TOLERANCE_MM:
         k = int(np.argmax(in_plane))
         return usual, Fault(
             f"The slice at {_name(planes[k], heights[k])} is shifted by {in_plane[k]:.2f} mm out of line with the "
             "others, so they do not make one volume; pass --on-tilt resample to shift them into line.",
             "tilt",
         )
+    turns = np.diff(np.sign(np.diff(steps)))
+    if len(steps) > 3 and np.ptp(steps) < JITTER_SHARE * usual and np.count_nonzero(turns) * 2 >= len(turns):
+        sentence = (
+            f"Slice positions are uneven: neighbours are {steps.min():.3f} to {steps.max():.3f} mm apart, more than "
+            f"rounding explains{_unreadable_clause(unreadable)}"
+        )
+        return usual, Fault(f"{sentence}; pass --on-spacing resample, or export the series again.", "spacing")
     k = int(np.argmax(np.abs(np.diff(steps)))) if len(steps) > 1 else 0
     after = steps[min(k + 1, len(steps) - 1)]
     sentence = (
