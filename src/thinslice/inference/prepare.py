@@ -260,6 +260,7 @@ def prepare(
             channels=settings.channels,
             backend=choice.backend,
             learned=_has_weights(model),
+            header_elements=[len(header) for header in volume.provenance.headers],
         ),
         warnings=(
             *notes,

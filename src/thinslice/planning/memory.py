@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thinslice.planning.spans import pass_bytes
@@ -15,6 +16,9 @@ KERNEL_BYTES = 112 << 20
 
 BACKEND_SHARE = {"openvino": 0.91}
 """Memory of a pass in another backend as a share of torch's: torch leaves holes between blocks that it frees."""
+
+ELEMENT_BYTES, SLICE_BYTES = 800, 12_000
+"""Memory of one element of a DICOM header, and of what is kept beside the elements of one slice (measured)."""
 
 WAITING_BYTES = 96 << 20
 """Finished slabs that may wait to be written while the next ones are made."""
@@ -34,6 +38,7 @@ class MemoryEstimate:
         slab_bytes: thin slices on their way from the network to the file.
         thin_bytes: the whole thin volume (and its standard deviations), when collected; 0 when slabs are streamed.
         runtime_bytes: interpreter and libraries.
+        header_bytes: headers of a DICOM source, in memory already when the run starts.
     """
 
     thick_bytes: int
@@ -41,6 +46,7 @@ class MemoryEstimate:
     slab_bytes: int
     thin_bytes: int
     runtime_bytes: int
+    header_bytes: int = 0
 
     @property
     def additional_bytes(self) -> int:
@@ -50,7 +56,7 @@ class MemoryEstimate:
     @property
     def total_bytes(self) -> int:
         """Expected peak of the whole process in bytes."""
-        return self.runtime_bytes + self.thick_bytes + self.additional_bytes
+        return self.runtime_bytes + self.header_bytes + self.thick_bytes + self.additional_bytes
 
 
 def estimate_memory(
@@ -64,6 +70,7 @@ def estimate_memory(
     channels: int = 1,
     backend: str = "torch",
     learned: bool = True,
+    header_elements: Sequence[int] = (),
 ) -> MemoryEstimate:
     """The memory that a run needs.
 
@@ -77,6 +84,7 @@ def estimate_memory(
         channels: 2 where standard deviations (float32) are made beside the thin volume.
         backend: name of the backend that runs the network.
         learned: whether the network has weights, and is no interpolation.
+        header_elements: elements of the DICOM header of each slice; none for another source.
 
     >>> from thinslice.planning import ModelWindow, plan_windows
     >>> plan = plan_windows((60, 512, 512), 5, ModelWindow(depth=4), "released")
@@ -104,4 +112,5 @@ def estimate_memory(
         slab_bytes=slabs,
         thin_bytes=plan.thin_shape[0] * plane * (voxel_bytes + 4 * (channels - 1)) if collect else 0,
         runtime_bytes=RUNTIME_BYTES + learned * KERNEL_BYTES,
+        header_bytes=ELEMENT_BYTES * sum(header_elements) + SLICE_BYTES * len(header_elements),
     )

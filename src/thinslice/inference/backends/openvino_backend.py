@@ -24,6 +24,7 @@ import numpy as np
 from thinslice.errors import ModelError, ResourceError, UsageError
 from thinslice.inference.backends.base import Choice
 from thinslice.inference.backends.output import checked_output
+from thinslice.inference.backends.recordings import recordings_forgotten
 from thinslice.inference.backends.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.system.allocator import return_freed_memory
 from thinslice.typing import Floats
@@ -284,7 +285,7 @@ class OpenVINOBackend:
         import torch
 
         x = torch.zeros((1, 1, *shape))
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), recordings_forgotten():
             # Torch warns that sizes and conditions become constants, which is intended here.
             warnings.simplefilter("ignore")
             recorded = torch.jit.trace(  # type: ignore[no-untyped-call]
