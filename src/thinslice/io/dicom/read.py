@@ -428,7 +428,7 @@ def _provenance(
         headers=tuple(piece.header.dataset for piece in slices),
         details={
             "series_uid": found.uid,
-            "part": int(found.uid.rpartition("#")[2]) if found.part else 1,
+            "part": int(found.uid.rpartition("#")[2]) if found.part and "#" in found.uid else 1,
             "slices": len(slices),
             "skipped": skipped,
             "modality": "CT",
