@@ -245,7 +245,7 @@ def _affine(
 
 
 def _orientation_code(header: Any, form: str, warnings: list[str]) -> int:
-    """The code of the sform or qform; one that the format does not know counts as aligned coordinates, with a warning."""
+    """The code of the sform or qform; one that does not exist counts as aligned coordinates, with a warning."""
     code = int(header[f"{form}_code"])
     if code in _ORIENTATION_CODES:
         return code
