@@ -13,9 +13,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := constraints/requirements.txt
 DOCS_LOCK := constraints/docs.txt
+AUDIT_LOCK := constraints/audit.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit test-heavy docs demo reproduce-mini lock lock-docs clean
+.PHONY: help setup test lint typecheck layers unit test-heavy docs demo reproduce-mini sbom audit licences lock lock-docs lock-audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +99,32 @@ reproduce-mini: setup ## the paper's tables and figures in small: make reproduce
 	$(BIN)/thinslice benchmark suites/mini-domain-gap.toml --data $(MINI)/data --out $(MINI)/domain-gap
 	@echo "Reports: $(MINI)/benchmark/report.html, $(MINI)/domain-gap/report.html, $(MINI)/analysis"
 
+# The tools have dependencies of their own, which must not meet those of the package: an environment beside it.
+AUDIT := .venv-audit
+
+$(AUDIT)/.installed: $(AUDIT_LOCK)
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r $(AUDIT_LOCK)
+	@touch $@
+
+sbom: setup $(AUDIT)/.installed ## write sbom.json: every installed package, its version and licence (CycloneDX)
+	$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-format JSON --output-file sbom.json $(BIN)/python
+	@echo "sbom.json written"
+
+# Reads the lists, installs nothing. --strict: a package that the service does not know ends the audit, so that an index
+# without vulnerabilities, such as a mirror, is not taken for a clean result. torch has no hash in any list of ours.
+PIP_AUDIT = $(AUDIT)/bin/pip-audit --strict --disable-pip --progress-spinner off
+
+audit: $(AUDIT)/.installed ## compare the pinned packages with the public lists of vulnerabilities
+	echo "$(firstword $(TORCH_INSTALL))" > $(AUDIT)/torch.txt
+	@{ $(PIP_AUDIT) --require-hashes -r $(LOCK) -r $(DOCS_LOCK) && $(PIP_AUDIT) --no-deps -r $(AUDIT)/torch.txt; } \
+		|| { echo "make audit: a vulnerability was found (see the table), or the service could not be asked for every" \
+		"package (see the last line: then nothing is known)." >&2; exit 1; }
+
+licences: setup ## write docs/reference/dependencies.md again; fails on a licence that is viral or unknown
+	$(BIN)/python tools/list_dependencies.py
+
 # Keeps the versions already in the list; make lock UPGRADE=--upgrade takes the newest. Run it where pip finds a CPU
 # build of torch: the libraries of a GPU build belong to the machine, not into this list.
 lock: setup ## write constraints/requirements.txt again after a change of dependencies
@@ -118,6 +145,12 @@ lock-docs: setup ## write constraints/docs.txt again after a change of the docs 
 		--constraint $(LOCK) --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
 		--output-file $(DOCS_LOCK) $(VENV)/docs.in
 
+lock-audit: setup ## write constraints/audit.txt again: the tools of make sbom and make audit
+	printf 'cyclonedx-bom\npip-audit\n' > $(VENV)/audit.in
+	CUSTOM_COMPILE_COMMAND="make lock-audit" $(BIN)/pip-compile $(UPGRADE) --quiet --generate-hashes --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
+		--output-file $(AUDIT_LOCK) $(VENV)/audit.in
+
 clean: ## remove .venv, caches and what demo and reproduce-mini made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
+	rm -rf $(VENV) $(AUDIT) sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

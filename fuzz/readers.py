@@ -18,7 +18,7 @@ from mutations import TEXT, Mutation, edit_element, edit_weights_header
 
 import thinslice
 from thinslice.errors import InputError
-from thinslice.io.file_grid import affine_in_file_order
+from thinslice.file_grid import affine_in_file_order
 from thinslice.volume import Volume
 
 

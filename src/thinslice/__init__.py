@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 from thinslice.about import NOTICE, __version__
 
 _WHERE = {
+    "evaluate": "thinslice.evaluation.protocol",
+    "inspect": "thinslice.commands.inspect:survey",
+    "preview": "thinslice.pictures.figures",
     "read": "thinslice.io.files",
     "write": "thinslice.io.files",
     "upscale": "thinslice.inference.upscale",
@@ -30,14 +33,18 @@ _WHERE = {
     "Geometry": "thinslice.geometry",
     "SliceProfile": "thinslice.profile",
     "ThinsliceError": "thinslice.errors",
+    "ThinsliceWarning": "thinslice.errors",
 }
 
 if TYPE_CHECKING:
-    from thinslice.errors import ThinsliceError
+    from thinslice.commands.inspect import survey as inspect
+    from thinslice.errors import ThinsliceError, ThinsliceWarning
+    from thinslice.evaluation.protocol import evaluate
     from thinslice.geometry import Geometry
     from thinslice.inference.upscale import upscale, upscale_slabs, upscale_with_uncertainty
     from thinslice.io.files import read, write
     from thinslice.models.load import load_model
+    from thinslice.pictures.figures import preview
     from thinslice.profile import SliceProfile
     from thinslice.volume import Provenance, Volume
 
@@ -47,9 +54,13 @@ __all__ = [
     "Provenance",
     "SliceProfile",
     "ThinsliceError",
+    "ThinsliceWarning",
     "Volume",
     "__version__",
+    "evaluate",
+    "inspect",
     "load_model",
+    "preview",
     "read",
     "upscale",
     "upscale_slabs",
@@ -60,7 +71,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
+        module, _, called = _WHERE[name].partition(":")
+        return getattr(importlib.import_module(module), called or name)
     raise AttributeError(f"module 'thinslice' has no attribute {name!r}")
 
 

@@ -25,6 +25,9 @@ attribute that identifies a patient.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
+
 
 class ThinsliceError(Exception):
     """Base of every deliberate error; `exit_code` is what the command line returns."""
@@ -38,6 +41,21 @@ class ThinsliceError(Exception):
         "'a?[31m.nii' is empty."
         """
         return "".join(each if each.isprintable() or each == "\n" else "?" for each in super().__str__())
+
+
+class ThinsliceWarning(UserWarning):
+    """Category of the sentences that `thinslice.read` and `thinslice.upscale` also keep in `provenance.warnings`."""
+
+
+def warn(sentences: Iterable[str], *, above: int = 1) -> None:
+    """Issue sentences as Python warnings at the line of the user's call.
+
+    Args:
+        sentences: each becomes one warning.
+        above: calls between this one and the user's line.
+    """
+    for sentence in sentences:
+        warnings.warn(sentence, ThinsliceWarning, stacklevel=2 + above)
 
 
 class UsageError(ThinsliceError):
@@ -58,6 +76,10 @@ class UnreadableError(InputError):
 
 class DownloadError(InputError):
     """Cannot be fetched, or differs from the published file; the message gives the next step."""
+
+
+TRAINING_PACKAGES = 'Training needs more packages; in a clone of the repository: pip install ".[train]".'
+"""Message where they are missing; `make` installs them."""
 
 
 class MissingExtraError(InputError):

@@ -27,6 +27,9 @@ more than two systems' rounding of positions."""
 DIRECTION_TOLERANCE = 1e-4
 """How far the direction columns may be from orthonormal (cosines written with six decimals stay well inside)."""
 
+COSINE_OF_10_DEGREES = 0.985
+"""Cosine of the largest angle at which slices still count as axial, coronal or sagittal."""
+
 Direction = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
 AXIAL_DIRECTION: Direction = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
@@ -50,6 +53,17 @@ def nearest_thick(thin_index: int, factor: float) -> int:
     if isinstance(factor, int):
         return (2 * thin_index + factor) // (2 * factor)
     return int(thin_index / factor + 0.5)
+
+
+def orientation_name(normal: tuple[float, ...]) -> str:
+    """Plane of slices with this LPS normal: "axial", "coronal", "sagittal", or "oblique" beyond 10 degrees from all.
+
+    >>> orientation_name((0.0, 0.0, 1.0)), orientation_name((0.0, 0.5, 0.866))
+    ('axial', 'oblique')
+    """
+    sizes = [abs(component) for component in normal]
+    largest = max(sizes)
+    return ("sagittal", "coronal", "axial")[sizes.index(largest)] if largest >= COSINE_OF_10_DEGREES else "oblique"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thinslice import exchange
 from thinslice.errors import GeometryError, InputError
-from thinslice.geometry import Geometry
+from thinslice.geometry import AXIAL_DIRECTION, Direction, Geometry, orientation_name
 
 AXIS_TOLERANCE = 0.02
 """How far axes of two volumes may be from parallel (direction cosines) for one to be turned like the other."""
@@ -59,9 +60,12 @@ class Provenance:
     details: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """HU on a grid.
+
+    Two volumes are equal when their grids and all their HU are, wherever they came from. `numpy.asarray(volume)` is its
+    HU.
 
     Attributes:
         hu: (depth, height, width); int16 where HU are exact integers, else float32.
@@ -82,6 +86,146 @@ class Volume:
             raise GeometryError(f"Voxels {tuple(self.hu.shape)} do not fit the grid {self.geometry.shape}.")
         if self.hu.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
             raise InputError(f"HU must be int16 or float32, not {self.hu.dtype}; convert with as_hu().")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along (depth, height, width)."""
+        return self.geometry.shape
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """HU, (depth, height, width); a view unless another type or a copy is asked for."""
+        if copy is False and dtype is not None and np.dtype(dtype) != self.hu.dtype:
+            raise ValueError(f"HU of type {self.hu.dtype} cannot be viewed as {np.dtype(dtype)}; allow a copy.")
+        return np.array(self.hu, dtype=dtype, copy=True) if copy else np.asarray(self.hu, dtype=dtype)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Volume):
+            return NotImplemented
+        return self.geometry == other.geometry and np.array_equal(
+            self.hu, other.hu, equal_nan=self.hu.dtype.kind == other.hu.dtype.kind == "f"
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # voxels can change
+
+    def __repr__(self) -> str:
+        """One line: extent, distances, type and range of HU, source; nothing that identifies a patient."""
+        return f"Volume({', '.join(f'{value}' for _, value in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in self._facts())
+        return f"<table><caption>thinslice Volume</caption><tbody>{rows}</tbody></table>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        grid = self.geometry
+        spacing = " x ".join("?" if step is None else f"{step:.4g}" for step in grid.spacing_mm)
+        thickness = "thickness unknown" if grid.thickness_mm is None else f"{grid.thickness_mm:.4g} mm thick"
+        finite = bool(np.isfinite(self.hu).all())
+        low_high = f"{self.hu.min():g} to {self.hu.max():g} HU" if finite else "values that are not finite"
+        derivation = self.provenance.derivation
+        source = self.provenance.format if derivation is None else f"{derivation.model} {derivation.factor:g}x"
+        return [
+            ("voxels", " x ".join(str(extent) for extent in grid.shape)),
+            ("spacing", f"{spacing} mm"),
+            ("slices", thickness),
+            ("orientation", orientation_name(tuple(grid.normal.tolist()))),
+            ("values", f"{self.hu.dtype} {low_high}"),
+            ("source", source),
+        ]
+
+    @classmethod
+    def from_array(
+        cls,
+        hu: npt.ArrayLike,
+        *,
+        spacing_mm: tuple[float, float | None, float | None],
+        thickness_mm: float | None = None,
+        origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        direction: Direction = AXIAL_DIRECTION,
+    ) -> Volume:
+        """A volume of an array.
+
+        Args:
+            hu: (depth, height, width) HU; stored as int16 where that is exact, else as float32.
+            spacing_mm: distance of voxels along (depth, height, width).
+            thickness_mm: slice thickness; None where unknown, which counts as the depth spacing.
+            origin_mm: LPS of voxel [0, 0, 0].
+            direction: LPS unit vectors of the depth, height and width axes as columns.
+
+        Raises:
+            GeometryError: not three axes, or a grid that cannot be.
+
+        >>> Volume.from_array([[[0, 100]], [[-1000, 40]]], spacing_mm=(5.0, 0.7, 0.7))
+        Volume(2 x 1 x 2, 5 x 0.7 x 0.7 mm, thickness unknown, axial, int16 -1000 to 100 HU, array)
+        """
+        values = as_hu(hu)
+        if values.ndim != 3:
+            raise GeometryError(f"A volume has three axes (depth, height, width), not the shape {values.shape}.")
+        grid = Geometry(values.shape, spacing_mm, origin_mm, direction, thickness_mm)
+        return cls(values, grid)
+
+    @classmethod
+    def from_nibabel(cls, image: Any, *, axis: int | None = None, thickness_mm: float | None = None) -> Volume:
+        """A volume of a nibabel image in HU.
+
+        Args:
+            image: any affine; its axes keep their order on the way back.
+            axis: the image's axis across the slices, where its spacings do not show it (the largest does).
+            thickness_mm: slice thickness, which such objects do not hold.
+
+        Raises:
+            GeometryError: not three axes, sheared axes or impossible spacings; resample it first.
+            UsageError: another object; give a nibabel image.
+        """
+        return cls._exchanged(exchange.from_nibabel(image, axis), thickness_mm)
+
+    @classmethod
+    def from_sitk(cls, image: Any, *, axis: int | None = None, thickness_mm: float | None = None) -> Volume:
+        """A volume of a SimpleITK image in HU; arguments and errors as `from_nibabel`."""
+        return cls._exchanged(exchange.from_sitk(image, axis), thickness_mm)
+
+    @classmethod
+    def from_torchio(cls, image: Any, *, axis: int | None = None, thickness_mm: float | None = None) -> Volume:
+        """A volume of a TorchIO image of one channel in HU; arguments and errors as `from_nibabel`."""
+        return cls._exchanged(exchange.from_torchio(image, axis), thickness_mm)
+
+    @classmethod
+    def from_monai(cls, tensor: Any, *, axis: int | None = None, thickness_mm: float | None = None) -> Volume:
+        """A volume of a MONAI MetaTensor, (1, x, y, z) or (x, y, z), in HU; arguments and errors as `from_nibabel`."""
+        return cls._exchanged(exchange.from_monai(tensor, axis), thickness_mm)
+
+    def to_nibabel(self) -> Any:
+        """A nibabel Nifti1Image with the axis order of the source."""
+        return exchange.to_nibabel(self.hu, self.geometry, self.provenance.file_axes)
+
+    def to_sitk(self) -> Any:
+        """A SimpleITK image with the axis order of the source.
+
+        Raises:
+            MissingExtraError: SimpleITK is not installed; install the itk extra.
+        """
+        return exchange.to_sitk(self.hu, self.geometry, self.provenance.file_axes)
+
+    def to_torchio(self) -> Any:
+        """A TorchIO ScalarImage with the axis order of the source.
+
+        Raises:
+            MissingExtraError: TorchIO is not installed.
+        """
+        return exchange.to_torchio(self.hu, self.geometry, self.provenance.file_axes)
+
+    def to_monai(self) -> Any:
+        """A MONAI MetaTensor (1, x, y, z), with the axis order of the source.
+
+        Raises:
+            MissingExtraError: MONAI is not installed.
+        """
+        return exchange.to_monai(self.hu, self.geometry, self.provenance.file_axes)
+
+    @classmethod
+    def _exchanged(cls, found: exchange.Exchanged, thickness_mm: float | None) -> Volume:
+        provenance = Provenance(file_axes=found.file_axes, warnings=found.warnings, details=found.details)
+        grid = replace(found.geometry, thickness_mm=thickness_mm)
+        return cls(np.ascontiguousarray(as_hu(found.values)), grid, provenance)
 
     def crop(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Volume:
         """Voxels [start, stop) along (depth, height, width), a view, on the matching grid."""

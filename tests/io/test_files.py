@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import thinslice
-from thinslice.errors import InputError, OutputExistsError, UnreadableError, UsageError
+from support.dicom_factory import write_series
+from thinslice.errors import GeometryError, InputError, OutputExistsError, UnreadableError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.io.files import output_format, read, sniff, write
 from thinslice.volume import Volume
@@ -186,3 +187,14 @@ def test_a_dicom_volume_can_be_written_as_nifti(shared_dicom: Callable[[str], Pa
     corner = affine @ np.array([width - 1, height - 1, depth - 1, 1.0])
     want = np.array(volume.geometry.position_mm((depth - 1, height - 1, width - 1))) * [-1, -1, 1]
     np.testing.assert_allclose(corner[:3], want, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])
+def test_an_unknown_spacing_is_never_written_as_one_millimetre(name, tmp_path):
+    write_series(tmp_path / "thick", shape=(3, 16, 16), edit=lambda dataset, k: delattr(dataset, "PixelSpacing"))
+    thin = thinslice.upscale(thinslice.read(tmp_path / "thick"), model="linear", factor=5)
+    with pytest.raises(GeometryError, match="PixelSpacing"):
+        thinslice.write(thin, tmp_path / name)
+    assert not (tmp_path / name).exists()
+    thinslice.write(thin, tmp_path / "series")
+    assert thinslice.read(tmp_path / "series").geometry.spacing_mm == (1.0, None, None)

@@ -67,7 +67,7 @@ def test_an_unfinished_run_can_be_looked_at(tmp_path: Path, data_root: Path) -> 
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, data_root: Path) -> None:
-    wild = OptimiserRecipe(steps=50, batch=1, warmup=0, learning_rate=1e30)
+    wild = OptimiserRecipe(steps=50, batch=1, warmup=0).model_copy(update={"learning_rate": 1e30})
     with pytest.raises(ModelError, match="learning_rate"):
         fit(RECIPE.model_copy(update={"optimiser": wild}), tmp_path, data_root=data_root, device="cpu")
 

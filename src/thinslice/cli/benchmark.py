@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thinslice.cli.console import Console, hush_libraries
+from thinslice.cli.data_folder import data_folder
 
 if TYPE_CHECKING:
     from thinslice.experiments.benchmark.case_runner import Failure
@@ -23,7 +24,11 @@ def benchmark(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FOLDER", help="Folder that holds the data sets; default: the suite's folder."),
+        typer.Option(
+            "--data",
+            metavar="FOLDER",
+            help="Folder that holds the data sets; default: here, beside the suite, or THINSLICE_SHARED.",
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help="Device: auto, cpu, cuda, cuda:N or mps.")
@@ -75,6 +80,7 @@ def benchmark(
     if limit is not None:
         chosen = chosen.model_copy(update={"limit": limit})
     folder = out or Path("benchmarks") / chosen.name
+    data = data_folder(data, [chosen.dataset.root], suite.parent)
     with console.progress(chosen.name) as progress:
         if isinstance(chosen, GapSuite):
             gap = run_gap(

@@ -20,6 +20,10 @@ def check_models(
             metavar="LABEL=PATH", help="Thin volume outside the training data; thick slices are simulated from it."
         ),
     ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=THICK,THIN", help="Thick and thin reconstruction of one acquisition."),
+    ] = None,
     factors: Annotated[str, typer.Option(metavar="NUMBERS", help="Factors, separated by commas.")] = "5",
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder for check.html, check.json, check.md and figures.")
@@ -36,12 +40,13 @@ def check_models(
 ) -> None:
     """Measure networks clinically, beside cubic interpolation.
 
-    HU bias by tissue (limit: 2 HU in every class), lung density, edges across slices, nodules of 3 to 10 mm, noise,
-    consistency. docs/explanation/clinical-checks.md explains each number.
+    HU bias by tissue (limit: 2 HU in every class, at every distance from a thick slice), lung density, edges across
+    slices, nodules of 3 to 10 mm, noise, consistency. docs/explanation/clinical-checks.md explains each number.
 
     \b
     thinslice models check default --thin chest=/data/thin.nii.gz --out check
     thinslice models check default tvsrn.safetensors --thin chest=/data/thin.nii.gz --crop 192
+    thinslice models check default --pair head=thick.nii.gz,thin.nii.gz --no-phantom
     thinslice models check default --factors 3,5,8            phantoms only
     """
     from thinslice.cli import labelled_paths
@@ -54,11 +59,15 @@ def check_models(
 
     hush_libraries()
     wanted, paths = labelled_paths.factors(factors), labelled_paths.thin_cases(thin)
+    both = labelled_paths.pair_cases(pair)
+    if shared := sorted(paths.keys() & both.keys()):
+        raise UsageError(f"--thin and --pair share the label {shared[0]!r}; give each case a label of its own.")
     if out is not None and out.is_file():
         raise UsageError(f"--out names a folder, and {out.name!r} is a file.")
     measured = check(
         models,
         {label: lambda path=path: read(path) for label, path in paths.items()},  # type: ignore[misc]
+        pairs={label: lambda two=two: (read(two[0]), read(two[1])) for label, two in both.items()},  # type: ignore[misc]
         factors=wanted,
         crop=crop,
         phantom=phantom,

@@ -91,6 +91,13 @@ Profile = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores unless set.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Deidentify = Annotated[
+    bool,
+    typer.Option(
+        "--deidentify",
+        help="Leave the patient's identity out of DICOM outputs (PS3.15, basic profile). Pixels stay as they are.",
+    ),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on when memory looks short. Never past a fault in the input's geometry.")
 ]

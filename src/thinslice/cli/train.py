@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thinslice.cli.console import Console, hush_libraries
+from thinslice.cli.data_folder import data_folder
 
 if TYPE_CHECKING:
     from thinslice.training.fit import LogLine
@@ -24,7 +25,7 @@ def train(
         typer.Option(
             "--data",
             metavar="FOLDER",
-            help="Folder that holds the recipe's data; default: THINSLICE_SHARED, else the recipe's folder.",
+            help="Folder that holds the data; default: here, beside the recipe, or THINSLICE_SHARED.",
         ),
     ] = None,
     values: Annotated[
@@ -58,9 +59,9 @@ def train(
     torchrun --nproc-per-node 4 -m thinslice train recipes/paper-tvsrn.toml --data /data --set optimiser.batch=4
     thinslice upscale thick.nii.gz thin.nii.gz --model runs/paper-tvsrn/paper-tvsrn.safetensors
 
-    Needs: pip install "thinslice[train]".
+    Needs more packages; in a clone of the repository: pip install ".[train]".
     """
-    from thinslice.errors import MissingExtraError
+    from thinslice.errors import TRAINING_PACKAGES, MissingExtraError
     from thinslice.recipes import overridden, read_train_recipe
 
     console = Console(quiet=quiet)
@@ -68,13 +69,14 @@ def train(
     try:
         from thinslice.training import fit
     except ModuleNotFoundError as error:
-        raise MissingExtraError('Training needs more packages: pip install "thinslice[train]".') from error
+        raise MissingExtraError(TRAINING_PACKAGES) from error
     hush_libraries()
     folder = out or Path("runs") / chosen.name
     if export_now:
         print(fit.export_state(chosen, folder))
         return
-    data_root = data or Path(os.environ.get("THINSLICE_SHARED", recipe.parent))
+    named = chosen.data if chosen.dataset is None else (chosen.dataset.root,)
+    data_root = data_folder(data, named, recipe.parent)
     weights = fit.fit(
         chosen,
         folder,
@@ -82,6 +84,7 @@ def train(
         device=device,
         threads=threads,
         report=lambda line: console.note(_as_text(line)),
+        notify=console.note,
     )
     if os.environ.get("RANK", "0") == "0":
         print(weights)

@@ -93,6 +93,7 @@ def upscale(
     ] = UncertaintyBy.LEARNED,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
+    deidentify: options.Deidentify = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -158,6 +159,7 @@ def upscale(
                 reading=reading,
                 output_format=None if output_format is None else output_format.value,
                 overwrite=overwrite,
+                deidentify=deidentify,
             ),
             console,
         )
@@ -172,6 +174,7 @@ def upscale(
         report=report,
         uncertainty=uncertainty,
         overwrite=overwrite,
+        deidentify=deidentify,
     )
     with console.work() as work:
         outcome = run_upscale(job, notify=console.note, phase=work.phase)

@@ -60,6 +60,7 @@ class BatchJob:
         settings: options of every run; the model is loaded once.
         reading: options of reading; it names no series.
         output_format: "dicom" or "nifti"; None for the format of each source.
+        deidentify: as in `UpscaleJob`.
         overwrite: replace outputs that an earlier run made with other settings, or from a source that has changed.
     """
 
@@ -69,6 +70,7 @@ class BatchJob:
     reading: ReadSettings = field(default_factory=ReadSettings)
     output_format: str | None = None
     overwrite: bool = False
+    deidentify: bool = False
 
 
 def run_batch(
@@ -140,6 +142,8 @@ class _Batch:
         self.written_s = self.begun_s
         self.model = _load(job.settings)
         self.settings = fingerprint(job.settings, job.reading, job.output_format, self.model)
+        if job.deidentify:
+            self.settings["deidentify"] = True
 
     def run(self) -> BatchSummary:
         """All series, then the summary."""
@@ -240,6 +244,7 @@ class _Batch:
                 output_format=part.output_format,
                 reading=replace(self.job.reading, series=part.series),
                 overwrite=state != "absent",
+                deidentify=self.job.deidentify,
             ),
             phase=self.phase,
             loaded=self.model,

@@ -63,7 +63,7 @@ class SurveyedSeries:
         }
 
 
-def survey(path: Path) -> list[SurveyedSeries]:
+def survey(path: str | Path) -> list[SurveyedSeries]:
     """Every series found, CT first as the reader lists them.
 
     Args:
@@ -75,6 +75,7 @@ def survey(path: Path) -> list[SurveyedSeries]:
     """
     from thinslice.io.files import sniff
 
+    path = Path(path)
     if not path.exists():
         raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
     if path.is_dir():

@@ -37,6 +37,7 @@ class UpscaleJob:
         report: .json or .html to write, or None.
         uncertainty: NIfTI, NRRD or MetaImage file for the standard deviations, or None.
         overwrite: replace outputs that exist.
+        deidentify: leave the patient's identity out of DICOM outputs; other outputs never hold it.
     """
 
     source: Path | tuple[Path, ...]
@@ -48,6 +49,7 @@ class UpscaleJob:
     report: Path | None = None
     uncertainty: Path | None = None
     overwrite: bool = False
+    deidentify: bool = False
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -117,6 +119,7 @@ def run_upscale(
             hu_range=prepared.hu_range,
             overwrite=job.overwrite,
             declared=job.output_format,
+            deidentify=job.deidentify,
         )
     )
     uncertainty_writer, summary = None, DeviationSummary()

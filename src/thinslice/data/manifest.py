@@ -23,6 +23,7 @@ from typing import Literal
 
 from thinslice.data import rplhr
 from thinslice.data.pairing import alignment, pair_by_position
+from thinslice.data.wild_values import refuse_wild_values
 from thinslice.errors import GeometryError, InputError, UnreadableError, UsageError
 from thinslice.volume import Volume
 
@@ -144,7 +145,7 @@ def open_dataset(root: str | Path) -> Dataset:
     elif root.is_dir():
         cases, layout = _from_folder(root)
     else:
-        raise UnreadableError(f"There is no data set at {root.name!r}; check the path.")
+        raise UnreadableError(f"There is no data set at {str(root)!r}; check the path.")
     seen: dict[str, str] = {}
     for case in cases:
         if case.case_id in seen:
@@ -241,9 +242,7 @@ def _read_hu(path: Path) -> Volume:
     from thinslice.io.files import read
 
     volume = read(path)
-    bad = volume.provenance.details.get("not_finite", 0)
-    if bad:
-        raise InputError(f"{bad} voxels are not finite numbers; repair the file.")
+    refuse_wild_values(volume, "The volume")
     if volume.provenance.details.get("unit_range"):
         raise InputError("All values lie between 0 and 1, where HU are expected; convert them with HU = 3072 v - 1024.")
     return volume

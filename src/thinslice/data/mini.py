@@ -21,6 +21,7 @@ from thinslice.about import __version__
 from thinslice.data import rplhr
 from thinslice.data.manifest import MANIFEST, content_mark
 from thinslice.data.simulate import simulate_thick
+from thinslice.data.wild_values import refuse_wild_values
 from thinslice.errors import InputError, NotEligibleError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.intensity import BODY_ABOVE_HU
@@ -284,10 +285,9 @@ def _read_thin(path: Path) -> Volume:
     from thinslice.io.nifti import read_nifti
 
     volume = read_nifti(path)
-    details = volume.provenance.details
-    if details.get("not_finite") or details.get("unit_range"):
-        fault = "values that are not finite" if details.get("not_finite") else "values within [0, 1], not HU"
-        raise InputError(f"{path.name!r} holds {fault}; repair or remove it.")
+    refuse_wild_values(volume, repr(path.name))
+    if volume.provenance.details.get("unit_range"):
+        raise InputError(f"{path.name!r} holds values within [0, 1], not HU; repair or remove it.")
     return volume
 
 

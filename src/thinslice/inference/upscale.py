@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import ResourceError, UsageError
+from thinslice.errors import ResourceError, UsageError, warn
 from thinslice.inference.consistency import ConsistencyMeter
 from thinslice.inference.deviation import without_padding
 from thinslice.inference.prepare import Prepared, prepare
@@ -27,6 +27,7 @@ from thinslice.inference.settings import UpscaleSettings, uncertainty_source
 from thinslice.inference.share import WorkShare
 from thinslice.inference.stitch import StitchCounts, stitch
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
+from thinslice.io.settings import ReadSettings
 from thinslice.typing import Floats, Progress
 from thinslice.volume import Volume
 
@@ -79,7 +80,7 @@ class RunResult:
 
 
 def upscale(
-    volume: Volume,
+    volume: Volume | str | Path | Sequence[str | Path],
     *,
     model: str | Path | ThroughPlaneModel = "default",
     factor: int | None = None,
@@ -96,7 +97,7 @@ def upscale(
     """The thin volume of a thick one.
 
     Args:
-        volume: the thick volume, one slice or more.
+        volume: the thick volume, or the path that `thinslice.read` reads it from.
         model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
         factor: thin slices per thick interval, 2 to 8; takes precedence over `spacing_mm`.
         spacing_mm: distance of thin slices, met exactly from half the thick distance to an eighth of it; None for the
@@ -117,6 +118,9 @@ def upscale(
         The thin volume: ((D - 1) * factor + 1, H, W), thick slice k at thin slice factor * k; int16 when the source
         is, else float32. Its provenance keeps the source's headers and holds the derivation.
 
+    Warns:
+        ThinsliceWarning: for each sentence that the run adds to `provenance.warnings`.
+
     Raises:
         NotEligibleError: already thin, a factor outside 2 to 8, or an unclear through-plane axis; the message names
             an option that works.
@@ -126,6 +130,7 @@ def upscale(
         DeviceError: a device that is not on this machine.
         UsageError: an unknown name among the arguments.
     """
+    thick = _thick(volume)
     settings = UpscaleSettings(
         model, factor, spacing_mm, plan, device, backend, threads, intensity=intensity, profile=_file_or_value(profile)
     )
@@ -137,12 +142,14 @@ def upscale(
             stacklevel=2,
         )
         settings = replace(settings, uncertainty=source)
-        return collect_with_uncertainty(_collected_stream(volume, settings, progress))  # type: ignore[return-value]
-    return collect(_collected_stream(volume, settings, progress))
+        return collect_with_uncertainty(_collected_stream(thick, settings, progress))  # type: ignore[return-value]
+    thin = collect(_collected_stream(thick, settings, progress))
+    warn(thin.provenance.warnings[len(thick.provenance.warnings) :])
+    return thin
 
 
 def upscale_with_uncertainty(
-    volume: Volume,
+    volume: Volume | str | Path | Sequence[str | Path],
     *,
     uncertainty: str = "learned",
     model: str | Path | ThroughPlaneModel = "default",
@@ -159,7 +166,7 @@ def upscale_with_uncertainty(
     """The thin volume of a thick one, and the standard deviations of its errors.
 
     Args:
-        volume: the thick volume, one slice or more.
+        volume: the thick volume, or the path that `thinslice.read` reads it from.
         uncertainty: "learned" takes standard deviations from the network's own head, "ensemble" from the spread of any
             network's estimates over mirrored inputs (8 times the cost, not calibrated).
         model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
@@ -178,11 +185,14 @@ def upscale_with_uncertainty(
     settings = UpscaleSettings(
         model, factor, spacing_mm, plan, device, backend, threads, source, False, intensity, _file_or_value(profile)
     )
-    return collect_with_uncertainty(_collected_stream(volume, settings, progress))
+    thick = _thick(volume)
+    thin, deviation = collect_with_uncertainty(_collected_stream(thick, settings, progress))
+    warn(thin.provenance.warnings[len(thick.provenance.warnings) :])
+    return thin, deviation
 
 
 def upscale_slabs(
-    volume: Volume,
+    volume: Volume | str | Path | Sequence[str | Path],
     *,
     model: str | Path | ThroughPlaneModel = "default",
     factor: int | None = None,
@@ -201,7 +211,7 @@ def upscale_slabs(
     """The thin volume of a thick one as finished slabs in order, in memory that does not grow with depth.
 
     Args:
-        volume: the thick volume, one slice or more.
+        volume: the thick volume, or the path that `thinslice.read` reads it from.
         model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
         uncertainty: True or "learned", or "ensemble", for standard deviations beside the slices
             (`Slab.deviation_hu`); see `upscale_with_uncertainty`.
@@ -219,7 +229,9 @@ def upscale_slabs(
     settings = UpscaleSettings(
         model, factor, spacing_mm, plan, device, backend, threads, source, force, intensity, _file_or_value(profile)
     )
-    return SlabStream(prepare(volume, settings), progress=progress)
+    prepared = prepare(_thick(volume), settings)
+    warn(prepared.warnings)
+    return SlabStream(prepared, progress=progress)
 
 
 class SlabStream:
@@ -351,6 +363,31 @@ def collect_with_uncertainty(stream: SlabStream) -> tuple[Volume, Volume]:
 
 def _collected_stream(volume: Volume, settings: UpscaleSettings, progress: Progress | None) -> SlabStream:
     return SlabStream(prepare(volume, settings, collect=True), progress=progress)
+
+
+def _thick(volume: Volume | str | Path | Sequence[str | Path]) -> Volume:
+    """The thick volume, read where its path is given.
+
+    Raises:
+        UsageError: neither a volume nor a path; the message names what makes a volume of it.
+    """
+    if isinstance(volume, Volume):
+        return volume
+    if isinstance(volume, str | Path) or (
+        isinstance(volume, Sequence) and volume and all(isinstance(each, str | Path) for each in volume)
+    ):
+        from thinslice.io.files import read_as
+
+        thick = read_as(volume, ReadSettings())
+        warn(thick.provenance.warnings, above=2)
+        return thick
+    makers = {"numpy": "from_array", "nibabel": "from_nibabel", "SimpleITK": "from_sitk", "torchio": "from_torchio"}
+    package = type(volume).__module__.partition(".")[0]
+    maker = makers.get(package, "from_monai" if package == "monai" else "from_array")
+    raise UsageError(
+        f"upscale takes a thinslice.Volume or a path, not a {type(volume).__name__}; make one with "
+        f"thinslice.Volume.{maker}."
+    )
 
 
 def _file_or_value(profile: str | Path | MeasuredProfile | None) -> Path | MeasuredProfile | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import InputError, SeriesChoiceError, UnreadableError, UsageError
+from thinslice.errors import GeometryError, InputError, SeriesChoiceError, UnreadableError, UsageError, warn
 from thinslice.io.settings import OnFault, ReadSettings
 from thinslice.planning.memory import SLAB_BYTES
 from thinslice.volume import Provenance, Volume
@@ -70,6 +70,9 @@ def read(
     Returns:
         HU (depth, height, width) on its grid.
 
+    Warns:
+        ThinsliceWarning: for each sentence of the result's `provenance.warnings`.
+
     Raises:
         UsageError: `series` beside `series_uid`, or a value that does not exist; give one that does.
         ThinsliceError: as `read_as`.
@@ -77,7 +80,9 @@ def read(
     if series is not None and series_uid is not None:
         raise UsageError("series and series_uid both name the series; give one of them.")
     wanted = series_uid if series is None else str(series)
-    return read_as(path, ReadSettings(wanted, axis, on_tilt, on_spacing))
+    volume = read_as(path, ReadSettings(wanted, axis, on_tilt, on_spacing))
+    warn(volume.provenance.warnings)
+    return volume
 
 
 def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> Volume:
@@ -171,7 +176,14 @@ def sniff(path: Path) -> str:
     raise UnreadableError(f"{path.name!r} is not a format that thinslice reads; give {ACCEPTED}.")
 
 
-def write(volume: Volume, path: str | Path, *, format: str | None = None, overwrite: bool = False) -> None:
+def write(
+    volume: Volume,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+    deidentify: bool = False,
+) -> None:
     """Write a volume in the format that the name of the output asks for.
 
     Args:
@@ -181,6 +193,8 @@ def write(volume: Volume, path: str | Path, *, format: str | None = None, overwr
         format: one of `FORMATS`; "dicom-enhanced" writes one enhanced multi-frame file, whose name ends in .dcm. None
             takes the format that the name asks for.
         overwrite: replace an existing output, once the new one is complete.
+        deidentify: leave the patient's identity out of DICOM (PS3.15, Annex E, basic profile); other formats never hold
+            it.
 
     Raises:
         UsageError: an unknown suffix, one that `format` contradicts, or a DICOM folder for a volume that did not come
@@ -196,6 +210,7 @@ def write(volume: Volume, path: str | Path, *, format: str | None = None, overwr
         dtype=volume.hu.dtype,
         hu_range=(float(volume.hu.min()), float(volume.hu.max())),
         overwrite=overwrite,
+        deidentify=deidentify,
         declared=format,
     )
     write_slabs(writer, volume.hu)
@@ -212,6 +227,7 @@ def open_writer(
     hu_range: tuple[float, float],
     overwrite: bool = False,
     declared: str | None = None,
+    deidentify: bool = False,
 ) -> SlabWriter:
     """A writer for this output, to be used in a `with` block.
 
@@ -223,10 +239,12 @@ def open_writer(
         hu_range: the lowest and highest HU to come.
         overwrite: replace an existing output, once the new one is complete.
         declared: the value of --format, or None.
+        deidentify: leave the patient's identity out of DICOM; other formats never hold it.
 
     Raises:
         UsageError: an unknown suffix, one that contradicts `declared`, or a DICOM output of a source that is not
             DICOM; choose another name.
+        GeometryError: the spacing in the plane is unknown, and the format cannot say so; write a DICOM series.
 
     On entering the `with` block: OutputExistsError, OutputError, ResourceError (disk short).
     """
@@ -238,6 +256,10 @@ def open_writer(
                 f"A DICOM series cannot be made from a source that is not DICOM ({provenance.format}): there is "
                 "no patient or study to derive it from; name an output that ends in .nii.gz."
             )
+        if deidentify:
+            from thinslice.io.dicom.deidentify import deidentified
+
+            provenance = replace(provenance, headers=deidentified(provenance.headers))
         if kind == "dicom-enhanced":
             from thinslice.io.dicom.enhanced_write import EnhancedSlabWriter
 
@@ -245,6 +267,11 @@ def open_writer(
         from thinslice.io.dicom.write import DicomSlabWriter
 
         return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
+    if None in geometry.spacing_mm:
+        raise GeometryError(
+            "The spacing of the pixels is not known (PixelSpacing is missing), and a file of this format has to state "
+            "it; write a DICOM series, or export the source again with PixelSpacing."
+        )
     if kind == "nifti":
         from thinslice.io.nifti import NiftiSlabWriter
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import UnreadableError
-from thinslice.io.file_grid import FileAxes, zyx_order
+from thinslice.file_grid import FileAxes, zyx_order
 from thinslice.system.resources import require_memory
 
 CHUNK_VOXELS = 4 << 20

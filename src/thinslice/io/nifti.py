@@ -16,8 +16,7 @@ import numpy as np
 
 from thinslice.about import __version__
 from thinslice.errors import UnreadableError
-from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
-from thinslice.io.file_grid import (
+from thinslice.file_grid import (
     affine_in_file_order,
     ambiguity_warning,
     check_affine,
@@ -25,6 +24,7 @@ from thinslice.io.file_grid import (
     geometry_from_affine,
     largest_shift_mm,
 )
+from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io.gzip_stream import Form, check_end, open_plain, read_into
 from thinslice.io.hu_collector import HuCollector
 from thinslice.io.nifti_header import (

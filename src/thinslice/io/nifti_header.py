@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from thinslice.errors import GeometryError, UnreadableError
+from thinslice.file_grid import largest_shift_mm
 from thinslice.geometry import POSITION_TOLERANCE_MM
-from thinslice.io.file_grid import largest_shift_mm
 from thinslice.typing import Doubles
 
 HEADER_BYTES = {1: 348, 2: 540}

@@ -18,7 +18,7 @@ import numpy as np
 
 from thinslice.about import __version__
 from thinslice.errors import MissingExtraError, UnreadableError
-from thinslice.io.file_grid import (
+from thinslice.file_grid import (
     affine_in_file_order,
     ambiguity_warning,
     check_affine,
@@ -209,7 +209,7 @@ def _simple_itk() -> Any:
         import SimpleITK
     except ImportError as error:
         raise MissingExtraError(
-            'NRRD and MetaImage are read with SimpleITK; install it: pip install "thinslice[itk]".'
+            "NRRD and MetaImage are read with SimpleITK; install it: pip install SimpleITK."
         ) from error
     return SimpleITK
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import OutputError
+from thinslice.file_grid import zyx_order
 from thinslice.geometry import Geometry
-from thinslice.io.file_grid import zyx_order
 from thinslice.io.gzip_stream import DeflateWriter, Form
 from thinslice.io.pairs import Hashed, paired_files
 from thinslice.system.faults import DISK_FULL_CODES, output_fault

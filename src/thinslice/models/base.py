@@ -3,7 +3,8 @@
     model(x, *, factor=None, profile=None) -> y
 
 x is (batch, 1, D, H, W), D consecutive thick slices, nominally in [0, 1]; y is (batch, 1, (D - 1) * factor + 1, H, W);
-thick slice k sits at thin slice factor * k, exactly. Networks never clamp and never crop: inference and scoring do.
+thick slice k and thin slice factor * k share their position, not their values. Networks never clamp and never
+crop: inference and scoring do.
 """
 
 from __future__ import annotations

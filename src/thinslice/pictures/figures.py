@@ -137,6 +137,35 @@ class Preview:
         save_png(self.png_bytes(), path, overwrite=overwrite)
 
 
+def preview(thick: Volume, thin: Volume, path: str | Path | None = None, *, overwrite: bool = False) -> bytes:
+    """A picture of a thick volume beside its thin one, in three planes and three windows, as PNG.
+
+    Args:
+        thick: the source.
+        thin: a thin volume made from it.
+        path: also write the picture there.
+        overwrite: replace an existing file.
+
+    Returns:
+        The PNG; in a notebook, `IPython.display.Image(data)` shows it.
+
+    Raises:
+        UsageError: `thin` does not lie on a thin grid of `thick`.
+        OutputExistsError: the file exists and `overwrite` is false.
+        OutputError: it cannot be written there.
+    """
+    derivation = thin.provenance.derivation
+    made = (
+        "" if derivation is None else f"{derivation.model} {derivation.model_version}, factor {derivation.factor:.4g}"
+    )
+    drawn = Preview(thick, thin.geometry, caption=made)
+    drawn.add(0, thin.hu)
+    png = drawn.png_bytes()
+    if path is not None:
+        save_png(png, Path(path), overwrite=overwrite)
+    return png
+
+
 def comparison(
     panels: Mapping[str, Volume],
     reference: Volume | None = None,

@@ -17,9 +17,11 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.recipes import TrainRecipe
 from thinslice.training import loop
 from thinslice.training.export import export
-from thinslice.training.loop import LogLine
+from thinslice.training.loop import LogLine, RunOptions
 from thinslice.training.optimiser import RunningAverage, ValidationHistory, make_optimiser
+from thinslice.training.run_folder import run_folder
 from thinslice.training.state import Run
+from thinslice.typing import Notify
 
 __all__ = ["LogLine", "export_state", "fit"]
 
@@ -33,6 +35,7 @@ def fit(
     threads: int | None = None,
     stop_after_s: float | None = None,
     report: Callable[[LogLine], None] | None = None,
+    notify: Notify | None = None,
 ) -> Path | None:
     """Train by a recipe, or continue an interrupted run.
 
@@ -45,7 +48,8 @@ def fit(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: CPU threads; None for torch's default.
         stop_after_s: seconds after which the state is saved and training stops; None for no limit.
-        report: called with each line of the log, in the first process.
+        report: called with each line of the log, and after the first step, in the first process.
+        notify: called with lines about what is trained and read, and about an interruption, in the first process.
 
     Returns:
         The weights file, or None when stopped before the end.
@@ -56,34 +60,34 @@ def fit(
         InputError: when a case is corrupt or misaligned; the message names the case to repair.
         ModelError: when the loss is no longer finite; the last saved state is kept. Lower the learning rate.
         DeviceError: when the device is missing; choose another.
+        OutputBusyError: when another training runs in the folder; wait for it, or choose another folder.
+        OutputError, ResourceError: when the folder is a file or cannot be written, or the disk is full; choose another
+            place, or free some space.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved; the same command continues.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     fabric = loop.make_fabric(device, recipe.precision)
-    if not recipe.stages:
-        return loop.run(recipe, out, fabric=fabric, data_root=data_root, stop_after_s=stop_after_s, report=report)
+    with run_folder(out, holds=fabric.is_global_zero):
+        options = RunOptions(fabric, data_root, stop_after_s, report, notify)
+        return _staged(recipe, out, options) if recipe.stages else loop.run(recipe, out, options)
+
+
+def _staged(recipe: TrainRecipe, out: Path, options: RunOptions) -> Path | None:
+    """Train the stages of a recipe one after the other; arguments and result as for `loop.run`."""
     weights: Path | None = None
     initial = None if recipe.start is None else checkpoint.inspect(catalog.weights_of(recipe.start))
     for index, stage in enumerate(recipe.stages):
-        weights = loop.run(
-            recipe.at_stage(index),
-            out / stage.name,
-            fabric=fabric,
-            data_root=data_root,
-            start=weights,
-            stage=stage.name,
-            stop_after_s=stop_after_s,
-            report=report,
-        )
+        weights = loop.run(recipe.at_stage(index), out / stage.name, options, start=weights, stage=stage.name)
         if weights is None:
             return None
     assert weights is not None
     final = out / f"{recipe.name}.safetensors"
-    if fabric.is_global_zero:
+    if options.fabric.is_global_zero:
         export(
             recipe, checkpoint.load(weights), final, steps=sum(stage.steps for stage in recipe.stages), initial=initial
         )
-    fabric.barrier()
+    options.fabric.barrier()
     return final
 
 

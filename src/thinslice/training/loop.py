@@ -29,12 +29,14 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
 from thinslice.training.export import BEST, LAST, copy_weights, export
+from thinslice.training.interruption import deferred_interruption
 from thinslice.training.journal import Journal
 from thinslice.training.objective import Conditions, ObjectiveModule
 from thinslice.training.optimiser import RunningAverage, ValidationHistory, learning_rate, make_optimiser
 from thinslice.training.sources import open_sources
-from thinslice.training.state import Run
+from thinslice.training.state import STATE_FILE, Run
 from thinslice.training.validate import validate
+from thinslice.typing import Notify
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,35 @@ class LogLine:
     seconds_left: float
     psnr: float | None = None
     stage: str = ""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run needs beside its recipe; the stages of a recipe share it.
+
+    Attributes:
+        fabric: result of `make_fabric`.
+        data_root: folder that holds the recipe's relative data paths.
+        stop_after_s: seconds after which the state is saved and training stops; None for no limit.
+        report: called with each line of the log, and after the first step, in the first process.
+        notify: called with lines about what is trained and read, and about an interruption, in the first process.
+    """
+
+    fabric: Fabric
+    data_root: Path
+    stop_after_s: float | None = None
+    report: Callable[[LogLine], None] | None = None
+    notify: Notify | None = None
+
+    def note(self, line: str) -> None:
+        """Pass a line to `notify`, in the first process."""
+        if self.notify and self.fabric.is_global_zero:
+            self.notify(line)
+
+    def log(self, line: LogLine) -> None:
+        """Pass a line to `report`, in the first process."""
+        if self.report and self.fabric.is_global_zero:
+            self.report(line)
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
@@ -89,27 +120,16 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
 
 def run(
-    recipe: TrainRecipe,
-    out: Path,
-    *,
-    fabric: Fabric,
-    data_root: Path,
-    start: Path | None = None,
-    stage: str = "",
-    stop_after_s: float | None = None,
-    report: Callable[[LogLine], None] | None = None,
+    recipe: TrainRecipe, out: Path, options: RunOptions, *, start: Path | None = None, stage: str = ""
 ) -> Path | None:
     """Train one network to the end, or continue an interrupted run.
 
     Args:
         recipe: recipe of the run; its stages are ignored.
         out: folder of the run; created when missing.
-        fabric: result of `make_fabric`.
-        data_root: folder that holds the recipe's relative data paths.
+        options: device, data, and who is told of the progress.
         start: initial weights; None for those that the recipe names, or random ones.
         stage: name of the stage for messages.
-        stop_after_s: seconds after which the state is saved and training stops; None for no limit.
-        report: called with each line of the log, in the first process.
 
     Returns:
         The weights file, or None when stopped before the end.
@@ -117,7 +137,9 @@ def run(
     Raises:
         UsageError: when the folder holds a run of another recipe, or the processes cannot share the batch evenly.
         ModelError: when the loss is no longer finite; the message names the cases, and the last saved state is kept.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
+    fabric = options.fabric
     out.mkdir(parents=True, exist_ok=True)
     chunks = share_batch(recipe.optimiser, rank=fabric.global_rank, processes=fabric.world_size)
     keep_freed_memory()
@@ -137,11 +159,20 @@ def run(
     at.load(out, fabric)
     if at.finished:
         return out / f"{recipe.name}.safetensors"
-    sampler, held_out = open_sources(recipe, data_root)
-
     first, steps, losses = at.step, recipe.optimiser.steps, list(at.losses)
+    options.note(
+        f"{stage or recipe.name}: {recipe.network.name}, {sum(map(torch.numel, trainable))} trained values, "
+        f"{fabric.device}, {'step 0' if first == 0 else f'continues after step {first}'} of {steps}"
+    )
+    sampler, held_out = open_sources(recipe, options.data_root, notify=options.note)
+    options.note(f"state in {out / STATE_FILE}; Ctrl-C saves it, and the same command continues")
+
     started = saved = time.monotonic()
-    with Journal(out, first=first, writes=fabric.is_global_zero) as journal:
+    alone = fabric.world_size == 1
+    with (
+        Journal(out, first=first, writes=fabric.is_global_zero) as journal,
+        deferred_interruption(options.notify, enabled=alone) as interruption,
+    ):
         for step, batches in prefetched(sampler, chunks, first, steps):
             rate = learning_rate(step, recipe.optimiser, plateau=at.history.plateau)
             for group in wrapped.param_groups:
@@ -169,8 +200,9 @@ def run(
                 mean = _mean_over_processes(fabric, losses)
                 losses.clear()
                 journal.log(done, mean, rate, left)
-                if report and fabric.is_global_zero:
-                    report(LogLine(done, steps, mean, left, stage=stage))
+                options.log(LogLine(done, steps, mean, left, stage=stage))
+            elif done == first + 1:
+                options.log(LogLine(done, steps, total, left, stage=stage))
             validated = bool(held_out) and recipe.validates and (done % recipe.validation.every == 0 or done == steps)
             if validated:
                 scores = validate(_averaged(at), held_out, recipe.validation, fabric)
@@ -180,17 +212,19 @@ def run(
                 best = at.history.add(scores.psnr, done, recipe.optimiser)
                 if best and fabric.is_global_zero:
                     export(recipe, _averaged(at), out / BEST, steps=done, validation=scores, initial=initial)
-                if report and fabric.is_global_zero:
-                    report(LogLine(done, steps, math.nan, left, psnr=scores.psnr, stage=stage))
+                options.log(LogLine(done, steps, math.nan, left, psnr=scores.psnr, stage=stage))
                 keep_freed_memory()
             at.losses = tuple(losses)
             at.finished = done == steps or at.history.waiting >= (recipe.validation.patience or math.inf)
-            stopping = stop_after_s is not None and bool(fabric.broadcast(time.monotonic() - started > stop_after_s))
+            limit = options.stop_after_s
+            stopping = limit is not None and bool(fabric.broadcast(time.monotonic() - started > limit))
             if at.finished:
                 break
-            if stopping or validated or time.monotonic() - saved > recipe.save_every_s:
+            if stopping or validated or interruption.received or time.monotonic() - saved > recipe.save_every_s:
                 at.save(out, fabric)
                 saved = time.monotonic()
+            if interruption.received:
+                raise KeyboardInterrupt
             if stopping:
                 return None
     return _finish(recipe, at, out, fabric, initial)

@@ -8,9 +8,12 @@ from pathlib import Path
 from thinslice.data.cache import CachedPair, cached_pairs
 from thinslice.data.crops import CropSampler, PairSampler, Sampler
 from thinslice.data.manifest import Case, Dataset, open_dataset
-from thinslice.errors import UnreadableError, UsageError
+from thinslice.data.wild_values import refuse_wild_values
+from thinslice.errors import InputError, UnreadableError, UsageError
 from thinslice.io.files import read
+from thinslice.plausibility import examine
 from thinslice.recipes import TrainRecipe
+from thinslice.typing import Notify
 from thinslice.volume import Volume
 
 CACHE_FOLDER = ".thinslice-cache"
@@ -19,24 +22,29 @@ CACHE_FOLDER = ".thinslice-cache"
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
-def open_sources(recipe: TrainRecipe, data_root: Path) -> tuple[Sampler, list[CachedPair]]:
+def open_sources(
+    recipe: TrainRecipe, data_root: Path, *, notify: Notify | None = None
+) -> tuple[Sampler, list[CachedPair]]:
     """The sampler of training crops, and the pairs of the validation split (none without such a split).
 
     Args:
         recipe: recipe of the run.
         data_root: folder that holds the recipe's relative data paths.
+        notify: called with lines about the data, and about values that do not look like HU.
 
     Raises:
-        UnreadableError, InputError: data that is missing, corrupt or misaligned; the message names the case.
+        UnreadableError, InputError: data that is missing, corrupt or misaligned, or holds values that are no HU; the
+            message names the case or file.
         UsageError: a split that does not exist, or holds no pairs; correct the recipe.
         NotEligibleError: data smaller than a crop; lower depth or plane of the crops.
     """
     if recipe.dataset is None:
-        return CropSampler(list(_volumes(recipe, data_root)), recipe.simulation, seed=recipe.seed), []
+        return CropSampler(list(_volumes(recipe, data_root, notify)), recipe.simulation, seed=recipe.seed), []
     place = data_root / recipe.dataset.root
     if not place.is_dir():
         raise UnreadableError(
-            f"The recipe's data set {recipe.dataset.root} does not exist below {data_root}; set --data."
+            f"There is no data set {str(place)!r}: the recipe names {recipe.dataset.root!r}; "
+            "give the folder that holds it with --data."
         )
     dataset = open_dataset(place)
     pairs = cached_pairs(_paired(dataset, recipe.dataset.split)[: recipe.dataset.cases], place / CACHE_FOLDER)
@@ -64,7 +72,7 @@ def _check_apart(dataset: Dataset, split: str, validation: str) -> None:
         )
 
 
-def _volumes(recipe: TrainRecipe, data_root: Path) -> Iterator[Volume]:
+def _volumes(recipe: TrainRecipe, data_root: Path, notify: Notify | None) -> Iterator[Volume]:
     """The recipe's volumes in order; a file that it names several times is read once and drawn more often."""
     known: dict[Path, Volume] = {}
     for entry in recipe.data:
@@ -74,8 +82,24 @@ def _volumes(recipe: TrainRecipe, data_root: Path) -> Iterator[Volume]:
             inside = sorted(f for f in place.iterdir() if f.name.endswith(_VOLUME_SUFFIXES))
             files = inside or [place]
         if not place.exists():
-            raise UnreadableError(f"The recipe's data path {entry} does not exist below {data_root}.")
+            raise UnreadableError(
+                f"There is no training data at {str(place)!r}: the recipe names {entry!r}; give the folder that "
+                "holds it with --data, or correct data in the recipe."
+            )
         for file in files:
             if file not in known:
-                known[file] = read(file)
+                known[file] = _read_hu(file, notify)
             yield known[file]
+
+
+def _read_hu(file: Path, notify: Notify | None) -> Volume:
+    """A thin volume whose values are HU; one that damages training is refused by name."""
+    volume = read(file)
+    refuse_wild_values(volume, repr(file.name))
+    looks = examine(volume.hu, padding=volume.provenance.padding_hu)
+    if looks.is_refused:
+        raise InputError(f"{file.name!r} cannot be trained on: {looks.sentence()}")
+    if notify:
+        shape, remark = " x ".join(map(str, volume.hu.shape)), looks.sentence()
+        notify(f"{file.name}: {shape} voxels" + (f". {remark}" if remark else ""))
+    return volume

@@ -1,9 +1,15 @@
-"""The resumable state of a run: one file, replaced atomically; only tensors are unpickled."""
+"""The resumable state of a run: one file, replaced atomically; only tensors are unpickled.
+
+The file is a zip archive, whose checksums torch writes and does not check. They are checked here, before anything is
+read from it.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +22,8 @@ from thinslice.system.atomic import atomic_file
 from thinslice.training.optimiser import RunningAverage, ValidationHistory
 
 STATE_FILE = "state.pt"
+
+_DAMAGE = (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, NotImplementedError)
 
 
 @dataclass
@@ -57,8 +65,11 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "precision": precision_state(fabric),
         }
+        # Through memory: torch reports a full disk as an error of its own.
+        content = io.BytesIO()
+        torch.save(state, content)
         with atomic_file(out / STATE_FILE, overwrite=True) as part, part.open("wb") as stream:
-            torch.save(state, stream)
+            stream.write(content.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
 
@@ -73,14 +84,18 @@ class Run:
         if not path.exists():
             return False
         try:
+            _check(path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            key = state["key"]
-        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            if state["key"] == self.key:
+                self._restore(state, fabric)
+                return True
+        except (*_DAMAGE, pickle.UnpicklingError, zipfile.BadZipFile) as error:
             raise UnreadableError(
                 f"The training state in {out.name} is damaged; remove {STATE_FILE} to start that run again."
             ) from error
-        if key != self.key:
-            raise UsageError(f"{out} holds a run of another recipe; choose another --out folder or remove it.")
+        raise UsageError(f"{out} holds a run of another recipe; choose another --out folder or remove it.")
+
+    def _restore(self, state: dict[str, Any], fabric: Fabric | None) -> None:
         self.network.load_state_dict(state["network"])
         if self.average.decay:
             self.average.network.load_state_dict(state["average"])
@@ -89,7 +104,20 @@ class Run:
         self.step, self.losses, self.finished = state["step"], tuple(state["losses"]), state["finished"]
         if fabric is not None and state["precision"]:
             fabric._precision.load_state_dict(state["precision"])
-        return True
+
+
+def _check(path: Path) -> None:
+    """Check every byte of the state's records against its checksum.
+
+    Raises:
+        zipfile.BadZipFile, EOFError, ValueError: it is no archive, or a record is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise zipfile.BadZipFile("torch stores its records")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)
 
 
 def precision_state(fabric: Fabric) -> dict[str, Any]:

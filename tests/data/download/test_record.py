@@ -136,6 +136,12 @@ def test_a_certificate_that_cannot_be_checked(archive: Archive) -> None:
         find_record(DOI, resolver=archive.address.replace("http:", "https:"), patience=HASTY)
 
 
+def test_a_file_of_certificates_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "absent.pem"))
+    with pytest.raises(DownloadError, match="REQUESTS_CA_BUNDLE .* is not there; correct or unset it"):
+        find_record(DOI, resolver="https://127.0.0.1:9", patience=HASTY)
+
+
 def test_a_proxy_that_refuses(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -119,15 +119,45 @@ def test_truth_is_the_best_there_is(checked: dict[str, Any]) -> None:
 def test_the_rule_reports_the_worst_of_all(checked: dict[str, Any]) -> None:
     for entry in checked["verdicts"]:
         seen = [r["bias_by_thick"][entry["class"]] for r in checked["results"] if r["method"] == entry["method"]]
-        judged = [s["bias_hu"] for s in seen if s["verdict"] != "too few"]
-        assert entry["bias_hu"] == (max(judged, key=abs) if judged else None)
-        expected = "too few" if not judged else "pass" if max(map(abs, judged)) <= 2 else "FAIL"
+        judged = [(s["bias_hu"], s["worst_offset_hu"]) for s in seen if s["verdict"] != "too few"]
+        worst = max(judged, key=lambda pair: max(map(abs, pair)), default=(None, None))
+        assert (entry["bias_hu"], entry["worst_offset_hu"]) == worst
+        furthest = max((abs(value) for pair in judged for value in pair), default=0.0)
+        expected = "too few" if not judged else "pass" if furthest <= 2 else "FAIL"
         assert entry["verdict"] == expected
     heads, lines = rule_lines(checked)
     assert [line[0] for line in lines] == [*BASELINES, "small"]
     assert all(len(line) == len(heads) for line in lines)
     cubic = dict(zip(heads, lines[0], strict=True))
     assert "FAIL" in cubic["between"] and cubic["rule"] == "FAIL"
+
+
+def test_a_real_pair_is_cut_by_position_and_measured_like_a_simulated_one() -> None:
+    thin = chest()
+    profile = SliceProfile.mean(5)
+    thick, truth = simulate_thick(thin, profile, whole_hu=True)
+    # Beside each other in world coordinates alone: the thin volume begins four slices above the first thick one.
+    pair = {"pair": lambda: (thick, thin)}
+    from_pair = check(["linear"], {}, pairs=pair, phantom=False)
+    simulated = check(["linear"], {"pair": chest}, phantom=False)
+    assert from_pair["cases"][0]["profile"] == "real pair"
+    assert from_pair["cases"][0]["shape"] == list(truth.geometry.shape)
+    for name in ("cubic", "linear"):
+        one, other = (row(values, name)["bias_by_thick"] for values in (from_pair, simulated))
+        assert one == other
+    assert "mm slices of a real pair" in to_markdown(to_document(from_pair))
+    shifted = Volume(thick.hu + np.int16(10), thick.geometry)
+    tissues = row(check(["linear"], {}, pairs={"pair": lambda: (shifted, thin)}, phantom=False), "linear")
+    plain = row(from_pair, "linear")
+    assert tissues["bias_by_thick"]["soft"]["bias_hu"] > plain["bias_by_thick"]["soft"]["bias_hu"] + 5
+
+
+def test_a_pair_that_is_too_short_is_refused() -> None:
+    thin = chest()
+    thick, _ = simulate_thick(thin, SliceProfile.mean(5), whole_hu=True)
+    few = thick.crop((0, 0, 0), (3, *thick.geometry.shape[1:]))
+    with pytest.raises(NotEligibleError, match="shares 3 thick slices"):
+        check(["linear"], {}, pairs={"pair": lambda: (few, thin)}, phantom=False)
 
 
 def test_a_model_that_shifts_lung_fails_in_lung(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_encoder
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from support.dicom_factory import write_series
 from thinslice.data.phantoms.painting import render
 from thinslice.data.phantoms.thorax import phantom_grid, thorax
 from thinslice.io.dicom.header import SliceHeader
 from thinslice.io.dicom.pixels import HuStack, PixelError, PixelFormat, pixel_format, settle_bits
+from thinslice.io.dicom.read import read_dicom
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +172,79 @@ def test_a_stack_holds_values_beyond_the_stored_bits() -> None:
     raw = np.array([[0, 40_000]], np.uint16)
     stack.put(0, raw, PixelFormat(1, 2, 16, 12, False, 1.0, -1024.0))
     np.testing.assert_array_equal(stack.hu[0], [[-1024, 38_976]])
+
+
+def decoded(tmp_path: Path, raw: np.ndarray, frame: bytes, syntax: str, **changes: int) -> np.ndarray:
+    """HU of one compressed slice as `read_dicom` reads it."""
+
+    def compress(dataset: Dataset, k: int) -> None:
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 1
+        for keyword, value in changes.items():
+            setattr(dataset, keyword, value)
+        dataset.RescaleIntercept = 0
+        dataset.PixelData = raw.tobytes()
+
+    made = write_series(tmp_path, shape=(1, *raw.shape), edit=compress)
+    dataset = dcmread(made.files[0])
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(made.files[0])
+    return read_dicom(made.files[0]).hu[0]
+
+
+@pytest.mark.parametrize("precision", [12, 16])
+@pytest.mark.parametrize("codec", ["JPEG-LS", "JPEG 2000", "JPEG 2000, signed stream", "RLE"])
+@pytest.mark.parametrize("extended", [False, True])
+def test_signed_pixels_of_twelve_bits_keep_their_sign_in_every_codec(
+    tmp_path: Path, hu: np.ndarray, codec: str, precision: int, extended: bool
+) -> None:
+    """Streams of 12 or 16 bits, with the sign in the high bits or zeros there: gdcm, dcmtk and others write all."""
+    true = hu.clip(-2048, 2047)
+    raw = true.astype(np.int16) if extended else (true & 0xFFF).astype(np.int16)
+    if extended and precision == 12 and "signed" not in codec:
+        raw = (true & 0xFFF).astype(np.int16)  # 12 bits hold no extension
+    if codec == "JPEG-LS":
+        jpeg_ls = pytest.importorskip("jpeg_ls")
+        samples = raw.view(np.uint16).copy()
+        samples[0, 0] |= 0x800  # a stream is as wide as its largest value
+        true = true.copy()
+        true[0, 0] = (int(samples[0, 0]) + 2048) % 4096 - 2048
+        frame, syntax = bytes(jpeg_ls.encode_array(samples, lossy_error=0)), JPEGLSLossless
+    elif codec == "RLE":
+        frame, syntax = rle_encoded(raw), RLELossless
+    else:
+        openjpeg = pytest.importorskip("openjpeg")
+        signed = int("signed" in codec)
+        source = true.astype(np.int16) if signed else raw
+        frame = bytes(
+            openjpeg.encode_pixel_data(
+                source.tobytes(),
+                rows=120,
+                columns=120,
+                samples_per_pixel=1,
+                bits_allocated=16,
+                bits_stored=precision,
+                pixel_representation=signed,
+                photometric_interpretation="MONOCHROME2",
+                use_mct=False,
+            )
+        )
+        syntax = JPEG2000Lossless
+    np.testing.assert_array_equal(decoded(tmp_path, raw, frame, syntax), true)
+
+
+def rle_encoded(raw: np.ndarray) -> bytes:
+    """One RLE frame, as pydicom encodes it."""
+    rows, columns = raw.shape
+    return get_encoder(RLELossless).encode(
+        raw,
+        rows=rows,
+        columns=columns,
+        samples_per_pixel=1,
+        bits_allocated=16,
+        bits_stored=16,
+        pixel_representation=1,
+        photometric_interpretation="MONOCHROME2",
+        number_of_frames=1,
+    )

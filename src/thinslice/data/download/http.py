@@ -124,6 +124,13 @@ def response_to(
         raise PassingError("the connection failed or broke off") from error
     except requests.exceptions.RequestException as error:
         raise PassingError("the answer broke off") from error
+    except OSError as error:
+        # requests names the file of certificates that is not there in an error of its own form, without a number.
+        if error.errno is not None or "CA certificate" not in str(error):
+            raise
+        raise DownloadError(
+            "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file of certificates that is not there; correct or unset it."
+        ) from error
 
 
 def _check_status(response: requests.Response) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinslice.errors import MissingExtraError, UsageError
+from thinslice.errors import TRAINING_PACKAGES, MissingExtraError, UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.cost import parameters, weight_bytes
@@ -142,7 +142,7 @@ def trained(
     try:
         from thinslice.training import fit
     except ModuleNotFoundError as error:
-        raise MissingExtraError('Training needs more packages: pip install "thinslice[train]".') from error
+        raise MissingExtraError(TRAINING_PACKAGES) from error
     if notify:
         notify(f"training {recipe.name}")
     folder.mkdir(parents=True, exist_ok=True)

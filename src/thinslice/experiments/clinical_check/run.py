@@ -1,36 +1,33 @@
 """The clinical check: measures of bias, density, edges, noise and nodules in a model's thin slices.
 
-Thick slices are simulated from thin volumes, every model upscales them as `upscale` does, and its result is measured
-against the truth: bias by tissue, lung density, edges, noise, consistency. In phantoms the same models are measured on
-known nodules, slanted edges and noise. Interpolation runs beside the models.
+Thick slices are simulated from thin volumes, or belong to a real pair. Every model upscales them as `upscale` does, and
+its result is measured against the truth: bias by tissue, lung density, edges, noise, consistency. In phantoms the same
+models are measured on known nodules, slanted edges and noise. Interpolation runs beside the models.
 
 `check` returns JSON values; `thinslice.experiments.clinical_check.table.to_document` is the report.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from thinslice.about import NOTICE, __version__
-from thinslice.data.simulate import simulate_thick
-from thinslice.errors import NotEligibleError, ShapeError, UsageError
+from thinslice.errors import ShapeError, UsageError
 from thinslice.evaluation.clinical import edges as clinical_edges
 from thinslice.evaluation.clinical import lung_density, noise, tissue_bias
+from thinslice.experiments.clinical_check.cases import Case, cropped, digest_of, prepared, real_case, simulated_case
 from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.provenance import commit, device_name, now
 from thinslice.inference.backends.choice import choose_device
 from thinslice.inference.upscale import collect, upscale_slabs
 from thinslice.models import catalog, checkpoint
 from thinslice.models.load import load_model
-from thinslice.profile import SliceProfile
 from thinslice.typing import Notify
 from thinslice.volume import Volume
 
@@ -127,6 +124,7 @@ def check(
     models: Sequence[str | Path],
     cases: Mapping[str, Callable[[], Volume]],
     *,
+    pairs: Mapping[str, Callable[[], tuple[Volume, Volume]]] | None = None,
     factors: Sequence[int] = (5,),
     crop: int | None = None,
     phantom: bool = True,
@@ -141,7 +139,8 @@ def check(
         models: names of the catalog or weights files.
         cases: label -> function that reads a thin volume, on which no model was trained; labels must not identify a
             patient.
-        factors: thin slices per thick interval, in turn.
+        pairs: label -> function that reads a thick and a thin volume of one acquisition; they are cut by position.
+        factors: thin slices per thick interval of `cases` and phantoms, in turn.
         crop: height and width in pixels to which cases are cropped, and the phantoms' size; None for all.
         phantom: whether to measure phantoms too.
         device, threads: as for `upscale`.
@@ -153,11 +152,14 @@ def check(
 
     Raises:
         UsageError: nothing to do, or an unknown model.
-        NotEligibleError: a thin volume too short for a factor.
+        NotEligibleError: a thin volume too short for a factor, or a pair of fewer than four thick slices.
+        GeometryError: volumes that are no pair by position.
         CheckpointError, InputError, ResourceError, ModelError: as `upscale` and `read` raise them.
     """
-    if not cases and not phantom:
-        raise UsageError("Nothing to check: give --thin LABEL=PATH, or leave the phantoms on.")
+    if not cases and not pairs and not phantom:
+        raise UsageError(
+            "Nothing to check: give --thin LABEL=PATH or --pair LABEL=THICK,THIN, or leave the phantoms on."
+        )
     if not factors:
         raise UsageError("Nothing to check: give a factor.")
     if crop is not None and crop < 64:
@@ -167,16 +169,21 @@ def check(
     case_facts: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for label, read in cases.items():
-        thin = _prepared(read())
+        thin = prepared(read())
         lung = lung_density.find_lung(thin.hu, lung_density.voxel_mm3(thin.geometry))
-        digest = _digest(thin)
+        digest = digest_of(thin)
         if crop is not None:
-            thin, lung = _cropped(thin, lung, crop)
+            thin, lung = cropped(thin, lung, crop)
         for factor in factors:
             notify(f"{label}, factor {factor}")
-            facts, rows = _case(methods, label, thin, lung, factor, seed, notify)
-            case_facts.append({**facts, "sha256": digest, "crop": crop})
-            results += rows
+            case = simulated_case(label, thin, lung, factor)
+            case_facts.append({**case.facts(), "sha256": digest, "crop": crop})
+            results += _measured(methods, case, seed, notify)
+    for label, read_both in (pairs or {}).items():
+        notify(label)
+        case, digest = real_case(label, *read_both(), crop)
+        case_facts.append({**case.facts(), "sha256": digest, "crop": crop})
+        results += _measured(methods, case, seed, notify)
     phantoms: list[dict[str, Any]] = []
     if phantom:
         for factor in factors:
@@ -211,8 +218,9 @@ def verdicts(labels: Sequence[str], results: Sequence[Mapping[str, Any]]) -> lis
     """The rule, method by method and class by class, over all cases and factors.
 
     Returns:
-        Dictionaries with `method`, `class`, `verdict` ("pass", "FAIL", "too few"), and the bias furthest from 0 with
-        its case and factor; null where no case holds enough of the class.
+        Dictionaries with `method`, `class`, `verdict` ("pass", "FAIL", "too few"), and of the case furthest from 0:
+        `bias_hu`, `worst_offset_hu` (bias at the worst distance from a thick slice), case and factor; null where no
+        case holds enough of the class.
     """
     found = []
     for label in labels:
@@ -221,13 +229,18 @@ def verdicts(labels: Sequence[str], results: Sequence[Mapping[str, Any]]) -> lis
             judged = [
                 (row["bias_by_thick"][name], row) for row in rows if row["bias_by_thick"][name]["verdict"] != "too few"
             ]
-            worst, row = max(judged, key=lambda pair: abs(pair[0]["bias_hu"]), default=(None, {}))
+            worst, row = max(
+                judged,
+                key=lambda pair: max(abs(pair[0]["bias_hu"]), abs(pair[0]["worst_offset_hu"] or 0.0)),
+                default=(None, {}),
+            )
             found.append(
                 {
                     "method": label,
                     "class": name,
                     "verdict": "too few" if worst is None else worst["verdict"],
                     "bias_hu": None if worst is None else worst["bias_hu"],
+                    "worst_offset_hu": None if worst is None else worst["worst_offset_hu"],
                     "interval_95_hu": None if worst is None else worst["interval_95_hu"],
                     "case": row.get("case"),
                     "factor": row.get("factor"),
@@ -236,38 +249,12 @@ def verdicts(labels: Sequence[str], results: Sequence[Mapping[str, Any]]) -> lis
     return found
 
 
-def _case(
-    methods: Methods,
-    label: str,
-    thin: Volume,
-    lung: lung_density.Mask,
-    factor: int,
-    seed: int,
-    notify: Notify,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One thin volume at one factor: facts of the case, and a row for truth, thick slices and every method."""
-    profile = SliceProfile.mean(factor)
-    thick, truth = simulate_thick(thin, profile, whole_hu=True)
-    depth = thick.geometry.shape[0]
-    if depth < 4:
-        raise NotEligibleError(
-            f"{thin.geometry.shape[0]} thin slices make {depth} thick ones at factor {factor}; the check needs 4."
-        )
-    begin = profile.centres(thin.geometry.shape[0])[0]
-    held = lung[begin : begin + truth.geometry.shape[0]]
+def _measured(methods: Methods, case: Case, seed: int, notify: Notify) -> list[dict[str, Any]]:
+    """A row for truth, thick slices and every method."""
+    label, thick, truth, factor = case.label, case.thick, case.truth, case.factor
     step_mm = truth.geometry.spacing_mm[0]
-    inner = tissue_bias.inner_thin(depth, factor)
+    inner = tissue_bias.inner_thin(thick.geometry.shape[0], factor)
     edges = clinical_edges.find_edges(truth.hu, step_mm, factor * step_mm, first=inner.start, last=inner.stop)
-    facts = {
-        "label": label,
-        "factor": factor,
-        "shape": list(truth.geometry.shape),
-        "spacing_mm": list(truth.geometry.spacing_mm),
-        "thick_mm": factor * step_mm,
-        "profile": profile.name,
-        "thick_slices": depth,
-        "thick_slices_measured": len(tissue_bias.inner_thick(depth)),
-    }
     rows = []
     for name, made in _rows(methods, thick, truth, factor, notify):
         row: dict[str, Any] = {"case": label, "factor": factor, "method": name}
@@ -277,7 +264,7 @@ def _case(
                 row[key] = {name: part.to_json() for name, part in found.items()}
         measured = lung_density.densitometry(
             thick.hu if name == THICK else made.hu,
-            held,
+            case.lung,
             factor,
             lung_density.voxel_mm3(truth.geometry),
             thick=name == THICK,
@@ -287,7 +274,7 @@ def _case(
         row["noise"] = noise.patch_noise(made.hu, truth.hu, thick.hu, factor)
         row["consistency_rms_hu"], row["seconds"] = made.consistency_rms_hu, made.seconds
         rows.append(row)
-    return facts, rows
+    return rows
 
 
 def _rows(
@@ -308,33 +295,3 @@ def _rows(
 
 def _runner(methods: Methods, label: str, factor: int) -> Callable[[Volume], npt.NDArray[Any]]:
     return lambda thick: methods.run(label, thick, factor).hu
-
-
-def _prepared(thin: Volume) -> Volume:
-    """The volume with padding and values below the networks' window at -1024 HU, as the input of every method."""
-    hu = np.maximum(thin.hu, thin.hu.dtype.type(tissue_bias.FLOOR_HU))
-    return Volume(hu, thin.geometry, replace(thin.provenance, padding_hu=None))
-
-
-def _digest(volume: Volume) -> str:
-    """SHA-256 of voxels and grid, without headers: it identifies the data, not the patient."""
-    digest = hashlib.sha256()
-    grid = volume.geometry
-    digest.update(f"{volume.hu.dtype};{grid.shape};{tuple(round(s or 0.0, 6) for s in grid.spacing_mm)};".encode())
-    for plane in volume.hu:
-        digest.update(np.ascontiguousarray(plane).tobytes())
-    return digest.hexdigest()
-
-
-def _cropped(thin: Volume, lung: lung_density.Mask, size: int) -> tuple[Volume, lung_density.Mask]:
-    """Crop to the square of pixels whose lesser share of lung and tissue is largest, over all slices."""
-    depth, height, width = thin.geometry.shape
-    rows, columns = min(size, height), min(size, width)
-    shares = []
-    for present in (lung.mean(axis=0), np.mean(thin.hu > -200, axis=0)):
-        total = np.pad(np.cumsum(np.cumsum(present, axis=0), axis=1), ((1, 0), (1, 0)))
-        shares.append(total[rows:, columns:] - total[:-rows, columns:] - total[rows:, :-columns]
-                      + total[:-rows, :-columns])  # fmt: skip
-    y, x = np.unravel_index(int(np.argmin(-np.minimum(*shares))), shares[0].shape)
-    window = (slice(None), slice(int(y), int(y) + rows), slice(int(x), int(x) + columns))
-    return thin.crop((0, int(y), int(x)), (depth, int(y) + rows, int(x) + columns)), lung[window]

@@ -81,8 +81,8 @@ def load_openvino() -> Any:
     """
     if not is_installed():
         raise UsageError(
-            "The backend 'openvino' needs OpenVINO, which is not installed: pip install \"thinslice[openvino]\", or "
-            "use --backend torch."
+            "The backend 'openvino' needs OpenVINO, which is not installed: pip install \".[openvino]\" in a clone "
+            "of the repository, or use --backend torch."
         )
     try:
         return _loaded()

@@ -32,14 +32,14 @@ _ALWAYS_LOSSY = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 
 
 def describe_derivation(
-    derivation: Derivation, geometry: Geometry, now: datetime, resampled: Sequence[str] = ()
+    derivation: Derivation, geometry: Geometry, now: datetime | None, resampled: Sequence[str] = ()
 ) -> Dataset:
     """DerivationDescription, DerivationCodeSequence and ContributingEquipmentSequence of a derived series.
 
     Args:
         derivation: how the thin volume was made.
         geometry: its grid.
-        now: time of the derivation, with its time zone.
+        now: time of the derivation, with its time zone; None leaves it out.
         resampled: sentences about what reading resampled before.
     """
     model = _plain(f"{derivation.model} {derivation.model_version}", 64)
@@ -58,7 +58,8 @@ def describe_derivation(
     equipment.SoftwareVersions = [
         text for text in (__version__, model, _plain(derivation.weights_sha256 or "", 64)) if text
     ]
-    equipment.ContributionDateTime = f"{now.astimezone(UTC):%Y%m%d%H%M%S}+0000"
+    if now is not None:
+        equipment.ContributionDateTime = f"{now.astimezone(UTC):%Y%m%d%H%M%S}+0000"
     equipment.ContributionDescription = _plain(f"Synthesised thin slices between thick ones. {NOTICE}", 1024)
     equipment.PurposeOfReferenceCodeSequence = Items([_code("109102", "Processing Equipment")])
     result = Dataset()

@@ -211,10 +211,12 @@ class DerivedSeries:
     def _shared_attributes(self, now: datetime) -> Dataset:
         """The attributes that are the same in every slice of the series."""
         shared = Dataset()
-        for event in ("InstanceCreation", "Series", "Content"):
+        first = self._headers[0]
+        # A source from which dates were removed gets none of ours, which would be close to its own.
+        dated = value_of(first, "LongitudinalTemporalInformationModified") != "REMOVED"
+        for event in ("InstanceCreation", "Series", "Content") if dated else ():
             setattr(shared, f"{event}Date", f"{now:%Y%m%d}")
             setattr(shared, f"{event}Time", f"{now:%H%M%S}")
-        first = self._headers[0]
         shared.SOPClassUID = CTImageStorage
         # Values from the fourth on are the scanner's: energy, phase or reconstruction.
         image_type = str(value_of(first, "ImageType", "")) if isinstance(value_of(first, "ImageType"), str) else None
@@ -235,7 +237,7 @@ class DerivedSeries:
         spacing_mm = self.geometry.spacing_mm[0]
         shared.SliceThickness = decimal_text(self.geometry.thickness_mm or spacing_mm, 6)
         shared.SpacingBetweenSlices = decimal_text(spacing_mm, 6)
-        shared.update(describe_derivation(self._derivation, self.geometry, now, self._resampled))
+        shared.update(describe_derivation(self._derivation, self.geometry, now if dated else None, self._resampled))
         shared.update(lossy_compression(self._headers))
         _, shared.Rows, shared.Columns = self.geometry.shape
         shared.SamplesPerPixel = 1
@@ -283,6 +285,11 @@ class DerivedSeries:
             found.append(
                 "UIDs of the source break the rules of DICOM (letters, or more than 64 characters); they are copied as "
                 "they are, and an archive may refuse them in both series."
+            )
+        removed = value_of(first, "PatientIdentityRemoved") == "YES"
+        if removed and "YES" in {value_of(header, "BurnedInAnnotation") for header in self._headers}:
+            found.append(
+                "BurnedInAnnotation is YES: the pixels may show the patient's name, and they are written as they are."
             )
         lost = lost_keywords(first, kept_attributes(first))
         if lost:

@@ -104,6 +104,8 @@ class EnhancedHeader:
         top.PresentationLUTShape, top.ContentQualification = "IDENTITY", "RESEARCH"
         top.AcquisitionContextSequence = Sequence([])
         for keyword, value in (
+            ("ContentDate", "19000101"),  # of a source whose dates were removed
+            ("ContentTime", "000000"),
             ("BurnedInAnnotation", "NO"),
             ("LossyImageCompression", "00"),
             ("Manufacturer", UNKNOWN),
@@ -209,7 +211,7 @@ def _chosen(source: Dataset, keywords: Iterable[str]) -> Dataset:
     chosen = Dataset()
     for keyword in keywords:
         if value_of(source, keyword) is not None:
-            chosen[keyword] = source[keyword]
+            chosen[keyword] = source.get_item(keyword)
     return chosen
 
 

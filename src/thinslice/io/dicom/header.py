@@ -335,6 +335,8 @@ def _found_syntax(
     Uncompressed pixels of exactly the right size under a compressed syntax are uncompressed; uncompressed pixels of
     undefined length end after as many bytes as the matrix needs.
     """
+    if syntax.is_encapsulated == (length == UNDEFINED_LENGTH):
+        return syntax, length
     sizes = [integer(dataset, keyword) or 0 for keyword in ("Rows", "Columns", "BitsAllocated")]
     frames = integer(dataset, "NumberOfFrames") or 1
     expected = sizes[0] * sizes[1] * sizes[2] // 8 * frames
@@ -342,11 +344,10 @@ def _found_syntax(
         return syntax, length
     stream.seek(start)
     first = stream.read(4)
-    if syntax.is_encapsulated and expected <= length <= expected + 1 and first[:2] not in (b"\xff\xd8", b"\xff\x4f"):
-        return layout.syntax, length
-    if not syntax.is_encapsulated and length == UNDEFINED_LENGTH and first not in ITEM_TAGS:
-        return syntax, expected
-    return syntax, length
+    if syntax.is_encapsulated:
+        is_plain = expected <= length <= expected + 1 and first[:2] not in (b"\xff\xd8", b"\xff\x4f")
+        return (layout.syntax if is_plain else syntax), length
+    return syntax, (length if first in ITEM_TAGS else expected)
 
 
 def _check_nesting(dataset: Dataset) -> None:
