@@ -428,12 +428,8 @@ def _provenance(
         headers=tuple(piece.header.dataset for piece in slices),
         details={
             "series_uid": found.uid,
-<<<<<<< HEAD
-            "part": int(found.uid.rpartition("#")[2]) if found.part and "#" in found.uid else 1,
-=======
             # "UID#2", or the UID alone where the other parts of the series were left out.
             "part": int(found.uid.partition("#")[2] or 1),
->>>>>>> main
             "slices": len(slices),
             "skipped": skipped,
             "modality": "CT",
