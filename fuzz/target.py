@@ -34,9 +34,13 @@ def main() -> int:
         except ImportError:
             print("atheris is not installed (pip install atheris); fuzz/mutate.py needs nothing.", file=sys.stderr)
             return 2
-        # What is imported inside the block is instrumented.
+        # What is imported inside the block is instrumented: the reader itself at its first reading.
         with atheris.instrument_imports(include=["thinslice", "pydicom", "nibabel", "safetensors"]):
             from readers import READERS
+
+            first = READERS[options.reader].seeds()[0]
+            with tempfile.TemporaryDirectory(prefix="seed-") as place:
+                READERS[options.reader].read(first.write(Path(place)))
     else:
         from readers import READERS
 

@@ -35,7 +35,7 @@ STORED = {
     "signed 16": {"signed": True, "intercept": 0.0},
     "unsigned 12": {"bits_stored": 12},
     "signed 12": {"signed": True, "bits_stored": 12, "intercept": 0.0},
-    "slope 2 for each slice": {"slope": [1.0, 2.0, 1.0, 2.0], "intercept": [-1024.0, -1000.0, -1024.0, -1000.0]},
+    "slope 2 for each slice": {"slope": [1.0, 2.0, 1.5, 0.5], "intercept": [-1024.0, -1000.0, -1024.0, -1050.0]},
     "intercept for each slice": {"intercept": [-1024.0, -1000.0, -1050.0, -1024.0]},
     "half a unit": {"slope": 0.5},
     "implicit": {"transfer_syntax": "implicit", "signed": True, "intercept": -3.0},

@@ -71,11 +71,22 @@ EXPECTED = (
     ),
     ExpectedSkip(r"Windows|POSIX|signals", "not POSIX", lambda: os.name != "posix"),
     ExpectedSkip(r"does not report it", "no peak memory", lambda: peak_memory_mib() is None),
+    ExpectedSkip(r"the right to mount", "may not mount", lambda: not _may_mount()),
+    ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),
     ExpectedSkip(r"/dev/full", "no /dev/full", lambda: not Path("/dev/full").exists()),
     ExpectedSkip(r"/dev/zero", "no /dev/zero", lambda: not Path("/dev/zero").exists()),
     ExpectedSkip(r"file system where nobody", "no /proc", lambda: not Path("/proc/self").is_dir()),
     ExpectedSkip(r"no private mounts", "not allowed to mount", lambda: not PRIVATE_MOUNTS),
 )
+
+
+def _may_mount() -> bool:
+    """Whether this process may mount file systems: capability 21, CAP_SYS_ADMIN."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return False
+    return bool(int(status.split("CapEff:")[1].split()[0], 16) >> 21 & 1)
 
 
 def _has_cuda() -> bool:

@@ -33,6 +33,13 @@ _LABELS, _STATISTICS = 1002, range(2, 25)
 """Intents of voxels that are no measurements: a segmentation, and statistics (z-scores, p-values)."""
 
 
+_ORIENTATION_CODES = range(6)
+"""Codes of sform and qform in the format."""
+
+_ALIGNED = 2
+"""The code of coordinates that are aligned to something else than the scanner."""
+
+
 @dataclass(frozen=True)
 class Orientations:
     """How a file states positions.
@@ -212,7 +219,7 @@ def _affine(
     header: Any, shape: tuple[int, int, int], name: str, warnings: list[str]
 ) -> tuple[Doubles, str, Orientations]:
     """The matrix from file indices to RAS in the file's unit, its origin, and how the file states positions."""
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    sform_code, qform_code = (_orientation_code(header, form, warnings) for form in ("sform", "qform"))
     sform = header.get_sform().astype(np.float64) if sform_code > 0 else None
     qform = _qform(header, name, warnings, needed=sform is None) if qform_code > 0 else None
     if sform is not None and qform is not None and not _is_invertible(sform):
@@ -235,6 +242,17 @@ def _affine(
         "The file holds no orientation and position; its axes were taken as right, anterior, superior from 0."
     )
     return np.diag([*_pixdim(header, name, warnings), 1.0]), "spacing", Orientations(0, 0)
+
+
+def _orientation_code(header: Any, form: str, warnings: list[str]) -> int:
+    """The code of the sform or qform; one that does not exist counts as aligned coordinates, with a warning."""
+    code = int(header[f"{form}_code"])
+    if code in _ORIENTATION_CODES:
+        return code
+    warnings.append(
+        f"The file's {form} has the code {code}, which does not exist; it was taken as {_ALIGNED} (aligned)."
+    )
+    return _ALIGNED
 
 
 def _is_invertible(affine: Doubles) -> bool:
