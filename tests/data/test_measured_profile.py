@@ -122,6 +122,8 @@ def test_a_profile_survives_its_file(tmp_path: Path) -> None:
         ('{"offsets_mm": [0, 1, 2], "weights": [0, 0, 0], "thick_spacing_mm": 5}', "zero"),
         ('{"offsets_mm": [0, 1, 2], "weights": [1, -1, 1], "thick_spacing_mm": 5}', "weights"),
         ('{"offsets_mm": [0, 1, 2], "weights": [1, NaN, 1], "thick_spacing_mm": 5}', "weights|JSON"),
+        ('{"offsets_mm": [0, 1, 2], "weights": [1, 1e308, 1], "thick_spacing_mm": 5}', "weights"),
+        ('{"offsets_mm": [0, 1, 2], "weights": [0, 1e-308, 0], "thick_spacing_mm": 5}', "zero"),
         ('{"offsets_mm": [0, 1, 2e9], "weights": [1, 1, 1], "thick_spacing_mm": 5}', "offsets_mm"),
         (" " * (1 << 20) + "{}", "too large"),
     ],

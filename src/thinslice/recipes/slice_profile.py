@@ -41,7 +41,7 @@ class MeasuredProfile(BaseModel):
 
     format: Literal["thinslice-slice-profile-1"] = "thinslice-slice-profile-1"
     offsets_mm: tuple[FiniteMillimetres, ...] = Field(min_length=3, max_length=1001)
-    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=3, max_length=1001)
+    weights: tuple[Annotated[float, Field(ge=0, le=1e6)], ...] = Field(min_length=3, max_length=1001)
     thick_spacing_mm: Millimetres
     thick_thickness_mm: Millimetres | None = None
     thin_spacing_mm: Millimetres | None = None
@@ -55,7 +55,7 @@ class MeasuredProfile(BaseModel):
             raise ValueError("offsets_mm and weights must have one length")
         if any(later <= earlier for earlier, later in zip(self.offsets_mm, self.offsets_mm[1:], strict=False)):
             raise ValueError("offsets_mm must ascend")
-        if max(self.weights) <= 0:
+        if max(self.weights) < 1e-6:
             raise ValueError("weights must not all be zero")
         return self
 

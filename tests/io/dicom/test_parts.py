@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import thinslice
 from support.dicom_factory import assert_no_canary, write_series
 from thinslice.errors import GeometryError, InputError, SeriesChoiceError
 from thinslice.io.dicom.read import read_dicom, scan
@@ -234,3 +235,8 @@ def test_rounded_cosines_are_no_tilt(tmp_path: Path, decimals: int) -> None:
     volume = read_dicom(tmp_path)
     for k in range(12):
         np.testing.assert_allclose(volume.geometry.position_mm((k, 0, 0)), made.positions_mm[k], atol=0.01)
+
+
+def test_a_slope_of_its_own_for_every_other_slice_divides_nothing(tmp_path: Path) -> None:
+    made = write_series(tmp_path, slope=[1, 2, 1, 2, 1, 2], intercept=[-1024, -1000] * 3)
+    np.testing.assert_array_equal(thinslice.read(tmp_path).hu, made.hu)

@@ -84,14 +84,15 @@ SETTINGS = (
     "ReconstructionDiameter",
     "DataCollectionDiameter",
     "SliceThickness",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "PixelRepresentation",
 )
 """Attributes that a scanner may change from one part of the body to the next, in one pass. Tube current and
 exposure are not among them: they may alternate from slice to slice."""
 
-PHASE_KEYWORDS = (*CONTENT, *PASSES, *SETTINGS)
+ENCODING = ("RescaleSlope", "RescaleIntercept", "PixelRepresentation")
+"""Attributes of how HU are stored, which may change with every slice of one scan: they tell copies of one position
+apart, and nothing else."""
+
+PHASE_KEYWORDS = (*CONTENT, *PASSES, *SETTINGS, *ENCODING)
 """Attributes that distinguish phases or reconstructions when one series holds a position several times."""
 
 CLOCKS = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime", "TriggerTime", "FrameReferenceTime")
@@ -236,7 +237,7 @@ def _by_progress(whole: Part) -> list[Part]:
         elif repeats:
             explained = _are_phases(parts, positions) or _are_passes(parts)
         else:
-            explained = keyword not in SETTINGS and _are_passes(parts)
+            explained = keyword not in (*SETTINGS, *ENCODING) and _are_passes(parts)
         if explained:
             otherwise = f"scans lie {'between' if even else 'over or beside'} one another, distinguished by {keyword}"
             divided = _parts_by(
@@ -249,6 +250,8 @@ def _by_progress(whole: Part) -> list[Part]:
 def _attempts(slices: Sequence[Slice], *, even: bool) -> Iterator[tuple[str, list[str]]]:
     """Ways to tell slices apart, in depth order: (attribute, a value for each slice), the most telling first."""
     for keyword in PHASE_KEYWORDS:
+        if even and keyword in ENCODING:
+            continue
         # In an even stack of several, neighbours are of different ones, so that two slices mostly decide.
         if not even or len(set(_values(slices[:2], keyword))) > 1:
             yield keyword, _values(slices, keyword)
