@@ -439,10 +439,6 @@ def _warnings(
     sentences: list[str | None] = [*choice.warnings]
     if settings.profile is None:
         sentences.append(profile_warning(volume.geometry))
-    if volume.geometry.shape[0] == 1:
-        sentences.append(
-            "There is one thick slice: only the thin slice at its middle can be made, out of that slice alone."
-        )
     if settings.uncertainty is not None and calibration is not None:
         sentences.append(calibration_warning(settings.uncertainty, calibration, name=name))
     return tuple(sentence for sentence in sentences if sentence)
