@@ -10,6 +10,7 @@ from thinslice.data.crops import CropSampler, PairSampler, Sampler
 from thinslice.data.manifest import Case, Dataset, open_dataset
 from thinslice.errors import UnreadableError, UsageError
 from thinslice.io.files import read
+from thinslice.options import option
 from thinslice.recipes import TrainRecipe
 from thinslice.volume import Volume
 
@@ -36,7 +37,7 @@ def open_sources(recipe: TrainRecipe, data_root: Path) -> tuple[Sampler, list[Ca
     place = data_root / recipe.dataset.root
     if not place.is_dir():
         raise UnreadableError(
-            f"The recipe's data set {recipe.dataset.root} does not exist below {data_root}; set --data."
+            f"The recipe's data set {recipe.dataset.root} does not exist below {data_root}; set {option('data_root')}."
         )
     dataset = open_dataset(place)
     pairs = cached_pairs(_paired(dataset, recipe.dataset.split)[: recipe.dataset.cases], place / CACHE_FOLDER)

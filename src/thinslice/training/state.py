@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from thinslice.errors import UnreadableError, UsageError
+from thinslice.options import option
 from thinslice.system.atomic import atomic_file
 from thinslice.training.optimiser import RunningAverage, ValidationHistory
 
@@ -80,7 +81,9 @@ class Run:
                 f"The training state in {out.name} is damaged; remove {STATE_FILE} to start that run again."
             ) from error
         if key != self.key:
-            raise UsageError(f"{out} holds a run of another recipe; choose another --out folder or remove it.")
+            raise UsageError(
+                f"{out} holds a run of another recipe; choose another {option('out')} folder or remove it."
+            )
         self.network.load_state_dict(state["network"])
         if self.average.decay:
             self.average.network.load_state_dict(state["average"])
