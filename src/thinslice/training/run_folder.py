@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from thinslice.errors import OutputBusyError, OutputError
+from thinslice.options import option
 from thinslice.system.atomic import output_errors, sole_run
 
 _LOCKED = "training"
@@ -28,7 +29,7 @@ def run_folder(out: Path, *, holds: bool = True) -> Iterator[None]:
         ResourceError: the disk is full; free some space, then give the same command again.
     """
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{str(out)!r} is a file, where the run needs a folder; choose another --out.")
+        raise OutputError(f"{str(out)!r} is a file, where the run needs a folder; choose another {option('out')}.")
     with output_errors(out, str(out)), contextlib.ExitStack() as held:
         out.mkdir(parents=True, exist_ok=True)
         if holds:
@@ -36,6 +37,6 @@ def run_folder(out: Path, *, holds: bool = True) -> Iterator[None]:
                 held.enter_context(sole_run(out / _LOCKED))
             except OutputBusyError as error:
                 raise OutputBusyError(
-                    f"Another training runs in {str(out)!r}; wait for it to end, or choose another --out."
+                    f"Another training runs in {str(out)!r}; wait for it to end, or choose another {option('out')}."
                 ) from error
         yield

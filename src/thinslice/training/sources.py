@@ -11,6 +11,7 @@ from thinslice.data.manifest import Case, Dataset, open_dataset
 from thinslice.data.wild_values import refuse_wild_values
 from thinslice.errors import InputError, UnreadableError, UsageError
 from thinslice.io.files import read
+from thinslice.options import option
 from thinslice.plausibility import examine
 from thinslice.recipes import TrainRecipe
 from thinslice.typing import Notify
@@ -44,7 +45,7 @@ def open_sources(
     if not place.is_dir():
         raise UnreadableError(
             f"There is no data set {str(place)!r}: the recipe names {recipe.dataset.root!r}; "
-            "give the folder that holds it with --data."
+            f"give the folder that holds it with {option('data_root')}."
         )
     dataset = open_dataset(place)
     pairs = cached_pairs(_paired(dataset, recipe.dataset.split)[: recipe.dataset.cases], place / CACHE_FOLDER)
@@ -84,7 +85,7 @@ def _volumes(recipe: TrainRecipe, data_root: Path, notify: Notify | None) -> Ite
         if not place.exists():
             raise UnreadableError(
                 f"There is no training data at {str(place)!r}: the recipe names {entry!r}; give the folder that "
-                "holds it with --data, or correct data in the recipe."
+                f"holds it with {option('data_root')}, or correct data in the recipe."
             )
         for file in files:
             if file not in known:

@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 
 from thinslice.errors import UnreadableError, UsageError
+from thinslice.options import option
 from thinslice.system.atomic import atomic_file
 from thinslice.training.optimiser import RunningAverage, ValidationHistory
 
@@ -93,7 +94,7 @@ class Run:
             raise UnreadableError(
                 f"The training state in {out.name} is damaged; remove {STATE_FILE} to start that run again."
             ) from error
-        raise UsageError(f"{out} holds a run of another recipe; choose another --out folder or remove it.")
+        raise UsageError(f"{out} holds a run of another recipe; choose another {option('out')} folder or remove it.")
 
     def _restore(self, state: dict[str, Any], fabric: Fabric | None) -> None:
         self.network.load_state_dict(state["network"])

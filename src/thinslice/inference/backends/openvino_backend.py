@@ -84,7 +84,7 @@ def load_openvino() -> Any:
     if not is_installed():
         raise UsageError(
             "The backend 'openvino' needs OpenVINO, which is not installed: pip install \".[openvino]\" in a clone "
-            "of the repository, or use --backend torch."
+            f"of the repository, or use {option('backend', 'torch')}."
         )
     try:
         return _loaded()

@@ -11,6 +11,7 @@ from thinslice.io.dicom.input_files import printable
 from thinslice.io.dicom.series import Stack, choices, kinds
 from thinslice.io.dicom.series_facts import description_of, is_our_own
 from thinslice.io.dicom.slices import by_position, difference
+from thinslice.options import option
 from thinslice.planning import eligibility
 
 LEAST_SCATTERED = 3
@@ -61,13 +62,15 @@ def _named(stacks: Sequence[Stack], wanted: str) -> list[Stack]:
         meant = [found for found in meant if found.kind == "CT" and not found.stray] or meant
         if len({_series_of(found) for found in meant}) > 1:
             raise SeriesChoiceError(
-                f"{printable(wanted, 72)!r} means {len(meant)} series; choose one with --series by its number or UID: "
+                f"{printable(wanted, 72)!r} means {len(meant)} series; choose one with {option('series')} by its "
+                f"number or UID: "
                 f"{_candidates(stacks, meant)}."
             )
         if meant:
             return meant
     raise SeriesChoiceError(
-        f"No series {printable(wanted, 72)!r} is here; choose one with --series (--series-uid) by its number or UID: "
+        f"No series {printable(wanted, 72)!r} is here; choose one with {option('series')} by its number or "
+        f"UID: "
         f"{_candidates(stacks, stacks)}."
     )
 
@@ -104,21 +107,21 @@ def _only(stacks: Sequence[Stack]) -> tuple[Stack, list[str]]:
                 number = stacks.index(left[0]) + 1
                 return left[0], [
                     f"Of {len(readable)} CT series, the only one {why} was taken: {_label(number, left[0])}; choose "
-                    "another one with --series."
+                    f"another one with {option('series')}."
                 ]
         readable = sources or readable
     if len(readable) > 1:
         reasons = {found.part for found in readable if found.part}
         why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
         raise SeriesChoiceError(
-            f"There are {len(readable)} CT series or parts of one{why}; choose one with --series (--series-uid) by its "
+            f"There are {len(readable)} CT series or parts of one{why}; choose one with {option('series')} by its "
             f"number or UID: {_candidates(stacks, readable)}."
         )
     if readable:
         return readable[0], []
     if len(main) > 1:
         raise SeriesChoiceError(
-            f"None of {len(main)} CT series can be read as it is; choose one with --series (--series-uid) to get its "
+            f"None of {len(main)} CT series can be read as it is; choose one with {option('series')} to get its "
             f"reason: {_candidates(stacks, main)}."
         )
     if main or len(stacks) == 1:
