@@ -12,6 +12,7 @@ import numpy as np
 
 from thinslice.errors import GeometryError, UsageError
 from thinslice.geometry import DIRECTION_TOLERANCE, LPS_TO_RAS, Direction, Geometry
+from thinslice.options import option
 from thinslice.typing import Doubles
 
 FileAxes = tuple[int, int, int]
@@ -50,7 +51,7 @@ def choose_axes(
     ambiguous = False
     if axis is not None:
         if axis not in (0, 1, 2):
-            raise UsageError(f"--axis must be 0, 1 or 2, the file's axis across the slices, not {axis}.")
+            raise UsageError(f"{option('axis')} must be 0, 1 or 2, the file's axis across the slices, not {axis}.")
         depth = axis
     else:
         widest = sorted(range(3), key=lambda i: spacing_mm[i], reverse=True)
@@ -66,7 +67,7 @@ def ambiguity_warning(axes: FileAxes) -> str:
     """The warning for a file whose axis across the slices is not clear."""
     return (
         f"Two axes share the largest spacing, so the through-plane axis is a guess (axis {axes[0]}); "
-        "name it with --axis 0, 1 or 2."
+        f"name it with {option('axis', 0)}, 1 or 2."
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-FLAGS = {"spacing_mm": "--spacing", "data_root": "--data"}
+FLAGS = {"spacing_mm": "--spacing", "data_root": "--data", "output_format": "--format"}
 """Flags that are not the argument's name with hyphens."""
 
 

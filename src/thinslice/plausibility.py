@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from thinslice.options import option
 from thinslice.typing import Doubles
 
 SAMPLED_VOXELS = 1_000_000
@@ -110,14 +111,14 @@ class Plausibility:
         """Whether the values are certainly no HU."""
         return self.kind in REFUSALS
 
-    def sentence(self, unit: str = "--intensity unit") -> str | None:
-        """What a user should know and do; None where values look like HU.
-
-        Args:
-            unit: the option or argument that states that values are scaled HU.
-        """
+    def sentence(self) -> str | None:
+        """What a user should know and do; None where values look like HU."""
         found = REFUSALS.get(self.kind) or WARNINGS.get(self.kind)
-        return None if found is None else f"{found.format(unit=unit)} (Values from {self.low:g} to {self.high:g}.)"
+        return (
+            None
+            if found is None
+            else f"{found.format(unit=option('intensity', 'unit'))} (Values from {self.low:g} to {self.high:g}.)"
+        )
 
 
 def examine(values: npt.NDArray[Any], *, padding: float | None = None) -> Plausibility:

@@ -94,7 +94,7 @@ def test_the_api_page_lists_every_public_name() -> None:
 
     page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
     listed = re.findall(r"^        - (\w+)$", page, re.MULTILINE)
-    assert sorted([*listed, "NOTICE", "ThinsliceError", "__version__"]) == sorted(thinslice.__all__)
+    assert sorted([*listed, "NOTICE", "ThinsliceError", "ThinsliceWarning", "__version__"]) == sorted(thinslice.__all__)
     for name in re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE):
         assert _is_name(name), name
 

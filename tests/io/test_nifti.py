@@ -108,12 +108,12 @@ def test_a_qform_that_cannot_say_the_same_as_the_sform_is_left_unset(tmp_path, d
 
 
 def test_an_upright_scan_carries_both_orientations_and_says_what_made_it(tmp_path):
-    geometry = Geometry((4, 6, 8), (5.0, 0.7, None), thickness_mm=5.0)
+    geometry = Geometry((4, 6, 8), (5.0, 0.7, 0.8), thickness_mm=5.0)
     write(Volume(np.zeros((4, 6, 8), np.int16), geometry), tmp_path / "case.nii")
     header = nibabel.load(tmp_path / "case.nii").header
     assert (header["sform_code"], header["qform_code"]) == (1, 1)
     assert header.get_xyzt_units()[0] == "mm"
-    assert header.get_zooms() == pytest.approx((1.0, 0.7, 5.0))
+    assert header.get_zooms() == pytest.approx((0.8, 0.7, 5.0))
     assert header["descrip"].item().startswith(b"thinslice ")
     assert b"research only" in header["descrip"].item()
 

@@ -53,6 +53,7 @@ EXPECTED = (
     ExpectedSkip(r"^shared data absent", "no folder THINSLICE_SHARED", lambda: not shared_folder().is_dir()),
     ExpectedSkip(r"OpenVINO is not installed", "no openvino", lambda: _lacks_module("openvino")),
     ExpectedSkip(r"could not import 'SimpleITK'", "no SimpleITK", lambda: _lacks_module("SimpleITK")),
+    ExpectedSkip(r"could not import 'openjpeg'", "no pylibjpeg-openjpeg", lambda: _lacks_module("openjpeg")),
     ExpectedSkip(r"could not import 'jpeg_ls'", "no pyjpegls", lambda: _lacks_module("jpeg_ls")),
     ExpectedSkip(r"could not import 'torchio'", "no torchio", lambda: _lacks_module("torchio")),
     ExpectedSkip(r"could not import 'monai'", "no monai", lambda: _lacks_module("monai")),

@@ -33,6 +33,7 @@ from thinslice.errors import (
     UsageError,
 )
 from thinslice.io.settings import ReadSettings
+from thinslice.options import option
 from thinslice.system.faults import machine_fault
 from thinslice.typing import Notify, PhaseProgress
 
@@ -227,11 +228,11 @@ class _Batch:
         if state == "changed" and not self.job.overwrite:
             raise OutputExistsError(
                 "An earlier run made this output with other settings, or from files that have changed since; pass "
-                "--overwrite to make it again, or choose another output folder."
+                f"{option('overwrite', True)} to make it again, or choose another output folder."
             )
         if state == "foreign" and not self.job.overwrite:
             raise OutputExistsError(
-                "There is an output that no batch made; pass --overwrite, or choose another folder."
+                f"There is an output that no batch made; pass {option('overwrite', True)}, or choose another folder."
             )
         _make_folder(output.parent)
         record.begin(self.settings, part.digest())
@@ -256,9 +257,11 @@ class _Batch:
 
 def _check(job: BatchJob) -> None:
     if job.reading.series is not None:
-        raise UsageError("--series names one series and --all takes every one; give one of them.")
+        raise UsageError(f"{option('series')} names one series and --all takes every one; give one of them.")
     if job.settings.uncertainty is not None:
-        raise UsageError("--uncertainty writes one file, and --all makes many outputs; upscale such series one by one.")
+        raise UsageError(
+            f"{option('uncertainty')} writes one file, and --all makes many outputs; upscale such series one by one."
+        )
     check_distinct([job.out], [])
     check_sources([job.folder])
     if not job.folder.is_dir():

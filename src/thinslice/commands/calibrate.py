@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from thinslice.about import __version__
 from thinslice.errors import NotEligibleError, OutputError, OutputExistsError, UsageError
+from thinslice.options import option
 from thinslice.typing import Notify
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def run_calibrate(job: CalibrationJob, *, notify: Notify | None = None) -> dict[
     measured = _measured(job, model, notify)
     if not measured and not earlier:
         raise NotEligibleError(
-            "No factor leaves three thick slices of any volume; give --factors 2, or deeper volumes."
+            f"No factor leaves three thick slices of any volume; give {option('factors', 2)}, or deeper volumes."
         )
     card = getattr(model, "card", None) or {}
     return calibration.findings(
@@ -136,10 +137,12 @@ def check_job(job: CalibrationJob) -> None:
     if job.uncertainty == "ensemble" and job.weights is not None:
         raise UsageError("A card holds the calibration of a network's own head; leave --ensemble or --write-card out.")
     if job.figure is not None and job.figure.suffix.lower() != ".png":
-        raise UsageError(f"--figure writes PNG; end {job.figure.name!r} in .png.")
+        raise UsageError(f"{option('figure')} writes PNG; end {job.figure.name!r} in .png.")
     for output in (job.json_file, job.figure):
         if output is not None and output.exists() and not job.overwrite:
-            raise OutputExistsError(f"{output.name!r} exists; choose another output, or pass --overwrite.")
+            raise OutputExistsError(
+                f"{output.name!r} exists; choose another output, or pass {option('overwrite', True)}."
+            )
         if output is not None and not output.absolute().parent.is_dir():
             raise OutputError(f"The folder for {output.name!r} does not exist; make it first.")
     if not job.thin and not job.pairs and not (job.earlier and job.weights is not None):

@@ -14,6 +14,7 @@ from thinslice.errors import OutputError, UsageError
 from thinslice.evaluation.protocol import Scores
 from thinslice.inference.settings import UpscaleSettings
 from thinslice.io.settings import ReadSettings
+from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress
 from thinslice.volume import Volume
 
@@ -220,4 +221,6 @@ def _table(scores: dict[str, Scores]) -> Sequence[str]:
 
 def _refuse_foreign(out: Path) -> None:
     if out.is_dir() and any(entry.name not in FILES for entry in out.iterdir()):
-        raise OutputError(f"{out.name!r} holds more than a demo, so it is not replaced; choose another --out.")
+        raise OutputError(
+            f"{out.name!r} holds more than a demo, so it is not replaced; choose another {option('out')}."
+        )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, UnreadableError, UsageError
+from thinslice.options import option
 
 
 def check_sources(sources: Sequence[Path]) -> None:
@@ -71,7 +72,9 @@ def check_place(path: Path, *, overwrite: bool = False, folder: bool = False) ->
             )
         require_place(path, overwrite=overwrite, folder=folder)
     except OutputExistsError:
-        raise OutputExistsError(f"{shown} exists; choose another output, or pass --overwrite.") from None
+        raise OutputExistsError(
+            f"{shown} exists; choose another output, or pass {option('overwrite', True)}."
+        ) from None
     except OutputBusyError:
         raise OutputBusyError(
             f"Another run is writing {shown}; wait for it to end, or choose another output."

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.errors import OutputError, ResourceError, UsageError
 from thinslice.io.settings import ReadSettings
+from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
@@ -221,18 +222,20 @@ def _check_options(job: UpscaleJob) -> str:
             "A NIfTI has no patient or study to derive a DICOM series from; name an output that ends in .nii.gz."
         )
     if job.preview is not None and job.preview.suffix.lower() != ".png":
-        raise UsageError(f"--preview writes PNG; end {str(job.preview)!r} in .png.")
+        raise UsageError(f"{option('preview')} writes PNG; end {str(job.preview)!r} in .png.")
     if job.report is not None and job.report.suffix.lower() not in (".json", ".html"):
-        raise UsageError(f"--report writes JSON or HTML; end {str(job.report)!r} in .json or .html.")
+        raise UsageError(f"{option('report')} writes JSON or HTML; end {str(job.report)!r} in .json or .html.")
     source_of = job.settings.uncertainty
     if job.uncertainty is None and source_of is not None:
-        raise UsageError(f"--uncertainty-by {source_of} goes with --uncertainty FILE, which is missing.")
+        raise UsageError(
+            f"{option('uncertainty_by', source_of)} goes with a file for them: {option('uncertainty')} is missing."
+        )
     if job.uncertainty is not None and source_of is None:
         raise UsageError("A file for standard deviations needs their source in the settings: learned or ensemble.")
     if job.uncertainty is not None and output_format(job.uncertainty) == "dicom":
         raise UsageError(
             "Standard deviations are no CT picture: a viewer would show them as tissue, so they are not written as "
-            "DICOM; end the name for --uncertainty in .nii.gz, .nrrd or .mha."
+            f"DICOM; end the name for {option('uncertainty')} in .nii.gz, .nrrd or .mha."
         )
     model = job.settings.model
     if isinstance(model, (str, Path)) and str(model) not in catalog.names():

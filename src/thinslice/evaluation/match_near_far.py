@@ -24,6 +24,7 @@ from thinslice.errors import InputError, OutputExistsError, UsageError
 from thinslice.evaluation.metrics import mean_squared_error, psnr_of, ssim_per_slice
 from thinslice.evaluation.statistics import mean_and_sd
 from thinslice.intensity import to_unit
+from thinslice.options import option
 
 CATEGORIES = {"Match": 0, "Near": 1, "Far": 2}
 """Distance of the compared slices in thin slices."""
@@ -246,7 +247,9 @@ def refuse_existing(out: Path, *, overwrite: bool = False) -> None:
     """
     there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:
-        raise OutputExistsError(f"{there[0]!r} exists; pass --overwrite to replace it, or choose another folder.")
+        raise OutputExistsError(
+            f"{there[0]!r} exists; pass {option('overwrite', True)} to replace it, or choose another folder."
+        )
 
 
 def save(analysis: Analysis, out: Path, *, overwrite: bool = False) -> None:

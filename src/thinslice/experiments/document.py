@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from thinslice.about import NOTICE, __version__
 from thinslice.errors import OutputError
+from thinslice.options import option
 from thinslice.system.atomic import atomic_file
 
 Cells = Sequence[str]
@@ -162,7 +163,7 @@ def write_files(out: Path, texts: Mapping[str, str], pictures: Sequence[Picture]
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"Cannot make the folder {out.name!r}; choose another --out.") from error
+        raise OutputError(f"Cannot make the folder {out.name!r}; choose another {option('out')}.") from error
     for picture in pictures:
         with atomic_file(out / "figures" / f"{picture.name}.png", overwrite=True) as part:
             part.write_bytes(picture.png)

@@ -12,6 +12,7 @@ from thinslice.errors import ModelError
 from thinslice.inference.settings import UncertaintySource
 from thinslice.inference.stitch import DEVIATION_STEP_HU
 from thinslice.intensity import BODY_ABOVE_HU
+from thinslice.options import option
 from thinslice.typing import Floats
 
 if TYPE_CHECKING:
@@ -39,10 +40,14 @@ def with_uncertainty(
         return Ensemble(model), Calibration(1.0, {})
     if not getattr(model, "has_deviation", False):
         able = with_deviation()
-        instead = f"use --model {' or '.join(able)}" if able else "train a head for it (recipes/default-deviation.toml)"
+        instead = (
+            f"use {option('model', able[0])}{''.join(f' or {each}' for each in able[1:])}"
+            if able
+            else "train a head for it (recipes/default-deviation.toml)"
+        )
         raise ModelError(
             f"{name} was not trained to estimate its uncertainty; {instead}, or ask for the uncalibrated spread over "
-            "mirrored inputs (--uncertainty-by ensemble)."
+            f"mirrored inputs ({option('uncertainty_by', 'ensemble')})."
         )
     calibration = Calibration.from_card(getattr(model, "card", None))
     return Learned(model, calibration.scale), calibration

@@ -22,6 +22,7 @@ from thinslice.inference.deviation import calibration_warning, with_uncertainty
 from thinslice.inference.settings import UncertaintySource, UpscaleSettings
 from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_hu
+from thinslice.options import option
 from thinslice.planning import (
     MemoryEstimate,
     ModelWindow,
@@ -303,8 +304,8 @@ def _refuse_factor(model: ThroughPlaneModel, name: str, factor: int, thick: Geom
     able = ", ".join(str(f) for f in sorted(model.factors))
     works = min(model.factors, key=lambda f: abs(f - factor))
     raise ShapeError(
-        f"{name} cannot do factor {factor}, only {able}; try --factor {works} "
-        f"(--spacing {thick.spacing_mm[0] / works:.4g})."
+        f"{name} cannot do factor {factor}, only {able}; try {option('factor', works)} "
+        f"({option('spacing_mm', thick.spacing_mm[0] / works)})."
     )
 
 
@@ -334,7 +335,7 @@ def _in_hu(volume: Volume, intensity: str) -> tuple[Volume, list[str]]:
             )
         converted = Volume(to_hu(volume.hu), volume.geometry, replace(volume.provenance, padding_hu=None))
         return converted, ["Values in [0, 1] were converted to [-1024, 2048] HU, as stated; the result is in HU."]
-    sentence = found.sentence("--intensity unit, in Python intensity='unit'")
+    sentence = found.sentence()
     if sentence is None:
         return volume, []
     if found.is_refused and intensity == "auto":
@@ -380,7 +381,7 @@ def _refuse_overlap(model: ThroughPlaneModel, name: str, thick: Geometry, profil
         raise NotEligibleError(
             f"Slices are {width:.3g} times as thick as they are apart ({width * thick.spacing_mm[0]:.4g} mm at "
             f"{thick.spacing_mm[0]:.4g} mm), and {name} was trained up to {widest:g} times. Check the slice thickness "
-            f"in {source}, or take --model cubic-consistent."
+            f"in {source}, or take {option('model', 'cubic-consistent')}."
         )
 
 
@@ -401,7 +402,9 @@ def _refuse_short_memory(prepared: Prepared) -> None:
     # On an accelerator the network works in the device's own memory.
     needed = estimate.additional_bytes - (estimate.working_bytes if prepared.choice.device != "cpu" else 0)
     if available is not None and needed > available:
-        instead = "stream it (upscale_slabs)" if estimate.thin_bytes else "go on all the same with --force"
+        instead = (
+            "stream it (upscale_slabs)" if estimate.thin_bytes else f"go on all the same with {option('force', True)}"
+        )
         raise ResourceError(
             f"This run needs about {needed / 2**30:.1f} GiB of memory more than now, and {available / 2**30:.1f} "
             f"GiB are available; close other programs, crop the volume, or {instead}."
@@ -439,10 +442,6 @@ def _warnings(
     sentences: list[str | None] = [*choice.warnings]
     if settings.profile is None:
         sentences.append(profile_warning(volume.geometry))
-    if volume.geometry.shape[0] == 1:
-        sentences.append(
-            "There is one thick slice: only the thin slice at its middle can be made, out of that slice alone."
-        )
     if settings.uncertainty is not None and calibration is not None:
         sentences.append(calibration_warning(settings.uncertainty, calibration, name=name))
     return tuple(sentence for sentence in sentences if sentence)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from thinslice.errors import GeometryError, InputError, SeriesChoiceError, UnreadableError, UsageError, warn
 from thinslice.io.settings import OnFault, ReadSettings
+from thinslice.options import option
 from thinslice.planning.memory import SLAB_BYTES
 from thinslice.volume import Provenance, Volume
 
@@ -313,7 +314,7 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
     lower = name.lower()
     if declared == "dicom-enhanced":
         if not lower.endswith(ENHANCED_SUFFIX):
-            raise UsageError(f"--format {declared} writes one file; end its name in {ENHANCED_SUFFIX}.")
+            raise UsageError(f"{option('output_format', declared)} writes one file; end its name in {ENHANCED_SUFFIX}.")
         return declared
     by_name = next((kind for suffix, kind in OUTPUT_SUFFIXES.items() if lower.endswith(suffix)), None)
     if by_name is None:
@@ -322,12 +323,14 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
         if suffix and not folder:
             raise UsageError(
                 f"{suffix.group()!r} is no output format; end the name in {', '.join(OUTPUT_SUFFIXES)}, give a name "
-                "without a suffix for a DICOM folder, or state --format dicom-enhanced for one .dcm file."
+                f"without a suffix for a DICOM folder, or state "
+                f"{option('output_format', 'dicom-enhanced')} for one .dcm file."
             )
         by_name = "dicom"
     if declared is not None and declared != by_name:
         raise UsageError(
-            f"--format {declared} contradicts the output's name, which asks for {by_name}; change one of them."
+            f"{option('output_format', declared)} contradicts the output's name, which asks for {by_name}; "
+            "change one of them."
         )
     return by_name
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from thinslice.errors import UnreadableError
 from thinslice.file_grid import FileAxes, zyx_order
+from thinslice.options import option
 from thinslice.system.resources import require_memory
 
 CHUNK_VOXELS = 4 << 20
@@ -185,6 +186,7 @@ class HuCollector:
         unit = hu.dtype != np.int16 and self._low >= 0.0 and self._high <= 1.0
         if unit:
             warnings.append(
-                "All values lie between 0 and 1, as HU do that were scaled to unit intensity (--intensity unit)."
+                "All values lie between 0 and 1, as HU do that were scaled to unit intensity "
+                f"({option('intensity', 'unit')})."
             )
         return hu, tuple(warnings), unit

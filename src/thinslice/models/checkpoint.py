@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from thinslice.errors import CheckpointError, DeviceError, ModelError, UsageError
 from thinslice.models import catalog
+from thinslice.options import option
 from thinslice.recipes.card import check_card
 from thinslice.system.atomic import atomic_file
 from thinslice.system.files import sha256_of
@@ -260,7 +261,7 @@ def place(model: ThroughPlaneModel, device: str) -> ThroughPlaneModel:
         moved = model.to(target)
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(
-            f"The device {device!r} is not available on this machine; use --device cpu or auto."
+            f"The device {device!r} is not available on this machine; use {option('device', 'cpu')} or auto."
         ) from error
     return moved.eval()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from thinslice.errors import NotEligibleError, UsageError
 from thinslice.geometry import Geometry
+from thinslice.options import option
 
 if TYPE_CHECKING:
     from thinslice.profile import SliceProfile
@@ -85,13 +86,14 @@ def eligibility(
     >>> eligibility(thick).factor
     3
     >>> eligibility(thick, spacing_mm=2.0).reasons
-    ('Slices 2.5 mm apart are already thin for a target of 2 mm (factor 1); try --spacing 1.25.',)
+    ('Slices 2.5 mm apart are already thin for a target of 2 mm (factor 1); try spacing_mm=1.25.',)
     """
     check_target(factor, spacing_mm)
     reasons = []
     if axis_ambiguous:
         reasons.append(
-            "Several axes could be the through-plane one (their spacings are equal or nearly so); name it with --axis."
+            "Several axes could be the through-plane one (their spacings are equal or nearly so); name it with "
+            f"{option('axis', 0)}, 1 or 2."
         )
     if geometry.shape[0] < MIN_SLICES:
         lone = (
@@ -108,12 +110,14 @@ def eligibility(
         asked = f"factor {chosen}"
     if chosen < MIN_FACTOR and factor is None:
         works = thick_mm / MIN_FACTOR
-        reasons.append(f"Slices {thick_mm:.4g} mm apart are already thin for {asked}; try --spacing {works:.4g}.")
+        reasons.append(
+            f"Slices {thick_mm:.4g} mm apart are already thin for {asked}; try {option('spacing_mm', works)}."
+        )
     elif not MIN_FACTOR <= chosen <= MAX_FACTOR:
         works = thick_mm / (MAX_FACTOR if chosen > MAX_FACTOR else MIN_FACTOR)
         reasons.append(
             f"Slices {thick_mm:.4g} mm apart cannot be upscaled to {asked}: factors {MIN_FACTOR} to {MAX_FACTOR} "
-            f"are possible; try --spacing {works:.4g}."
+            f"are possible; try {option('spacing_mm', works)}."
         )
     return Eligibility(not reasons, None if reasons else chosen, tuple(reasons))
 

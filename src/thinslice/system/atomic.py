@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, ResourceError
+from thinslice.options import option
 from thinslice.system.faults import DISK_FULL_CODES, output_fault
 from thinslice.system.in_place import Journal, entries, must_stay, recover
 
@@ -330,7 +331,9 @@ def _refuse_existing(target: Path, overwrite: bool, *, folder: bool) -> None:
     if not os.path.lexists(target) or (folder and target.is_dir() and not entries(target)):
         return
     if not overwrite:
-        raise OutputExistsError(f"{target.name!r} exists; pass --overwrite to replace it, or choose another output.")
+        raise OutputExistsError(
+            f"{target.name!r} exists; pass {option('overwrite', True)} to replace it, or choose another output."
+        )
     if target.is_dir() != folder:
         there, wanted = ("file", "folder") if folder else ("folder", "file")
         raise OutputError(f"{target.name!r} is a {there}, not a {wanted}; choose another output.")

@@ -27,6 +27,7 @@ from thinslice.inference.backends.choice import keep_freed_memory
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import CheckpointInfo
+from thinslice.options import option
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
 from thinslice.training.export import BEST, LAST, copy_weights, export
 from thinslice.training.interruption import deferred_interruption
@@ -102,7 +103,9 @@ def make_fabric(device: str, precision: str) -> Fabric:
     kind, _, number = device.partition(":")
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
     if missing.get(kind):
-        raise DeviceError(f"The device {device!r} is not available on this machine; use --device cpu or auto.")
+        raise DeviceError(
+            f"The device {device!r} is not available on this machine; use {option('device', 'cpu')} or auto."
+        )
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         devices: int | list[int] = [int(number)] if number else 1

@@ -125,6 +125,7 @@ def test_what_is_no_zip_or_no_split(tmp_path: Path) -> None:
 def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(split_zip(0))
     (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "notes.txt").touch()
     with pytest.raises(OutputExistsError):
         unpack(tmp_path / "a.zip", tmp_path / "a")
     unpack(tmp_path / "a.zip", tmp_path / "a", overwrite=True)

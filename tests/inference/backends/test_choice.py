@@ -70,7 +70,7 @@ def test_auto_without_openvino_is_torch(network: ThroughPlaneModel, monkeypatch:
     monkeypatch.setattr(openvino_backend, "is_installed", lambda: False)
     assert settle(network, "cpu") == Choice("torch", "cpu")
     assert "openvino" not in choice.available_backends()
-    with pytest.raises(UsageError, match=r"pip install .thinslice\[openvino\]"):
+    with pytest.raises(UsageError, match=r"pip install .\.\[openvino\]"):
         openvino_backend.load_openvino.__wrapped__()
 
 

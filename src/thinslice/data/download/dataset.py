@@ -15,6 +15,7 @@ from thinslice.data.download.ranges import DEFAULT_CONNECTIONS, fetch
 from thinslice.data.download.record import DOI_RESOLVER, RPLHR_DOI, Record, RecordFile, find_record, matches
 from thinslice.data.download.unpack import Unpacked, unpack
 from thinslice.errors import DownloadError, OutputExistsError, UnreadableError, UsageError
+from thinslice.options import option
 from thinslice.system.atomic import atomic_file, output_errors, sole_run
 from thinslice.system.resources import require_disk
 from thinslice.typing import Progress, Transfer
@@ -84,7 +85,7 @@ def download(
         ResourceError: the disk is too small; free some space.
     """
     if not 1 <= connections <= MOST_CONNECTIONS:
-        raise UsageError(f"--connections must be 1 to {MOST_CONNECTIONS}, not {connections}.")
+        raise UsageError(f"{option('connections')} must be 1 to {MOST_CONNECTIONS}, not {connections}.")
     for split in splits:
         if not split.replace("_", "").replace("-", "").isalnum():
             raise UsageError(f"{split[:40]!r} is not the name of a split; the release has {', '.join(SPLITS)}.")
@@ -231,7 +232,7 @@ def _refuse_foreign(folder: Path) -> None:
     if folder.exists():
         raise OutputExistsError(
             f"{folder.name!r} in the output folder was not made by this command, or its files have changed; "
-            "pass --overwrite to replace it, or choose another folder."
+            f"pass {option('overwrite', True)} to replace it, or choose another folder."
         )
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from thinslice.data.download.http import Patience, small_answer
 from thinslice.errors import DownloadError, UsageError
+from thinslice.options import option
 from thinslice.typing import Progress
 
 RPLHR_DOI = "10.5281/zenodo.17239183"
@@ -76,7 +77,7 @@ class Record:
                 return file
         raise UsageError(
             f"The record has no file {name!r}, only {', '.join(sorted(file.name for file in self.files)) or 'none'}; "
-            "choose another --split or --doi."
+            f"choose another {option('split')} or {option('doi')}."
         )
 
 

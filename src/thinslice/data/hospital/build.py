@@ -29,6 +29,7 @@ from thinslice.errors import (
     UsageError,
 )
 from thinslice.intensity import WINDOW_MIN_HU
+from thinslice.options import option
 from thinslice.system.atomic import output_errors, sole_run
 from thinslice.system.files import sha256_of
 from thinslice.typing import Progress
@@ -199,7 +200,7 @@ def _warnings(studies: Sequence[Study], rules: PairRules) -> tuple[str, ...]:
     ):
         return (
             f"All {len(studies)} studies have one PatientID, so they are in one split; if they are of several patients "
-            "(anonymised before), use --patient-by study.",
+            f"(anonymised before), use {option('patient_by', 'study')}.",
         )
     return ()
 
@@ -239,8 +240,8 @@ def _patient(study: Study, rules: PairRules, state: BuildState) -> str:
         raise UsageError(
             "StudyInstanceUID is empty, so the study cannot be distinguished from others."
             if rules.patient_by == "study"
-            else "PatientID is empty, so studies of one patient cannot be recognised; --patient-by study takes each "
-            "study as one patient."
+            else f"PatientID is empty, so studies of one patient cannot be recognised; "
+            f"{option('patient_by', 'study')} takes each study as one patient."
         )
     return state.names.patient(f"{rules.patient_by}\0{identity.strip()}")
 

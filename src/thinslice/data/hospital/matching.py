@@ -12,6 +12,7 @@ from thinslice.data.hospital.studies import LEAST_SLICES, Candidate
 from thinslice.data.pairing import pair_by_position
 from thinslice.errors import GeometryError
 from thinslice.geometry import Geometry
+from thinslice.options import option
 from thinslice.planning.eligibility import MAX_FACTOR, MIN_FACTOR
 from thinslice.volume import Volume
 
@@ -31,8 +32,8 @@ PREFERRED_FACTOR = 5
 """Factor of RPLHR-CT."""
 
 RULES = (
-    f"factor nearest to {PREFERRED_FACTOR} (or --factor); a soft-tissue kernel before others; more thick slices; "
-    "thinner slices; lower series numbers"
+    f"factor nearest to {PREFERRED_FACTOR} (or the one asked for); a soft-tissue kernel before others; more thick "
+    "slices; thinner slices; lower series numbers"
 )
 """Criteria for the choice of one pair of several, in this order."""
 
@@ -112,7 +113,7 @@ def _compare(thick: Candidate, thin: Candidate, factor: int | None, any_kernel: 
     if not MIN_FACTOR <= round(ratio) <= MAX_FACTOR:
         return f"The factor is {round(ratio)}; {MIN_FACTOR} to {MAX_FACTOR} are possible."
     if factor is not None and round(ratio) != factor:
-        return f"The factor is {round(ratio)}, and --factor {factor} was requested."
+        return f"The factor is {round(ratio)}, and {option('factor', factor)} was requested."
     if thin.spacing_mm > MOST_THIN_MM:
         return f"Slices {thin.spacing_mm:.4g} mm apart are not thin; at most {MOST_THIN_MM:g} mm count as thin."
     widths = thick.geometry.thickness_mm, thin.geometry.thickness_mm
@@ -168,7 +169,9 @@ def _other_kernel(thick: Candidate, thin: Candidate) -> str:
     if thick.maker != thin.maker:
         return "They come from scanners of two manufacturers."
     if not thick.kernel or not thin.kernel:
-        return "ConvolutionKernel is missing; --any-kernel accepts the pair."
+        return f"ConvolutionKernel is missing; {option('any_kernel', True)} accepts the pair."
     if thick.family != thin.family:
-        return f"Their kernels differ ({thick.kernel} and {thin.kernel}); --any-kernel accepts the pair."
+        return (
+            f"Their kernels differ ({thick.kernel} and {thin.kernel}); {option('any_kernel', True)} accepts the pair."
+        )
     return ""

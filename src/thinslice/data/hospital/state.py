@@ -15,6 +15,7 @@ from typing import Any
 from thinslice.data.hospital.deidentify import Pseudonyms, new_key
 from thinslice.data.manifest import MANIFEST
 from thinslice.errors import OutputError, OutputExistsError, UsageError
+from thinslice.options import option
 from thinslice.system.atomic import atomic_file, output_errors
 from thinslice.system.files import sha256_of
 
@@ -114,8 +115,8 @@ class BuildState:
         finished = (out / MANIFEST).is_file()
         if finished and not unfinished and (key_file is None or not key_file.is_file()):
             raise OutputExistsError(
-                f"{out.name!r} holds a finished data set; choose another output, or add to it with the --salt file it "
-                "was made with."
+                f"{out.name!r} holds a finished data set; choose another output, or add to it with the "
+                f"{option('salt')} file it was made with."
             )
         if not finished and not unfinished and _foreign(out):
             raise OutputExistsError(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from thinslice.errors import OutputError
+from thinslice.options import option
 from thinslice.system.atomic import atomic_file
 
 SCHEMA = "thinslice-result/1"
@@ -155,4 +156,6 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"Cannot make the folder {self.folder.name!r}; choose another --out.") from error
+            raise OutputError(
+                f"Cannot make the folder {self.folder.name!r}; choose another {option('out')}."
+            ) from error

@@ -20,6 +20,7 @@ from thinslice.inference.backends.base import Backend, Choice
 from thinslice.inference.backends.golden import TOLERANCE_HU, Verdict, examine, voxels
 from thinslice.inference.backends.openvino_backend import OpenVINOBackend
 from thinslice.inference.backends.torch_backend import MAX_BATCH, TorchBackend, batch_size
+from thinslice.options import option
 from thinslice.system.allocator import keep_freed_memory, return_freed_memory
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def choose_backend(name: str) -> str:
     if name == "openvino":
         openvino_backend.load_openvino()
     elif name == "torch-compile" and name not in available_backends():
-        raise UsageError("The backend 'torch-compile' needs a CUDA device and Triton; use --backend torch.")
+        raise UsageError(
+            f"The backend 'torch-compile' needs a CUDA device and Triton; use {option('backend', 'torch')}."
+        )
     return name
 
 
@@ -123,10 +126,11 @@ def choose_device(name: str) -> str:
         return "cuda" if count else "cpu"
     if kind == "cuda" and int(index or 0) >= count:
         raise DeviceError(
-            f"The device {name!r} is not available: torch finds {count} CUDA devices here; use --device cpu or auto."
+            f"The device {name!r} is not available: torch finds {count} CUDA devices here; "
+            f"use {option('device', 'cpu')} or auto."
         )
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("The device 'mps' is not available on this machine; use --device cpu or auto.")
+        raise DeviceError(f"The device 'mps' is not available on this machine; use {option('device', 'cpu')} or auto.")
     return name
 
 
@@ -164,10 +168,14 @@ def settle(
         return Choice("torch", device)
     if device != "cpu":
         if asked == "openvino":
-            raise UsageError(f"The backend 'openvino' runs on the CPU, not on {device!r}; use --backend torch.")
+            raise UsageError(
+                f"The backend 'openvino' runs on the CPU, not on {device!r}; use {option('backend', 'torch')}."
+            )
         return _on_accelerator(model, device, asked, may_fall_back=may_fall_back, name=name, channels=channels)
     if asked == "torch-compile":
-        raise UsageError("The backend 'torch-compile' is for CUDA; on the CPU use --backend torch or openvino.")
+        raise UsageError(
+            f"The backend 'torch-compile' is for CUDA; on the CPU use {option('backend', 'torch')} or openvino."
+        )
     if asked == "auto" and not _is_openvino_worth_a_check(model, work_voxels):
         return Choice("torch", "cpu")
     verdict = _examine_openvino(model, name, channels)
@@ -183,7 +191,7 @@ def settle(
         return Choice("torch", "cpu")
     sentence = _disagreement(f"OpenVINO and torch on {name}", verdict)
     if asked == "openvino":
-        raise ModelError(f"{sentence}; use --backend torch.")
+        raise ModelError(f"{sentence}; use {option('backend', 'torch')}.")
     return Choice("torch", "cpu", warnings=(f"{sentence}: torch ran it.",))
 
 
@@ -256,7 +264,7 @@ def _on_accelerator(
         sentence = _disagreement(f"{name} on {device} and on the CPU", exact)
         if may_fall_back:
             return Choice("torch", "cpu", warnings=(f"{sentence}: the CPU ran it.",))
-        raise ModelError(f"{sentence}; use --device cpu.")
+        raise ModelError(f"{sentence}; use {option('device', 'cpu')}.")
     if device.startswith("cuda") and any(True for _ in model.parameters()):
         for precision in HALF_PRECISIONS:
             half = examined(precision)

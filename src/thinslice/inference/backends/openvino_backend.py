@@ -26,6 +26,7 @@ from thinslice.inference.backends.base import Choice
 from thinslice.inference.backends.output import checked_output
 from thinslice.inference.backends.recordings import recordings_forgotten
 from thinslice.inference.backends.torch_backend import TorchBackend, is_out_of_memory
+from thinslice.options import option
 from thinslice.system.allocator import return_freed_memory
 from thinslice.typing import Floats
 
@@ -91,7 +92,7 @@ def load_openvino() -> Any:
     except Exception as error:
         raise UsageError(
             f"OpenVINO {version()} is installed, but cannot be loaded ({type(error).__name__}); install it again, or "
-            "use --backend torch."
+            f"use {option('backend', 'torch')}."
         ) from error
 
 
@@ -161,7 +162,9 @@ class OpenVINOBackend:
 
         load_openvino()
         if device != "cpu":
-            raise UsageError(f"The backend 'openvino' runs on the CPU, not on {device!r}; use --backend torch.")
+            raise UsageError(
+                f"The backend 'openvino' runs on the CPU, not on {device!r}; use {option('backend', 'torch')}."
+            )
         self._model = place(model, "cpu")  # type: ignore[arg-type]  # any module with the contract's forward
         self._factor = factor
         self._profile = profile
@@ -296,7 +299,7 @@ class OpenVINOBackend:
     def _failure(self, error: Exception, what: str, shape: tuple[int, ...]) -> ModelError | ResourceError:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             return self._shortage(shape)
-        return ModelError(f"OpenVINO cannot {what} {self._model_name}; use --backend torch.")
+        return ModelError(f"OpenVINO cannot {what} {self._model_name}; use {option('backend', 'torch')}.")
 
     def _shortage(self, shape: tuple[int, ...]) -> ResourceError:
         return ResourceError(f"A window of {shape} voxels does not fit into main memory; close other programs.")

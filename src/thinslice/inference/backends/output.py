@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thinslice.errors import ModelError
+from thinslice.options import option
 from thinslice.typing import Floats
 
 
@@ -36,6 +37,6 @@ def checked_output(thin: Floats, windows: Floats, factor: int, *, channels: int,
     if not (np.isfinite(thin.min()) and np.isfinite(thin.max())):
         raise ModelError(
             f"{name} gave values that are not finite numbers; its weights are damaged or its training diverged. Use "
-            "other weights, or --model cubic-consistent, which needs none."
+            f"other weights, or {option('model', 'cubic-consistent')}, which needs none."
         )
     return thin

@@ -16,6 +16,7 @@ from thinslice.errors import ResourceError
 from thinslice.inference.backends.base import Choice
 from thinslice.inference.backends.output import checked_output
 from thinslice.inference.backends.transfer import Overlapped, Plain
+from thinslice.options import option
 from thinslice.planning.spans import pass_bytes
 from thinslice.system.allocator import expect, keep_freed_memory, return_freed_memory
 from thinslice.typing import Floats
@@ -201,7 +202,11 @@ class TorchBackend:
         on_cpu = device == "cpu"
         raise ResourceError(
             f"A window of {windows.shape[2:]} voxels does not fit into "
-            + ("main memory; close other programs." if on_cpu else f"the memory of {device}; use --device cpu.")
+            + (
+                "main memory; close other programs."
+                if on_cpu
+                else f"the memory of {device}; use {option('device', 'cpu')}."
+            )
         ) from shortage
 
     def _forward(self, windows: Floats) -> Floats:

@@ -18,6 +18,7 @@ from thinslice.io.dicom.derived_header import DerivedSeries
 from thinslice.io.dicom.derived_writer import DerivedSlabWriter, encode_elements, explicit_buffer
 from thinslice.io.dicom.enhanced_header import EnhancedHeader
 from thinslice.io.dicom.header import quiet_pydicom
+from thinslice.options import option
 from thinslice.system.atomic import atomic_file, output_errors, place_named
 from thinslice.system.resources import require_disk
 from thinslice.volume import Provenance
@@ -57,7 +58,7 @@ class EnhancedSlabWriter(DerivedSlabWriter):
         if self._pixel_bytes > MAX_PIXEL_BYTES:
             raise OutputError(
                 f"One enhanced DICOM file holds 4 GiB, and these {depth} slices need "
-                f"{self._pixel_bytes / 2**30:.1f} GiB; write single slices (--format dicom)."
+                f"{self._pixel_bytes / 2**30:.1f} GiB; write single slices ({option('output_format', 'dicom')})."
             )
 
     def _begin(self, opening: ExitStack) -> None:

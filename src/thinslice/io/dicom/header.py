@@ -175,7 +175,7 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 
 
 def decimals(value: bytes) -> list[bytes]:
-    """The numbers of a decimal or integer string, as they are written, without padding.
+    r"""The numbers of a decimal or integer string, as they are written, without padding.
 
     Writers pad with spaces, as DICOM asks for, with NUL, or with empty values.
 

@@ -18,6 +18,7 @@ from thinslice.io.dicom.even_line import (
     even_line,
     tilt_of,
 )
+from thinslice.options import option
 from thinslice.typing import Doubles
 
 SAME_POSITION_MM = 0.01
@@ -201,7 +202,7 @@ def _tilt_fault(degrees: float) -> str:
     workstation = "have the scanner or a workstation correct the tilt"
     if degrees > LARGEST_TILT_DEGREES:
         return f"{sentence}; {workstation}."
-    return Fault(f"{sentence}; pass --on-tilt resample to shift them upright, or {workstation}.", "tilt")
+    return Fault(f"{sentence}; pass {option('on_tilt', 'resample')} to shift them upright, or {workstation}.", "tilt")
 
 
 def _grid(
@@ -287,7 +288,8 @@ def _thickness(planes: Sequence[ImagePlane], faults: list[str], warnings: list[s
             faults.append(
                 Fault(
                     f"Slice thickness changes inside the series, from {values[k - 1]:g} to {values[k]:g} mm at "
-                    f"{where}; pass --on-spacing resample, or give the part of one thickness in a folder of its own.",
+                    f"{where}; pass {option('on_spacing', 'resample')}, or give the part of one thickness in a "
+                    "folder of its own.",
                     "spacing",
                 )
             )
@@ -327,7 +329,7 @@ def _unevenness(
         k = int(np.argmax(in_plane))
         return usual, Fault(
             f"The slice at {_name(planes[k], heights[k])} is shifted by {in_plane[k]:.2f} mm out of line with the "
-            "others, so they do not make one volume; pass --on-tilt resample to shift them into line.",
+            f"others, so they do not make one volume; pass {option('on_tilt', 'resample')} to shift them into line.",
             "tilt",
         )
     turns = np.diff(np.sign(np.diff(steps)))
@@ -340,7 +342,9 @@ def _unevenness(
             f"Slice positions are uneven: neighbours are {steps.min():.3f} to {steps.max():.3f} mm apart, more than "
             f"rounding explains{_unreadable_clause(unreadable)}"
         )
-        return usual, Fault(f"{sentence}; pass --on-spacing resample, or export the series again.", "spacing")
+        return usual, Fault(
+            f"{sentence}; pass {option('on_spacing', 'resample')}, or export the series again.", "spacing"
+        )
     k = int(np.argmax(np.abs(np.diff(steps)))) if len(steps) > 1 else 0
     after = steps[min(k + 1, len(steps) - 1)]
     sentence = (
@@ -350,7 +354,7 @@ def _unevenness(
     alone = "give the part of one spacing in a folder of its own"
     if unreadable:  # the change may be a gap
         return usual, f"{sentence}; {alone}, or get the files again."
-    return usual, Fault(f"{sentence}; pass --on-spacing resample, or {alone}.", "spacing")
+    return usual, Fault(f"{sentence}; pass {option('on_spacing', 'resample')}, or {alone}.", "spacing")
 
 
 def _unreadable_clause(unreadable: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from thinslice.errors import UsageError
 from thinslice.models import checkpoint
 from thinslice.models.released import tvsrn_checkpoint
+from thinslice.options import option
 from thinslice.recipes.card import check_card
 from thinslice.system.atomic import atomic_file
 from thinslice.system.files import sha256_of
@@ -43,7 +44,7 @@ def convert(
         try:
             check_card({"name": name})
         except ValueError as error:
-            raise UsageError(f"This name cannot stand in a card: {error}; choose another --name.") from error
+            raise UsageError(f"This name cannot stand in a card: {error}; choose another {option('name')}.") from error
     if checkpoint.is_own(source):
         return _accept(source, destination, name=name, overwrite=overwrite)
     read = tvsrn_checkpoint.read_released(source)
