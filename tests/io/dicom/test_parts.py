@@ -48,6 +48,7 @@ def two_in_one(folder: Path, second: dict[str, object], *, start_mm: float) -> t
         ("PatientID", "OTHER"),
         ("PatientName", "Other^Person"),
         ("PatientBirthDate", "19500101"),
+        ("PatientSex", "F"),
         ("StudyInstanceUID", "1.2.3.77"),
         ("FrameOfReferenceUID", "1.2.3.78"),
         ("PatientPosition", "FFS"),
@@ -99,6 +100,37 @@ def test_two_scans_between_one_another_are_parts(tmp_path: Path, second: dict[st
     with pytest.raises(SeriesChoiceError, match="between one another"):
         read_dicom(tmp_path)
     np.testing.assert_array_equal(read_dicom(tmp_path, series=f"{one.uid}#2").hu, two.hu)
+
+
+@pytest.mark.parametrize("start_mm", [0.0, 2.5])
+def test_cardiac_phases_whose_trigger_times_vary_are_parts(tmp_path: Path, start_mm: float) -> None:
+    def phase(trigger_ms: float) -> Edit:
+        def heartbeat(dataset, k: int) -> None:
+            dataset.TriggerTime = f"{trigger_ms + 3.7 * (k * k % 5):.1f}"
+
+        return heartbeat
+
+    one = write_series(tmp_path / "a", shape=SHAPE, origin_mm=(0, 0, 0), seed=1, edit=phase(300))
+    two = write_series(
+        tmp_path / "b",
+        shape=SHAPE,
+        origin_mm=(0, 0, start_mm),
+        seed=2,
+        uid=one.uid,
+        study_uid=one.study_uid,
+        edit=phase(700),
+    )
+    with pytest.raises(SeriesChoiceError, match="TriggerTime"):
+        read_dicom(tmp_path)
+    for part, made in enumerate((one, two), start=1):
+        np.testing.assert_array_equal(read_dicom(tmp_path, series=f"{one.uid}#{part}").hu, made.hu)
+
+
+def test_contrast_agent_in_a_part_of_the_slices_is_warned_of(tmp_path: Path) -> None:
+    one, two = two_in_one(tmp_path, {"ContrastBolusAgent": "agent"}, start_mm=30.0)
+    volume = read_dicom(tmp_path)
+    np.testing.assert_array_equal(volume.hu, np.concatenate([one.hu, two.hu]))
+    assert any("no ContrastBolusAgent" in warning for warning in volume.provenance.warnings)
 
 
 def test_two_passes_on_grids_that_do_not_continue_are_parts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from support.dicom_factory import write_series
 from thinslice.errors import GeometryError
-from thinslice.io.dicom.read import read_dicom
+from thinslice.io.dicom.read import read_dicom, scan
 from thinslice.io.dicom.write import DicomSlabWriter
 from thinslice.io.files import read
 from thinslice.io.settings import ReadSettings
@@ -208,3 +209,10 @@ def test_the_real_tilted_uneven_series_is_read(shared_dicom: Callable[[str], Pat
 
         seen = map_coordinates(volume.hu[k].astype(float), at[:, 1:].T, order=1)
         assert np.median(np.abs(seen - plane[rows, columns])) < 5.0
+
+
+def test_a_report_of_a_tilt_can_be_copied(tmp_path: Path) -> None:
+    write_series(tmp_path, tilt_degrees=12.0)
+    (report,) = scan(tmp_path)
+    assert "gantry tilt" in report.reasons[0]
+    assert copy.deepcopy(report) == report

@@ -28,7 +28,7 @@ from thinslice.io.dicom.object_kinds import image_type
 from thinslice.io.dicom.slices import Slice, by_position, difference
 from thinslice.io.dicom.stacking import RELATIVE_TOLERANCE, along_normal
 
-SAME_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID")
+SAME_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID")
 """Attributes that all images of one series share."""
 
 SAME_SCAN = (
@@ -117,8 +117,14 @@ change inside one scan."""
 MOST_PARTS = 64
 """Largest number of parts; a 4D scan has 10 to 20 phases."""
 
+HEARTBEAT_CLOCKS = ("TriggerTime", "FrameReferenceTime")
+"""Clocks in milliseconds, which begin anew with every heartbeat or scan."""
+
 PAUSE_S = 1.0
-"""Shortest pause between two scans, in seconds (or in the clock's unit)."""
+"""Shortest pause between two scans, in seconds."""
+
+PHASE_PAUSE_S = 0.02
+"""Shortest distance in seconds of two cardiac phases: 2 % of a slow heartbeat."""
 
 PAUSE_RATIO = 5.0
 """Smallest ratio of a pause between two scans to the usual step of the clock."""
@@ -316,7 +322,8 @@ def _pauses(slices: Sequence[Slice], keyword: str) -> list[str]:
     if len(known) < len(times) or len(known) < 2:
         return [""] * len(times)
     steps = [b - a for a, b in pairwise(known)]
-    limit = max(PAUSE_S, PAUSE_RATIO * statistics.median(steps))
+    shortest_s = PHASE_PAUSE_S if keyword in HEARTBEAT_CLOCKS else PAUSE_S
+    limit = max(shortest_s, PAUSE_RATIO * statistics.median(steps))
     starts = [b for a, b in pairwise(known) if b - a > limit]
     return [str(sum(time >= start for start in starts)) for time in times if time is not None]
 
@@ -324,7 +331,7 @@ def _pauses(slices: Sequence[Slice], keyword: str) -> list[str]:
 def _seconds(value: str, keyword: str) -> float | None:
     """A clock's value in seconds: hhmmss.ffffff, yyyymmddhhmmss.ffffff, or milliseconds."""
     digits, _, fraction = value.split("+")[0].split("-")[0].partition(".")
-    if keyword in ("TriggerTime", "FrameReferenceTime"):
+    if keyword in HEARTBEAT_CLOCKS:
         return float(value) / 1000 if value.replace(".", "", 1).isdigit() else None
     if not digits.isdigit() or len(digits) not in (6, 14):
         return None

@@ -264,7 +264,7 @@ def _blurred(slices: Sequence[Slice]) -> list[str]:
             f"ImageOrientationPatient differs by up to {apart:.4f} between slices (rounded in the source); it is taken "
             "as one."
         )
-    missing = partly_missing(slices, (*SAME_PATIENT, *SAME_SCAN))
+    missing = partly_missing(slices, (*SAME_PATIENT, *SAME_SCAN, "ContrastBolusAgent"))
     if missing:
         warnings.append(
             f"Some slices have no {' and no '.join(missing)}, which others have; check that they belong here."

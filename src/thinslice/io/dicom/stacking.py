@@ -79,6 +79,10 @@ class Fault(str):
         fault.mended_by = mended_by
         return fault
 
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        """The arguments that make it again in a copy or in another process."""
+        return str(self), self.mended_by
+
 
 @dataclass(frozen=True)
 class Stacking:
