@@ -109,7 +109,7 @@ def test_what_cannot_hold_them_is_refused(
 
 def test_by_ensemble_needs_a_file(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
     outcome = run("upscale", thick_nifti, tmp_path / "thin.nii", "--model", "cubic", "--uncertainty-by", "ensemble")
-    assert outcome.code == 2 and "--uncertainty FILE" in outcome.err
+    assert outcome.code == 2 and "--uncertainty is missing" in outcome.err
 
 
 @pytest.mark.parametrize("command", ["calibrate", "score"])

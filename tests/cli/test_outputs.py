@@ -56,7 +56,7 @@ def test_an_existing_side_file_is_refused_before_the_input_is_read(side: str, un
     place.write_text("mine")
     settings = UpscaleSettings(model="linear", uncertainty="ensemble" if side == "uncertainty" else None)
     job: dict[str, Any] = {side: place}
-    with pytest.raises(OutputExistsError, match="exists; choose another output, or pass --overwrite"):
+    with pytest.raises(OutputExistsError, match="exists; choose another output, or pass overwrite=True"):
         run_upscale(UpscaleJob(unread, tmp_path / "thin.nii", settings, **job))
     assert place.read_text() == "mine" and not (tmp_path / "thin.nii").exists()
 

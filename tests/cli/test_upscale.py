@@ -139,7 +139,7 @@ def test_of_several_series_one_is_asked_for(tmp_path: Path, run: Run) -> None:
     write_series(tmp_path / "in" / "b", shape=(4, 16, 16), uid="1.2.3.2")
     outcome = run("upscale", tmp_path / "in", tmp_path / "thin.nii", "--model", "linear")
     assert outcome.code == 3
-    assert "1.2.3.1" in outcome.err and "1.2.3.2" in outcome.err and "--series-uid" in outcome.err
+    assert "1.2.3.1" in outcome.err and "1.2.3.2" in outcome.err and "--series" in outcome.err
     outcome = run(
         "upscale", tmp_path / "in", tmp_path / "thin.nii", "--model", "linear", "--series-uid", "1.2.3.1", "--quiet"
     )

@@ -134,7 +134,7 @@ def test_what_has_changed_is_refused_or_made_again(change: str, job: BatchJob) -
         shutil.rmtree(output)
     row = _by_uid(run_batch(job).series)["1.2.1"]
     if change in ("settings", "source"):
-        assert (row.status, row.exit_code) == ("failed", 5) and "--overwrite" in str(row.reason)
+        assert (row.status, row.exit_code) == ("failed", 5) and "overwrite=True" in str(row.reason)
         row = _by_uid(run_batch(replace(job, overwrite=True)).series)["1.2.1"]
     assert row.status == "done"
     depth = {"settings": 13, "source": 21}.get(change, 16)

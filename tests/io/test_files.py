@@ -36,7 +36,7 @@ def test_a_volume_comes_back_through_the_public_names(volume, suffix, tmp_path):
     again = thinslice.read(str(tmp_path / f"case{suffix}"))
     np.testing.assert_array_equal(again.hu, volume.hu)
     assert again.geometry.spacing_mm == pytest.approx(volume.geometry.spacing_mm)
-    with pytest.raises(OutputExistsError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
         thinslice.write(volume, tmp_path / f"case{suffix}")
 
 

@@ -198,12 +198,12 @@ def test_an_isotropic_file_is_read_along_its_last_axis_and_says_that_this_is_a_g
     volume = read_nifti(path)
     assert volume.provenance.file_axes == (2, 1, 0)
     assert volume.provenance.details["axis_ambiguous"] is True
-    assert any("--axis" in warning for warning in volume.provenance.warnings)
+    assert any("axis=" in warning for warning in volume.provenance.warnings)
 
     named = read_nifti(path, axis=0)
     assert named.provenance.file_axes == (0, 2, 1)
     assert "axis_ambiguous" not in named.provenance.details
-    with pytest.raises(UsageError, match="--axis"):
+    with pytest.raises(UsageError, match="axis="):
         read_nifti(path, axis=3)
 
 

@@ -331,9 +331,9 @@ def test_the_check_of_an_output_leaves_nothing_and_refuses_what_cannot_be_made(t
     require_place(tmp_path / "new", folder=True)
     require_place(tmp_path / "file", folder=False, overwrite=True)
     for path, folder, words in (
-        ("file", False, "--overwrite"),
+        ("file", False, "overwrite=True"),
         ("file/new", False, "does not exist"),
-        (".", False, "is a folder|--overwrite"),
+        (".", False, "is a folder|overwrite=True"),
     ):
         with pytest.raises(OutputError, match=words):
             require_place(tmp_path / path, folder=folder)

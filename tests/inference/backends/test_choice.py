@@ -84,7 +84,7 @@ def test_what_does_not_agree_is_not_taken(
     choice = settle(network, "cpu", name="mine")
     assert choice.backend == "torch"
     assert why in choice.warnings[0] and "torch ran it" in choice.warnings[0]
-    with pytest.raises(ModelError, match="use --backend torch") as caught:
+    with pytest.raises(ModelError, match="use backend='torch'") as caught:
         settle(network, "cpu", "openvino", name="mine")
     assert why in str(caught.value)
 
@@ -150,7 +150,7 @@ def test_a_device_that_does_not_agree_is_left(network: ThroughPlaneModel, verdic
     choice = settle(network, "cuda", may_fall_back=True, name="mine")
     assert (choice.backend, choice.device) == ("torch", "cpu")
     assert "mine on cuda and on the CPU differ by 0.7 HU" in choice.warnings[0]
-    with pytest.raises(ModelError, match="use --device cpu"):
+    with pytest.raises(ModelError, match="use device='cpu'"):
         settle(network, "cuda", name="mine")
 
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_converted_is_reported() -> None:
             raise KeyError("a fault of the network's own")
 
     ours = OpenVINOBackend(Odd(), factor=5, profile=SliceProfile.mean(5), name="odd")
-    with pytest.raises(ModelError, match="cannot convert odd; use --backend torch"):
+    with pytest.raises(ModelError, match="cannot convert odd; use backend='torch'"):
         ours(np.zeros((1, 1, 3, 8, 8), np.float32))
 
 

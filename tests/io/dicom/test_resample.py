@@ -82,7 +82,7 @@ def test_a_tilt_is_removed_and_landmarks_stay(tmp_path: Path, degrees: float, or
         folder = phantom(tmp_path, tilt_degrees=degrees, orientation=orientation, origin_mm=(35.0, -33.0, 87.0))
     else:
         folder = phantom(tmp_path, tilt_degrees=degrees)
-    with pytest.raises(GeometryError, match="--on-tilt resample"):
+    with pytest.raises(GeometryError, match="on_tilt='resample'"):
         read_dicom(folder)
     volume = read(folder, on_tilt="resample")
     assert_in_place(volume, rms_hu=6.0)
@@ -93,7 +93,7 @@ def test_a_tilt_is_removed_and_landmarks_stay(tmp_path: Path, degrees: float, or
 
 def test_uneven_spacing_becomes_the_finer_one_and_landmarks_stay(tmp_path: Path) -> None:
     folder = phantom(tmp_path, missing=ODD, edit=numbered_anew)
-    with pytest.raises(GeometryError, match="--on-spacing resample"):
+    with pytest.raises(GeometryError, match="on_spacing='resample'"):
         read_dicom(folder)
     volume = read(folder, on_spacing="resample")
     assert_in_place(volume, rms_hu=60.0)  # what lies between slices 6 mm apart is lost
@@ -105,9 +105,9 @@ def test_uneven_spacing_becomes_the_finer_one_and_landmarks_stay(tmp_path: Path)
 
 def test_one_option_does_not_mend_the_other_fault(tmp_path: Path) -> None:
     folder = phantom(tmp_path, missing=ODD, edit=numbered_anew, tilt_degrees=12.0)
-    with pytest.raises(GeometryError, match="--on-spacing resample"):
+    with pytest.raises(GeometryError, match="on_spacing='resample'"):
         read(folder, on_tilt="resample")
-    with pytest.raises(GeometryError, match="--on-tilt resample"):
+    with pytest.raises(GeometryError, match="on_tilt='resample'"):
         read(folder, on_spacing="resample")
     assert_in_place(read_dicom(folder, settings=BOTH), rms_hu=60.0)
 
@@ -124,7 +124,7 @@ def test_a_mixed_thickness_is_unknown_after_resampling(tmp_path: Path) -> None:
         dataset.SliceThickness = 3.0 if index < 10 else 5.0
 
     folder = phantom(tmp_path, edit=edit)
-    with pytest.raises(GeometryError, match="--on-spacing resample"):
+    with pytest.raises(GeometryError, match="on_spacing='resample'"):
         read_dicom(folder)
     volume = read_dicom(folder, settings=BOTH)
     assert volume.geometry.thickness_mm is None

@@ -312,7 +312,7 @@ def test_identity_is_in_the_files_alone(
 def test_an_existing_folder_needs_overwrite(tmp_path: Path, plain: Source) -> None:
     write_derived(plain, tmp_path / "out", factor=4)
     before = digests(tmp_path / "out")
-    with pytest.raises(OutputExistsError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
         write_derived(plain, tmp_path / "out")
     assert digests(tmp_path / "out") == before
     write_derived(plain, tmp_path / "out", overwrite=True)

@@ -38,7 +38,7 @@ def describe_series(theirs: bytes, character_set: str | Sequence[str], endings: 
     >>> describe_series(b"Chest 5.0 B30f", "", ["thinslice 1mm AI, not for diagnosis"])
     b'Chest 5.0 B30f thinslice 1mm AI, not for diagnosis'
     >>> describe_series(b"Monoenergetic Plus Abdomen portal venous 1.5 Qr40 190 keV", "", ["1mm AI, not for diagnosis"])
-    b'Monoenergetic Plus ..5 Qr40 190 keV 1mm AI, not for diagnosis'
+    b'Monoenergetic Plus..s 1.5 Qr40 190 keV 1mm AI, not for diagnosis'
     """
     declared = [character_set] if isinstance(character_set, str) else list(character_set)
     encodings = convert_encodings(declared) if any(declared) else ["iso8859"]
