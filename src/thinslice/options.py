@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-FLAGS = {"spacing_mm": "--spacing", "data_root": "--data", "output_format": "--format"}
+FLAGS = {"spacing_mm": "--spacing", "data_root": "--data"}
 """Flags that are not the argument's name with hyphens."""
 
 

@@ -19,6 +19,7 @@ from support.dicom_factory import write_series
 from thinslice.errors import GeometryError, InputError, OutputExistsError, UnreadableError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.io.files import output_format, read, sniff, write
+from thinslice.options import options_as_flags
 from thinslice.volume import Volume
 
 
@@ -198,3 +199,10 @@ def test_an_unknown_spacing_is_never_written_as_one_millimetre(name, tmp_path):
     assert not (tmp_path / name).exists()
     thinslice.write(thin, tmp_path / "series")
     assert thinslice.read(tmp_path / "series").geometry.spacing_mm == (1.0, None, None)
+
+
+def test_a_refused_format_names_the_argument_that_write_takes(volume: Volume, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"state format='dicom-enhanced' for one \.dcm file"):
+        thinslice.write(volume, tmp_path / "thin.dcm")
+    with options_as_flags(), pytest.raises(UsageError, match=r"state --format dicom-enhanced for one \.dcm file"):
+        thinslice.write(volume, tmp_path / "thin.dcm")

@@ -314,7 +314,7 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
     lower = name.lower()
     if declared == "dicom-enhanced":
         if not lower.endswith(ENHANCED_SUFFIX):
-            raise UsageError(f"{option('output_format', declared)} writes one file; end its name in {ENHANCED_SUFFIX}.")
+            raise UsageError(f"{option('format', declared)} writes one file; end its name in {ENHANCED_SUFFIX}.")
         return declared
     by_name = next((kind for suffix, kind in OUTPUT_SUFFIXES.items() if lower.endswith(suffix)), None)
     if by_name is None:
@@ -324,12 +324,12 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
             raise UsageError(
                 f"{suffix.group()!r} is no output format; end the name in {', '.join(OUTPUT_SUFFIXES)}, give a name "
                 f"without a suffix for a DICOM folder, or state "
-                f"{option('output_format', 'dicom-enhanced')} for one .dcm file."
+                f"{option('format', 'dicom-enhanced')} for one .dcm file."
             )
         by_name = "dicom"
     if declared is not None and declared != by_name:
         raise UsageError(
-            f"{option('output_format', declared)} contradicts the output's name, which asks for {by_name}; "
+            f"{option('format', declared)} contradicts the output's name, which asks for {by_name}; "
             "change one of them."
         )
     return by_name

@@ -58,7 +58,7 @@ class EnhancedSlabWriter(DerivedSlabWriter):
         if self._pixel_bytes > MAX_PIXEL_BYTES:
             raise OutputError(
                 f"One enhanced DICOM file holds 4 GiB, and these {depth} slices need "
-                f"{self._pixel_bytes / 2**30:.1f} GiB; write single slices ({option('output_format', 'dicom')})."
+                f"{self._pixel_bytes / 2**30:.1f} GiB; write single slices ({option('format', 'dicom')})."
             )
 
     def _begin(self, opening: ExitStack) -> None:
