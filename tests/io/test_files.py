@@ -206,3 +206,12 @@ def test_a_refused_format_names_the_argument_that_write_takes(volume: Volume, tm
         thinslice.write(volume, tmp_path / "thin.dcm")
     with options_as_flags(), pytest.raises(UsageError, match=r"state --format dicom-enhanced for one \.dcm file"):
         thinslice.write(volume, tmp_path / "thin.dcm")
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_blank_series_does_not_mean_any_series(blank: str, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "thick", shape=(4, 16, 16))
+    with pytest.raises(UsageError, match="series= is blank"):
+        thinslice.read(folder, series=blank)
+    with pytest.raises(UsageError, match="series= is blank"):
+        thinslice.read(folder, series_uid=blank)

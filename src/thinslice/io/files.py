@@ -329,8 +329,7 @@ def output_format(path: str | Path, declared: str | None = None) -> str:
         by_name = "dicom"
     if declared is not None and declared != by_name:
         raise UsageError(
-            f"{option('format', declared)} contradicts the output's name, which asks for {by_name}; "
-            "change one of them."
+            f"{option('format', declared)} contradicts the output's name, which asks for {by_name}; change one of them."
         )
     return by_name
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from thinslice.errors import UsageError
+from thinslice.options import option
 
 OnFault = Literal["refuse", "resample"]
 """Treatment of a grid that is not regular: the input is refused, or resampled to a regular grid."""
@@ -26,7 +27,8 @@ class ReadSettings:
         on_spacing: treatment of a spacing that changes between slices.
 
     Raises:
-        UsageError: a treatment that does not exist; choose "refuse" or "resample".
+        UsageError: a treatment that does not exist, or a series without a name; choose "refuse" or "resample", or name
+            the series.
     """
 
     series: str | None = None
@@ -35,6 +37,10 @@ class ReadSettings:
     on_spacing: OnFault = "refuse"
 
     def __post_init__(self) -> None:
+        if self.series is not None and not self.series.strip():
+            raise UsageError(
+                f"{option('series')} is blank; give the number of a series in 'thinslice inspect', or its UID."
+            )
         for name, treatment in (("on_tilt", self.on_tilt), ("on_spacing", self.on_spacing)):
             if treatment not in _TREATMENTS:
                 raise UsageError(f"{name} is {treatment!r}; choose one of {', '.join(_TREATMENTS)}.")
