@@ -61,6 +61,13 @@ def test_an_existing_side_file_is_refused_before_the_input_is_read(side: str, un
     assert place.read_text() == "mine" and not (tmp_path / "thin.nii").exists()
 
 
+def test_a_file_where_the_folder_should_be_is_called_a_file(unread: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="is a file; name a folder there"):
+        run_upscale(UpscaleJob(unread, tmp_path / "notes.txt" / "thin.nii", LINEAR))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

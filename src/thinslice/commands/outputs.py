@@ -66,6 +66,8 @@ def check_place(path: Path, *, overwrite: bool = False, folder: bool = False) ->
                 f"The output {shown} is a file, and a DICOM series needs a folder; the last path is the output, so "
                 "name a new folder there, or a file that ends in .nii.gz."
             )
+        if parent.is_file():
+            raise OutputError(f"{str(parent)!r}, which should hold {path.name!r}, is a file; name a folder there.")
         if not path.resolve().parent.is_dir():
             raise OutputError(
                 f"The folder {str(parent)!r}, which should hold {path.name!r}, does not exist; create it first."
