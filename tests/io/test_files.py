@@ -215,3 +215,12 @@ def test_a_blank_series_does_not_mean_any_series(blank: str, tmp_path: Path) -> 
         thinslice.read(folder, series=blank)
     with pytest.raises(UsageError, match="series= is blank"):
         thinslice.read(folder, series_uid=blank)
+
+
+def test_write_refuses_what_is_no_volume_and_arguments_in_the_wrong_order(volume: Volume, tmp_path: Path) -> None:
+    target = tmp_path / "thin.nii"
+    with pytest.raises(UsageError, match="not a ndarray first; make one with thinslice.Volume.from_array"):
+        thinslice.write(volume.hu, target)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="takes a thinslice.Volume and then a path, not a str first"):
+        thinslice.write(str(target), volume)  # type: ignore[arg-type]
+    assert not target.exists()

@@ -199,11 +199,16 @@ def write(
 
     Raises:
         UsageError: an unknown suffix, one that `format` contradicts, or a DICOM folder for a volume that did not come
-            from DICOM; choose another name.
+            from DICOM; choose another name. Or no `Volume`; make one with `Volume.from_array`.
         OutputExistsError: it exists and `overwrite` is False; overwrite it, or choose another name.
         OutputError: it cannot be written there; choose another place.
         ResourceError: the disk is full; free some space.
     """
+    if not isinstance(volume, Volume):
+        raise UsageError(
+            f"write takes a thinslice.Volume and then a path, not a {type(volume).__name__} first; make one with "
+            "thinslice.Volume.from_array."
+        )
     writer = open_writer(
         path,
         volume.geometry,
