@@ -38,6 +38,8 @@ def upscale_all(job: BatchJob, console: Console) -> None:
     bad = summary.counts["refused"] + summary.counts["failed"]
     if summary.exit_code == PartlyDoneError.exit_code:
         raise PartlyDoneError(f"{bad} series could not be upscaled; {str(table)!r} holds the reason of each.")
+    if not summary.series and not summary.unreadable:
+        raise InputError(f"There is no CT series below {str(job.folder)!r}; name the folder that holds the studies.")
     if summary.exit_code != 0:
         raise InputError(
             f"No CT series below {str(job.folder)!r} could be upscaled; {str(table)!r} holds the reason of each, and "
