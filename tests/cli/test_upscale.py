@@ -79,6 +79,15 @@ def test_the_backend_and_device_that_ran_are_printed(thick_nifti: Path, tmp_path
     assert "ran on cpu by torch, float32" in outcome.text
 
 
+def test_a_batch_with_a_damaged_file_alone_names_it_as_what_is_left(tmp_path: Path, run: Run) -> None:
+    write_series(tmp_path / "in" / "a", shape=(3, 16, 16), uid="1.2.3.1")
+    whole = next(path for path in (tmp_path / "in" / "a").iterdir() if path.is_file()).read_bytes()
+    (tmp_path / "in" / "damaged.dcm").write_bytes(whole[:200])
+    outcome = run("upscale", tmp_path / "in", tmp_path / "out", "--all", "--model", "linear", "--spacing", 2, "-q")
+    assert outcome.code == 8 and "1 damaged or closed file(s) belong to no known series" in outcome.err
+    assert "0 series could not" not in outcome.err
+
+
 def test_a_folder_of_studies(tmp_path: Path, run: Run) -> None:
     write_series(tmp_path / "in" / "a", shape=(3, 16, 16), uid="1.2.3.1")
     outcome = run("upscale", tmp_path / "in", tmp_path / "out", "--all", "--model", "linear", "--spacing", 2)

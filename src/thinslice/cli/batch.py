@@ -36,6 +36,11 @@ def upscale_all(job: BatchJob, console: Console) -> None:
         print(f"summary      {table}")
         print(summary.notice)
     bad = summary.counts["refused"] + summary.counts["failed"]
+    if summary.exit_code == PartlyDoneError.exit_code and bad == 0:
+        raise PartlyDoneError(
+            f"{summary.unreadable} damaged or closed file(s) belong to no known series, so that a series may be "
+            "missing; 'thinslice inspect' names them. All series that were found are done or skipped."
+        )
     if summary.exit_code == PartlyDoneError.exit_code:
         raise PartlyDoneError(f"{bad} series could not be upscaled; {str(table)!r} holds the reason of each.")
     if not summary.series and not summary.unreadable:
