@@ -31,8 +31,10 @@ def packages() -> list[str]:
 
 
 def exchanged(thick: Volume, package: str) -> tuple[Any, Volume]:
-    if package in ("torchio", "monai"):
-        pytest.importorskip(package)
+    if package == "torchio":
+        pytest.importorskip("torchio")
+    if package == "monai":
+        pytest.importorskip("monai")
     foreign = getattr(thick, f"to_{package}")()
     return foreign, getattr(Volume, f"from_{package}")(foreign, thickness_mm=5.0)
 

@@ -52,7 +52,7 @@ def test_every_kind_has_one_sentence() -> None:
 
 
 def test_a_unit_volume_names_what_states_the_unit(hu: np.ndarray) -> None:
-    assert "intensity='unit'" in str(examine(LOST["unit"](hu)).sentence("intensity='unit'"))
+    assert "intensity='unit'" in str(examine(LOST["unit"](hu)).sentence())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from pydicom.dataset import FileDataset
 
+import thinslice
+from support.dicom_factory import write_series
 from thinslice import NOTICE
 from thinslice.commands.run_report import (
     FileReport,
@@ -18,8 +21,11 @@ from thinslice.commands.run_report import (
     ModelReport,
     RunReport,
     SecondsReport,
+    voxel_digest,
 )
+from thinslice.commands.upscale import UpscaleJob, run_upscale
 from thinslice.errors import OutputExistsError, UsageError
+from thinslice.inference.settings import UpscaleSettings
 
 KEYS = {
     "schema", "input", "output", "model", "factor", "spacing_mm_in", "spacing_mm_out", "plan", "device", "backend",
@@ -93,7 +99,7 @@ def test_the_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     assert source is not None and base64.b64decode(source.removeprefix("data:image/png;base64,")) == png
     assert page.text.count(hostile) == 4  # warning, name in the lead and in the table, setting: shown, not run
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", (tmp_path / "report.html").read_text())
-    assert NOTICE in page.text and "profile width" in page.text
+    assert NOTICE in page.text and "slice thickness / slice distance" in page.text
 
 
 def test_the_page_goes_without_a_picture() -> None:
@@ -122,3 +128,30 @@ def test_is_frozen_and_checked() -> None:
     for wrong in ({"factor": 0}, {"consistency_rms_hu": float("nan")}, {"patient": "x"}):
         with pytest.raises(ValidationError):
             a_report(**wrong)
+
+
+def test_a_run_states_what_was_read_and_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe(dataset: FileDataset, index: int) -> None:
+        dataset.SeriesNumber, dataset.ConvolutionKernel = 4, "B31f"
+        dataset.PatientName, dataset.SeriesDescription = "Quux^Erika", "Thorax Quux 5.0 20260102 lung"
+
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    write_series(tmp_path / "thick", edit=describe)
+    reports = []
+    for name, deidentify in (("a", False), ("b", True)):
+        job = UpscaleJob(
+            tmp_path / "thick",
+            tmp_path / f"{name}.nii",
+            UpscaleSettings("linear", factor=5),
+            report=tmp_path / f"{name}.html",
+            deidentify=deidentify,
+        )
+        reports.append(run_upscale(job))
+    plain, without = (report.input for report in reports)
+    assert (plain.series_number, plain.kernel, plain.orientation) == (4, "B31f", "axial")
+    assert plain.description is not None and "lung" in plain.description and "Quux" not in plain.description
+    assert (without.series_number, without.description) == (None, None)
+    assert plain.voxels_sha256 == voxel_digest(thinslice.read(tmp_path / "thick")) == without.voxels_sha256
+    assert reports[0].created == "2023-11-14T22:13:20+00:00"
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "profile_width" not in page and "DICOM, folder" in page and "Quux" not in page and "20260102" not in page

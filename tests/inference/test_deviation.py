@@ -124,7 +124,7 @@ def test_a_network_without_a_head_names_networks_with_one(
 ) -> None:
     thick = volume(noise((4, 16, 16)))
     monkeypatch.setattr(load, "with_deviation", lambda: ["default"])
-    with pytest.raises(ModelError, match="cubic was not trained to estimate its uncertainty; use --model default"):
+    with pytest.raises(ModelError, match="cubic was not trained to estimate its uncertainty; use model='default'"):
         upscale_slabs(thick, model="cubic", uncertainty=True)
     monkeypatch.setattr(load, "with_deviation", list)
     with pytest.raises(ModelError, match="default-deviation.toml"):

@@ -245,16 +245,16 @@ def test_air_is_skipped_for_networks_under_our_own_plan_only() -> None:
 
 
 def test_not_eligible_volumes_are_refused() -> None:
-    with pytest.raises(NotEligibleError, match="--spacing"):
+    with pytest.raises(NotEligibleError, match="spacing_mm="):
         upscale_slabs(volume(noise((4, 8, 8)), distance_mm=1.0), model="linear")
-    with pytest.raises(NotEligibleError, match="--axis"):
+    with pytest.raises(NotEligibleError, match="axis="):
         upscale_slabs(volume(noise((4, 8, 8)), details={"axis_ambiguous": True}), model="linear")
 
 
 def test_a_factor_the_network_cannot_do_is_refused_naming_one_it_can() -> None:
     network = Network()
     network.factors = (5,)
-    with pytest.raises(ShapeError, match=r"cannot do factor 3, only 5; try --factor 5 \(--spacing 1\)"):
+    with pytest.raises(ShapeError, match=r"cannot do factor 3, only 5; try factor=5 \(spacing_mm=1\)"):
         upscale_slabs(volume(noise((4, 8, 8))), model=network, factor=3)
 
 
@@ -361,7 +361,7 @@ def test_only_auto_falls_back_to_the_cpu() -> None:
             assert network.choice.device == "cpu"
             assert "CPU took over" in network.warnings[0]
         else:
-            with pytest.raises(ResourceError, match="use --device cpu"):
+            with pytest.raises(ResourceError, match="use device='cpu'"):
                 network(windows)
 
 

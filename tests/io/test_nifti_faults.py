@@ -58,7 +58,7 @@ def test_unit_intensity_is_left_alone_and_named(save):
     volume = read_nifti(save(data, np.eye(4)), axis=2)
     np.testing.assert_array_equal(volume.hu, data.transpose(2, 1, 0))
     assert volume.provenance.details["unit_range"] is True
-    assert any("--intensity" in warning for warning in volume.provenance.warnings)
+    assert any("intensity=" in warning for warning in volume.provenance.warnings)
 
 
 def test_shear_is_refused(save, counting):

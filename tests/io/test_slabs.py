@@ -150,7 +150,7 @@ def test_an_output_that_exists_stays_as_it_was_unless_asked(suffix, tmp_path):
     path = tmp_path / f"case{suffix}"
     write(volume(seed=1), path)
     before = {name: (tmp_path / name).read_bytes() for name in left_in(tmp_path)}
-    with pytest.raises(OutputExistsError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
         write(volume(seed=2), path)
     with pytest.raises(RuntimeError), writer(path, volume(seed=2), overwrite=True) as opened:
         opened.write(volume(seed=2).hu[:3])

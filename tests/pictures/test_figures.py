@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 import thinslice
 from thinslice.errors import GeometryError, OutputExistsError, UsageError
 from thinslice.geometry import Geometry, nearest_thick
-from thinslice.pictures.figures import WINDOWS_HU, Preview, comparison
-from thinslice.pictures.planes import find_body, planes_of
+from thinslice.pictures.figures import WINDOWS_HU, Preview, _interpolated, comparison
+from thinslice.pictures.planes import SIDES, find_body, planes_of
 from thinslice.volume import Volume
 
 
@@ -58,15 +58,16 @@ def test_thick_repeated_looks_like_thick(thick: Volume, factor: int) -> None:
     picture = pixels(preview(thick, factor, [(0, repeated(thick, factor))]))
     width = picture.shape[1]
     # Panels and gaps in inches, as drawn; heading and footer are left out.
-    left, panel, gap, group_gap, total = 1.5, 2.9, 0.05, 0.2, 1.5 + 6 * 2.9 + 3 * 0.05 + 2 * 0.2 + 0.05
+    left, panel, gap, group_gap, total = 1.5, 2.9, 0.05, 0.2, 1.5 + 9 * 2.9 + 6 * 0.05 + 2 * 0.2 + 0.05
     body = picture[95:-80]
     for group in range(3):
-        x0 = left + group * (2 * panel + gap + group_gap)
-        first, second = (round(x / total * width) for x in (x0, x0 + panel + gap))
+        x0 = left + group * (3 * panel + 2 * gap + group_gap)
+        # Thick and thin; between them stands the interpolation, which repeated slices do not equal.
+        first, second = (round(x / total * width) for x in (x0, x0 + 2 * (panel + gap)))
         wide = round(panel / total * width) - 2
         a, b = body[:, first + 1 : first + wide], body[:, second + 1 : second + wide]
         assert a.std() > 0.05
-        # Sub-pixel offsets of the panels leave a little at edges, and the first panel has the scale bar.
+        # Sub-pixel offsets of the panels leave a little at edges; the first panel has letters and the scale bar.
         assert np.mean(np.abs(a - b)) < 0.02
 
 
@@ -221,7 +222,24 @@ def test_a_map_of_standard_deviations_stands_beside_when_asked(thick: Volume) ->
     wide = made[0.0].shape[1]
     assert made[0.0].shape[0] == plain.shape[0] and wide > plain.shape[1]
     apart = np.abs(made[100.0] - made[0.0]).max(axis=(0, 2)) > 0.2
-    assert apart[round(0.9 * wide)], "the map is bright where the standard deviation is high"
+    assert apart[round(0.93 * wide)], "the map is bright where the standard deviation is high"
     assert not apart[: plain.shape[1]].any(), "nothing else changes"
     with pytest.raises(UsageError, match="lacks the standard deviations"):
         Preview(thick, thick.geometry.thin_grid(5), deviation=True).add(0, thin)
+
+
+def test_the_interpolated_column_lies_between_the_thick_slices() -> None:
+    hu = np.zeros((3, 4, 4), np.int16)
+    hu[1], hu[2] = 100, 300
+    assert _interpolated(hu, 0, 7, 11, 5).tolist() == np.full((4, 4), 180.0).tolist()  # 0.6 * 100 + 0.4 * 300
+    along = _interpolated(hu, 2, 1, 11, 5)
+    np.testing.assert_allclose(along[:, 0], [0, 20, 40, 60, 80, 100, 140, 180, 220, 260, 300], atol=1e-3)
+
+
+def test_sides_are_named_as_the_picture_is_turned() -> None:
+    """The voxel at the patient's left end is at the right of an axial picture, however the array runs."""
+    for direction in (((0, 0, 1), (0, 1, 0), (1, 0, 0)), ((0, 0, -1), (0, -1, 0), (-1, 0, 0))):
+        plane = planes_of(Geometry((2, 3, 4), (5.0, 1.0, 1.0), direction=direction))["axial"]
+        x = np.arange(4) * direction[0][2]  # LPS x grows to the patient's left
+        picture = plane.show(np.tile(x, (3, 1)))
+        assert SIDES["axial"][:2] == ("R", "L") and picture[0, -1] > picture[0, 0]

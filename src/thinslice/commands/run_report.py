@@ -6,20 +6,39 @@ The report holds nothing that identifies a patient, and no file names or folders
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import platform
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
 from thinslice.errors import UsageError
 
+if TYPE_CHECKING:
+    from thinslice.volume import Volume
+
 SCHEMA = "thinslice-report/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
+
+USUAL_CONSISTENCY = "0.1 to 0.3 is usual for contiguous slices, up to 3 for overlapping ones"
+"""What the agreement with the source is compared with."""
+
+FORMAT_NAMES = {"dicom": "DICOM", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
+
+SETTING_NAMES = {
+    "spacing_mm": "distance of thin slices (mm)",
+    "profile": "slice profile",
+    "profile_width": "slice thickness / slice distance",
+    "windows_of_air": "windows of air, interpolated",
+}
+"""Rows of the page for keys of `settings` whose name is not plain."""
 
 Millimetres = tuple[float, float | None, float | None]
 """Spacing along (depth, height, width) in mm; an unknown in-plane one is None."""
@@ -37,12 +56,22 @@ class FileReport(_Frozen):
         kind: "folder", "file", "files" or "archive"; no name, as it may hold a patient's.
         slices: along the depth.
         matrix: (height, width) in pixels.
+        orientation: "axial", "coronal", "sagittal" or "oblique"; None where it is not known.
+        series_number: of a DICOM series.
+        description: of a DICOM series, without words that may identify the patient.
+        kernel: of a DICOM series.
+        voxels_sha256: of the source's HU and grid as they were read (`voxel_digest`); None for the result.
     """
 
     format: str
     kind: str
     slices: int = Field(ge=1)
     matrix: tuple[int, int] | None = None
+    orientation: str | None = None
+    series_number: int | None = None
+    description: str | None = None
+    kernel: str | None = None
+    voxels_sha256: str | None = None
 
 
 class ModelReport(_Frozen):
@@ -128,6 +157,7 @@ class RunReport(_Frozen):
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
         thinslice_version: version of the software.
+        created: time of the report, ISO 8601 with its zone; SOURCE_DATE_EPOCH sets it.
         machine: machine of the run.
         settings: other settings that change the pixels, and numbers of windows.
     """
@@ -150,6 +180,7 @@ class RunReport(_Frozen):
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
     thinslice_version: str = __version__
+    created: str | None = None
     machine: MachineReport = Field(default_factory=MachineReport.here)
     settings: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -199,6 +230,30 @@ class RunReport(_Frozen):
             unfinished.write_text(text, encoding="utf-8")
 
 
+def report_time() -> str:
+    """Now, or the moment that SOURCE_DATE_EPOCH sets (seconds since 1970, UTC), in ISO 8601 to the second."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC).astimezone()
+    return moment.isoformat(timespec="seconds")
+
+
+def voxel_digest(volume: Volume) -> str:
+    """SHA-256 of HU and grid, hexadecimal: equal for equal volumes, whatever file they came from.
+
+    Source: shape, spacing, origin and direction as JSON, then HU as little-endian int16 or float32.
+
+    >>> from thinslice.volume import Volume
+    >>> voxel_digest(Volume.from_array([[[0]], [[7]]], spacing_mm=(5.0, 1.0, 1.0)))[:12]
+    '21b42b306488'
+    """
+    grid = volume.geometry
+    placed = [grid.shape, grid.spacing_mm, grid.origin_mm, grid.direction, volume.hu.dtype.kind]
+    digest = hashlib.sha256(json.dumps(placed).encode())
+    for plane in volume.hu:
+        digest.update(np.ascontiguousarray(plane, dtype=volume.hu.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
 def spacing_text(spacing_mm: Sequence[float | None]) -> str:
     """Spacing in words.
 
@@ -213,12 +268,14 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
     """The page's tables: heading, and rows of name and text."""
     seconds, machine = report.seconds, report.machine
     memory = "not known" if report.peak_memory_mib is None else f"{report.peak_memory_mib:,.0f} MiB"
-    consistency = "not measured" if report.consistency_rms_hu is None else f"{report.consistency_rms_hu:.2f} HU RMS"
+    consistency = "not measured"
+    if report.consistency_rms_hu is not None:
+        consistency = f"{report.consistency_rms_hu:.2f} HU RMS; {USUAL_CONSISTENCY}"
     run = [
-        ("plan", report.plan),
+        ("window plan", report.plan),
         ("device", report.device),
         ("backend", report.backend),
-        *((name.replace("_", " "), _plain(value)) for name, value in report.settings.items()),
+        *((SETTING_NAMES.get(name, name.replace("_", " ")), _plain(value)) for name, value in report.settings.items()),
     ]
     return [
         ("Source", _side(report.input, report.spacing_mm_in)),
@@ -254,6 +311,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
             "Software",
             [
                 ("thinslice", report.thinslice_version),
+                ("report made", report.created or "time not recorded"),
                 ("Python", machine.python),
                 ("system", machine.system),
                 ("processors", f"{machine.processors}, threads {machine.threads or 'automatic'}"),
@@ -263,10 +321,17 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _side(side: FileReport, spacing_mm: Millimetres) -> list[tuple[str, str]]:
-    rows = [("format", f"{side.format}, {side.kind}"), ("slices", str(side.slices))]
+    rows = [("format", f"{FORMAT_NAMES.get(side.format, side.format)}, {side.kind}")]
+    if side.series_number is not None:
+        rows.append(("series number", str(side.series_number)))
+    rows += [(name, text) for name, text in (("description", side.description), ("kernel", side.kernel)) if text]
+    rows.append(("slices", f"{side.slices}, {side.orientation}" if side.orientation else str(side.slices)))
     if side.matrix is not None:
         rows.append(("matrix", f"{side.matrix[0]} x {side.matrix[1]}"))
-    return [*rows, ("spacing", spacing_text(spacing_mm))]
+    rows.append(("spacing", spacing_text(spacing_mm)))
+    if side.voxels_sha256 is not None:
+        rows.append(("voxels SHA-256", side.voxels_sha256))
+    return rows
 
 
 def _uncertainty(deviation: DeviationReport | None) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.errors import OutputError, ResourceError, UsageError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.inference.upscale import RunResult
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,10 @@ def _report(
         MachineReport,
         ModelReport,
         RunReport,
+        report_time,
+        voxel_digest,
     )
+    from thinslice.geometry import orientation_name
     from thinslice.io.files import output_format
     from thinslice.system.resources import peak_memory_mib
 
@@ -300,6 +304,9 @@ def _report(
             kind=_kind(job.sources),
             slices=source.geometry.shape[0],
             matrix=source.geometry.shape[1:],
+            orientation=orientation_name(tuple(source.geometry.normal.tolist())),
+            voxels_sha256=voxel_digest(source),
+            **_series_facts(source, job),
         ),
         output=FileReport(
             format=written,
@@ -320,6 +327,7 @@ def _report(
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
+        created=report_time(),
         machine=MachineReport.here(threads=job.settings.threads),
         settings={
             # Plan, backend and device have keys of their own in the report.
@@ -329,6 +337,14 @@ def _report(
             "windows_of_air": result.windows_skipped,
         },
     )
+
+
+def _series_facts(source: Volume, job: UpscaleJob) -> dict[str, Any]:
+    """What helps to recognise the source; nothing where identity is to be removed."""
+    if job.deidentify:
+        return {}
+    details = source.provenance.details
+    return {name: details.get(name) or None for name in ("series_number", "description", "kernel")}
 
 
 def _kind(sources: tuple[Path, ...]) -> str:

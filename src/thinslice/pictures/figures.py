@@ -16,14 +16,14 @@ import numpy.typing as npt
 from thinslice.about import NOTICE
 from thinslice.errors import UsageError
 from thinslice.geometry import Geometry, nearest_thick
-from thinslice.pictures.planes import Body, ViewPlane, find_body, planes_of, steps_mm
+from thinslice.pictures.planes import SIDES, Body, ViewPlane, find_body, planes_of, steps_mm
 from thinslice.volume import Volume, reorient
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WINDOWS_HU = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0), "bone": (400.0, 1800.0)}
+WINDOWS_HU = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0), "bone": (300.0, 1200.0)}
 """Display windows: (centre, width) in HU."""
 
 ERROR_MAX_HU = 200.0
@@ -44,11 +44,11 @@ _PANEL_IN, _GAP_IN, _GROUP_GAP_IN, _LEFT_IN, _LABEL_IN, _DPI = 2.9, 0.05, 0.2, 1
 
 
 class Preview:
-    """Preview of a run: thick beside thin in three planes and three windows, collected slab by slab.
+    """Preview of a run: thick, interpolated and thin in three planes and three windows, collected slab by slab.
 
     Only the planes to be shown are kept. The axial plane lies midway between two thick slices, where every value is
     synthesised; the coronal and the sagittal plane go through the middle of the body. Thick slices are repeated over
-    the thin slices nearest to them, as the baseline `nearest` does.
+    the thin slices nearest to them, as the baseline `nearest` does; beside them stands their linear interpolation.
 
     Args:
         thick: the source.
@@ -73,6 +73,10 @@ class Preview:
         self._cut = _cuts(thick.geometry.shape[0], self._factor, self._body)
         nearest = np.array([nearest_thick(index, self._factor) for index in range(thin_geometry.shape[0])])
         self._before = {axis: _take(thick.hu, axis, self._cut[axis], nearest) for axis in range(3)}
+        self._between = {
+            axis: _interpolated(thick.hu, axis, self._cut[axis], thin_geometry.shape[0], self._factor)
+            for axis in range(3)
+        }
         self._after = {axis: np.zeros(cut.shape, np.float32) for axis, cut in self._before.items()}
         self._deviation = {axis: np.zeros_like(cut) for axis, cut in self._after.items()} if deviation else None
         self._seen = np.zeros(thin_geometry.shape[0], dtype=bool)
@@ -111,14 +115,16 @@ class Preview:
         """
         if not self._seen.all():
             raise UsageError(f"The preview holds {int(self._seen.sum())} of {self._seen.size} thin slices.")
-        titles = (f"thick, {self._thick.spacing_mm[0]:.3g} mm", f"thin, {self._thin.spacing_mm[0]:.3g} mm")
+        thin_mm = f"{self._thin.spacing_mm[0]:.3g} mm"
+        titles = (f"thick, {self._thick.spacing_mm[0]:.3g} mm", f"interpolated, {thin_mm}", f"thin, {thin_mm}")
         columns = [(f"{window_label(name)} HU", title) for name in WINDOWS_HU for title in titles]
         if self._deviation is not None:
             columns.append(("standard deviation", f"thin, {self._thin.spacing_mm[0]:.3g} mm"))
         rows: list[PictureRow] = []
         for plane in planes_of(self._thin).values():
             where = _where(plane, self._cut, self._factor)
-            sides = [_crop(cut[plane.normal], plane.normal, self._body) for cut in (self._before, self._after)]
+            cuts = (self._before, self._between, self._after)
+            sides = [_crop(cut[plane.normal], plane.normal, self._body) for cut in cuts]
             pictures: Pictures = [(plane.show(side), window) for window in WINDOWS_HU for side in sides]
             if self._deviation is not None:
                 deviation = _crop(self._deviation[plane.normal], plane.normal, self._body)
@@ -258,7 +264,9 @@ def draw_rows(rows: Sequence[PictureRow], columns: Sequence[tuple[str, str]], gr
     total = (lefts[-1] + _PANEL_IN + _GAP_IN, top + sum(heights) + _GAP_IN * len(rows) + bottom)
     figure = Figure(figsize=total, dpi=_DPI, facecolor=_BACKGROUND)
     y = total[1] - top
-    for number, ((label, _, pictures), height, (tall_mm, wide_mm)) in enumerate(zip(rows, heights, sizes, strict=True)):
+    group_starts = {lefts[i] for i, (group, _) in enumerate(columns) if i == 0 or group != columns[i - 1][0]}
+    for number, (row, height, (tall_mm, wide_mm)) in enumerate(zip(rows, heights, sizes, strict=True)):
+        label, plane, pictures = row
         y -= height
         _text(figure, 0.08, y + height / 2, label, total, size=8, ha="left", va="center", linespacing=1.5)
         for left, (picture, window) in zip(lefts, pictures, strict=True):
@@ -268,6 +276,8 @@ def draw_rows(rows: Sequence[PictureRow], columns: Sequence[tuple[str, str]], gr
             box = (x / total[0], above / total[1], wide_mm * inch / total[0], tall_mm * inch / total[1])
             axes = figure.add_axes(box)
             _show(axes, picture, window, (wide_mm, tall_mm))
+            if left in group_starts:
+                _name_sides(axes, plane, wide_mm, tall_mm)
             # All pictures have one scale, so one bar is enough; without a known spacing there is none.
             if number == 0 and left == lefts[0] and None not in grid.spacing_mm:
                 _scale_bar(axes, wide_mm, tall_mm)
@@ -322,6 +332,20 @@ def _colour_scale(figure: Figure, left: float, top: float, total: tuple[float, f
         _text(figure, left + share * _PANEL_IN, top - tall - 0.04, text, total, size=7, ha=align, va="top", color=_DIM)
 
 
+def _name_sides(axes: Axes, plane: ViewPlane, wide_mm: float, tall_mm: float) -> None:
+    """Write the sides of the patient at the edges of a picture."""
+    from matplotlib.patheffects import withStroke
+
+    left, right, top, bottom = SIDES[plane.name]
+    edge = [withStroke(linewidth=2.0, foreground="black")]
+    style: dict[str, Any] = {"color": _INK, "fontsize": 8, "path_effects": edge, "ha": "center", "va": "center"}
+    margin = 0.035 * wide_mm
+    axes.text(margin, tall_mm / 2, left, **style)
+    axes.text(wide_mm - margin, tall_mm / 2, right, **style)
+    axes.text(wide_mm / 2, margin, top, **style)
+    axes.text(wide_mm / 2, tall_mm - margin, bottom, **style)
+
+
 def _scale_bar(axes: Axes, wide_mm: float, tall_mm: float) -> None:
     """Draw a bar of a round length, at most a third of the picture, in its lower left corner."""
     from matplotlib.patheffects import withStroke
@@ -333,7 +357,8 @@ def _scale_bar(axes: Axes, wide_mm: float, tall_mm: float) -> None:
     edge = [withStroke(linewidth=2.5, foreground="black")]
     axes.plot((x, x + length), (y, y), color=_INK, linewidth=1.6, solid_capstyle="butt", path_effects=edge)
     label = f"{length} mm"
-    axes.text(x + length + 0.015 * wide_mm, y, label, color=_INK, fontsize=7, va="center", path_effects=edge)
+    above = y - 0.02 * wide_mm
+    axes.text(x + length / 2, above, label, color=_INK, fontsize=7, ha="center", va="bottom", path_effects=edge)
     axes.set_xlim(0, wide_mm)
     axes.set_ylim(tall_mm, 0)
 
@@ -382,6 +407,22 @@ def _take(hu: npt.NDArray[Any], axis: int, thin_index: int, nearest: npt.NDArray
         return np.asarray(hu[nearest[thin_index]], dtype=np.float32)
     plane = hu[:, thin_index] if axis == 1 else hu[:, :, thin_index]
     return np.asarray(plane[nearest], dtype=np.float32)
+
+
+def _interpolated(
+    hu: npt.NDArray[Any], axis: int, thin_index: int, thin_slices: int, factor: float
+) -> npt.NDArray[np.float32]:
+    """The plane across `axis` at `thin_index` of the thick slices, linearly interpolated to the thin ones.
+
+    At factor 5, thin slice 7 is 0.6 of thick slice 1 and 0.4 of thick slice 2.
+    """
+    at = np.array([thin_index]) / factor if axis == 0 else np.arange(thin_slices) / factor
+    below = np.minimum(at.astype(int), hu.shape[0] - 1)
+    above = np.minimum(below + 1, hu.shape[0] - 1)
+    planes = hu if axis == 0 else hu[:, thin_index] if axis == 1 else hu[:, :, thin_index]
+    share = (at - below).reshape(-1, *[1] * (planes.ndim - 1)).astype(np.float32)
+    made = planes[below] * (1 - share) + planes[above] * share
+    return np.asarray(made[0] if axis == 0 else made, dtype=np.float32)
 
 
 def _sample(volume: Volume, grid: Geometry, axis: int, index: int) -> npt.NDArray[np.float32]:

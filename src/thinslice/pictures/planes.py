@@ -23,6 +23,10 @@ _ACROSS = {
 }
 
 
+SIDES = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
+"""Sides of the patient at the left, right, top and bottom of a picture."""
+
+
 @dataclass(frozen=True)
 class ViewPlane:
     """Orientation of one plane of an array in a picture.

@@ -69,7 +69,7 @@ def test_a_second_run_fetches_nothing(archive: Archive, tmp_path: Path) -> None:
 def test_a_split_that_was_changed_is_not_called_there(archive: Archive, tmp_path: Path) -> None:
     run(archive, tmp_path, splits=["val"])
     (tmp_path / "val" / "1mm" / "CT00000100.nii.gz").write_bytes(b"cut")
-    with pytest.raises(OutputExistsError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
         run(archive, tmp_path, splits=["val"])
     assert run(archive, tmp_path, splits=["val"], overwrite=True)[0].state == "new"
     assert (tmp_path / "val" / "1mm" / "CT00000100.nii.gz").stat().st_size > 3
@@ -133,7 +133,7 @@ def test_splits_and_connections_are_checked(archive: Archive, tmp_path: Path) ->
         run(archive, tmp_path, splits=["tiny"])
     with pytest.raises(UsageError, match="not the name of a split"):
         run(archive, tmp_path, splits=["../train"])
-    with pytest.raises(UsageError, match="--connections"):
+    with pytest.raises(UsageError, match="connections="):
         run(archive, tmp_path, connections=0)
     assert archive.requests == []
 

@@ -156,7 +156,7 @@ def test_other_factors(tmp_path: Path, factor: int) -> None:
     with pytest.raises(AssertionError):
         outcome = build_dataset(tmp_path / "in", tmp_path / "five", rules=PairRules(factor=5))
         assert outcome.rows
-    assert outcome is not None and f"The factor is {factor}, and --factor 5 was requested." in reasons(outcome)
+    assert outcome is not None and f"The factor is {factor}, and factor=5 was requested." in reasons(outcome)
 
 
 def wrong(source: Any) -> dict[str, Any]:
@@ -428,7 +428,7 @@ def test_who_is_who_must_be_told(tmp_path: Path) -> None:
     write_scan(tmp_path / "in" / "a", 1, thin={"PatientID": ""}, thick={"PatientID": ""})
     write_scan(tmp_path / "in" / "b", 2, thin={"PatientID": ""}, thick={"PatientID": ""})
     outcome = build_dataset(tmp_path / "in", tmp_path / "out")
-    assert outcome.rows == () and "--patient-by study" in reasons(outcome) and outcome.failed == 0
+    assert outcome.rows == () and "patient_by='study'" in reasons(outcome) and outcome.failed == 0
     outcome = build_dataset(tmp_path / "in", tmp_path / "each", rules=PairRules(patient_by="study"))
     assert len({row["patient"] for row in outcome.rows}) == 2
     for seed in (3, 4):

@@ -19,12 +19,13 @@ from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.io.dicom.bounds import HeaderError
 from thinslice.io.dicom.choice import choose
-from thinslice.io.dicom.header import quiet_pydicom, text
+from thinslice.io.dicom.header import integer, quiet_pydicom, text
 from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.multiframe import read_headers
 from thinslice.io.dicom.parts import PHASE_KEYWORDS
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
 from thinslice.io.dicom.series import Stack, lost_inside, restack, stacks_of
+from thinslice.io.dicom.series_facts import description_of
 from thinslice.io.dicom.series_report import SeriesReport, listed, refusal, report_of
 from thinslice.io.dicom.slices import Slice
 from thinslice.io.dicom.stacking import Fault
@@ -326,6 +327,8 @@ def _provenance(
             "skipped": skipped,
             "modality": "CT",
             "manufacturer": printable(text(first, "Manufacturer")),
+            "series_number": integer(first, "SeriesNumber"),
+            "description": description_of(first),
             "kernel": printable(text(first, "ConvolutionKernel")),
             "transfer_syntaxes": [printable(name, 100) for name in syntaxes],
             "lossy": text(first, "LossyImageCompression") == "01",
