@@ -27,37 +27,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.dicom_factory import write_series
-from support.pair_factory import write_pair
+from support.pair_factory import small_recipe, write_pair
 
-RECIPE = """
-name = "small"
-save_every_s = 0.0
-[network]
-name = "tvsrn"
-[network.config]
-depth = 3
-features = 2
-heads = 2
-encoder_blocks = 1
-through_plane_blocks = 1
-decoder_groups = 1
-[dataset]
-root = "pairs"
-[crops]
-depth = 3
-plane = 16
-[loss]
-kind = "l1"
-[optimiser]
-steps = 24
-batch = 2
-micro_batch = 1
-warmup = 0
-[validation]
-every = 12
-cases = 1
-pictures = false
-"""
+RECIPE = small_recipe(steps=24, every=12, top="save_every_s = 0.0")
 
 Digests = dict[str, str]
 

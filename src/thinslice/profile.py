@@ -151,27 +151,16 @@ class SliceProfile:
         return cls._normalised("heavy-tailed", factor, weights)
 
     @classmethod
-    def sampled(cls, factor: int, offsets: tuple[float, ...], density: tuple[float, ...]) -> SliceProfile:
-        """A density given by samples, linear between them and zero outside, such as a measured one.
+    def measured(cls, factor: int, density: ProfileDensity) -> SliceProfile:
+        """A measured density on a thin grid: each thin slice weighs by the integral of the density over its own extent.
 
-        Each thin slice weighs by the integral of the density over its own extent. The profile is made symmetric, as
-        every profile here is: half of it is the density, half its mirror image.
-
-        Args:
-            factor: thin slices per thick interval.
-            offsets: distances from the slice's centre in thick spacings, ascending.
-            density: density there, >= 0, in any unit.
-
-        >>> SliceProfile.sampled(4, (-0.5, -0.499, 0.499, 0.5), (0.0, 1.0, 1.0, 0.0)).weights
+        >>> SliceProfile.measured(4, ProfileDensity.box(1.0)).weights
         (0.125, 0.25, 0.25, 0.25, 0.125)
         """
-        fine = 64
-        # Factor 5 and samples to 0.6 thick spacings: the outermost is 3 thin slices from the centre.
-        reach = max(1, int(np.ceil(factor * max(abs(offsets[0]), abs(offsets[-1])) - 0.5 - 1e-9)))
-        at = (np.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
-        values = np.interp(at / factor, offsets, density, left=0.0, right=0.0)
-        weights = values.reshape(2 * reach + 1, fine).sum(axis=1)
-        return cls._normalised("measured", factor, 0.5 * (weights + weights[::-1]))
+        # Factor 5 and a density up to 0.6 thick spacings: the outermost thin slice is 3 from the centre.
+        reach = max(1, int(np.ceil(factor * density.reach - 0.5 - 1e-9)))
+        borders = (np.arange(-reach, reach + 2) - 0.5) / factor
+        return cls._normalised("measured", factor, np.diff(density.integral(borders)))
 
     @classmethod
     def subsample(cls, factor: int) -> SliceProfile:
@@ -320,15 +309,24 @@ class ProfileDensity:
         return np.asarray((antiderivative(np.clip(at, self.offsets[0], self.offsets[-1])) - low) / (high - low))
 
 
-@lru_cache(maxsize=256)
-def _damping(profile: SliceProfile) -> float:
-    a = profile.matrix(DEEP + 2 * profile.supported(0).start)
-    eigenvalues = np.linalg.eigvalsh(a @ a.T)
+def damping(gram: Doubles) -> float:
+    """What is added to the diagonal of A A^T so that its condition number is at most `MAX_CONDITION`; 0 where it is.
+
+    >>> damping(np.eye(3)), round(damping(np.diag([0.01, 1.0])), 4)
+    (0.0, 0.0241)
+    """
+    eigenvalues = np.linalg.eigvalsh(gram)
     low, high = float(eigenvalues[0]), float(eigenvalues[-1])
     if high <= MAX_CONDITION * low:
         return 0.0
-    # Raise every eigenvalue so that the condition number becomes MAX_CONDITION.
+    # Every eigenvalue is raised by the same amount.
     return (high - MAX_CONDITION * low) / (MAX_CONDITION - 1.0)
+
+
+@lru_cache(maxsize=256)
+def _damping(profile: SliceProfile) -> float:
+    a = profile.matrix(DEEP + 2 * profile.supported(0).start)
+    return damping(a @ a.T)
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import thinslice
-from support.command_line import Run, smooth_volume
+from support.command_line import Run
 from support.dicom_factory import write_series
 from support.unprivileged import run_unprivileged
 from thinslice.commands.run_report import RunReport
@@ -23,11 +23,8 @@ LINEAR = UpscaleSettings(model="linear")
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in" / "thick.nii.gz"
-    path.parent.mkdir()
-    thinslice.write(smooth_volume(), path)
-    return path
+def source(thick_nifti: Path) -> Path:
+    return thick_nifti
 
 
 @pytest.fixture

@@ -152,6 +152,6 @@ def test_a_run_states_what_was_read_and_when(tmp_path: Path, monkeypatch: pytest
     assert plain.description is not None and "lung" in plain.description and "Quux" not in plain.description
     assert (without.series_number, without.description) == (None, None)
     assert plain.voxels_sha256 == voxel_digest(thinslice.read(tmp_path / "thick")) == without.voxels_sha256
-    assert reports[0].created == "2023-11-14T22:13:20+00:00"
+    assert reports[0].created == "2023-11-14T22:13:20Z"
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert "profile_width" not in page and "DICOM, folder" in page and "Quux" not in page and "20260102" not in page

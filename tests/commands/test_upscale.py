@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import thinslice
-from support.command_line import smooth_volume
 from thinslice.commands.upscale import UpscaleJob, run_upscale
 from thinslice.errors import ResourceError
 from thinslice.inference.settings import UpscaleSettings
@@ -18,11 +17,8 @@ LINEAR = UpscaleSettings(model="linear")
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in" / "thick.nii.gz"
-    path.parent.mkdir()
-    thinslice.write(smooth_volume(), path)
-    return path
+def source(thick_nifti: Path) -> Path:
+    return thick_nifti
 
 
 def test_the_run_is_announced_and_progress_reaches_its_end(source: Path, tmp_path: Path) -> None:

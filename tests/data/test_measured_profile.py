@@ -13,7 +13,7 @@ import thinslice
 from thinslice.data.measured_profile import measure_profile
 from thinslice.errors import GeometryError, InputError
 from thinslice.geometry import Geometry
-from thinslice.profile import SliceProfile
+from thinslice.profile import ProfileDensity, SliceProfile
 from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
 from thinslice.volume import Volume
 
@@ -137,11 +137,11 @@ def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> Non
 
 
 @pytest.mark.parametrize("profile", [SliceProfile.mean(5), SliceProfile.trapezoid(5), SliceProfile.gaussian(5)])
-def test_a_sampled_profile_keeps_weights_sum_and_width(profile: SliceProfile) -> None:
-    # A measured density holds the thin slice's own width; sampled again on the same grid it stays within a few percent.
+def test_a_profile_that_is_measured_again_keeps_weights_sum_and_width(profile: SliceProfile) -> None:
+    # A measured density holds the thin slice's own width; on the same grid again it stays within a few percent.
     offsets = tuple((i - profile.reach) / 5 for i in range(len(profile.weights)))
     density = (0.0, *profile.weights, 0.0)
-    again = SliceProfile.sampled(5, (offsets[0] - 0.2, *offsets, offsets[-1] + 0.2), density)
+    again = SliceProfile.measured(5, ProfileDensity((offsets[0] - 0.2, *offsets, offsets[-1] + 0.2), density))
     assert sum(again.weights) == pytest.approx(1.0)
     assert again.weights == pytest.approx(again.weights[::-1])
     assert again.width == pytest.approx(profile.width, rel=0.08)
@@ -154,7 +154,8 @@ def test_upscaling_with_the_true_profile_is_consistent_and_better() -> None:
     box = thinslice.upscale(thick, model="cubic-consistent", factor=5)
     informed = thinslice.upscale(thick, model="cubic-consistent", factor=5, profile=measured)
     assert informed.provenance.derivation is not None
-    assert informed.provenance.derivation.settings["profile"] == "measured"
+    settings = informed.provenance.derivation.settings
+    assert (settings["profile"], settings["profile_sha256"]) == ("measured", measured.sha256)
     first = round(thick.geometry.origin_mm[2] - thin.geometry.origin_mm[2])
     truth = thin.hu[first : first + informed.hu.shape[0]]
     inner = slice(10, -10)

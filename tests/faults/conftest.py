@@ -5,33 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-import thinslice
-from support.command_line import Outcome, run, smooth_volume
+from support.command_line import Outcome, run, thick_nifti
 
-__all__ = ["run"]
-
-WAITING: dict[str, str] = {}
-"""Starts of the names of tests whose mend is not there yet, and what it is: they may fail, and are listed as such."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for start, reason in WAITING.items():
-            if item.name.startswith(start):
-                item.add_marker(pytest.mark.xfail(reason=f"waits for: {reason}", strict=False))
-
-
-@pytest.fixture
-def thick_nifti(tmp_path: Path) -> Path:
-    """A NIfTI of 5 slices, 5 mm apart, in a folder of its own."""
-    path = tmp_path / "in" / "thick.nii.gz"
-    path.parent.mkdir()
-    thinslice.write(smooth_volume(), path)
-    return path
+__all__ = ["run", "thick_nifti"]
 
 
 @pytest.fixture

@@ -14,41 +14,13 @@ import pytest
 
 from support.command_line import Outcome, Run
 from support.fault_checks import assert_sentence, untouched
-from support.pair_factory import write_pair
+from support.pair_factory import small_recipe, write_pair
 from thinslice.models import checkpoint
 
 pytestmark = pytest.mark.faults
 pytest.importorskip("lightning_fabric")
 
-RECIPE = """
-name = "small"
-[network]
-name = "tvsrn"
-[network.config]
-depth = 3
-features = 2
-heads = 2
-encoder_blocks = 1
-through_plane_blocks = 1
-decoder_groups = 1
-[dataset]
-root = "pairs"
-[crops]
-depth = 3
-plane = 16
-[loss]
-kind = "l1"
-[optimiser]
-steps = 4
-batch = 2
-micro_batch = 1
-warmup = 0
-learning_rate = 1e-3
-[validation]
-every = 4
-cases = 1
-pictures = false
-"""
+RECIPE = small_recipe(steps=4, every=4)
 
 
 @pytest.fixture

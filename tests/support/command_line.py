@@ -7,10 +7,12 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import thinslice
 from thinslice.cli import main
 from thinslice.geometry import Geometry
 from thinslice.volume import Volume
@@ -55,3 +57,12 @@ def smooth_volume(depth: int = 5, plane: int = 24, spacing_mm: float = 5.0) -> V
     d, h, w = np.meshgrid(np.arange(depth), np.arange(plane), np.arange(plane), indexing="ij")
     hu = 400 * np.sin(0.9 * d) + 250 * np.cos(0.3 * h) + 150 * np.sin(0.2 * w + 0.1 * h)
     return Volume(np.rint(hu).astype(np.int16), Geometry((depth, plane, plane), (spacing_mm, 0.8, 0.8)))
+
+
+@pytest.fixture
+def thick_nifti(tmp_path: Path) -> Path:
+    """A NIfTI of 5 slices, 5 mm apart, in a folder of its own."""
+    path = tmp_path / "in" / "thick.nii.gz"
+    path.parent.mkdir()
+    thinslice.write(smooth_volume(), path)
+    return path

@@ -25,3 +25,43 @@ def write_pair(root: Path, split: str, number: int, *, thick_slices: int = 6, se
         (root / split / folder).mkdir(parents=True, exist_ok=True)
         image = nib.Nifti1Image(array.transpose(2, 1, 0), np.eye(4))
         nib.save(image, root / split / folder / f"CT{number:08d}.nii.gz")
+
+
+def small_recipe(*, steps: int, every: int, top: str = "") -> str:
+    """A recipe of a tiny TVSRN on `write_pair`'s data in the folder "pairs".
+
+    Args:
+        steps: of the optimiser.
+        every: steps between validations.
+        top: further keys of the recipe itself, each on a line.
+    """
+    return f"""
+name = "small"
+{top}
+[network]
+name = "tvsrn"
+[network.config]
+depth = 3
+features = 2
+heads = 2
+encoder_blocks = 1
+through_plane_blocks = 1
+decoder_groups = 1
+[dataset]
+root = "pairs"
+[crops]
+depth = 3
+plane = 16
+[loss]
+kind = "l1"
+[optimiser]
+steps = {steps}
+batch = 2
+micro_batch = 1
+warmup = 0
+learning_rate = 1e-3
+[validation]
+every = {every}
+cases = 1
+pictures = false
+"""

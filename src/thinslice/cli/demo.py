@@ -48,13 +48,11 @@ def demo(
     thinslice demo disk.zip --series 2 --model fast
     """
     from thinslice.commands.demo import run_demo
-    from thinslice.errors import UsageError
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.io.settings import ReadSettings
 
     hush_libraries()
-    if factor is not None and spacing is not None:
-        raise UsageError("--factor and --spacing both set the distance of thin slices; give one of them.")
+    options.check_distance(factor, spacing)
     settings = UpscaleSettings(
         model=model,
         factor=factor,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -88,16 +90,23 @@ def suggestion(unknown: str, known: list[str]) -> str:
     return f"Did you mean {' or '.join(near)}?" if near else ""
 
 
+@contextmanager
+def _suggestions(command: Any, ctx: Any) -> Iterator[None]:
+    """Errors of parsing inside are completed by the option that was meant."""
+    try:
+        yield
+    except UsageError as error:
+        _complete(error, command, ctx)
+        raise
+
+
 class Command(TyperCommand):
     """A command whose help uses words for types, and whose errors suggest the option that was meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and complete the message about an unknown option."""
-        try:
+        with _suggestions(self, ctx):
             return super().parse_args(ctx, args)
-        except UsageError as error:
-            _complete(error, self, ctx)
-            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The usage line, with required arguments as plain words."""
@@ -114,11 +123,8 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and complete the message about an unknown option."""
-        try:
+        with _suggestions(self, ctx):
             return super().parse_args(ctx, args)
-        except UsageError as error:
-            _complete(error, self, ctx)
-            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command; for one that does not exist, the nearest one or the one that takes a path."""

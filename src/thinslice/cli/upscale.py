@@ -125,8 +125,7 @@ def upscale(
     hush_libraries()
     console = Console(quiet=quiet)
     sources, target = divide_paths(paths or [], inputs or [], output)
-    if factor is not None and spacing is not None:
-        raise UsageError("--factor and --spacing both set the distance of thin slices; give one of them.")
+    options.check_distance(factor, spacing)
     wanted = uncertainty is not None or uncertainty_by is not UncertaintyBy.LEARNED
     settings = UpscaleSettings(
         model=model,

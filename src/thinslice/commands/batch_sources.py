@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thinslice.errors import UnreadableError
 
@@ -197,11 +197,12 @@ class _Group:
     def __init__(self, header: SliceHeader) -> None:
         from thinslice.io.dicom.header import integer
         from thinslice.io.dicom.object_kinds import kind_of
+        from thinslice.io.dicom.series_facts import is_our_own
 
         self.paths: dict[Path, None] = {}
         self.kind = kind_of(header.dataset)
         self.number = integer(header.dataset, "SeriesNumber")
-        self.is_own = is_own(header.dataset)
+        self.is_own = is_our_own(header.dataset)
 
     def source(self, key: tuple[str, ...], folder: Path, output_format: str | None) -> Source:
         _, study, label = key
@@ -244,16 +245,6 @@ def _add(groups: dict[tuple[str, ...], _Group], path: Path, header: SliceHeader)
         fresh = _Group(header)
         group.kind = fresh.kind if fresh.kind == "CT" else group.kind
     group.paths[path] = None
-
-
-def is_own(dataset: Any) -> bool:
-    """Whether thinslice made this DICOM object: it names itself as contributing equipment."""
-    from thinslice.io.dicom.attributes import value_of
-
-    return any(
-        value_of(item, "ManufacturerModelName") == "thinslice"
-        for item in value_of(dataset, "ContributingEquipmentSequence") or ()
-    )
 
 
 def _file_source(path: Path, folder: Path, output_format: str | None) -> Source:

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,8 @@ class FileReport(_Frozen):
         series_number: of a DICOM series.
         description: of a DICOM series, without words that may identify the patient.
         kernel: of a DICOM series.
-        voxels_sha256: of the source's HU and grid as they were read (`voxel_digest`); None for the result.
+        voxels_sha256: of the source's HU and grid as they were read (`voxel_digest`); None for the result, and in a run
+            without a report file.
     """
 
     format: str
@@ -157,7 +157,7 @@ class RunReport(_Frozen):
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
         thinslice_version: version of the software.
-        created: time of the report, ISO 8601 with its zone; SOURCE_DATE_EPOCH sets it.
+        created: time of the report in UTC, ISO 8601 (`thinslice.experiments.provenance.now`).
         machine: machine of the run.
         settings: other settings that change the pixels, and numbers of windows.
     """
@@ -228,13 +228,6 @@ class RunReport(_Frozen):
                 raise UsageError(f"A report ends in .json or .html, not {path.suffix!r}; name it so.")
         with atomic_file(path, overwrite=overwrite) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-
-
-def report_time() -> str:
-    """Now, or the moment that SOURCE_DATE_EPOCH sets (seconds since 1970, UTC), in ISO 8601 to the second."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC).astimezone()
-    return moment.isoformat(timespec="seconds")
 
 
 def voxel_digest(volume: Volume) -> str:

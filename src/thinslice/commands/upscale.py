@@ -288,9 +288,9 @@ def _report(
         MachineReport,
         ModelReport,
         RunReport,
-        report_time,
         voxel_digest,
     )
+    from thinslice.experiments.provenance import now
     from thinslice.geometry import orientation_name
     from thinslice.io.files import output_format
     from thinslice.system.resources import peak_memory_mib
@@ -305,7 +305,7 @@ def _report(
             slices=source.geometry.shape[0],
             matrix=source.geometry.shape[1:],
             orientation=orientation_name(tuple(source.geometry.normal.tolist())),
-            voxels_sha256=voxel_digest(source),
+            voxels_sha256=None if job.report is None else voxel_digest(source),
             **_series_facts(source, job),
         ),
         output=FileReport(
@@ -327,7 +327,7 @@ def _report(
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
-        created=report_time(),
+        created=now(),
         machine=MachineReport.here(threads=job.settings.threads),
         settings={
             # Plan, backend and device have keys of their own in the report.

@@ -183,7 +183,8 @@ def prepare(
     )
     asked, device = choose_backend(settings.backend), choose_device(settings.device)
     set_threads(settings.threads)
-    profile = _profile(settings, thick, factor)
+    measured = read_slice_profile(settings.profile) if isinstance(settings.profile, Path) else settings.profile
+    profile = slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
 
     model = _loaded(settings.model, device) if loaded is None else loaded
     name, version, sha256 = _identity(model, settings.model)
@@ -213,7 +214,7 @@ def prepare(
     if settled != window:
         plan = planned(settled)
     batch, dtype = _batch(plan, settled, choice.device), _output_dtype(volume)
-    exact = _exact_spacing(settings, thick, factor)
+    exact = _exact_spacing(settings, thick, factor, measured)
     geometry = thick.thin_grid(factor) if exact is None else exact.geometry(thick)
     prepared = Prepared(
         volume=volume,
@@ -242,6 +243,7 @@ def prepare(
                     "spacing_mm": round(geometry.spacing_mm[0], 6),
                     "profile": profile.name,
                     "profile_width": round(profile_width(profile, thick), 4),
+                    **({} if measured is None else {"profile_sha256": measured.sha256}),
                     "backend": f"{choice.backend} {choice.version}".strip(),
                     # Another device adds in another order, so a voxel in a few thousand may round to the other side.
                     "device": choice.device.partition(":")[0],
@@ -343,23 +345,14 @@ def _in_hu(volume: Volume, intensity: str) -> tuple[Volume, list[str]]:
     return volume, [sentence]
 
 
-def _profile(settings: UpscaleSettings, thick: Geometry, factor: int) -> SliceProfile:
-    """The measured profile of the settings, or else a box of the slice thickness in the header."""
-    measured = _measured(settings)
-    return slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
-
-
-def _measured(settings: UpscaleSettings) -> MeasuredProfile | None:
-    return read_slice_profile(settings.profile) if isinstance(settings.profile, Path) else settings.profile
-
-
-def _exact_spacing(settings: UpscaleSettings, thick: Geometry, factor: int) -> ExactSpacing | None:
+def _exact_spacing(
+    settings: UpscaleSettings, thick: Geometry, factor: int, measured: MeasuredProfile | None
+) -> ExactSpacing | None:
     if settings.factor is not None or settings.spacing_mm is None or thick.shape[0] < 2:
         return None
     ratio = exact_ratio(thick.spacing_mm[0], settings.spacing_mm)
     if ratio is None:
         return None
-    measured = _measured(settings)
     density = (
         ProfileDensity.box(relative_thickness(thick)) if measured is None else measured.density(thick.spacing_mm[0])
     )

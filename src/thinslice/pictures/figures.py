@@ -35,11 +35,11 @@ DEVIATION_MAX_HU = 100.0
 COMPARISON_ROWS = (("axial", "lung"), ("coronal", "lung"), ("coronal", "soft tissue"), ("coronal", "error"))
 """Default rows of `comparison`: a plane, and a window of `WINDOWS_HU` or "error"."""
 
-_FROM_ZERO_HU, _COLOURS = {"error": ERROR_MAX_HU, "deviation": DEVIATION_MAX_HU}, "magma"
-_BACKGROUND, _INK, _DIM = "#0d0f12", "#e8eaed", "#9aa0a6"
 RATIO_TOLERANCE = 1e-4
 """Thin slices per thick interval: rounding errors of spacings in files."""
 
+_FROM_ZERO_HU, _COLOURS = {"error": ERROR_MAX_HU, "deviation": DEVIATION_MAX_HU}, "magma"
+_BACKGROUND, _INK, _DIM = "#0d0f12", "#e8eaed", "#9aa0a6"
 _PANEL_IN, _GAP_IN, _GROUP_GAP_IN, _LEFT_IN, _LABEL_IN, _DPI = 2.9, 0.05, 0.2, 1.5, 0.45, 140
 
 

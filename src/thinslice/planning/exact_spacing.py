@@ -27,7 +27,7 @@ from scipy.interpolate import CubicSpline
 
 from thinslice.geometry import Geometry
 from thinslice.planning.eligibility import MAX_FACTOR, MIN_FACTOR
-from thinslice.profile import DEEP, MAX_CONDITION, ProfileDensity
+from thinslice.profile import DEEP, ProfileDensity, damping
 from thinslice.typing import Doubles
 
 WHOLE_TOLERANCE = 1e-3
@@ -171,9 +171,7 @@ def _damping(spacing: ExactSpacing) -> float:
     matrix = np.zeros((len(rows), deep.slices))
     for index, (_, begin, weights) in enumerate(rows):
         matrix[index, begin : begin + len(weights)] = weights
-    values = np.linalg.eigvalsh(matrix @ matrix.T)
-    low, high = float(values[0]), float(values[-1])
-    return 0.0 if high <= MAX_CONDITION * low else (high - MAX_CONDITION * low) / (MAX_CONDITION - 1.0)
+    return damping(matrix @ matrix.T)
 
 
 def _averages(borders: Doubles, lower: Doubles, upper: Doubles, *, cubic: bool) -> Doubles:

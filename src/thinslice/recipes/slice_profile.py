@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -73,6 +74,11 @@ class MeasuredProfile(BaseModel):
         at, density = self._fine()
         return float((at * density).sum() / density.sum())
 
+    @property
+    def sha256(self) -> str:
+        """Digest of all values, hexadecimal: outputs of two profiles must not share their UIDs."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
     def on_grid(self, factor: int, thick_spacing_mm: float) -> SliceProfile:
         """Weights of thin slices in a thick one.
 
@@ -84,11 +90,7 @@ class MeasuredProfile(BaseModel):
         >>> triangle.on_grid(2, 2.0).weights
         (0.03125, 0.25, 0.4375, 0.25, 0.03125)
         """
-        return SliceProfile.sampled(
-            factor,
-            tuple(offset / thick_spacing_mm for offset in self.offsets_mm),
-            self.weights,
-        )
+        return SliceProfile.measured(factor, self.density(thick_spacing_mm))
 
     def density(self, thick_spacing_mm: float) -> ProfileDensity:
         """The profile over the distance in thick spacings."""

@@ -17,14 +17,12 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.filewriter import write_file_meta_info
 
 from thinslice.errors import OutputError
-from thinslice.geometry import Geometry
 from thinslice.io.dicom.attributes import value_of
 from thinslice.io.dicom.derived_header import OWN_KEYWORDS, DerivedSeries
 from thinslice.io.dicom.derived_writer import DerivedSlabWriter, encode_elements, explicit_buffer
 from thinslice.io.dicom.header import quiet_pydicom
 from thinslice.system.atomic import atomic_directory, output_errors, place_named
 from thinslice.system.resources import require_disk
-from thinslice.volume import Provenance
 
 _OUR_FILE = re.compile(r"thin_\d{4,}\.dcm")
 _HEADER_BYTES = 16_384
@@ -86,20 +84,11 @@ class DicomSlabWriter(DerivedSlabWriter):
     of another origin, and ResourceError when the disk is too full for the whole series.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        geometry: Geometry,
-        provenance: Provenance,
-        *,
-        hu_range: tuple[float, float],
-        overwrite: bool = False,
-    ) -> None:
-        super().__init__(path, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
-        self._encoder = HeaderEncoder(self.series)
-        self._folder = self._path
+    _encoder: HeaderEncoder
+    _folder: Path
 
     def _begin(self, opening: ExitStack) -> None:
+        self._encoder = HeaderEncoder(self.series)
         if self._overwrite:
             _refuse_foreign_files(self._path)
         depth, height, width = self.series.geometry.shape
