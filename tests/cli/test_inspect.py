@@ -118,3 +118,12 @@ def test_an_unknown_pixel_spacing_is_not_written_as_1_mm(tmp_path: Path, run: Ru
     outcome = run("upscale", tmp_path / "in", tmp_path / "thin.nii.gz", "--model", "linear")
     assert outcome.code == 3 and "PixelSpacing" in outcome.text
     assert run("upscale", tmp_path / "in", tmp_path / "thin", "--model", "linear").code == 0
+
+
+def test_numbers_stay_when_an_output_is_written_among_the_sources(tmp_path: Path, run: Run) -> None:
+    write_series(tmp_path / "b-head", shape=(4, 16, 16), uid="1.2.3.1")
+    write_series(tmp_path / "c-lung", shape=(5, 16, 16), uid="1.2.3.2")
+    assert run("upscale", tmp_path, tmp_path / "a-thin", "--series", "2", "--model", "linear").code == 0
+    listed = json.loads(run("inspect", tmp_path, "--json").out)
+    assert [(series["number"], series["series_uid"]) for series in listed[:2]] == [(1, "1.2.3.1"), (2, "1.2.3.2")]
+    assert listed[2]["derived"]

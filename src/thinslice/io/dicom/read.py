@@ -25,7 +25,7 @@ from thinslice.io.dicom.multiframe import read_headers
 from thinslice.io.dicom.parts import PHASE_KEYWORDS
 from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
 from thinslice.io.dicom.series import Stack, lost_inside, restack, stacks_of
-from thinslice.io.dicom.series_facts import description_of
+from thinslice.io.dicom.series_facts import description_of, is_our_own
 from thinslice.io.dicom.series_report import SeriesReport, listed, refusal, report_of
 from thinslice.io.dicom.slices import Slice
 from thinslice.io.dicom.stacking import Fault
@@ -122,7 +122,9 @@ def _collect(paths: Paths) -> tuple[list[Stack], list[SkippedFile]]:
     if not headers:
         reasons = f": {listed(skipped)}" if skipped else ""
         raise UnreadableError(f"No DICOM image among {count} file(s){reasons}; name the folder of a CT series.")
-    return stacks_of(headers, skipped), skipped
+    stacks = stacks_of(headers, skipped)
+    # Ours last: the numbers of the sources stay when an output is written among them.
+    return sorted(stacks, key=lambda found: is_our_own(found.slices[0].header.dataset)), skipped
 
 
 def _mend(found: Stack, settings: ReadSettings) -> None:
