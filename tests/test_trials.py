@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -114,3 +115,22 @@ def test_the_limits_of_the_network_are_tabulated_and_drawn(
     monkeypatch.setattr(sys, "argv", ["limits.py", "thin.nii.gz", "--series", "time", "1=gone.safetensors"])
     with pytest.raises(SystemExit):
         script("limits").main()
+
+
+def test_exact_spacing_averages_what_a_thick_slice_covers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = script("exact_spacing")
+    ramp = np.repeat(np.repeat(np.arange(40.0)[:, None, None], 9, axis=1), 8, axis=2)
+    thin = thinslice.Volume.from_array(ramp, spacing_mm=(0.8, 0.7, 0.7))
+    thick, first = trial.thick_from(thin, 2.5)
+    # A ramp averaged over any extent is its value at the centre.
+    np.testing.assert_allclose(thick.hu[:, 0, 0], first + 2.5 * np.arange(len(thick.hu)), atol=1e-4)
+    assert thick.geometry.spacing_mm[0] == pytest.approx(2.0)
+    np.testing.assert_allclose(thick.geometry.position_mm((0, 0, 0)), thin.geometry.position_mm((first, 0, 0)))
+    thinslice.write(thin, tmp_path / "thin.nii.gz")
+    arguments = ["exact_spacing.py", str(tmp_path / "thin.nii.gz"), "--ratio", "2.5", "--model", "linear"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    trial.main()
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| 2.5 | linear |") and float(row.split("|")[3]) > 80

@@ -250,7 +250,7 @@ def open_writer(
     Raises:
         UsageError: an unknown suffix, one that contradicts `declared`, or a DICOM output of a source that is not
             DICOM; choose another name.
-        GeometryError: the spacing in the plane is unknown, and the format cannot say so; write a DICOM series.
+        GeometryError: the spacing in the plane is unknown, and the format cannot express that; write a DICOM series.
 
     On entering the `with` block: OutputExistsError, OutputError, ResourceError (disk short).
     """

@@ -130,7 +130,7 @@ def run(
     Args:
         recipe: recipe of the run; its stages are ignored.
         out: folder of the run; created when missing.
-        options: device, data, and who is told of the progress.
+        options: device, data, and callbacks for progress.
         start: initial weights; None for those that the recipe names, or random ones.
         stage: name of the stage for messages.
 

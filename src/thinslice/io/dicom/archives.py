@@ -90,7 +90,7 @@ class Member:
         name: in the archive; hostile.
         content: where its bytes are; None where it cannot be opened.
         fault: why not, or "".
-        place: indices of the member in its archive and in those around it; tells members apart.
+        place: indices of the member in its archive and in those around it; distinguishes members.
     """
 
     name: str

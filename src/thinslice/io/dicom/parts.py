@@ -1,4 +1,4 @@
-"""Parts of one series: images of two patients or frames, which are refused, and scans that are told apart.
+"""Parts of one series: images of two patients or frames, which are refused, and scans that are separated.
 
 Files that share a SeriesInstanceUID need not be one scan. Three kinds of attributes are distinguished here:
 
@@ -49,7 +49,7 @@ CONTENT = (
     "StackID",
     "ImageType",
 )
-"""Attributes that say what a slice shows; never two values in one volume."""
+"""Attributes of what a slice shows; never two values in one volume."""
 
 PASSES = (
     "AcquisitionNumber",
@@ -75,7 +75,7 @@ PASSES = (
     "ContentDate",
     "ContentTime",
 )
-"""Attributes of one pass of the scanner, which may also change inside one; those that say most come first."""
+"""Attributes of one pass of the scanner, which may also change inside one; the most specific ones come first."""
 
 SETTINGS = (
     "FilterType",
@@ -111,7 +111,7 @@ SHOWN = (
 TELLING_IMAGE_TYPES = frozenset(
     {"ORIGINAL", "DERIVED", "VMI", "MONO", "MONOENERGETIC", "IODINE", "WATER", "CALCIUM", "VNC"}
 )
-"""Values of ImageType that say what a slice shows, beside those with a number (80 kV, 40 keV); others, such as ADD,
+"""Values of ImageType that state what a slice shows, beside those with a number (80 kV, 40 keV); others, such as ADD,
 change inside one scan."""
 
 MOST_PARTS = 64
@@ -192,7 +192,7 @@ def divide(slices: Sequence[Slice]) -> list[Part]:
     parts: list[Part] = []
     for group in groups:
         whole = Part(_levelled(group))
-        # Slices of two frames or scanners are refused, not told apart by other attributes.
+        # Slices of two frames or scanners are refused, not separated by other attributes.
         parts += [whole] if disagreement(group, SAME_SCAN) else _by_content(whole)
     return parts
 
