@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from support.derived_series import read_source, write_derived
@@ -64,10 +65,21 @@ def test_our_own_series_is_passed_over_unless_it_is_named(tmp_path: Path) -> Non
         ("Head 07.03.1917 seq", "Head seq"),
         ("Head 19991231", "Head"),
         ("Chest^Kanarienvogel", ""),
+        ("Chest Íanarienvogel Kanarienfogel", "Chest"),
     ],
 )
 def test_a_description_loses_what_identifies(tmp_path: Path, description: str, shown: str) -> None:
     made = write_series(tmp_path, shape=(2, 8, 8), edit=numbered(1, description))
-    import pydicom
-
     assert description_of(pydicom.dcmread(made.files[0])) == shown
+
+
+@pytest.mark.parametrize("lost", ["PatientName", "PatientID"])
+def test_without_a_name_or_number_to_compare_only_ordinary_words_are_shown(tmp_path: Path, lost: str) -> None:
+    description = "Chest B30f Kanarienvogel 1.25mm Brustkorb"
+    made = write_series(tmp_path, shape=(2, 8, 8), edit=numbered(1, description))
+    header = pydicom.dcmread(made.files[0])
+    assert description_of(header) == "Chest B30f 1.25mm Brustkorb"
+    header[lost].value = ""
+    assert description_of(header) == "Chest B30f 1.25mm"
+    del header[lost]
+    assert description_of(header) == "Chest B30f 1.25mm"

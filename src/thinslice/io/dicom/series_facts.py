@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from difflib import SequenceMatcher
 
 from pydicom.dataset import Dataset
 
@@ -49,6 +51,15 @@ DATES = ("PatientBirthDate", "StudyDate", "SeriesDate", "AcquisitionDate", "Cont
 LEAST_WORD = 3
 """Letters of the shortest word that is searched for inside others; shorter names are compared as a whole."""
 
+NEAR_SPELLING = 0.75
+"""Likeness, from 0 to 1 (`difflib.SequenceMatcher.ratio`), from which a word counts as another spelling of a name."""
+
+PATIENT = ("PatientName", "PatientID")
+"""Attributes that every header has; where one is empty, a description cannot be compared with it."""
+
+CODE = re.compile(r"[a-z]{0,2}\d{1,3}[a-z]{0,2}|\d{1,3}(mm|cm|kv|kev|hu|sec)")
+"""Numbers, also with units, and codes as kernels and protocols have them: "5", "10mm", "b31f", "fc08"."""
+
 PROTOCOL_WORDS = frozenset(
     """
     aaa abdomen abdominal angio aorta arm art arterial ax axial axis body bolus bone br brain breast cap cardiac
@@ -70,16 +81,24 @@ PROTOCOL_WORDS = frozenset(
 def description_of(dataset: Dataset) -> str:
     """SeriesDescription without anything that may identify the patient: "" where nothing is left.
 
-    Words of identifying attributes, dates, and numbers of five digits or more are left out. Ordinary words of
-    protocols stay, but not where they are a person's name or number.
+    Words of identifying attributes, words spelled nearly like them ("Mueller" beside Müller), dates, and numbers of
+    five digits or more are left out. Ordinary words of protocols stay, but not where they are a person's name or
+    number. Where the name or number of the patient is missing or cannot be read, no word can be compared with it:
+    then only ordinary words of protocols, the kernel and short codes are left.
     """
     description = text(dataset, "SeriesDescription")
     if not description:
         return ""
     persons = {word for keyword in PERSONS for word in _words(_plain(dataset, keyword))}
-    private = {word for keyword in PRIVATE for word in _words(_plain(dataset, keyword))}
+    private = {word for keyword in PRIVATE for word in _words(_plain(dataset, keyword))} - PROTOCOL_WORDS
     dates = {re.sub(r"\D", "", _plain(dataset, keyword)) for keyword in DATES} - {""}
-    kept = [token for token in description.split() if not _identifies(token, persons, private - PROTOCOL_WORDS, dates)]
+    ordinary = PROTOCOL_WORDS | set(_words(_plain(dataset, "ConvolutionKernel")))
+    comparable = all(_words(_plain(dataset, keyword)) for keyword in PATIENT)
+    kept = [
+        token
+        for token in description.split()
+        if not _identifies(token, persons, private, dates) and (comparable or _is_ordinary(token, ordinary))
+    ]
     return printable(" ".join(kept), 64)
 
 
@@ -94,23 +113,35 @@ def _identifies(token: str, persons: set[str], private: set[str], dates: set[str
     )
 
 
+def _is_ordinary(token: str, ordinary: frozenset[str] | set[str]) -> bool:
+    return all(word in ordinary or CODE.fullmatch(word) for word in _words(token))
+
+
 def _plain(dataset: Dataset, keyword: str) -> str:
     value = value_of(dataset, keyword)
     return "" if value is None else str(value).casefold()
 
 
 def _words(value: str) -> list[str]:
-    """Letters and digits that belong together, of two at least: "doe" and "jane" of "Doe^Jane X"."""
-    return [word for word in re.findall(r"[^\W_]+", value.casefold()) if len(word) >= 2]
+    """Letters and digits that belong together, of two at least, without accents: "doe" and "jane" of "Doé^Jane X"."""
+    decomposed = unicodedata.normalize("NFKD", value.casefold())
+    bare = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    return [word for word in re.findall(r"[^\W_]+", bare) if len(word) >= 2]
 
 
 def _is_of(word: str, identifying: set[str]) -> bool:
     if word in identifying:
         return True
     return any(
-        (len(known) >= LEAST_WORD and known in word) or (len(word) > LEAST_WORD and word in known)
+        (len(known) >= LEAST_WORD and known in word)
+        or (len(word) > LEAST_WORD and word in known)
+        or (word not in PROTOCOL_WORDS and _is_near(word, known))
         for known in identifying
     )
+
+
+def _is_near(word: str, known: str) -> bool:
+    return min(len(word), len(known)) > LEAST_WORD and SequenceMatcher(None, word, known).ratio() >= NEAR_SPELLING
 
 
 def orientation_of(piece: Slice) -> str | None:
