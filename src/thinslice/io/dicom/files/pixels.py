@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from thinslice.errors import MissingExtraError
-from thinslice.io.dicom.files.bits import INT16, native_values, settle_bits
+from thinslice.io.dicom.files.bits import INT16, PACKED_BITS, native_values, settle_bits
 from thinslice.io.dicom.files.codestream import codestream_size, sound_jpeg
 from thinslice.io.dicom.files.header import UNDEFINED_LENGTH, SliceHeader, open_dataset
 from thinslice.io.dicom.files.pixel_format import PixelError, PixelFormat
@@ -52,8 +52,10 @@ def check_complete(header: SliceHeader, form: PixelFormat) -> None:
             raise PixelError("its pixel data are cut short")
     elif min(header.pixel_bytes, header.pixel_length) < form.raw_bytes:
         raise PixelError("its pixel data are cut short")
-    elif header.pixel_length >= MOST_SURPLUS * form.raw_bytes:
-        raise PixelError("its pixel data do not fit Rows and Columns")
+    elif header.pixel_length >= MOST_SURPLUS * form.raw_bytes or (
+        form.bits_allocated == PACKED_BITS and header.pixel_length > form.raw_bytes + 1
+    ):
+        raise PixelError("its pixel data do not fit Rows, Columns and BitsAllocated")
 
 
 def require_decoder(syntax: UID) -> None:
