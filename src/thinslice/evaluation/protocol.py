@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thinslice.arguments import check_text
 from thinslice.errors import InputError, UsageError
 from thinslice.evaluation.align import overlap_by_position
 from thinslice.evaluation.metrics import mean_squared_error, psnr_of, ssim_per_slice
 from thinslice.intensity import to_hu, to_unit
-from thinslice.volume import Volume
+from thinslice.volume import Volume, check_volume
 
 PROTOCOLS = ("rplhr", "clinical")
 """Names of the protocols."""
@@ -114,12 +115,15 @@ def evaluate(
         thick: thick slices that the estimate was made from, for the protocol `clinical`.
 
     Raises:
+        ArgumentTypeError: an argument of another type, such as a path; read it first.
         UsageError: an unknown protocol, alignment or intensity.
         GeometryError: the volumes cannot be aligned; the message names the axis and the distance.
         InputError: unequal shapes under "index", fewer than 11 slices, or values that are not finite.
 
     Source: paper, section 3 (Evaluation Metrics); the released code for clamping and for the slices left out.
     """
+    estimate, reference = check_volume("estimate", estimate), check_volume("reference", reference)
+    thick = None if thick is None else check_volume("thick", thick)
     _known("protocol", protocol, PROTOCOLS)
     _known("alignment", align, ALIGNMENTS)
     _known("intensity", intensity, INTENSITIES)
@@ -261,5 +265,5 @@ def _finite_pair(
 
 
 def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
-    if name not in names:
+    if check_text(kind, name, "a name") not in names:
         raise UsageError(f"There is no {kind} named {name!r}; choose one of {', '.join(names)}.")
