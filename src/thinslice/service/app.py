@@ -41,6 +41,9 @@ from thinslice.service.zip_stream import zip_pieces
 
 STATIC = Path(__file__).parent / "static"
 
+VIEWER = Path(__file__).parents[1] / "pictures" / "viewer" / "viewer.js"
+"""The viewer that the page opens, as one script."""
+
 STATUS_BY_EXIT_CODE = {2: 400, 3: 422, 4: 422, 5: 409, 6: 507, 7: 422}
 """Status of a refusal by the exit code that the command line would have."""
 
@@ -332,6 +335,13 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(router)
     app.add_exception_handler(ThinsliceError, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
+
+    @app.get("/viewer.js", include_in_schema=False)
+    def viewer_script() -> FileResponse:
+        if not VIEWER.is_file():
+            raise UnreadableError("This installation has no viewer.")
+        return FileResponse(VIEWER, media_type="text/javascript")
+
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
 

@@ -145,6 +145,7 @@ class VolumeView(_Frozen):
     )
     thickness_mm: float | None = None
     scale: float = Field(default=1.0, description="HU of one step of the stored numbers")
+    padding_hu: float | None = Field(default=None, description="HU that marks padding")
     ready_slices: int = Field(description="slices that can be fetched already")
     dtype: Literal["int16"] = "int16"
     byte_order: Literal["little"] = "little"

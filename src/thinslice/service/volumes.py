@@ -45,8 +45,9 @@ class RawVolumes:
         shutil.rmtree(self.folder, ignore_errors=True)
         with output_errors(self.folder):
             self.folder.mkdir()
-            self._open("thick", thick.geometry)
-            self._open("thin", thin)
+            padding_hu = thick.provenance.padding_hu
+            self._open("thick", thick.geometry, padding_hu=padding_hu)
+            self._open("thin", thin, padding_hu=padding_hu)
             if self._uncertainty:
                 self._open("uncertainty", thin, UNCERTAINTY_SCALE)
             for plane in thick.hu:
@@ -64,7 +65,7 @@ class RawVolumes:
         for file in self._files.values():
             file.close()
 
-    def _open(self, name: str, grid: Geometry, scale: float = 1.0) -> None:
+    def _open(self, name: str, grid: Geometry, scale: float = 1.0, *, padding_hu: float | None = None) -> None:
         described = {
             "name": name,
             "shape": grid.shape,
@@ -73,6 +74,7 @@ class RawVolumes:
             "direction": grid.direction,
             "thickness_mm": grid.thickness_mm,
             "scale": scale,
+            "padding_hu": padding_hu,
         }
         (self.folder / f"{name}.json").write_text(json.dumps(described), encoding="utf-8")
         # Unbuffered: what was written can be fetched at once.
