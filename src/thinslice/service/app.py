@@ -342,6 +342,10 @@ def create_app(service: Service) -> FastAPI:
             raise UnreadableError("This installation has no viewer.")
         return FileResponse(VIEWER, media_type="text/javascript")
 
+    @app.get("/favicon.ico", include_in_schema=False)
+    def icon() -> FileResponse:
+        return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
+
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import requests
+from pydantic import ValidationError
 
 from thinslice.errors import (
     DeviceError,
@@ -32,6 +33,7 @@ from thinslice.errors import (
     UnreadableError,
     UsageError,
 )
+from thinslice.recipes.checked import first_fault
 from thinslice.service.schemas import About, JobRequest, JobView, SourceView, VolumeView
 from thinslice.system.atomic import atomic_file
 from thinslice.typing import PhaseProgress
@@ -138,7 +140,10 @@ class Client:
             InputError: the series cannot be upscaled.
         """
         source_id = source if isinstance(source, str) else source.id
-        wanted = JobRequest(source=source_id, series=series, **settings)
+        try:
+            wanted = JobRequest(source=source_id, series=series, **settings)
+        except ValidationError as error:
+            raise UsageError(f"The request does not fit, {first_fault(error)}; correct it.") from error
         return JobView.model_validate(self._call("POST", "/jobs", json=wanted.model_dump(mode="json")))
 
     def job(self, job: JobView | int) -> JobView:
