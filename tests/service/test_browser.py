@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,12 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture
-def page(browser: Any, server: Served) -> Iterator[Any]:
-    """The page, opened by the address with the token; fails on any error and on any request elsewhere."""
+@contextmanager
+def opened_page(browser: Any, server: Served, faults: list[str]) -> Iterator[Any]:
+    """The page, opened by the address with the token; errors, and requests elsewhere, are added to `faults`."""
     context = browser.new_context(viewport={"width": 1024, "height": 768}, accept_downloads=True)
     opened = context.new_page()
     opened.set_default_timeout(LONG_MS)
-    faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
     opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     opened.on(
@@ -72,6 +72,14 @@ def page(browser: Any, server: Served) -> Iterator[Any]:
     opened.wait_for_selector("body[data-ready]")
     yield opened
     context.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Served) -> Iterator[Any]:
+    """The page; fails on any error and on any request elsewhere."""
+    faults: list[str] = []
+    with opened_page(browser, server, faults) as opened:
+        yield opened
     assert faults == []
 
 
@@ -164,17 +172,20 @@ def test_an_accessibility_checker_finds_nothing(page: Any, place: Path) -> None:
         assert wide <= 0
 
 
-def test_a_page_goes_on_when_the_server_is_killed_and_started_again(page: Any, place: Path, server: Served) -> None:
-    drop(page, place / "allowed" / "in")
-    page.wait_for_selector("input[name=series]:checked")
-    page.select_option("#model", "fast")
-    page.click("#go")
-    page.wait_for_selector("#jobs article")
-    server.kill()
-    server.start()
-    page.wait_for_function(
-        "document.querySelector('#jobs article .good') !== null && document.getElementById('problem').hidden"
-    )
+def test_a_page_goes_on_when_the_server_is_killed_and_started_again(browser: Any, place: Path, server: Served) -> None:
+    faults: list[str] = []
+    with opened_page(browser, server, faults) as page:
+        drop(page, place / "allowed" / "in")
+        page.wait_for_selector("input[name=series]:checked")
+        page.select_option("#model", "fast")
+        page.click("#go")
+        page.wait_for_selector("#jobs article")
+        server.kill()
+        page.wait_for_selector("#problem:not([hidden])")
+        server.start()
+        page.wait_for_selector("#jobs article:first-child .good")
+        page.wait_for_selector("#problem", state="hidden")
+    assert faults and all("net::ERR_" in fault for fault in faults)
 
 
 def test_an_address_without_the_token_shows_what_to_do(browser: Any, server: Served) -> None:
