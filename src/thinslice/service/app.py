@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from thinslice.about import NOTICE, __version__
 from thinslice.errors import ThinsliceError, UnreadableError
@@ -304,6 +305,12 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"The request does not fit ({named}).", "exit_code": 2}, 400)
 
 
+def _http_problem(request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = str(error.detail) if isinstance(error, HTTPException) else "The server failed"
+    return JSONResponse({"detail": detail.rstrip(".") + ".", "exit_code": None}, status)
+
+
 def create_app(service: Service) -> FastAPI:
     """The application without its guard, for a server or the description of the API.
 
@@ -346,6 +353,7 @@ def create_app(service: Service) -> FastAPI:
     def icon() -> FileResponse:
         return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
 
+    app.add_exception_handler(HTTPException, _http_problem)
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
 

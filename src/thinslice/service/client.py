@@ -178,7 +178,7 @@ class Client:
             UsageError: it was cancelled.
         """
         while True:
-            now = self._patiently(lambda: self.job(job))
+            now = self.patiently(lambda: self.job(job))
             if phase is not None and now.state in ("queued", "running"):
                 phase(now.phase or "waiting", now.share)
             if now.state == "done":
@@ -219,12 +219,12 @@ class Client:
     def _inspected(self, source: SourceView) -> SourceView:
         while source.state == "inspecting":
             time.sleep(POLL_S)
-            source = self._patiently(partial(self.source, source.id))
+            source = self.patiently(partial(self.source, source.id))
         if source.state == "refused":
             raise InputError(source.reason or "The server cannot read it.")
         return source
 
-    def _patiently(self, ask: Callable[[], Seen]) -> Seen:
+    def patiently(self, ask: Callable[[], Seen]) -> Seen:
         """An answer, although the server may be away for a while."""
         away_since_s: float | None = None
         while True:
