@@ -298,7 +298,7 @@ def test_a_missing_validation_split_is_named_with_a_way_on(tmp_path: Path, pairs
 
 def test_pairs_of_two_protocols_are_named(pairs: list[CachedPair]) -> None:
     with pytest.raises(GeometryError, match=r"CT00000000 and odd are of two protocols: .*5 mm apart and 10 mm thick"):
-        _measured([*pairs, replace(pairs[0], case_id="odd", relative_thickness=2.0)], None)
+        _measured([*pairs, replace(pairs[0], case_id="odd", relative_thickness=2.0, thickness_mm=10.0)], None)
 
 
 def test_pairs_too_short_for_a_slice_profile_name_a_way_on(pairs: list[CachedPair]) -> None:

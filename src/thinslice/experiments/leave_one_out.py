@@ -10,6 +10,7 @@ kept, so the scores are a little too low rather than too high.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,11 +94,13 @@ def train_leaving_out(
         The weights file of the training on all pairs, and the scores.
 
     Raises:
-        UsageError: a recipe without pairs, or fewer than two patients; the message names what to do.
+        UsageError: a recipe without pairs, fewer than two patients, or several processes; the message names what to do.
         ThinsliceError: as `thinslice.training.fit.fit`.
     """
     if recipe.dataset is None:
         raise UsageError("Patients are left out of pairs; this recipe trains on thin volumes alone.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("Patients are left out by one process; start it without torchrun, or leave none out.")
     note = notify or (lambda line: None)
     place = data_root / recipe.dataset.root
     cases = training_cases(open_dataset(place), recipe.dataset)

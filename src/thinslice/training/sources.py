@@ -144,8 +144,8 @@ def _measured(pairs: Sequence[CachedPair], notify: Notify | None) -> MeasuredPro
 
 
 def _slices(pair: CachedPair) -> str:
-    thick_mm = pair.thin_spacing_mm[0] * pair.factor
-    return f"{thick_mm:.4g} mm apart and {thick_mm * pair.relative_thickness:.4g} mm thick"
+    thickness = "of unknown thickness" if pair.thickness_mm is None else f"{pair.thickness_mm:.4g} mm thick"
+    return f"{pair.thin_spacing_mm[0] * pair.factor:.4g} mm apart and {thickness}"
 
 
 def _sampler(
