@@ -53,7 +53,7 @@ def neutral_place(relative: PurePath) -> PurePosixPath:
     >>> neutral_place(PurePosixPath("case_02/thick.nii.gz")).as_posix()
     'case_02/thick.nii.gz'
     >>> neutral_place(PurePosixPath("case_02/Doe_Jane.nii.gz")).as_posix()
-    'case_02/volume-b21d4ae9d4.nii.gz'
+    'case_02/volume-1ca79f2147.nii.gz'
     """
     suffix = suffix_of(relative.name)
     suffix = suffix if suffix in KEPT_SUFFIXES else ""  # what follows a dot may be a name too
