@@ -132,7 +132,12 @@ class Prepared:
         Not under the published plans: these exist to compare with published numbers. Not for an interpolation: another
         one in its place would save nothing.
         """
-        return self.plan_name == "overlap" and _has_weights(self.model)
+        return self.plan_name == "overlap" and self.has_weights
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model is a trained network, no interpolation."""
+        return _has_weights(self.model)
 
     def start_network(self) -> Backend:
         """The network, ready to run; each call starts a new one."""

@@ -418,8 +418,9 @@ def _before(prepared: Prepared) -> RunResult:
 def _outside_warnings(prepared: Prepared, restorer: Restorer) -> list[str]:
     if not restorer.voxels_outside_window:
         return []
+    whose = "the network's window" if prepared.has_weights else "the working range"
     return [
-        f"{restorer.voxels_outside_window} thin voxels lie where the source is outside the network's window "
+        f"{restorer.voxels_outside_window} thin voxels lie where the source is outside {whose} "
         f"({WINDOW_MIN_HU:.0f} to {WINDOW_MAX_HU:.0f} HU); there the interpolated source was blended back."
         + ("" if prepared.uncertainty is None else " Standard deviations do not include this.")
     ]
