@@ -14,12 +14,12 @@ import torch
 
 from support.pair_factory import write_pair
 from thinslice.data.cache import CachedPair, cached_pairs
-from thinslice.data.crops import PairSampler
+from thinslice.data.crops import CropSampler, MixedSampler, PairSampler
 from thinslice.data.manifest import open_dataset
 from thinslice.errors import InputError, NotEligibleError, ThinsliceError, UnreadableError, UsageError
 from thinslice.models import checkpoint
 from thinslice.profile import SliceProfile
-from thinslice.recipes import CropRecipe, DatasetRecipe, TrainRecipe, overridden
+from thinslice.recipes import CropRecipe, DatasetRecipe, SimulationRecipe, TrainRecipe, overridden
 from thinslice.training.fit import LogLine, fit
 
 TINY = {"features": 8, "blocks": 1}
@@ -268,3 +268,27 @@ def test_large_gradients_are_clipped(tmp_path: Path, pairs_root: Path) -> None:
         norms.append(float(torch.stack(moments).sum() / 1e-3) ** 0.5)
     assert norms[0] > 2e-4
     assert norms[1] == pytest.approx(1e-4, rel=3e-3)
+
+
+def test_some_steps_take_simulated_crops_of_the_pairs_always_the_same(pairs: list[CachedPair]) -> None:
+    recipe = SimulationRecipe(depth=2, plane=16, factors=(3,), box_width_share=0.0, least_body=0.0)
+    simulated = CropSampler([pair.volumes()[1] for pair in pairs], recipe, seed=4)
+    mixed = MixedSampler(sampler(pairs), simulated, 0.3, seed=4)
+    factors = [mixed.draw(step, range(1)).factor for step in range(100)]
+    assert 15 < factors.count(3) < 45 and factors.count(3) + factors.count(5) == 100
+    assert factors == [mixed.draw(step, range(1)).factor for step in range(100)]
+    np.testing.assert_array_equal(
+        mixed.draw(factors.index(5), range(1)).thin, sampler(pairs).draw(factors.index(5), range(1)).thin
+    )
+
+
+def test_an_empty_name_of_the_validation_split_means_none(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = overridden(RECIPE, {"dataset.validation": "", "optimiser.steps": 2})
+    assert not recipe.validates
+    weights = train(recipe, tmp_path, pairs_root)
+    assert weights is not None and "validation" not in checkpoint.inspect(weights).card
+
+
+def test_a_missing_validation_split_is_named_with_a_way_on(tmp_path: Path, pairs_root: Path) -> None:
+    with pytest.raises(UsageError, match=r"no split 'dev' to validate on, only train, val; .*dataset.validation="):
+        train(overridden(RECIPE, {"dataset.validation": "dev"}), tmp_path, pairs_root)

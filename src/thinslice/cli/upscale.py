@@ -129,7 +129,6 @@ def upscale(
     hush_libraries()
     console = Console(quiet=quiet)
     sources, target = divide_paths(paths or [], inputs or [], output)
-    options.check_distance(factor, spacing)
     wanted = uncertainty is not None or uncertainty_by is not UncertaintyBy.LEARNED
     settings = UpscaleSettings(
         model=model,

@@ -185,7 +185,7 @@ def read_pair(case: Case) -> Pair:
         _refuse_blank(thick, thin)
         found = alignment(thick.hu, thin.hu, factor)
         if found is not None and found.fault is not None:
-            raise GeometryError(f"The pair is misaligned: {found.fault}.")
+            raise GeometryError(f"The pair is misaligned: {found.fault}; {found.remedy}.")
     return Pair(case.case_id, thick, thin, factor)
 
 

@@ -196,3 +196,23 @@ def test_twelve_bit_jpeg_names_a_way_without_other_licences(tmp_path: Path) -> N
     with pytest.raises(UnreadableError, match="dcmdjpeg") as caught:
         read_dicom(tmp_path)
     assert "pylibjpeg" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("behind", "warned"),
+    [
+        (b"", False),
+        (bytes(100), False),
+        (b"\xfc\xff\xfc\xffOB\0\0\x08\0\0\0" + b"padding ", False),
+        (b"\xe1\x7f\x10\0LO\x08\0PRIVATE ", False),
+        (b"\x10\0\x10\0PN\x04\0A^B ", True),
+        (b"\x05\x02\x07\x03\x05\x02", True),
+        (bytes(range(1, 200)), True),
+    ],
+)
+def test_bytes_behind_the_pixels_that_are_no_elements_are_said(tmp_path: Path, behind: bytes, warned: bool) -> None:
+    made = write_series(tmp_path, shape=SHAPE)
+    made.files[1].write_bytes(made.files[1].read_bytes() + behind)
+    volume = read_dicom(tmp_path)
+    np.testing.assert_array_equal(volume.hu, made.hu)
+    assert any("follow the pixels" in text for text in volume.provenance.warnings) == warned

@@ -58,6 +58,9 @@ VRS: dict[int, str] = {}
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_DATA = 0x7FE00010
+MAX_REST_BYTES = 1 << 16
+"""Bytes behind the pixels that are looked at."""
+
 ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 FIRST_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, PIXEL_DATA)
 PIXEL_VRS = (b"OW", b"OB", b"UN")
@@ -245,6 +248,7 @@ def _parse(file: InputFile, stream: BinaryIO, size: int) -> SliceHeader:
     if pixels is None:
         return SliceHeader(file, dataset, syntax, None, 0, 0, notes)
     syntax, length = _found_syntax(syntax, layout, dataset, length, body, pixels)
+    notes += _behind_pixels(body, layout, pixels, length, body_size)
     return SliceHeader(file, dataset, syntax, pixels, length, body_size - pixels, notes)
 
 
@@ -348,6 +352,28 @@ def _found_syntax(
         is_plain = expected <= length <= expected + 1 and first[:2] not in (b"\xff\xd8", b"\xff\x4f")
         return (layout.syntax if is_plain else syntax), length
     return syntax, (length if first in ITEM_TAGS else expected)
+
+
+def _behind_pixels(stream: BinaryIO, layout: Layout, start: int, length: int, size: int) -> tuple[str, ...]:
+    """A sentence where uncompressed pixels are followed by bytes that are neither elements nor padding.
+
+    Elements may follow the pixels: trailing padding, signatures, private ones. Other bytes show that something was
+    lost, inserted or changed in the length before them.
+    """
+    end = start + length
+    if length == UNDEFINED_LENGTH or end >= size:
+        return ()
+    stream.seek(end)
+    rest = stream.read(MAX_REST_BYTES)
+    if not rest.strip(b"\0 \r\n"):
+        return ()
+    order = "<" if layout.little else ">"
+    if len(rest) >= 8:
+        group = struct.unpack(order + "H", rest[:2])[0]
+        is_known = layout.implicit or rest[4:6].decode("latin-1") in KNOWN_VRS
+        if group >= PIXEL_DATA >> 16 and is_known:
+            return ()
+    return ("Bytes that are no DICOM follow the pixels; the file may be damaged.",)
 
 
 def _check_nesting(dataset: Dataset) -> None:
