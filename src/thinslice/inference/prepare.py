@@ -20,6 +20,7 @@ from thinslice.errors import InputError, NotEligibleError, ResourceError, ShapeE
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import Backend, Choice, batch_size, choose_backend, choose_device, make, settle
 from thinslice.inference.deviation import calibration_warning, with_uncertainty
+from thinslice.inference.known_profile import measured_profile
 from thinslice.inference.settings import UncertaintySource, UpscaleSettings
 from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_hu
@@ -31,7 +32,6 @@ from thinslice.planning import (
     choose_factor,
     estimate_memory,
     plan_windows,
-    profile_warning,
     relative_thickness,
     slice_profile,
 )
@@ -40,7 +40,7 @@ from thinslice.planning.exact_spacing import ExactSpacing, exact_ratio
 from thinslice.plausibility import UNIT_REACH, examine
 from thinslice.profile import ProfileDensity, SliceProfile
 from thinslice.recipes.card import shown_name
-from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
+from thinslice.recipes.slice_profile import MeasuredProfile
 from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
 
@@ -132,7 +132,12 @@ class Prepared:
         Not under the published plans: these exist to compare with published numbers. Not for an interpolation: another
         one in its place would save nothing.
         """
-        return self.plan_name == "overlap" and _has_weights(self.model)
+        return self.plan_name == "overlap" and self.has_weights
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model is a trained network, no interpolation."""
+        return _has_weights(self.model)
 
     def start_network(self) -> Backend:
         """The network, ready to run; each call starts a new one."""
@@ -186,11 +191,10 @@ def prepare(
     )
     asked, device = choose_backend(settings.backend), choose_device(settings.device)
     set_threads(settings.threads)
-    measured = read_slice_profile(settings.profile) if isinstance(settings.profile, Path) else settings.profile
-    profile = slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
-
     model = _loaded(settings.model, device) if loaded is None else loaded
     name, version, sha256 = _identity(model, settings.model)
+    measured, about_profile = measured_profile(settings.profile, model, name, volume)
+    profile = slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
     calibration = None
     if settings.uncertainty is not None:
         model, calibration = with_uncertainty(model, settings.uncertainty, name=name)
@@ -270,6 +274,7 @@ def prepare(
         ),
         warnings=(
             *notes,
+            *about_profile,
             *_warnings(volume, choice, settings, calibration, name),
             *_target_warning(settings, geometry),
         ),
@@ -436,8 +441,6 @@ def _warnings(
     name: str,
 ) -> tuple[str, ...]:
     sentences: list[str | None] = [*choice.warnings]
-    if settings.profile is None:
-        sentences.append(profile_warning(volume.geometry))
     if settings.uncertainty is not None and calibration is not None:
         sentences.append(calibration_warning(settings.uncertainty, calibration, name=name))
     return tuple(sentence for sentence in sentences if sentence)
