@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 SCHEMA = "thinslice-report/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
 
-USUAL_CONSISTENCY = "0.1 to 0.3 is usual for contiguous slices, up to 3 for overlapping ones"
+USUAL_CONSISTENCY = (
+    "with default, fast and best, 0.1 to 0.3 is usual for contiguous slices, up to 3 for overlapping ones"
+)
 """What the agreement with the source is compared with."""
 
 FORMAT_NAMES = {"dicom": "DICOM", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
@@ -188,8 +190,12 @@ class RunReport(_Frozen):
         """JSON values, under the names of the interface."""
         return self.model_dump(mode="json", by_alias=True)
 
-    def to_html(self, *, preview_png: bytes | None = None) -> str:
-        """One self-contained page: no script, nothing loaded from elsewhere, every value escaped."""
+    def to_html(self, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
+        """One self-contained page: no script, nothing loaded from elsewhere, every value escaped.
+
+        Args:
+            pictures: title and PNG of each picture, such as `thinslice.pictures.figures.Preview.parts`.
+        """
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
         environment = Environment(
@@ -200,16 +206,16 @@ class RunReport(_Frozen):
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        preview = None if preview_png is None else base64.b64encode(preview_png).decode("ascii")
+        encoded = [(title, base64.b64encode(png).decode("ascii")) for title, png in pictures]
         page = environment.get_template("report.html.j2")
-        return page.render(report=self, groups=_groups(self), preview=preview)
+        return page.render(report=self, groups=_groups(self), pictures=encoded)
 
-    def write(self, path: Path, preview_png: bytes | None = None, *, overwrite: bool = False) -> None:
+    def write(self, path: Path, pictures: Sequence[tuple[str, bytes]] = (), *, overwrite: bool = False) -> None:
         """Write the report, atomically.
 
         Args:
             path: ends in .json or .html.
-            preview_png: picture to embed in the page; a JSON report goes without.
+            pictures: title and PNG of the pictures in the page; a JSON report goes without.
             overwrite: whether an existing report may be replaced.
 
         Raises:
@@ -223,7 +229,7 @@ class RunReport(_Frozen):
             case ".json":
                 text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
             case ".html" | ".htm":
-                text = self.to_html(preview_png=preview_png)
+                text = self.to_html(pictures)
             case _:
                 raise UsageError(f"A report ends in .json or .html, not {path.suffix!r}; name it so.")
         with atomic_file(path, overwrite=overwrite) as unfinished:
@@ -281,7 +287,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         (
-            "Network",
+            "Network" if report.model.sha256 else "Method",
             [
                 ("name", report.model.name),
                 ("version", report.model.version),

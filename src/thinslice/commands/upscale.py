@@ -159,10 +159,9 @@ def run_upscale(
         complete.append(job.output)
     if job.uncertainty is not None:
         complete.append(job.uncertainty)
-    png = None if preview is None else preview.png_bytes()
-    if png is not None and job.preview is not None:
+    if preview is not None and job.preview is not None:
         with _after(complete):
-            save_png(png, job.preview, overwrite=job.overwrite)
+            save_png(preview.png_bytes(), job.preview, overwrite=job.overwrite)
         complete.append(job.preview)
     seconds = SecondsReport(
         read=read_s,
@@ -174,7 +173,8 @@ def run_upscale(
     report = _report(job, prepared, stream.result, seconds, deviation, writer.warnings)
     if job.report is not None:
         with _after(complete):
-            report.write(job.report, png, overwrite=job.overwrite)
+            pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
+            report.write(job.report, pictures, overwrite=job.overwrite)
     return report
 
 
