@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from thinslice.errors import UsageError
 from thinslice.inference.backends.choice import check_backend_name, check_device_name
 from thinslice.inference.threads import check_threads
+from thinslice.options import option
 from thinslice.planning import check_plan_name, check_target
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ Intensity = Literal["auto", "hu", "unit"]
 
 USUAL_SPACING_MM = 1.0
 """Distance of thin slices that is aimed at where the user states none."""
+
+MOST_SEEDS = 1 << 32
+"""Seeds of the texture."""
 
 INTENSITIES: tuple[Intensity, ...] = get_args(Intensity)
 
@@ -49,6 +53,8 @@ class UpscaleSettings:
             warning; "unit" converts [0, 1] to [-1024, 2048] HU first.
         profile: a measured slice profile, or its file (`thinslice dataset profile`); None for a box of the slice
             thickness in the header.
+        texture: add synthetic noise of the size and spectrum that the scan's own noise lets expect of thin slices.
+        texture_seed: of that noise, 0 or more; the same seed gives the same noise.
 
     Raises:
         UsageError: for an unknown name or a number out of range; the message lists the valid ones.
@@ -72,6 +78,8 @@ class UpscaleSettings:
     force: bool = False
     intensity: str = "auto"
     profile: Path | MeasuredProfile | None = None
+    texture: bool = False
+    texture_seed: int = 0
 
     def __post_init__(self) -> None:
         check_target(self.factor, self.target_mm)
@@ -87,6 +95,16 @@ class UpscaleSettings:
                 f"There is no standard deviation by {self.uncertainty!r}; choose {' or '.join(UNCERTAINTY_SOURCES)}."
             )
 
+        if not 0 <= self.texture_seed < MOST_SEEDS:
+            raise UsageError(f"The seed of the texture is a whole number from 0 to {MOST_SEEDS - 1}.")
+        if self.texture_seed and not self.texture:
+            raise UsageError(f"A seed goes with texture: add {option('texture', True)}, or leave the seed out.")
+        if self.texture and self.uncertainty == "ensemble":
+            raise UsageError(
+                "Texture takes its size from the network's own uncertainty, not from the spread over mirrored inputs; "
+                f"leave {option('uncertainty_by', 'ensemble')} out."
+            )
+
     @property
     def target_mm(self) -> float:
         """Distance that the whole factor aims at, where none is given."""
@@ -94,8 +112,8 @@ class UpscaleSettings:
 
     @property
     def channels(self) -> int:
-        """Volumes that the run makes: 1, or 2 with standard deviations."""
-        return 1 if self.uncertainty is None else 2
+        """Volumes that the network makes: 1, or 2 with standard deviations, which texture needs too."""
+        return 1 if self.uncertainty is None and not self.texture else 2
 
     @property
     def may_fall_back(self) -> bool:
