@@ -48,8 +48,8 @@ def with_uncertainty(
         )
         if wanted_for_texture:
             raise ModelError(
-                f"Texture takes its size from the network's own uncertainty, which {name} does not estimate; {instead}, "
-                f"or go without {option('texture', True)}."
+                f"Texture takes its size from the network's own uncertainty, which {name} does not estimate; "
+                f"{instead}, or go without {option('texture', True)}."
             )
         raise ModelError(
             f"{name} was not trained to estimate its uncertainty; {instead}, or ask for the uncalibrated spread over "

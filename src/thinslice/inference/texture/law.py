@@ -37,6 +37,10 @@ scans)."""
 CORRELATION_ERROR = 0.01
 """Standard deviation of that part between scans."""
 
+PROFILE_ERROR = 0.1
+"""Share of the expected correlation by which a slice profile that differs from the stated one changes it: where thick
+slices overlap, their correlation says more of the profile than of the blur."""
+
 REACH = 12
 """Thin slices over which noise is correlated at most."""
 
@@ -158,7 +162,8 @@ def find_blur(averages: Averages, measured: float, error: float) -> float:
         error: standard deviation of that number.
     """
     expected = np.array([thick_variance(averages, blur)[1] for blur in BLURS])
-    error = float(np.hypot(error, CORRELATION_ERROR))
+    usual = thick_variance(averages, USUAL_BLUR)[1]
+    error = float(np.sqrt(error**2 + CORRELATION_ERROR**2 + (PROFILE_ERROR * usual) ** 2))
     misfit = ((expected - (measured - ANATOMY_CORRELATION)) / error) ** 2
     unusual = ((np.log(BLURS) - np.log(USUAL_BLUR)) / BLUR_SPREAD) ** 2
     return BLURS[int(np.argmin(misfit + unusual))]

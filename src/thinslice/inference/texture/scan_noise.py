@@ -69,10 +69,11 @@ def measure_noise(thick: npt.NDArray[Any], averages: Averages) -> ScanNoise:
     """
     patches = find_patches(thick)
     even = patches.even["soft"]
-    if np.count_nonzero(even) < FEWEST_PATCHES:
+    count = np.count_nonzero(even)
+    if count < FEWEST_PATCHES:
         raise InputError(
-            f"Texture needs even soft tissue in which the scan's noise can be measured, and there are "
-            f"{np.count_nonzero(even)} patches of it ({FEWEST_PATCHES} are needed); go without {option('texture', True)}."
+            f"Texture needs even soft tissue in which the scan's noise can be measured, and there are {count} "
+            f"patches of it ({FEWEST_PATCHES} are needed); go without {option('texture', True)}."
         )
     blur = find_blur(averages, patches.neighbour_correlation, PAIR_SPREAD / np.sqrt(max(patches.pairs, 1)))
     share, _ = thick_variance(averages, blur)
