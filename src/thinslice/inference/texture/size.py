@@ -57,23 +57,29 @@ class NoiseSize:
     lung: float
     level_hu: float
 
-    def missing_hu(self, deviation_hu: Floats, thick: npt.NDArray[Any]) -> Floats:
-        """Standard deviation of the noise to add, (height, width) HU.
+    def factors(self, thick: npt.NDArray[Any]) -> Floats:
+        """Factors of the map around a thick slice: by how much of a voxel's surroundings is lung.
 
         Args:
-            deviation_hu: the map of a thin slice, (height, width).
-            thick: the nearest thick slice, HU.
-
-        >>> size = NoiseSize(soft=0.5, lung=1.0, level_hu=10.0)
-        >>> size.missing_hu(np.float32([[16.0, 80.0]]), np.full((1, 2), 40)).tolist()
-        [[8.0, 20.0]]
+            thick: (height, width) HU.
         """
         around = uniform_filter(thick.astype(np.float32), SURROUNDINGS)
         share = np.clip((LUNG_BELOW_HU - around) / LUNG_ABOVE_SHARE_HU, 0.0, 1.0)
-        factor = np.exp(np.log(self.soft) + share * np.float32(np.log(self.lung / self.soft)))
-        missing = deviation_hu * factor
-        limited = np.where(missing > self.level_hu, np.sqrt(missing * self.level_hu), missing)
-        return np.asarray(limited, dtype=np.float32)
+        return np.asarray(np.exp(np.log(self.soft) + share * np.log(self.lung / self.soft)), dtype=np.float32)
+
+    def missing_hu(self, deviation_hu: Floats, factors: Floats) -> Floats:
+        """Standard deviation of the noise to add to a thin slice, in HU.
+
+        Args:
+            deviation_hu: the map, (height, width).
+            factors: of the nearest thick slice.
+
+        >>> size = NoiseSize(soft=0.5, lung=1.0, level_hu=10.0)
+        >>> size.missing_hu(np.float32([[16.0, 80.0]]), size.factors(np.full((1, 2), 40))).tolist()
+        [[8.0, 20.0]]
+        """
+        missing = deviation_hu * factors
+        return np.where(missing > self.level_hu, np.sqrt(missing * np.float32(self.level_hu)), missing)
 
 
 def measure_size(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
@@ -102,6 +103,10 @@ def _with_noise(
     needed: list[list[int]] = [np.flatnonzero(row).tolist() for row in left.back]
     next_out = 0
 
+    @lru_cache(maxsize=1)
+    def factors(k: int) -> Floats:
+        return size.factors(thick[k])
+
     def draw(index: int, amplitude: Floats) -> Floats:
         noise = field_of_noise.plane(index)
         noise *= amplitude
@@ -115,7 +120,7 @@ def _with_noise(
     for start, slab in slabs:
         for offset in range(slab.shape[1]):
             index, planes = start + offset, slab[:, offset].copy()
-            missing = size.missing_hu(planes[1], thick[nearest_thick(index, _ratio(averages.ratio))])
+            missing = size.missing_hu(planes[1], factors(nearest_thick(index, _ratio(averages.ratio))))
             amplitude = missing / np.float32(max(left.sd[index], 1e-3))
             for before in range(averages.first if index == 0 else 0, 0):
                 draw(before, amplitude)
