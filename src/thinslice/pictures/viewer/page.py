@@ -298,7 +298,7 @@ def _whole_numbers(values: npt.NDArray[np.generic], step: float) -> npt.NDArray[
     if values.dtype == np.int16 and step == 1.0:
         return np.asarray(values, dtype=np.int16)
     scaled = np.nan_to_num(np.asarray(values, dtype=np.float32), nan=_INT16.min) / np.float32(step)
-    return np.clip(np.rint(scaled), _INT16.min, _INT16.max).astype(np.int16)
+    return np.asarray(np.clip(np.rint(scaled), _INT16.min, _INT16.max), dtype=np.int16)
 
 
 def _int16_or_none(value: float | None) -> int | None:
