@@ -14,7 +14,7 @@ from thinslice.geometry import orientation_name
 
 if TYPE_CHECKING:
     from thinslice.geometry import Geometry
-    from thinslice.io.dicom.series_report import SeriesReport
+    from thinslice.io.dicom.series.report import SeriesReport
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Names of files that hold a volume, or its header."""

@@ -208,6 +208,7 @@ def _clinical(
     """The measures of `clinical` on aligned volumes, and warnings; the lung is found in the `whole` reference."""
     from thinslice.evaluation.clinical.lung_density import find_lung, voxel_mm3
     from thinslice.evaluation.clinical.measures import measure
+    from thinslice.evaluation.clinical.radiomics import MISSING, is_installed
     from thinslice.evaluation.placed import index_thick, place_thick
 
     grid = reference.geometry
@@ -226,6 +227,8 @@ def _clinical(
         placed = place_thick(thick, grid) if align == "world" else index_thick(thick, grid)
         if sum(0 <= centre < grid.shape[0] for centre in placed.centres) < 3:
             warnings.append("Fewer than 3 thick slices lie on the thin grid, so most clinical measures are empty.")
+    if not is_installed():
+        warnings.append(MISSING)
     lung = find_lung(_in_hu(whole.hu, units[1]), voxel_mm3(whole.geometry))
     if whole is not reference:
         start = [round(at) for at in whole.geometry.index_at(grid.origin_mm)]

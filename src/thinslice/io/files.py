@@ -154,8 +154,8 @@ def sniff(path: Path) -> str:
     Raises:
         UnreadableError: empty, not permitted, or no format that is read; give another file.
     """
-    from thinslice.io.dicom.archives import archive_kind
-    from thinslice.io.dicom.file_form import looks_like_dicom
+    from thinslice.io.dicom.files.archives import archive_kind
+    from thinslice.io.dicom.files.file_form import looks_like_dicom
     from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
     from thinslice.io.nifti import header_path
     from thinslice.io.nifti_header import nifti_version
@@ -283,14 +283,14 @@ def open_writer(
                 "no patient or study to derive it from; name an output that ends in .nii.gz."
             )
         if deidentify:
-            from thinslice.io.dicom.deidentify import deidentified
+            from thinslice.io.dicom.derived.deidentify import deidentified
 
             provenance = replace(provenance, headers=deidentified(provenance.headers))
         if kind == "dicom-enhanced":
-            from thinslice.io.dicom.enhanced_write import EnhancedSlabWriter
+            from thinslice.io.dicom.derived.enhanced import EnhancedSlabWriter
 
             return EnhancedSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
-        from thinslice.io.dicom.write import DicomSlabWriter
+        from thinslice.io.dicom.derived.single_frame import DicomSlabWriter
 
         return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
     if None in geometry.spacing_mm:
