@@ -21,6 +21,7 @@ from thinslice.cli.app import app
 EXIT_CODES = {
     "ThinsliceError": 1,
     "UsageError": 2,
+    "ArgumentTypeError": 2,
     "InputError": 3,
     "UnreadableError": 3,
     "DownloadError": 3,

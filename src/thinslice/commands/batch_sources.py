@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from thinslice.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from thinslice.io.dicom.header import SliceHeader
+    from thinslice.io.dicom.files.header import SliceHeader
 
 VOLUME_SUFFIXES = {
     ".nii": ("NIfTI", "nifti", ".nii.gz"),
@@ -130,7 +130,7 @@ def find_sources(folder: Path, out: Path, *, output_format: str | None = None) -
         out: folder of the outputs, which is never searched.
         output_format: format of every output; None for that of each source.
     """
-    from thinslice.io.dicom.header import quiet_pydicom
+    from thinslice.io.dicom.files.header import quiet_pydicom
 
     search = _Search(folder, output_format)
     with quiet_pydicom():
@@ -165,8 +165,8 @@ class _Search:
 
     def _visit(self, path: Path) -> None:
         """Add the DICOM objects of a file or an archive to their series."""
-        from thinslice.io.dicom.input_files import SkippedFile, input_files
-        from thinslice.io.dicom.multiframe import read_headers
+        from thinslice.io.dicom.files.input_files import SkippedFile, input_files
+        from thinslice.io.dicom.files.multiframe import read_headers
 
         try:
             for file in input_files(path):
@@ -195,9 +195,9 @@ class _Group:
     """Files of one series, in the order found."""
 
     def __init__(self, header: SliceHeader) -> None:
-        from thinslice.io.dicom.header import integer
-        from thinslice.io.dicom.object_kinds import kind_of
-        from thinslice.io.dicom.series_facts import is_our_own
+        from thinslice.io.dicom.files.header import integer
+        from thinslice.io.dicom.files.object_kinds import kind_of
+        from thinslice.io.dicom.series.facts import is_our_own
 
         self.paths: dict[Path, None] = {}
         self.kind = kind_of(header.dataset)
@@ -232,8 +232,8 @@ class _Group:
 
 def _add(groups: dict[tuple[str, ...], _Group], path: Path, header: SliceHeader) -> None:
     """Add a file to the series of its patient and study; some anonymizers give all patients one UID."""
-    from thinslice.io.dicom.header import text
-    from thinslice.io.dicom.object_kinds import series_label
+    from thinslice.io.dicom.files.header import text
+    from thinslice.io.dicom.files.object_kinds import series_label
 
     dataset = header.dataset
     key = (text(dataset, "PatientID"), text(dataset, "StudyInstanceUID"), series_label(dataset))

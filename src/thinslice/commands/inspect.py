@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thinslice.arguments import check_path
 from thinslice.errors import InputError, UnreadableError
 from thinslice.geometry import orientation_name
 
 if TYPE_CHECKING:
     from thinslice.geometry import Geometry
-    from thinslice.io.dicom.series_report import SeriesReport
+    from thinslice.io.dicom.series.report import SeriesReport
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Names of files that hold a volume, or its header."""
@@ -107,10 +108,11 @@ def survey(path: str | Path) -> list[SurveyedSeries]:
     Raises:
         UnreadableError: no file, or no readable one; check the path.
         MissingExtraError: NRRD or MetaImage without the itk extra.
+        ArgumentTypeError: no path; give one.
     """
     from thinslice.io.files import sniff
 
-    path = Path(path)
+    path = check_path("path", path, "one path of a folder, file or archive")
     if not path.exists():
         raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
     if path.is_dir():
