@@ -70,6 +70,7 @@ EXPECTED = (
         lambda: _lacks_module("axe_playwright_python"),
     ),
     ExpectedSkip(r"program chromium", "no program chromium", lambda: shutil.which("chromium") is None),
+    ExpectedSkip(r"could not import 'fastrad'", "no fastrad", lambda: _lacks_module("fastrad")),
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
     ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),
     ExpectedSkip(r"gzip program", "no program gzip", lambda: shutil.which("gzip") is None),

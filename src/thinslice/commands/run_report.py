@@ -111,6 +111,25 @@ class DeviationReport(_Frozen):
     multipliers: dict[str, float] = Field(default_factory=dict)
 
 
+class TextureReport(_Frozen):
+    """Synthetic noise in the result.
+
+    Attributes:
+        seed: of the noise.
+        thick_noise_hu: standard deviation of the source's noise in even soft tissue.
+        thin_noise_hu: the same of a thin reconstruction, by the averaging law.
+        blur_slices: width of the noise's blur along z that the source shows: standard deviation in thin slices.
+        map_factor_soft, map_factor_lung: factors by which the uncertainty map was set to that noise.
+    """
+
+    seed: int = Field(ge=0)
+    thick_noise_hu: float = Field(ge=0)
+    thin_noise_hu: float = Field(ge=0)
+    blur_slices: float = Field(ge=0)
+    map_factor_soft: float = Field(ge=0)
+    map_factor_lung: float = Field(ge=0)
+
+
 class MachineReport(_Frozen):
     """Machine on which the times were measured.
 
@@ -154,6 +173,7 @@ class RunReport(_Frozen):
         peak_memory_mib: highest resident memory of the process; None where the system has no such count.
         consistency_rms_hu: root mean square difference between the thick slices and averages of the result.
         deviation: standard deviations; None in a run without them.
+        texture: synthetic noise; None in a run without it.
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
         thinslice_version: version of the software.
@@ -177,6 +197,7 @@ class RunReport(_Frozen):
     peak_memory_mib: float | None = Field(default=None, ge=0)
     consistency_rms_hu: float | None = Field(default=None, ge=0)
     deviation: DeviationReport | None = None
+    texture: TextureReport | None = None
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
     thinslice_version: str = __version__
@@ -278,6 +299,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
                 *_side(report.output, report.spacing_mm_out),
                 ("agreement with source", consistency),
                 *_uncertainty(report.deviation),
+                *_texture(report.texture),
             ],
         ),
         (
@@ -339,6 +361,19 @@ def _uncertainty(deviation: DeviationReport | None) -> list[tuple[str, str]]:
         spans = ", ".join(f"{level} %: {value:.2f}" for level, value in deviation.multipliers.items())
         rows.append(("intervals, in standard deviations", spans))
     return rows
+
+
+def _texture(texture: TextureReport | None) -> list[tuple[str, str]]:
+    """Rows about synthetic noise; none without it."""
+    if texture is None:
+        return []
+    return [
+        ("synthetic noise (texture)", f"added, seed {texture.seed}: never read small structures in the result"),
+        (
+            "noise in soft tissue",
+            f"{texture.thick_noise_hu:.1f} HU in the source, {texture.thin_noise_hu:.1f} HU expected of thin slices",
+        ),
+    ]
 
 
 def _plain(value: JsonValue) -> str:

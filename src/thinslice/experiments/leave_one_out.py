@@ -74,7 +74,7 @@ def train_leaving_out(
     recipe: TrainRecipe,
     out: Path,
     *,
-    patients: int,
+    leave_out: int,
     data_root: Path,
     device: str = "auto",
     threads: int | None = None,
@@ -87,7 +87,7 @@ def train_leaving_out(
         recipe: recipe of the run, on pairs.
         out: folder of the run. Trainings that leave a patient out lie in folders `without-1` and so on inside it; after
             an interruption the same call continues.
-        patients: patients that are left out, the first ones; a number above that of the patients means all.
+        leave_out: how many patients are left out, the first ones; a number above that of the patients means all.
         data_root, device, threads, report, notify: as for `thinslice.training.fit.fit`.
 
     Returns:
@@ -113,8 +113,8 @@ def train_leaving_out(
     if len(names) < ADVISED:
         note(f"{len(names)} patients: their score says little; {ADVISED} or more are advised.")
     left_out, errors = [], []
-    for number, name in enumerate(names[:patients], start=1):
-        note(f"Patient {number} of {min(patients, len(names))} is left out.")
+    for number, name in enumerate(names[:leave_out], start=1):
+        note(f"Patient {number} of {min(leave_out, len(names))} is left out.")
         folder = out / f"without-{number}"
         without = overridden(recipe, {"dataset.without": [*recipe.dataset.without, name]})
         weights = fit(

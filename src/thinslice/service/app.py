@@ -14,9 +14,10 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from thinslice.about import NOTICE, __version__
-from thinslice.errors import ThinsliceError, UnreadableError
+from thinslice.errors import InputError, ThinsliceError, UnreadableError
 from thinslice.queue import Queue
 from thinslice.service import volumes
 from thinslice.service.changes import Changes
@@ -130,7 +131,10 @@ async def take_file(
     """Send one file of an upload, as the body of the request."""
     length = request.headers.get("content-length")
     declared = None if length is None else int(length)
-    return await _service(request).sources.take(upload, number, name, declared, request.stream())
+    try:
+        return await _service(request).sources.take(upload, number, name, declared, request.stream())
+    except ClientDisconnect:
+        raise InputError("The connection ended before the file did; send it again.") from None
 
 
 @router.post("/uploads/{upload}/complete")
@@ -311,6 +315,10 @@ def _http_problem(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": detail.rstrip(".") + ".", "exit_code": None}, status)
 
 
+def _failure(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"internal error ({type(error).__name__}); please report it.", "exit_code": 1}, 500)
+
+
 def create_app(service: Service) -> FastAPI:
     """The application without its guard, for a server or the description of the API.
 
@@ -354,6 +362,7 @@ def create_app(service: Service) -> FastAPI:
         return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
 
     app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(Exception, _failure)
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
 
