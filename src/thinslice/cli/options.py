@@ -113,15 +113,3 @@ Force = Annotated[
     bool, typer.Option("--force", help="Go on when memory looks short. Never past a fault in the input's geometry.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-
-
-def check_distance(factor: int | None, spacing: float | None) -> None:
-    """Refuse two statements of the distance of thin slices.
-
-    Raises:
-        UsageError: both are given; give one of them.
-    """
-    from thinslice.errors import UsageError
-
-    if factor is not None and spacing is not None:
-        raise UsageError("--factor and --spacing both set the distance of thin slices; give one of them.")

@@ -94,6 +94,10 @@ def upscale(
     texture: options.Texture = False,
     texture_seed: options.TextureSeed = 0,
     threads: options.Threads = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Let a server do the work: the address that 'thinslice serve' printed."),
+    ] = None,
     overwrite: options.Overwrite = False,
     deidentify: options.Deidentify = False,
     force: options.Force = False,
@@ -127,7 +131,6 @@ def upscale(
     hush_libraries()
     console = Console(quiet=quiet)
     sources, target = divide_paths(paths or [], inputs or [], output)
-    options.check_distance(factor, spacing)
     wanted = uncertainty is not None or uncertainty_by is not UncertaintyBy.LEARNED
     settings = UpscaleSettings(
         model=model,
@@ -146,11 +149,11 @@ def upscale(
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     if every_series:
-        one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty}
+        one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty, "--server": server}
         contrary = [name for name, value in one_file.items() if value is not None]
         if contrary or len(sources) > 1:
             raise UsageError(
-                f"{contrary[0]} writes one file, and --all makes many outputs; leave it out."
+                f"{contrary[0]} is for one series, and --all makes many outputs; leave it out."
                 if contrary
                 else "--all takes one folder, with all studies below it, and one folder for the outputs."
             )
@@ -180,7 +183,12 @@ def upscale(
         deidentify=deidentify,
     )
     with console.work() as work:
-        outcome = run_upscale(job, notify=console.note, phase=work.phase)
+        if server is not None:
+            from thinslice.service.remote import upscale_on_server
+
+            outcome = upscale_on_server(server, job, notify=console.note, phase=work.phase)
+        else:
+            outcome = run_upscale(job, notify=console.note, phase=work.phase)
     for sentence in outcome.warnings:
         console.warn(sentence)
     if not quiet:

@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.about import __version__
+from thinslice.continuity import continuity_warning
 from thinslice.errors import InputError, NotEligibleError, ResourceError, ShapeError
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import Backend, Choice, batch_size, choose_backend, choose_device, make, settle
 from thinslice.inference.deviation import calibration_warning, with_uncertainty
+from thinslice.inference.known_profile import measured_profile
 from thinslice.inference.settings import UncertaintySource, UpscaleSettings
 from thinslice.inference.texture.law import Averages, open_noise
 from thinslice.inference.texture.scan_noise import measure_noise
@@ -33,7 +35,6 @@ from thinslice.planning import (
     choose_factor,
     estimate_memory,
     plan_windows,
-    profile_warning,
     relative_thickness,
     slice_profile,
 )
@@ -42,7 +43,7 @@ from thinslice.planning.exact_spacing import ExactSpacing, exact_ratio
 from thinslice.plausibility import UNIT_REACH, examine
 from thinslice.profile import ProfileDensity, SliceProfile
 from thinslice.recipes.card import shown_name
-from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
+from thinslice.recipes.slice_profile import MeasuredProfile
 from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
 
@@ -142,7 +143,12 @@ class Prepared:
         Not under the published plans: these exist to compare with published numbers. Not for an interpolation: another
         one in its place would save nothing.
         """
-        return self.plan_name == "overlap" and _has_weights(self.model)
+        return self.plan_name == "overlap" and self.has_weights
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model is a trained network, no interpolation."""
+        return _has_weights(self.model)
 
     def start_network(self) -> Backend:
         """The network, ready to run; each call starts a new one."""
@@ -185,6 +191,8 @@ def prepare(
     """
     _refuse_non_finite(volume.hu)
     volume, notes = _in_hu(volume, settings.intensity)
+    unlike = continuity_warning(volume.hu)
+    notes += [unlike] if unlike else []
     thick = volume.geometry
     factor = choose_factor(
         thick,
@@ -194,11 +202,10 @@ def prepare(
     )
     asked, device = choose_backend(settings.backend), choose_device(settings.device)
     set_threads(settings.threads)
-    measured = read_slice_profile(settings.profile) if isinstance(settings.profile, Path) else settings.profile
-    profile = slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
-
     model = _loaded(settings.model, device) if loaded is None else loaded
     name, version, sha256 = _identity(model, settings.model)
+    measured, about_profile = measured_profile(settings.profile, model, name, volume)
+    profile = slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
     calibration = None
     if settings.uncertainty is not None or settings.texture:
         model, calibration = with_uncertainty(
@@ -283,6 +290,7 @@ def prepare(
         ),
         warnings=(
             *notes,
+            *about_profile,
             *_warnings(volume, choice, settings, calibration, name),
             *_target_warning(settings, geometry),
         ),
@@ -473,8 +481,6 @@ def _warnings(
     name: str,
 ) -> tuple[str, ...]:
     sentences: list[str | None] = [*choice.warnings]
-    if settings.profile is None:
-        sentences.append(profile_warning(volume.geometry))
     if settings.texture:
         sentences.append(TEXTURE_NOTICE)
     if settings.uncertainty is not None and calibration is not None:

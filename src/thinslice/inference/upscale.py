@@ -10,14 +10,17 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import ResourceError, UsageError, warn
+from thinslice.arguments import check_callback, check_path
+from thinslice.errors import ResourceError, ThinsliceError, UsageError, warn
 from thinslice.inference.consistency import ConsistencyMeter
 from thinslice.inference.deviation import without_padding
 from thinslice.inference.prepare import Prepared, prepare
@@ -30,8 +33,9 @@ from thinslice.inference.texture.size import NoiseSize, measure_size
 from thinslice.inference.texture.stream import textured
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.io.settings import ReadSettings
+from thinslice.options import option
 from thinslice.typing import Floats, Progress
-from thinslice.volume import Volume
+from thinslice.volume import Volume, check_volume
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
@@ -105,7 +109,7 @@ def upscale(
     Args:
         volume: the thick volume, or the path that `thinslice.read` reads it from.
         model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
-        factor: thin slices per thick interval, 2 to 8; takes precedence over `spacing_mm`.
+        factor: thin slices per thick interval, 2 to 8; not beside `spacing_mm`.
         spacing_mm: distance of thin slices, met exactly from half the thick distance to an eighth of it; None for the
             whole factor that comes nearest to 1 mm.
         plan: window plan; None for the network's own.
@@ -139,9 +143,9 @@ def upscale(
         ModelError: a network that cannot do this factor, or whose output is not finite; use another one.
         ResourceError: memory is short; use `upscale_slabs`, or free some.
         DeviceError: a device that is not on this machine.
-        UsageError: an unknown name among the arguments.
+        ArgumentTypeError: an argument of another type; the message describes what is taken.
+        UsageError: an unknown name among the arguments, or `factor` beside `spacing_mm`; give one of them.
     """
-    thick = _thick(volume)
     settings = UpscaleSettings(
         model,
         factor,
@@ -155,7 +159,9 @@ def upscale(
         texture=texture,
         texture_seed=texture_seed,
     )
+    check_callback("progress", progress)
     source = uncertainty_source(deviation)
+    thick = _thick(volume)
     if source is not None:
         warnings.warn(
             "upscale(deviation=...) is deprecated: call thinslice.upscale_with_uncertainty.",
@@ -220,6 +226,7 @@ def upscale_with_uncertainty(
         texture=texture,
         texture_seed=texture_seed,
     )
+    check_callback("progress", progress)
     thick = _thick(volume)
     thin, deviation = collect_with_uncertainty(_collected_stream(thick, settings, progress))
     warn(thin.provenance.warnings[len(thick.provenance.warnings) :])
@@ -263,7 +270,7 @@ def upscale_slabs(
         ThinsliceError: as for `upscale`, before the first slab; a network whose output is not finite and memory that
             runs out are found on the way.
     """
-    source = uncertainty_source(uncertainty or deviation)
+    source = uncertainty_source(deviation if uncertainty is False else uncertainty)
     settings = UpscaleSettings(
         model,
         factor,
@@ -279,7 +286,10 @@ def upscale_slabs(
         texture,
         texture_seed,
     )
-    prepared = prepare(_thick(volume), settings)
+    check_callback("progress", progress)
+    thick = _thick(volume)
+    with _naming_read():
+        prepared = prepare(thick, settings)
     warn(prepared.warnings)
     return SlabStream(prepared, progress=progress)
 
@@ -425,36 +435,43 @@ def collect_with_uncertainty(stream: SlabStream) -> tuple[Volume, Volume]:
 
 
 def _collected_stream(volume: Volume, settings: UpscaleSettings, progress: Progress | None) -> SlabStream:
-    return SlabStream(prepare(volume, settings, collect=True), progress=progress)
+    with _naming_read():
+        return SlabStream(prepare(volume, settings, collect=True), progress=progress)
+
+
+@contextmanager
+def _naming_read() -> Iterator[None]:
+    """Add to an error whose remedy is an argument of reading that it is none of upscaling."""
+    try:
+        yield
+    except ThinsliceError as error:
+        if not any(option(each.name) in str(error) for each in fields(ReadSettings)):
+            raise
+        raise type(error)(f"{error} That is an argument of thinslice.read, whose result upscale takes.") from error
 
 
 def _thick(volume: Volume | str | Path | Sequence[str | Path]) -> Volume:
     """The thick volume, read where its path is given.
 
     Raises:
-        UsageError: neither a volume nor a path; the message names what makes a volume of it.
+        ArgumentTypeError: neither a volume nor a path; the message names what makes a volume of it.
+        ThinsliceError: as `thinslice.read`, whose arguments the message may name.
     """
-    if isinstance(volume, Volume):
-        return volume
-    if isinstance(volume, str | Path) or (
-        isinstance(volume, Sequence) and volume and all(isinstance(each, str | Path) for each in volume)
+    if isinstance(volume, Volume) or not (
+        isinstance(volume, str | PathLike)
+        or (isinstance(volume, Sequence) and len(volume) and all(isinstance(each, str | PathLike) for each in volume))
     ):
-        from thinslice.io.files import read_as
+        return check_volume("volume", volume, "a thinslice.Volume or a path")
+    from thinslice.io.files import read_as
 
+    with _naming_read():
         thick = read_as(volume, ReadSettings())
-        warn(thick.provenance.warnings, above=2)
-        return thick
-    makers = {"numpy": "from_array", "nibabel": "from_nibabel", "SimpleITK": "from_sitk", "torchio": "from_torchio"}
-    package = type(volume).__module__.partition(".")[0]
-    maker = makers.get(package, "from_monai" if package == "monai" else "from_array")
-    raise UsageError(
-        f"upscale takes a thinslice.Volume or a path, not a {type(volume).__name__}; make one with "
-        f"thinslice.Volume.{maker}."
-    )
+    warn(thick.provenance.warnings, above=2)
+    return thick
 
 
 def _file_or_value(profile: str | Path | MeasuredProfile | None) -> Path | MeasuredProfile | None:
-    return Path(profile) if isinstance(profile, str) else profile
+    return check_path("profile", profile) if isinstance(profile, str | PathLike) else profile
 
 
 def _before(prepared: Prepared) -> RunResult:
@@ -464,8 +481,9 @@ def _before(prepared: Prepared) -> RunResult:
 def _outside_warnings(prepared: Prepared, restorer: Restorer) -> list[str]:
     if not restorer.voxels_outside_window:
         return []
+    whose = "the network's window" if prepared.has_weights else "the working range"
     return [
-        f"{restorer.voxels_outside_window} thin voxels lie where the source is outside the network's window "
+        f"{restorer.voxels_outside_window} thin voxels lie where the source is outside {whose} "
         f"({WINDOW_MIN_HU:.0f} to {WINDOW_MAX_HU:.0f} HU); there the interpolated source was blended back."
         + ("" if prepared.uncertainty is None else " Standard deviations do not include this.")
     ]

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.about import NOTICE
+from thinslice.arguments import check_bool, check_path
 from thinslice.errors import UsageError
 from thinslice.geometry import Geometry, nearest_thick
 from thinslice.pictures.planes import SIDES, Body, ViewPlane, find_body, planes_of, steps_mm
-from thinslice.volume import Volume, reorient
+from thinslice.volume import Volume, check_volume, reorient
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,10 +157,16 @@ def preview(thick: Volume, thin: Volume, path: str | Path | None = None, *, over
         The PNG; in a notebook, `IPython.display.Image(data)` shows it.
 
     Raises:
-        UsageError: `thin` does not lie on a thin grid of `thick`.
+        ArgumentTypeError: an argument of another type, such as a path in place of a volume; read it first.
+        UsageError: `thin` does not lie on a thin grid of `thick`, or the path does not end in .png.
         OutputExistsError: the file exists and `overwrite` is false.
         OutputError: it cannot be written there.
     """
+    thick, thin = check_volume("thick", thick), check_volume("thin", thin)
+    place = None if path is None else check_path("path", path)
+    check_bool("overwrite", overwrite)
+    if place is not None and place.suffix.lower() != ".png":
+        raise UsageError(f"The picture is a PNG; end {str(place)!r} in .png.")
     derivation = thin.provenance.derivation
     made = (
         "" if derivation is None else f"{derivation.model} {derivation.model_version}, factor {derivation.factor:.4g}"
@@ -167,8 +174,8 @@ def preview(thick: Volume, thin: Volume, path: str | Path | None = None, *, over
     drawn = Preview(thick, thin.geometry, caption=made)
     drawn.add(0, thin.hu)
     png = drawn.png_bytes()
-    if path is not None:
-        save_png(png, Path(path), overwrite=overwrite)
+    if place is not None:
+        save_png(png, place, overwrite=overwrite)
     return png
 
 
