@@ -91,6 +91,10 @@ def upscale(
             help="learned: the network's own head; ensemble: any network, 8 times the cost, not calibrated.",
         ),
     ] = UncertaintyBy.LEARNED,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Also check whether the network is any good on INPUT, as 'thinslice check' does."),
+    ] = False,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     deidentify: options.Deidentify = False,
@@ -144,6 +148,8 @@ def upscale(
     if every_series:
         one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty}
         contrary = [name for name, value in one_file.items() if value is not None]
+        if check:
+            raise UsageError("--check is for one series; run 'thinslice check' on the others, or leave it out.")
         if contrary or len(sources) > 1:
             raise UsageError(
                 f"{contrary[0]} writes one file, and --all makes many outputs; leave it out."
@@ -172,6 +178,7 @@ def upscale(
         preview=preview,
         report=report,
         uncertainty=uncertainty,
+        check=check,
         overwrite=overwrite,
         deidentify=deidentify,
     )
@@ -232,6 +239,7 @@ def summary(report: RunReport, output: Path) -> str:
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
             *uncertainty,
+            *(() if report.check is None else (f"check        {report.check.sentence}",)),
             f"took         {report.seconds.total:.1f} s{memory}",
             f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",
             f"output       {output} ({report.output.format})",

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
+from thinslice.commands.check_report import CheckReport
 from thinslice.errors import UsageError
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class RunReport(_Frozen):
         peak_memory_mib: highest resident memory of the process; None where the system has no such count.
         consistency_rms_hu: root mean square difference between the thick slices and averages of the result.
         deviation: standard deviations; None in a run without them.
+        check: whether the network is any good on the scan; None where it was not asked for.
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
         thinslice_version: version of the software.
@@ -177,6 +179,7 @@ class RunReport(_Frozen):
     peak_memory_mib: float | None = Field(default=None, ge=0)
     consistency_rms_hu: float | None = Field(default=None, ge=0)
     deviation: DeviationReport | None = None
+    check: CheckReport | None = None
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
     thinslice_version: str = __version__
@@ -290,6 +293,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         ("Run", run),
+        *([] if report.check is None else [("Check of the source", _check(report.check))]),
         (
             "Time and memory",
             [
@@ -338,6 +342,16 @@ def _uncertainty(deviation: DeviationReport | None) -> list[tuple[str, str]]:
     if deviation.multipliers:
         spans = ", ".join(f"{level} %: {value:.2f}" for level, value in deviation.multipliers.items())
         rows.append(("intervals, in standard deviations", spans))
+    return rows
+
+
+def _check(check: CheckReport) -> list[tuple[str, str]]:
+    """Rows about the check of the source."""
+    rows = [("verdict", check.sentence), *(("also", finding.sentence) for finding in check.findings[1:])]
+    for test in check.tests:
+        usual = check.training_gain_db.get(test.factor)
+        beside = "" if usual is None else f" ({usual[0]:+.1f} to {usual[1]:+.1f} dB on training scans)"
+        rows.append((f"own slices averaged by {test.factor}", f"{test.gain_db:+.1f} dB over interpolation{beside}"))
     return rows
 
 

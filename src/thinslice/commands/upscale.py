@@ -16,6 +16,7 @@ from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
+    from thinslice.commands.check_report import CheckReport
     from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import Prepared
@@ -38,6 +39,7 @@ class UpscaleJob:
         preview: PNG to draw, or None.
         report: .json or .html to write, or None.
         uncertainty: NIfTI, NRRD or MetaImage file for the standard deviations, or None.
+        check: also check whether the network is any good on the scan (`thinslice.commands.check`), for the report.
         overwrite: replace outputs that exist.
         deidentify: leave the patient's identity out of DICOM outputs; other outputs never hold it.
     """
@@ -50,6 +52,7 @@ class UpscaleJob:
     preview: Path | None = None
     report: Path | None = None
     uncertainty: Path | None = None
+    check: bool = False
     overwrite: bool = False
     deidentify: bool = False
 
@@ -78,7 +81,8 @@ def run_upscale(
         job: files and options.
         notify: called with one plain line before the run starts.
         progress: called as windows are done.
-        phase: called with the share of "reading", "preparing", "network" and "writing"; within a window too.
+        phase: called with the share of "reading", "preparing", "checking", "network" and "writing"; within a
+            window too.
         loaded: the network of `job.settings`, where it was loaded before.
 
     Returns:
@@ -109,6 +113,7 @@ def run_upscale(
     read_s = time.perf_counter() - begun
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)
+    checked = _checked(prepared, loaded, enter) if job.check else None
     stream = SlabStream(
         prepared, progress=progress, share=None if phase is None else lambda share: enter("network", share)
     )
@@ -171,7 +176,7 @@ def run_upscale(
         total=time.perf_counter() - begun,
     )
     deviation = _deviation_report(job, prepared, summary)
-    report = _report(job, prepared, stream.result, seconds, deviation, writer.warnings)
+    report = _report(job, prepared, stream.result, seconds, deviation, checked, writer.warnings)
     if job.report is not None:
         with _after(complete):
             report.write(job.report, png, overwrite=job.overwrite)
@@ -255,6 +260,21 @@ def _announcement(prepared: Prepared) -> str:
     )
 
 
+def _checked(prepared: Prepared, loaded: ThroughPlaneModel | None, enter: PhaseProgress) -> CheckReport:
+    """Whether the network is any good on the scan; its windows are those of a plain run, without uncertainty."""
+    from thinslice.commands.check import check
+
+    settings = prepared.settings
+    return check(
+        prepared.volume,
+        model=settings.model if loaded is None else loaded,
+        device=settings.device,
+        backend=settings.backend,
+        threads=settings.threads,
+        phase=lambda name, share: enter("checking", share if name == "network" else 0.0),
+    )
+
+
 def _deviation_report(job: UpscaleJob, prepared: Prepared, summary: DeviationSummary) -> DeviationReport | None:
     from thinslice.commands.run_report import DeviationReport
     from thinslice.io.files import output_format
@@ -281,6 +301,7 @@ def _report(
     result: RunResult,
     seconds: SecondsReport,
     deviation: DeviationReport | None,
+    checked: CheckReport | None,
     writer_warnings: tuple[str, ...],
 ) -> RunReport:
     from thinslice.commands.run_report import (
@@ -326,6 +347,7 @@ def _report(
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
+        check=checked,
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         created=now(),
         machine=MachineReport.here(threads=job.settings.threads),
