@@ -101,6 +101,10 @@ def upscale(
             "written beside OUTPUT as NAME_labels.",
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Also check whether the network is any good on INPUT, as 'thinslice check' does."),
+    ] = False,
     threads: options.Threads = None,
     server: Annotated[
         str | None,
@@ -166,6 +170,8 @@ def upscale(
             "--server": server,
         }
         contrary = [name for name, value in one_file.items() if value is not None]
+        if check:
+            raise UsageError("--check is for one series; run 'thinslice check' on the others, or leave it out.")
         if contrary or len(sources) > 1:
             raise UsageError(
                 f"{contrary[0]} is for one series, and --all makes many outputs; leave it out."
@@ -195,6 +201,7 @@ def upscale(
         report=report,
         uncertainty=uncertainty,
         labels=labels,
+        check=check,
         overwrite=overwrite,
         deidentify=deidentify,
     )
@@ -272,6 +279,7 @@ def summary(report: RunReport, output: Path) -> str:
             *uncertainty,
             *texture,
             *labels,
+            *(() if report.check is None else (f"check        {report.check.sentence}",)),
             f"took         {report.seconds.total:.1f} s{memory}",
             f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",
             f"output       {output} ({report.output.format})",

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
+from thinslice.commands.check_report import CheckReport
 from thinslice.errors import UsageError
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ class RunReport(_Frozen):
         deviation: standard deviations; None in a run without them.
         texture: synthetic noise; None in a run without it.
         labels: a segmentation that came along; None in a run without one.
+        check: whether the network is any good on the scan; None where it was not asked for.
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
         thinslice_version: version of the software.
@@ -241,6 +243,7 @@ class RunReport(_Frozen):
     deviation: DeviationReport | None = None
     texture: TextureReport | None = None
     labels: LabelsReport | None = None
+    check: CheckReport | None = None
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
     thinslice_version: str = __version__
@@ -360,6 +363,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         ("Run", run),
+        *([] if report.check is None else [("Check of the source", _check(report.check))]),
         (
             "Time and memory",
             [
@@ -429,6 +433,16 @@ def _labels(labels: LabelsReport | None) -> list[tuple[str, str]]:
     if labels is None:
         return []
     return [("labels", f"{len(labels.volumes)}, volumes changed by {labels.largest_change_percent:.2f} % at most")]
+
+
+def _check(check: CheckReport) -> list[tuple[str, str]]:
+    """Rows about the check of the source."""
+    rows = [("verdict", check.sentence), *(("also", finding.sentence) for finding in check.findings[1:])]
+    for test in check.tests:
+        usual = check.training_gain_db.get(test.factor)
+        beside = "" if usual is None else f" ({usual[0]:+.1f} to {usual[1]:+.1f} dB on training scans)"
+        rows.append((f"own slices averaged by {test.factor}", f"{test.gain_db:+.1f} dB over interpolation{beside}"))
+    return rows
 
 
 def _plain(value: JsonValue) -> str:

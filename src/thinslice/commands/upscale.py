@@ -17,6 +17,7 @@ from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
+    from thinslice.commands.check_report import CheckReport
     from thinslice.commands.run_report import (
         DeviationReport,
         LabelsReport,
@@ -49,6 +50,7 @@ class UpscaleJob:
         labels: segmentation of the thick scan (NIfTI, NRRD or MetaImage) to bring onto the thin grid, or None. It is
             written beside `output` (`thinslice.commands.labels.labels_path`).
         copies: the same thin volume again, in other formats by their names.
+        check: also check whether the network is any good on the scan (`thinslice.commands.check`), for the report.
         overwrite: replace outputs that exist.
         deidentify: leave the patient's identity out of DICOM outputs; other outputs never hold it.
     """
@@ -63,6 +65,7 @@ class UpscaleJob:
     uncertainty: Path | None = None
     labels: Path | None = None
     copies: tuple[Path, ...] = ()
+    check: bool = False
     overwrite: bool = False
     deidentify: bool = False
 
@@ -104,7 +107,8 @@ def run_upscale(
         job: files and options.
         notify: called with one plain line before the run starts.
         progress: called as windows are done.
-        phase: called with the share of "reading", "preparing", "network" and "writing"; within a window too.
+        phase: called with the share of "reading", "preparing", "checking", "network" and "writing"; within a
+            window too.
         loaded: the network of `job.settings`, where it was loaded before.
         watcher: takes the thick volume and finished slabs.
 
@@ -137,6 +141,7 @@ def run_upscale(
     labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)
+    checked = _checked(prepared, loaded, enter) if job.check else None
     stream = SlabStream(
         prepared, progress=progress, share=None if phase is None else lambda share: enter("network", share)
     )
@@ -216,7 +221,7 @@ def run_upscale(
         total=time.perf_counter() - begun,
     )
     deviation = _deviation_report(job, prepared, summary)
-    report = _report(job, prepared, stream.result, seconds, deviation, written_labels, writer.warnings)
+    report = _report(job, prepared, stream.result, seconds, deviation, written_labels, checked, writer.warnings)
     if job.report is not None:
         with _after(complete):
             pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
@@ -306,6 +311,21 @@ def _announcement(prepared: Prepared) -> str:
     )
 
 
+def _checked(prepared: Prepared, loaded: ThroughPlaneModel | None, enter: PhaseProgress) -> CheckReport:
+    """Whether the network is any good on the scan; its windows are those of a plain run, without uncertainty."""
+    from thinslice.commands.check import check
+
+    settings = prepared.settings
+    return check(
+        prepared.volume,
+        model=settings.model if loaded is None else loaded,
+        device=settings.device,
+        backend=settings.backend,
+        threads=settings.threads,
+        phase=lambda name, share: enter("checking", share if name == "network" else 0.0),
+    )
+
+
 def _deviation_report(job: UpscaleJob, prepared: Prepared, summary: DeviationSummary) -> DeviationReport | None:
     from thinslice.commands.run_report import DeviationReport
     from thinslice.io.files import output_format
@@ -349,6 +369,7 @@ def _report(
     seconds: SecondsReport,
     deviation: DeviationReport | None,
     labels: LabelsReport | None,
+    checked: CheckReport | None,
     writer_warnings: tuple[str, ...],
 ) -> RunReport:
     from thinslice.commands.run_report import (
@@ -396,6 +417,7 @@ def _report(
         deviation=deviation,
         texture=_texture_report(prepared, result),
         labels=labels,
+        check=checked,
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         created=now(),
         machine=MachineReport.here(threads=job.settings.threads),
