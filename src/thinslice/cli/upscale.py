@@ -91,6 +91,8 @@ def upscale(
             help="learned: the network's own head; ensemble: any network, 8 times the cost, not calibrated.",
         ),
     ] = UncertaintyBy.LEARNED,
+    texture: options.Texture = False,
+    texture_seed: options.TextureSeed = 0,
     threads: options.Threads = None,
     server: Annotated[
         str | None,
@@ -142,6 +144,8 @@ def upscale(
         force=force,
         intensity=intensity.value,
         profile=profile,
+        texture=texture,
+        texture_seed=texture_seed,
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     if every_series:
@@ -234,12 +238,16 @@ def summary(report: RunReport, output: Path) -> str:
         uncertainty = (
             f"uncertainty  median {deviation.median_hu:.1f} HU, 95 % of voxels below {deviation.p95_hu:.1f} HU",
         )
+    texture: tuple[str, ...] = ()
+    if report.texture is not None:
+        texture = (f"texture      synthetic noise, seed {report.texture.seed}: never read small structures",)
     return "\n".join(
         (
             f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
             *uncertainty,
+            *texture,
             f"took         {report.seconds.total:.1f} s{memory}",
             f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",
             f"output       {output} ({report.output.format})",

@@ -284,6 +284,7 @@ def fingerprint(
         "plan": settings.plan,
         "intensity": settings.intensity,
         "profile": sha256_of(profile) if isinstance(profile, Path) else None if profile is None else repr(profile),
+        **({"texture_seed": settings.texture_seed} if settings.texture else {}),
         "axis": reading.axis,
         "on_tilt": reading.on_tilt,
         "on_spacing": reading.on_spacing,

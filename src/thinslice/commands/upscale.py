@@ -16,7 +16,7 @@ from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
-    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport
+    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport, TextureReport
     from thinslice.geometry import Geometry
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import Prepared
@@ -187,10 +187,9 @@ def run_upscale(
     complete += job.copies
     if job.uncertainty is not None:
         complete.append(job.uncertainty)
-    png = None if preview is None else preview.png_bytes()
-    if png is not None and job.preview is not None:
+    if preview is not None and job.preview is not None:
         with _after(complete):
-            save_png(png, job.preview, overwrite=job.overwrite)
+            save_png(preview.png_bytes(), job.preview, overwrite=job.overwrite)
         complete.append(job.preview)
     seconds = SecondsReport(
         read=read_s,
@@ -202,7 +201,8 @@ def run_upscale(
     report = _report(job, prepared, stream.result, seconds, deviation, writer.warnings)
     if job.report is not None:
         with _after(complete):
-            report.write(job.report, png, overwrite=job.overwrite)
+            pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
+            report.write(job.report, pictures, overwrite=job.overwrite)
     return report
 
 
@@ -303,6 +303,22 @@ def _deviation_report(job: UpscaleJob, prepared: Prepared, summary: DeviationSum
     )
 
 
+def _texture_report(prepared: Prepared, result: RunResult) -> TextureReport | None:
+    from thinslice.commands.run_report import TextureReport
+
+    if prepared.texture is None or result.noise_size is None:
+        return None
+    noise, size = prepared.texture.noise, result.noise_size
+    return TextureReport(
+        seed=prepared.texture.seed,
+        thick_noise_hu=round(noise.thick_hu, 2),
+        thin_noise_hu=round(noise.thin_hu, 2),
+        blur_slices=round(noise.blur, 3),
+        map_factor_soft=round(size.soft, 3),
+        map_factor_lung=round(size.lung, 3),
+    )
+
+
 def _report(
     job: UpscaleJob,
     prepared: Prepared,
@@ -354,6 +370,7 @@ def _report(
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
+        texture=_texture_report(prepared, result),
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         created=now(),
         machine=MachineReport.here(threads=job.settings.threads),
