@@ -96,12 +96,13 @@ function draw() {
 
 function jobElement(job) {
   const title = make('h3', { id: `job-${job.id}` }, `Job ${job.id}: ${job.series}`);
-  const { model, factor, spacing_mm: spacing, uncertainty } = job.settings;
+  const { model, factor, spacing_mm: spacing, uncertainty, texture } = job.settings;
   const settings = [
     model,
     factor && `factor ${factor}`,
     spacing && `${spacing} mm`,
     uncertainty && `uncertainty: ${uncertainty}`,
+    texture && 'with texture',
   ];
   const article = make(
     'article',

@@ -76,6 +76,7 @@ function wanted() {
     spacing_mm: distance === 'spacing' ? Number(at('spacing').value) : null,
     uncertainty: at('uncertainty').value || null,
     device: at('device').value,
+    texture: at('texture').checked,
     deidentify: at('deidentify').checked,
     on_tilt: at('on_tilt').value,
     on_spacing: at('on_spacing').value,
