@@ -24,6 +24,7 @@ from thinslice.queue.database import Database
 from thinslice.queue.job import Job, NewJob, RetryPolicy, State
 
 LOST = "Its worker ended without an outcome"
+CRASHED = "Its worker crashed"
 
 _FREE = "token = NULL, lease_until_s = NULL, phase = '', left_s = NULL"
 """Assignments that take a job from its holder."""
@@ -250,11 +251,16 @@ class Queue:
             )
             return released.rowcount == 1
 
-    def recover(self, worker: str) -> int:
+    def recover(self, worker: str, *, crashed: bool = False) -> int:
         """Take back what the predecessor of a worker held when it died, without waiting for its lease to end.
 
         The caller must be the only process in the place of that worker: a lock that dies with the process shows it
-        (`thinslice.system.atomic.sole_run`).
+        (`thinslice.system.atomic.sole_run`), or the caller has waited for its end.
+
+        Args:
+            worker: name of the place.
+            crashed: whether the worker died alone, while all around it went on. That is likely to be the job's fault:
+                it counts as a failure, and other jobs come first for a while.
 
         Returns:
             Number of jobs.
@@ -262,7 +268,7 @@ class Queue:
         with self._database.writing() as connection:
             rows = connection.execute("SELECT * FROM job WHERE state = 'running' AND worker = ?", (worker,)).fetchall()
             for row in rows:
-                self._lose(connection, _job(row))
+                self._lose(connection, _job(row), crashed=crashed)
             return len(rows)
 
     # Looking
@@ -321,18 +327,24 @@ class Queue:
         row = connection.execute("UPDATE change SET revision = revision + 1 RETURNING revision").fetchone()
         return int(row[0])
 
-    def _lose(self, connection: sqlite3.Connection, job: Job) -> None:
+    def _lose(self, connection: sqlite3.Connection, job: Job, *, crashed: bool = False) -> None:
         """Take a job back from an attempt that ended without an outcome."""
-        losses = job.losses + 1
-        state = State.CANCELLED if job.cancelling else State.FAILED if losses >= self.policy.losses else State.QUEUED
+        losses, failures, now = job.losses + 1, job.failures + crashed, self.clock()
+        state, reason, due_at_s = State.QUEUED, job.reason, 0.0
+        if job.cancelling:
+            state = State.CANCELLED
+        elif crashed and failures >= self.policy.failures:
+            state, reason = State.FAILED, f"{CRASHED}, {failures} times; the input may be damaged, or memory is short."
+        elif losses >= self.policy.losses:
+            state, reason = State.FAILED, f"{LOST}, {losses} times."
+        elif crashed:
+            reason, due_at_s = f"{CRASHED}.", now + self.policy.wait_s(failures)
         connection.execute(
-            f"UPDATE job SET {_FREE}, state = ?, share = 0, losses = ?, reason = ?, ended_at_s = ?, revision = ? "
-            "WHERE id = ?",
+            f"UPDATE job SET {_FREE}, state = ?, share = 0, losses = ?, failures = ?, due_at_s = ?, reason = ?, "
+            "ended_at_s = ?, revision = ? WHERE id = ?",
             (
-                state,
-                losses,
-                f"{LOST}, {losses} times." if state is State.FAILED else job.reason,
-                self.clock() if state.is_final else None,
+                *(state, losses, failures, due_at_s, reason),
+                now if state.is_final else None,
                 self._next_revision(connection),
                 job.id,
             ),
