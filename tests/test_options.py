@@ -23,10 +23,12 @@ from thinslice.data.hospital.build import PairRules, build_dataset
 from thinslice.evaluation.match_near_far import save
 from thinslice.experiments.benchmark.run import run_suite
 from thinslice.experiments.domain_gap.run import run_gap
+from thinslice.experiments.leave_one_out import train_leaving_out
 from thinslice.inference.settings import UpscaleSettings
 from thinslice.io.settings import ReadSettings
 from thinslice.models.released.convert import convert
 from thinslice.options import option, options_as_flags
+from thinslice.service.settings import ServeSettings
 from thinslice.training.fit import fit
 
 SOURCE = Path(thinslice.__file__).parent
@@ -53,6 +55,12 @@ ENTRANCES = {
     "commands/calibrate": Entrance((CalibrationJob,), ("models calibrate",)),
     "training/": Entrance((fit,), ("train",)),
     "evaluation/match_near_far": Entrance((save,), ("dataset analyse",)),
+    "service/": Entrance((ServeSettings,), ("serve",)),
+    "service/remote": Entrance(
+        (UpscaleJob, UpscaleSettings, ReadSettings, thinslice.upscale_with_uncertainty), ("upscale",)
+    ),
+    "cli/serve": Entrance((ServeSettings,), ("serve",)),
+    "experiments/leave_one_out": Entrance((train_leaving_out, UpscaleSettings), ("train", "upscale")),
     "experiments/": Entrance((run_suite, run_gap), ("benchmark",)),
     "data/download/": Entrance((download,), ("dataset download",)),
     "data/hospital/": Entrance((build_dataset, PairRules), ("dataset build",)),

@@ -177,6 +177,13 @@ def test_a_wrong_option_or_command_is_answered_with_the_right_one(typed: list[st
     assert answer in outcome.text
 
 
+@pytest.mark.parametrize("typed", [["--spacing", "1,25"], ["--spacing=1,25"]])
+def test_a_decimal_comma_is_named(typed: list[str], run: Run) -> None:
+    answer = run("upscale", "in", "out", *typed)
+    assert answer.code == 2 and "'1,25' is no number: write it with a decimal point, 1.25." in answer.text
+    assert "'2,5' is no whole number" in run("upscale", "in", "out", "--factor", "2,5").text
+
+
 def test_help_is_found_where_people_look_for_it(run: Run) -> None:
     wanted = run("upscale", "--help").out
     assert run("help", "upscale").out == wanted

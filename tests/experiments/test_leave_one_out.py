@@ -64,7 +64,7 @@ def test_every_patient_is_scored_by_a_network_that_was_not_trained_on_him(
     lines: list[str] = []
     recipe = overridden(RECIPE, {"start": str(start)})
     options = {"data_root": pairs, "device": "cpu", "threads": 1}
-    weights, left_out = train_leaving_out(recipe, tmp_path / "run", patients=5, **options, notify=lines.append)
+    weights, left_out = train_leaving_out(recipe, tmp_path / "run", leave_out=5, **options, notify=lines.append)
     assert [row.cases for row in left_out] == [("thin-0",), ("thin-1",), ("thin-2",)]
     for number in (1, 2, 3):
         card = checkpoint.inspect(tmp_path / "run" / f"without-{number}" / "mine.safetensors").card
@@ -79,7 +79,7 @@ def test_every_patient_is_scored_by_a_network_that_was_not_trained_on_him(
     # The start is consistent with the profile that it gets, so the measured one scores better than the header's box.
     assert all((row.start_with_profile or 0) > (row.start or 99) + 0.05 for row in left_out)
 
-    again, same = train_leaving_out(recipe, tmp_path / "run", patients=5, **options)
+    again, same = train_leaving_out(recipe, tmp_path / "run", leave_out=5, **options)
     assert (again, same) == (weights, left_out)
 
 
@@ -108,10 +108,10 @@ def test_the_profile_of_the_pairs_is_used_on_scans_of_their_protocol_and_no_othe
 def test_one_patient_cannot_be_left_out_and_the_message_names_a_way_on(tmp_path: Path) -> None:
     write_pair(tmp_path, "train", 0)
     with pytest.raises(UsageError, match="1 patient, and leaving one out needs two; add pairs"):
-        train_leaving_out(RECIPE, tmp_path / "run", patients=3, data_root=tmp_path, device="cpu")
+        train_leaving_out(RECIPE, tmp_path / "run", leave_out=3, data_root=tmp_path, device="cpu")
     thin = overridden(RECIPE, {"dataset": None, "data": ["x"]})
     with pytest.raises(UsageError, match="thin volumes alone"):
-        train_leaving_out(thin, tmp_path / "run", patients=3, data_root=tmp_path, device="cpu")
+        train_leaving_out(thin, tmp_path / "run", leave_out=3, data_root=tmp_path, device="cpu")
 
 
 def test_a_training_that_does_not_pay_is_said_to_be_one() -> None:

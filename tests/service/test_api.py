@@ -113,6 +113,25 @@ def test_a_folder_of_the_server_gives_the_same_voxels(done: JobView, client: Cli
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["zip", "nifti"])
+def test_a_zip_and_a_nifti_give_what_the_command_line_gives(
+    kind: str, client: Client, thick_dicom: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    packed = tmp_path / ("scan.zip" if kind == "zip" else "scan.nii.gz")
+    if kind == "zip":
+        with zipfile.ZipFile(packed, "w") as archive:
+            for path in thick_dicom.iterdir():
+                archive.write(path, f"deep/Kanarienvogel^Gelb/{path.name}")
+    else:
+        thinslice.write(thinslice.read(thick_dicom), packed)
+    job = client.wait(client.submit(client.upload([packed]), model="linear"))
+    assert ("dicom.zip" in job.files) == (kind == "zip")
+    client.download(job, "thin.nii.gz", tmp_path / "fetched.nii.gz")
+    assert run("upscale", packed, tmp_path / "thin.nii.gz", "--model", "linear", "--threads", "1").code == 0
+    assert (tmp_path / "fetched.nii.gz").read_bytes() == (tmp_path / "thin.nii.gz").read_bytes()
+
+
 def test_a_request_that_no_run_can_have_is_refused_with_a_sentence(client: Client, source: SourceView) -> None:
     with pytest.raises(UsageError, match="give one of them"):
         client.submit(source, factor=5, spacing_mm=1.0)

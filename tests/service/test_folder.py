@@ -112,7 +112,13 @@ def test_beyond_the_limit_the_oldest_results_go_first(folder: DataFolder, queue:
 
 
 def test_remains_without_a_job_go(folder: DataFolder, queue: Queue) -> None:
-    for place in (folder.result("lost"), folder.live / "lost"):
+    source_id = source(folder, 1)
+    job(folder, queue, source_id, "ended")
+    job(folder, queue, source_id, "waiting", done=False)
+    remains = [folder.result("lost"), folder.live / "lost", folder.live / "ended", folder.results / ".1f.partial.ended"]
+    work = [folder.live / "waiting", folder.results / ".2f.partial.waiting"]
+    for place in (*remains, *work):
         place.mkdir()
     sweep(folder, queue)
-    assert not folder.result("lost").exists() and not (folder.live / "lost").exists()
+    assert not any(place.exists() for place in remains) and all(place.exists() for place in work)
+    assert folder.result("ended").is_dir()

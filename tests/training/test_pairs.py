@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from support.pair_factory import write_pair
 from thinslice.data.cache import CachedPair, cached_pairs
 from thinslice.data.crops import CropSampler, MixedSampler, PairSampler
 from thinslice.data.manifest import open_dataset
-from thinslice.errors import InputError, NotEligibleError, ThinsliceError, UnreadableError, UsageError
+from thinslice.errors import GeometryError, InputError, NotEligibleError, ThinsliceError, UnreadableError, UsageError
 from thinslice.models import checkpoint
 from thinslice.profile import SliceProfile
 from thinslice.recipes import CropRecipe, DatasetRecipe, SimulationRecipe, TrainRecipe, overridden
 from thinslice.training.fit import LogLine, fit
+from thinslice.training.sources import _measured
 
 TINY = {"features": 8, "blocks": 1}
 RECIPE = TrainRecipe(
@@ -292,3 +294,23 @@ def test_an_empty_name_of_the_validation_split_means_none(tmp_path: Path, pairs_
 def test_a_missing_validation_split_is_named_with_a_way_on(tmp_path: Path, pairs_root: Path) -> None:
     with pytest.raises(UsageError, match=r"no split 'dev' to validate on, only train, val; .*dataset.validation="):
         train(overridden(RECIPE, {"dataset.validation": "dev"}), tmp_path, pairs_root)
+
+
+def test_pairs_of_two_protocols_are_named(pairs: list[CachedPair]) -> None:
+    with pytest.raises(GeometryError, match=r"CT00000000 and odd are of two protocols: .*5 mm apart and 10 mm thick"):
+        _measured([*pairs, replace(pairs[0], case_id="odd", relative_thickness=2.0, thickness_mm=10.0)], None)
+
+
+def test_pairs_too_short_for_a_slice_profile_name_a_way_on(pairs: list[CachedPair]) -> None:
+    short = replace(pairs[0], thick=pairs[0].thick[:4], thin=pairs[0].thin[:16])
+    with pytest.raises(GeometryError, match=r"cannot be measured. Only 0 thick slices .*dataset.profile=header"):
+        _measured([short], None)
+
+
+def test_a_pair_of_two_kernels_is_remarked(pairs: list[CachedPair]) -> None:
+    lines: list[str] = []
+    noise = np.random.default_rng(0).normal(0, 60, pairs[0].thick.shape).astype(np.float32)
+    _measured(pairs, lines.append)
+    assert len(lines) == 1 and "slice profile of the pairs" in lines[0]
+    _measured([replace(pair, thick=pair.thick + noise) for pair in pairs], lines.append)
+    assert len(lines) == 3 and "different kernels" in lines[2]

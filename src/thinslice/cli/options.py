@@ -89,6 +89,17 @@ Profile = Annotated[
         help="Slice profile of 'thinslice dataset profile'; a box of the slice thickness unless set.",
     ),
 ]
+Texture = Annotated[
+    bool,
+    typer.Option(
+        "--texture",
+        help="Add synthetic noise of the size and spectrum of the scan's own: for measuring (lung density, radiomics), "
+        "never for reading small structures.",
+    ),
+]
+TextureSeed = Annotated[
+    int, typer.Option("--texture-seed", metavar="N", min=0, help="Another seed gives other noise of the same kind.")
+]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores unless set.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Deidentify = Annotated[

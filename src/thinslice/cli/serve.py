@@ -45,7 +45,7 @@ def serve(
     """Open a page in the browser that upscales: drop a CT, choose a series, download the thin one.
 
     The page is served by this computer to this computer: nothing leaves it. The address holds a secret key; whoever has
-    the address may use the page. Press Ctrl-C to end. Jobs survive: a server that is started again goes on with them.
+    the address may use the page. Ctrl-C ends the server. Jobs survive: one that is started again goes on with them.
 
     \b
     thinslice serve
@@ -96,4 +96,8 @@ def serve(
 
             webbrowser.open(address)
 
-    run_server(settings, ready=ready)
+    try:
+        run_server(settings, ready=ready)
+    except KeyboardInterrupt:
+        # The usual end of a server is no interruption.
+        console.note("The server has ended. Jobs that are not done go on when it is started again.")

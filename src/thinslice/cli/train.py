@@ -99,7 +99,7 @@ def train(
     if leave_out:
         from thinslice.experiments.leave_one_out import table, train_leaving_out
 
-        weights, left_out = train_leaving_out(chosen, folder, patients=leave_out, **options)
+        weights, left_out = train_leaving_out(chosen, folder, leave_out=leave_out, **options)
         if first and not quiet:
             print("\n".join(table(left_out)))
     else:

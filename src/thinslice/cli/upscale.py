@@ -99,6 +99,8 @@ def upscale(
             "written beside OUTPUT as NAME_labels.",
         ),
     ] = None,
+    texture: options.Texture = False,
+    texture_seed: options.TextureSeed = 0,
     threads: options.Threads = None,
     server: Annotated[
         str | None,
@@ -151,6 +153,8 @@ def upscale(
         force=force,
         intensity=intensity.value,
         profile=profile,
+        texture=texture,
+        texture_seed=texture_seed,
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     if every_series:
@@ -257,6 +261,9 @@ def summary(report: RunReport, output: Path) -> str:
         change = report.labels.largest_change_percent
         name = labels_path(output).name
         labels = (f"labels       {len(report.labels.volumes)} in {name}, volumes changed by {change:.2f} % at most",)
+    texture: tuple[str, ...] = ()
+    if report.texture is not None:
+        texture = (f"texture      synthetic noise, seed {report.texture.seed}: never read small structures",)
     return "\n".join(
         (
             f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
@@ -264,6 +271,7 @@ def summary(report: RunReport, output: Path) -> str:
             f"consistency  {agreement}",
             *uncertainty,
             *labels,
+            *texture,
             f"took         {report.seconds.total:.1f} s{memory}",
             f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",
             f"output       {output} ({report.output.format})",

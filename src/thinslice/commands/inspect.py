@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from thinslice.arguments import check_path
+from thinslice.commands.neutral_names import neutral_place
 from thinslice.errors import InputError, UnreadableError
 from thinslice.geometry import orientation_name
 
@@ -45,6 +46,8 @@ class SurveyedSeries:
         matrix: (height, width); None where unknown.
         orientation: "axial", "coronal", "sagittal" or "oblique"; None where unknown.
         path: folder or file, from the folder that was asked about; "." for that folder itself.
+        source: `path` of a file that is not DICOM as the summary of a batch names it, where names that may be a
+            patient's have stand-ins; None for DICOM.
         derived: whether thinslice made it; such a series is not taken unless it is named.
     """
 
@@ -66,6 +69,7 @@ class SurveyedSeries:
     matrix: tuple[int, int] | None = None
     orientation: str | None = None
     path: str | None = None
+    source: str | None = None
     derived: bool = False
 
     @property
@@ -95,6 +99,7 @@ class SurveyedSeries:
             "skipped": list(self.skipped),
             "file": self.file,
             "path": self.path,
+            "source": self.source,
             "derived": self.derived,
         }
 
@@ -182,7 +187,8 @@ def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
     from thinslice.io.files import read, sniff
     from thinslice.io.nifti import scan_nifti
 
-    place = _relative(path, root)
+    place = path.name if path == root else path.relative_to(root).as_posix()
+    source = neutral_place(PurePosixPath(place)).as_posix()
     try:
         kind = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}.get(sniff(path))
         if kind is None:
@@ -195,7 +201,7 @@ def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
     except InputError as error:
         reasons: tuple[str, ...] = (str(error),)
         return SurveyedSeries(
-            None, "unreadable", 0, None, None, None, reasons, file=path.name, number=number, path=place
+            None, "unreadable", 0, None, None, None, reasons, file=path.name, number=number, path=place, source=source
         )
     factor, reasons = _verdict(geometry, ambiguous=bool(provenance.details.get("axis_ambiguous")))
     return SurveyedSeries(
@@ -212,6 +218,7 @@ def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
         matrix=geometry.shape[1:],
         orientation=orientation_name(tuple(geometry.normal.tolist())),
         path=place,
+        source=source,
     )
 
 

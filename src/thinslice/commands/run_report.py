@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
+from thinslice.commands.labels_report import LabelsReport
 from thinslice.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,43 +112,23 @@ class DeviationReport(_Frozen):
     multipliers: dict[str, float] = Field(default_factory=dict)
 
 
-class LabelReport(_Frozen):
-    """Volume of one label, areas between slices being linear, over the extent of the thin volume.
+class TextureReport(_Frozen):
+    """Synthetic noise in the result.
 
     Attributes:
-        label: its number.
-        thick_ml, thin_ml: in the segmentation, and on the thin grid.
+        seed: of the noise.
+        thick_noise_hu: standard deviation of the source's noise in even soft tissue.
+        thin_noise_hu: the same of a thin reconstruction, by the averaging law.
+        blur_slices: width of the noise's blur along z that the source shows: standard deviation in thin slices.
+        map_factor_soft, map_factor_lung: factors by which the uncertainty map was set to that noise.
     """
 
-    label: int
-    thick_ml: float = Field(ge=0)
-    thin_ml: float = Field(ge=0)
-
-    @property
-    def change_percent(self) -> float:
-        """The thin volume less the thick one, in percent of it; 0 for a label without volume.
-
-        >>> LabelReport(label=3, thick_ml=2.0, thin_ml=2.01).change_percent
-        0.5
-        """
-        return round(100.0 * (self.thin_ml - self.thick_ml) / self.thick_ml, 4) if self.thick_ml else 0.0
-
-
-class LabelsReport(_Frozen):
-    """Labels written beside the result.
-
-    Attributes:
-        format: "nifti", "nrrd" or "metaimage"; no name, as it may hold a patient's.
-        volumes: by label.
-    """
-
-    format: str
-    volumes: tuple[LabelReport, ...] = ()
-
-    @property
-    def largest_change_percent(self) -> float:
-        """The largest change of a label's volume, either way."""
-        return max((abs(entry.change_percent) for entry in self.volumes), default=0.0)
+    seed: int = Field(ge=0)
+    thick_noise_hu: float = Field(ge=0)
+    thin_noise_hu: float = Field(ge=0)
+    blur_slices: float = Field(ge=0)
+    map_factor_soft: float = Field(ge=0)
+    map_factor_lung: float = Field(ge=0)
 
 
 class MachineReport(_Frozen):
@@ -194,6 +175,7 @@ class RunReport(_Frozen):
         consistency_rms_hu: root mean square difference between the thick slices and averages of the result.
         deviation: standard deviations; None in a run without them.
         labels: a segmentation that came along; None in a run without one.
+        texture: synthetic noise; None in a run without it.
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
         thinslice_version: version of the software.
@@ -218,6 +200,7 @@ class RunReport(_Frozen):
     consistency_rms_hu: float | None = Field(default=None, ge=0)
     deviation: DeviationReport | None = None
     labels: LabelsReport | None = None
+    texture: TextureReport | None = None
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
     thinslice_version: str = __version__
@@ -320,6 +303,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
                 ("agreement with source", consistency),
                 *_uncertainty(report.deviation),
                 *_labels(report.labels),
+                *_texture(report.texture),
             ],
         ),
         (
@@ -388,6 +372,19 @@ def _labels(labels: LabelsReport | None) -> list[tuple[str, str]]:
     if labels is None:
         return []
     return [("labels", f"{len(labels.volumes)}, volumes changed by {labels.largest_change_percent:.2f} % at most")]
+
+
+def _texture(texture: TextureReport | None) -> list[tuple[str, str]]:
+    """Rows about synthetic noise; none without it."""
+    if texture is None:
+        return []
+    return [
+        ("synthetic noise (texture)", f"added, seed {texture.seed}: never read small structures in the result"),
+        (
+            "noise in soft tissue",
+            f"{texture.thick_noise_hu:.1f} HU in the source, {texture.thin_noise_hu:.1f} HU expected of thin slices",
+        ),
+    ]
 
 
 def _plain(value: JsonValue) -> str:

@@ -17,7 +17,8 @@ from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
-    from thinslice.commands.run_report import DeviationReport, LabelsReport, RunReport, SecondsReport
+    from thinslice.commands.labels_report import LabelsReport
+    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport, TextureReport
     from thinslice.geometry import Geometry
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import Prepared
@@ -320,6 +321,22 @@ def _deviation_report(job: UpscaleJob, prepared: Prepared, summary: DeviationSum
     )
 
 
+def _texture_report(prepared: Prepared, result: RunResult) -> TextureReport | None:
+    from thinslice.commands.run_report import TextureReport
+
+    if prepared.texture is None or result.noise_size is None:
+        return None
+    noise, size = prepared.texture.noise, result.noise_size
+    return TextureReport(
+        seed=prepared.texture.seed,
+        thick_noise_hu=round(noise.thick_hu, 2),
+        thin_noise_hu=round(noise.thin_hu, 2),
+        blur_slices=round(noise.blur, 3),
+        map_factor_soft=round(size.soft, 3),
+        map_factor_lung=round(size.lung, 3),
+    )
+
+
 def _report(
     job: UpscaleJob,
     prepared: Prepared,
@@ -373,6 +390,7 @@ def _report(
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
         labels=labels,
+        texture=_texture_report(prepared, result),
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         created=now(),
         machine=MachineReport.here(threads=job.settings.threads),

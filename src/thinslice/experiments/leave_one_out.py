@@ -10,13 +10,15 @@ kept, so the scores are a little too low rather than too high.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from thinslice.data.manifest import open_dataset, read_pair
+from thinslice.data.cache import CachedPair, cached_pairs
+from thinslice.data.manifest import open_dataset
 from thinslice.errors import UsageError
 from thinslice.evaluation.protocol import evaluate
 from thinslice.experiments.calibration.run import PatientErrors, fitted, measure_pair
@@ -29,9 +31,9 @@ from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
 from thinslice.system.atomic import atomic_file
 from thinslice.training.export import PROFILE_FILE
 from thinslice.training.fit import LogLine, fit
-from thinslice.training.sources import training_cases
+from thinslice.training.sources import CACHE_FOLDER, training_cases
+from thinslice.training.validate import as_volumes
 from thinslice.typing import Notify
-from thinslice.volume import Volume
 
 ADVISED = 3
 """Patients below which a score says little."""
@@ -72,7 +74,7 @@ def train_leaving_out(
     recipe: TrainRecipe,
     out: Path,
     *,
-    patients: int,
+    leave_out: int,
     data_root: Path,
     device: str = "auto",
     threads: int | None = None,
@@ -85,20 +87,23 @@ def train_leaving_out(
         recipe: recipe of the run, on pairs.
         out: folder of the run. Trainings that leave a patient out lie in folders `without-1` and so on inside it; after
             an interruption the same call continues.
-        patients: patients that are left out, the first ones; a number above that of the patients means all.
+        leave_out: how many patients are left out, the first ones; a number above that of the patients means all.
         data_root, device, threads, report, notify: as for `thinslice.training.fit.fit`.
 
     Returns:
         The weights file of the training on all pairs, and the scores.
 
     Raises:
-        UsageError: a recipe without pairs, or fewer than two patients; the message names what to do.
+        UsageError: a recipe without pairs, fewer than two patients, or several processes; the message names what to do.
         ThinsliceError: as `thinslice.training.fit.fit`.
     """
     if recipe.dataset is None:
         raise UsageError("Patients are left out of pairs; this recipe trains on thin volumes alone.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("Patients are left out by one process; start it without torchrun, or leave none out.")
     note = notify or (lambda line: None)
-    cases = training_cases(open_dataset(data_root / recipe.dataset.root), recipe.dataset)
+    place = data_root / recipe.dataset.root
+    cases = training_cases(open_dataset(place), recipe.dataset)
     names = list(dict.fromkeys(case.patient for case in cases))
     if len(names) < 2:
         raise UsageError(
@@ -108,17 +113,16 @@ def train_leaving_out(
     if len(names) < ADVISED:
         note(f"{len(names)} patients: their score says little; {ADVISED} or more are advised.")
     left_out, errors = [], []
-    for number, name in enumerate(names[:patients], start=1):
-        note(f"Patient {number} of {min(patients, len(names))} is left out.")
+    for number, name in enumerate(names[:leave_out], start=1):
+        note(f"Patient {number} of {min(leave_out, len(names))} is left out.")
         folder = out / f"without-{number}"
         without = overridden(recipe, {"dataset.without": [*recipe.dataset.without, name]})
         weights = fit(
             without, folder, data_root=data_root, device=device, threads=threads, report=report, notify=notify
         )
         assert weights is not None  # without a time limit it trains to the end
-        pairs = [(case.case_id, read_pair(case)) for case in cases if case.patient == name]
-        volumes = [(case_id, pair.thick, pair.thin) for case_id, pair in pairs]
-        scores, found = _scored(recipe, weights, folder, volumes, device, f"patient {number}")
+        pairs = cached_pairs([case for case in cases if case.patient == name], place / CACHE_FOLDER)
+        scores, found = _scored(recipe, weights, folder, pairs, device, f"patient {number}")
         note(_line(scores))
         left_out.append(scores)
         errors += found
@@ -170,26 +174,26 @@ def _scored(
     recipe: TrainRecipe,
     weights: Path,
     folder: Path,
-    volumes: Sequence[tuple[str, Volume, Volume]],
+    pairs: Sequence[CachedPair],
     device: str,
     label: str,
 ) -> tuple[LeftOut, list[PatientErrors]]:
     """Scores on the pairs of one patient, and the errors beside their standard deviations where a head gives them."""
+    volumes = [as_volumes(pair, recipe.validation.plane) for pair in pairs]
+    factor = pairs[0].factor
     profile = read_slice_profile(folder / PROFILE_FILE) if (folder / PROFILE_FILE).is_file() else None
 
     def score(model: str, measured: MeasuredProfile | None = None) -> float:
         values = []
-        for _, thick, thin in volumes:
+        for thick, thin in volumes:
             # The reference arithmetic, as in validation.
-            made = upscale(
-                thick, model=model, factor=_factor(thick, thin), profile=measured, device=device, backend="torch"
-            )
+            made = upscale(thick, model=model, factor=factor, profile=measured, device=device, backend="torch")
             values.append(float(evaluate(made, thin).psnr))
         return mean(values)
 
     start = recipe.start
     scores = LeftOut(
-        cases=tuple(case_id for case_id, _, _ in volumes),
+        cases=tuple(pair.case_id for pair in pairs),
         cubic=score("cubic"),
         start=None if start is None else score(start),
         start_with_profile=None if start is None or profile is None else score(start, profile),
@@ -200,12 +204,8 @@ def _scored(
         return scores, []
     return scores, [
         measure_pair(model, thick, thin, case=label, device=device, backend="torch", profile=profile)
-        for _, thick, thin in volumes
+        for thick, thin in volumes
     ]
-
-
-def _factor(thick: Volume, thin: Volume) -> int:
-    return round((len(thin.hu) - 1) / (len(thick.hu) - 1))
 
 
 def _write(weights: Path, out: Path, left_out: Sequence[LeftOut], errors: Sequence[PatientErrors]) -> None:

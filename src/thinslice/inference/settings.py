@@ -26,6 +26,9 @@ Intensity = Literal["auto", "hu", "unit"]
 USUAL_SPACING_MM = 1.0
 """Distance of thin slices that is aimed at where the user states none."""
 
+MOST_SEEDS = 1 << 32
+"""Seeds of the texture."""
+
 INTENSITIES: tuple[Intensity, ...] = get_args(Intensity)
 
 UNCERTAINTY_SOURCES: tuple[UncertaintySource, ...] = get_args(UncertaintySource)
@@ -51,6 +54,8 @@ class UpscaleSettings:
             warning; "unit" converts [0, 1] to [-1024, 2048] HU first.
         profile: a measured slice profile, or its file (`thinslice dataset profile`); None for a box of the slice
             thickness in the header.
+        texture: add synthetic noise of the size and spectrum that the scan's own noise lets expect of thin slices.
+        texture_seed: of that noise, 0 or more; the same seed gives the same noise.
 
     Raises:
         ArgumentTypeError: for a value of another type; the message describes what is taken.
@@ -76,6 +81,8 @@ class UpscaleSettings:
     force: bool = False
     intensity: str = "auto"
     profile: Path | MeasuredProfile | None = None
+    texture: bool = False
+    texture_seed: int = 0
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -96,6 +103,16 @@ class UpscaleSettings:
                 f"There is no standard deviation by {self.uncertainty!r}; choose {' or '.join(UNCERTAINTY_SOURCES)}."
             )
 
+        if not 0 <= self.texture_seed < MOST_SEEDS:
+            raise UsageError(f"The seed of the texture is a whole number from 0 to {MOST_SEEDS - 1}.")
+        if self.texture_seed and not self.texture:
+            raise UsageError(f"A seed goes with texture: add {option('texture', True)}, or leave the seed out.")
+        if self.texture and self.uncertainty == "ensemble":
+            raise UsageError(
+                "Texture takes its size from the network's own uncertainty, not from the spread over mirrored inputs; "
+                f"leave {option('uncertainty_by', 'ensemble')} out."
+            )
+
     def _check_types(self) -> None:
         if not isinstance(self.model, (str, Path)) and not all(
             hasattr(self.model, name) for name in ("factors", "window", "parameters")
@@ -109,6 +126,8 @@ class UpscaleSettings:
         for name, value in (("device", self.device), ("backend", self.backend), ("intensity", self.intensity)):
             check_text(name, value, "a name")
         check_bool("force", self.force)
+        check_bool("texture", self.texture)
+        check_whole("texture_seed", self.texture_seed, "a whole number from 0 on")
         if self.profile is not None and not hasattr(self.profile, "on_grid"):
             check_path("profile", self.profile, "a file of 'thinslice dataset profile', its content, or None")
 
@@ -119,8 +138,8 @@ class UpscaleSettings:
 
     @property
     def channels(self) -> int:
-        """Volumes that the run makes: 1, or 2 with standard deviations."""
-        return 1 if self.uncertainty is None else 2
+        """Volumes that the network makes: 1, or 2 with standard deviations, which texture needs too."""
+        return 1 if self.uncertainty is None and not self.texture else 2
 
     @property
     def may_fall_back(self) -> bool:

@@ -29,6 +29,8 @@ from thinslice.inference.restore import Restorer
 from thinslice.inference.settings import UpscaleSettings, uncertainty_source
 from thinslice.inference.share import WorkShare
 from thinslice.inference.stitch import StitchCounts, stitch
+from thinslice.inference.texture.size import NoiseSize, measure_size
+from thinslice.inference.texture.stream import textured
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.io.settings import ReadSettings
 from thinslice.options import option
@@ -71,6 +73,7 @@ class RunResult:
             where no thick slice has its whole profile on the thin grid.
         network_s, total_s: seconds in the network, and in the whole iteration without the consumer's share.
         windows_skipped: windows of air, interpolated instead.
+        noise_size: how the uncertainty map became the size of the texture; None without texture.
         warnings: sentences for the report, those known before the run included.
     """
 
@@ -80,6 +83,7 @@ class RunResult:
     network_s: float = 0.0
     total_s: float = 0.0
     windows_skipped: int = 0
+    noise_size: NoiseSize | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -97,6 +101,8 @@ def upscale(
     deviation: bool | str = False,
     intensity: str = "auto",
     profile: str | Path | MeasuredProfile | None = None,
+    texture: bool = False,
+    texture_seed: int = 0,
 ) -> Volume:
     """The thin volume of a thick one.
 
@@ -116,6 +122,10 @@ def upscale(
             [-1024, 2048] HU; the result is in HU.
         profile: a measured slice profile (`thinslice dataset profile`) or its file; None for a box of the slice
             thickness in the header.
+        texture: add synthetic noise, so that the thin slices are as noisy as a thin reconstruction of the scan: for
+            measures that depend on noise, never for reading small structures. Needs a network with a head for standard
+            deviations.
+        texture_seed: of that noise; the same seed gives the same noise.
         deviation: deprecated; True, "learned" or "ensemble" returns the result of `upscale_with_uncertainty` instead.
 
     Returns:
@@ -128,7 +138,8 @@ def upscale(
     Raises:
         NotEligibleError: already thin, a factor outside 2 to 8, or an unclear through-plane axis; the message names
             an option that works.
-        InputError: voxels that are not finite; read the file with `thinslice.read`, which replaces them.
+        InputError: voxels that are not finite; read the file with `thinslice.read`, which replaces them. With texture
+            also a scan without even soft tissue.
         ModelError: a network that cannot do this factor, or whose output is not finite; use another one.
         ResourceError: memory is short; use `upscale_slabs`, or free some.
         DeviceError: a device that is not on this machine.
@@ -136,7 +147,17 @@ def upscale(
         UsageError: an unknown name among the arguments, or `factor` beside `spacing_mm`; give one of them.
     """
     settings = UpscaleSettings(
-        model, factor, spacing_mm, plan, device, backend, threads, intensity=intensity, profile=_file_or_value(profile)
+        model,
+        factor,
+        spacing_mm,
+        plan,
+        device,
+        backend,
+        threads,
+        intensity=intensity,
+        profile=_file_or_value(profile),
+        texture=texture,
+        texture_seed=texture_seed,
     )
     check_callback("progress", progress)
     source = uncertainty_source(deviation)
@@ -168,6 +189,8 @@ def upscale_with_uncertainty(
     progress: Progress | None = None,
     intensity: str = "auto",
     profile: str | Path | MeasuredProfile | None = None,
+    texture: bool = False,
+    texture_seed: int = 0,
 ) -> tuple[Volume, Volume]:
     """The thin volume of a thick one, and the standard deviations of its errors.
 
@@ -175,7 +198,8 @@ def upscale_with_uncertainty(
         volume: the thick volume, or the path that `thinslice.read` reads it from.
         uncertainty: "learned" takes standard deviations from the network's own head, "ensemble" from the spread of any
             network's estimates over mirrored inputs (8 times the cost, not calibrated).
-        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile, texture,
+            texture_seed: as for `upscale`.
 
     Returns:
         The thin volume of `upscale`, and a second volume on its grid, float32, with standard deviations in HU, 0 in
@@ -189,7 +213,18 @@ def upscale_with_uncertainty(
     if source is None:
         raise UsageError("Without standard deviations there is one volume: call upscale.")
     settings = UpscaleSettings(
-        model, factor, spacing_mm, plan, device, backend, threads, source, False, intensity, _file_or_value(profile)
+        model,
+        factor,
+        spacing_mm,
+        plan,
+        device,
+        backend,
+        threads,
+        source,
+        intensity=intensity,
+        profile=_file_or_value(profile),
+        texture=texture,
+        texture_seed=texture_seed,
     )
     check_callback("progress", progress)
     thick = _thick(volume)
@@ -214,12 +249,15 @@ def upscale_slabs(
     deviation: bool | str = False,
     intensity: str = "auto",
     profile: str | Path | MeasuredProfile | None = None,
+    texture: bool = False,
+    texture_seed: int = 0,
 ) -> SlabStream:
     """The thin volume of a thick one as finished slabs in order, in memory that does not grow with depth.
 
     Args:
         volume: the thick volume, or the path that `thinslice.read` reads it from.
-        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile, texture,
+            texture_seed: as for `upscale`.
         uncertainty: True or "learned", or "ensemble", for standard deviations beside the slices
             (`Slab.deviation_hu`); see `upscale_with_uncertainty`.
         force: run although memory looks short.
@@ -234,7 +272,19 @@ def upscale_slabs(
     """
     source = uncertainty_source(deviation if uncertainty is False else uncertainty)
     settings = UpscaleSettings(
-        model, factor, spacing_mm, plan, device, backend, threads, source, force, intensity, _file_or_value(profile)
+        model,
+        factor,
+        spacing_mm,
+        plan,
+        device,
+        backend,
+        threads,
+        source,
+        force,
+        intensity,
+        _file_or_value(profile),
+        texture,
+        texture_seed,
     )
     check_callback("progress", progress)
     thick = _thick(volume)
@@ -313,13 +363,25 @@ class SlabStream:
         )
         if exact is not None:
             stitched = respaced(stitched, exact, thick, padding_hu)
-        total_s = 0.0
+        total_s, size = 0.0, None
         try:
             clock = time.perf_counter()
+            if run.texture is not None:
+                size = measure_size(
+                    thick,
+                    run.texture.noise,
+                    run.texture.left,
+                    network,
+                    window=run.model.window.run_by(run.choice.backend, run.choice.device),
+                    profile=run.profile,
+                    padding_hu=padding_hu,
+                    consistent=getattr(run.model, "consistent", False),
+                )
+                stitched = textured(stitched, run.texture, size, thick, padding_hu)
             for start, channels in stitched:
                 finished = restorer.finish(start, channels[0])
                 deviation_hu = None
-                if len(channels) > 1:
+                if run.uncertainty is not None:
                     deviation_hu = without_padding(start, channels[1], restorer.padding_at)
                 meter.add(finished)
                 total_s += time.perf_counter() - clock
@@ -334,6 +396,7 @@ class SlabStream:
             network_s=network.seconds,
             total_s=total_s,
             windows_skipped=counts.skipped,
+            noise_size=size,
             warnings=(
                 *run.warnings,
                 *network.warnings,
@@ -418,8 +481,9 @@ def _before(prepared: Prepared) -> RunResult:
 def _outside_warnings(prepared: Prepared, restorer: Restorer) -> list[str]:
     if not restorer.voxels_outside_window:
         return []
+    whose = "the network's window" if prepared.has_weights else "the working range"
     return [
-        f"{restorer.voxels_outside_window} thin voxels lie where the source is outside the network's window "
+        f"{restorer.voxels_outside_window} thin voxels lie where the source is outside {whose} "
         f"({WINDOW_MIN_HU:.0f} to {WINDOW_MAX_HU:.0f} HU); there the interpolated source was blended back."
         + ("" if prepared.uncertainty is None else " Standard deviations do not include this.")
     ]

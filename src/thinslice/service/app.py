@@ -13,9 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from thinslice.about import NOTICE, __version__
-from thinslice.errors import ThinsliceError, UnreadableError
+from thinslice.errors import InputError, ThinsliceError, UnreadableError
 from thinslice.queue import Queue
 from thinslice.service import volumes
 from thinslice.service.changes import Changes
@@ -129,7 +131,10 @@ async def take_file(
     """Send one file of an upload, as the body of the request."""
     length = request.headers.get("content-length")
     declared = None if length is None else int(length)
-    return await _service(request).sources.take(upload, number, name, declared, request.stream())
+    try:
+        return await _service(request).sources.take(upload, number, name, declared, request.stream())
+    except ClientDisconnect:
+        raise InputError("The connection ended before the file did; send it again.") from None
 
 
 @router.post("/uploads/{upload}/complete")
@@ -304,6 +309,16 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"The request does not fit ({named}).", "exit_code": 2}, 400)
 
 
+def _http_problem(request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = str(error.detail) if isinstance(error, HTTPException) else "The server failed"
+    return JSONResponse({"detail": detail.rstrip(".") + ".", "exit_code": None}, status)
+
+
+def _failure(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"internal error ({type(error).__name__}); please report it.", "exit_code": 1}, 500)
+
+
 def create_app(service: Service) -> FastAPI:
     """The application without its guard, for a server or the description of the API.
 
@@ -346,6 +361,8 @@ def create_app(service: Service) -> FastAPI:
     def icon() -> FileResponse:
         return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
 
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(Exception, _failure)
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,13 +103,19 @@ class Client:
             raise UnreadableError("There is no file to send; check the path.")
         upload = self._call("POST", "/uploads")["id"]
         total, sent = max(1, sum(file.stat().st_size for file in files)), 0
-        for number, file in enumerate(files):
-            suffix = "".join(file.suffixes[-2:])
-            with file.open("rb") as body:
-                self._call("PUT", f"/uploads/{upload}/files/{number}?name={quote('f' + suffix)}", data=body)
-            sent += file.stat().st_size
-            if phase is not None:
-                phase("sending", min(1.0, sent / total))
+        try:
+            for number, file in enumerate(files):
+                suffix = "".join(file.suffixes[-2:])
+                with file.open("rb") as body:
+                    self._call("PUT", f"/uploads/{upload}/files/{number}?name={quote('f' + suffix)}", data=body)
+                sent += file.stat().st_size
+                if phase is not None:
+                    phase("sending", min(1.0, sent / total))
+        except BaseException:
+            # What was sent would count as an open upload for a day.
+            with suppress(ThinsliceError):
+                self.remove_source(upload)
+            raise
         return self._inspected(SourceView.model_validate(self._call("POST", f"/uploads/{upload}/complete")))
 
     def source(self, source_id: str) -> SourceView:
@@ -178,7 +184,7 @@ class Client:
             UsageError: it was cancelled.
         """
         while True:
-            now = self._patiently(lambda: self.job(job))
+            now = self.patiently(lambda: self.job(job))
             if phase is not None and now.state in ("queued", "running"):
                 phase(now.phase or "waiting", now.share)
             if now.state == "done":
@@ -219,12 +225,12 @@ class Client:
     def _inspected(self, source: SourceView) -> SourceView:
         while source.state == "inspecting":
             time.sleep(POLL_S)
-            source = self._patiently(partial(self.source, source.id))
+            source = self.patiently(partial(self.source, source.id))
         if source.state == "refused":
             raise InputError(source.reason or "The server cannot read it.")
         return source
 
-    def _patiently(self, ask: Callable[[], Seen]) -> Seen:
+    def patiently(self, ask: Callable[[], Seen]) -> Seen:
         """An answer, although the server may be away for a while."""
         away_since_s: float | None = None
         while True:

@@ -131,8 +131,10 @@ class DataFolder:
                 self.forget(queue, job)
         known = {job.key for job in queue.jobs(most=1_000_000)}
         for folder in (*_folders(self.results), *_folders(self.live)):
-            stale = folder.name not in known or (folder.parent == self.live and folder.name not in live_keys)
-            if stale and not folder.name.startswith("."):
+            # The unfinished folder of an attempt has a name of its own before the key (thinslice.system.atomic).
+            key = folder.name.rpartition(".")[2]
+            unfinished = folder.parent == self.live or folder.name.startswith(".")
+            if key not in (live_keys if unfinished else known):
                 shutil.rmtree(folder, ignore_errors=True)
         needed = used_sources | {str(job.spec.get("source")) for job in queue.jobs(most=1_000_000, kind="upscale")}
         for folder in _folders(self.sources):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -43,16 +44,16 @@ def serve(settings: ServeSettings, *, ready: Callable[[str], None]) -> None:
                 app = guarded(Service(folder, queue, settings), token=token, port=port)
                 config = uvicorn.Config(
                     app,
-                    log_level="warning",
-                    access_log=False,  # names of files stand in addresses
+                    # Lines about requests and tracebacks may quote what identifies a patient.
+                    log_level="warning" if os.environ.get("THINSLICE_DEBUG") == "1" else "critical",
+                    access_log=False,
                     server_header=False,
                     proxy_headers=False,
                     timeout_graceful_shutdown=CLOSING_S,
                     limit_concurrency=MOST_CONNECTIONS,
                 )
                 with Supervisor(folder, settings):
-                    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-                    ready(f"http://{shown}:{port}/?token={token}")
+                    ready(f"http://{settings.shown_host}:{port}/?token={token}")
                     uvicorn.Server(config).run(sockets=[listening])
             finally:
                 listening.close()

@@ -77,8 +77,18 @@ class ServeSettings:
         """Whether only this machine can reach the server."""
         return self.host in ("127.0.0.1", "localhost", "::1")
 
+    @property
+    def shown_host(self) -> str:
+        """Name of this server in the address that is printed.
+
+        >>> ServeSettings(Path("data"), host="0.0.0.0", names=("ct.example",)).shown_host
+        'ct.example'
+        """
+        if self.host in ("0.0.0.0", "::"):
+            return self.names[0] if self.names else LOOPBACK[0]
+        return f"[{self.host}]" if ":" in self.host else self.host
+
     def hosts(self, port: int) -> frozenset[str]:
         """Values of the Host header that are answered, for the port that is really listened on."""
-        shown = f"[{self.host}]" if ":" in self.host else self.host
-        named = {*LOOPBACK, shown, *self.names} - {"0.0.0.0", "[::]"}
+        named = {*LOOPBACK, self.shown_host, *self.names}
         return frozenset(name.lower() if port == 80 else f"{name.lower()}:{port}" for name in named)

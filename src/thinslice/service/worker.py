@@ -7,6 +7,7 @@ a dead predecessor held is taken back at once.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -57,6 +58,7 @@ class Worker:
         """Upscale a series by the function of the command line; the result appears once, as a whole folder."""
         from thinslice.commands.upscale import run_upscale
         from thinslice.service.volumes import RawVolumes
+        from thinslice.system.allocator import return_freed_memory
         from thinslice.system.atomic import atomic_directory
 
         final, live = self._folder.result(job.key), self._folder.live / job.key
@@ -81,6 +83,8 @@ class Worker:
         finally:
             volumes.close()
             shutil.rmtree(live, ignore_errors=True)
+            gc.collect()
+            return_freed_memory()
         made = result_of(final)
         if made is None:
             raise UnreadableError("The result has been removed; queue the job again.")

@@ -11,12 +11,12 @@ from thinslice.data.crops import CropSampler, MixedSampler, PairSampler, Sampler
 from thinslice.data.manifest import Case, Dataset, open_dataset
 from thinslice.data.measured_profile import measure_shared_profile
 from thinslice.data.wild_values import refuse_wild_values
-from thinslice.errors import InputError, UnreadableError, UsageError
+from thinslice.errors import GeometryError, InputError, UnreadableError, UsageError
 from thinslice.io.files import read
 from thinslice.options import option
 from thinslice.plausibility import examine
 from thinslice.recipes import DatasetRecipe, TrainRecipe
-from thinslice.recipes.slice_profile import MeasuredProfile
+from thinslice.recipes.slice_profile import SAME_SLICES, MeasuredProfile
 from thinslice.typing import Notify
 from thinslice.volume import Volume
 
@@ -28,6 +28,9 @@ _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 MOST_MEASURED = 10
 """Pairs on which a slice profile is measured, the first ones: more change nothing."""
+
+LARGE_RESIDUAL_HU = 15.0
+"""Residual of a slice profile above which a pair is suspicious; that of the head phantom's real pair is 3.6 HU."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,7 @@ def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None 
         held_out = cached_pairs(wanted, place / CACHE_FOLDER)
     profile = None
     if recipe.dataset.profile == "measured":
-        profile = measure_shared_profile(pair.volumes() for pair in pairs[:MOST_MEASURED])
-        if notify:
-            notify(
-                f"slice profile of the pairs: {profile.width_mm:.2f} mm wide, residual {profile.residual_rms_hu:.1f} "
-                f"HU (box of the header: {profile.box_residual_rms_hu:.1f} HU)"
-            )
+        profile = _measured(pairs, notify)
     return Sources(_sampler(recipe, recipe.dataset, pairs, profile), held_out, profile)
 
 
@@ -104,6 +102,50 @@ def training_cases(dataset: Dataset, recipe: DatasetRecipe) -> Sequence[Case]:
     if not cases:
         raise UsageError(f"Split {recipe.split!r} of the data set holds no pairs of other patients.")
     return cases[: recipe.cases]
+
+
+def _measured(pairs: Sequence[CachedPair], notify: Notify | None) -> MeasuredProfile:
+    """The slice profile of the pairs.
+
+    Raises:
+        GeometryError: pairs of several protocols, the message naming two of them, or too short ones.
+    """
+    first = pairs[0]
+    for pair in pairs[1:]:
+        ours, theirs = (
+            (*each.thin_spacing_mm[:1], each.thin_spacing_mm[0] * each.factor, each.relative_thickness)
+            for each in (first, pair)
+        )
+        if any(abs(b - a) > SAME_SLICES * a for a, b in zip(ours, theirs, strict=True)):
+            raise GeometryError(
+                f"Cases {first.case_id} and {pair.case_id} are of two protocols: thick slices {_slices(first)} and "
+                f"{_slices(pair)}. Train on pairs of one protocol; take the others out of the split, or name them in "
+                "dataset.without."
+            )
+    try:
+        profile = measure_shared_profile(pair.volumes() for pair in pairs[:MOST_MEASURED])
+    except GeometryError as error:
+        raise GeometryError(
+            f"The slice profile of the pairs cannot be measured. {error} Or train with the box of the header: "
+            "dataset.profile=header."
+        ) from error
+    if notify:
+        residual = profile.residual_rms_hu or 0.0
+        notify(
+            f"slice profile of the pairs: {profile.width_mm:.2f} mm wide, residual {residual:.1f} HU (box of the "
+            f"header: {profile.box_residual_rms_hu:.1f} HU)"
+        )
+        if residual > LARGE_RESIDUAL_HU:
+            notify(
+                "No profile explains the thick slices well: thick and thin ones may be of different kernels, or the "
+                "patient moved between two scans. Pairs of one acquisition and kernel teach more."
+            )
+    return profile
+
+
+def _slices(pair: CachedPair) -> str:
+    thickness = "of unknown thickness" if pair.thickness_mm is None else f"{pair.thickness_mm:.4g} mm thick"
+    return f"{pair.thin_spacing_mm[0] * pair.factor:.4g} mm apart and {thickness}"
 
 
 def _sampler(

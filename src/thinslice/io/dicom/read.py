@@ -21,10 +21,11 @@ from thinslice.io.dicom.files.bounds import HeaderError
 from thinslice.io.dicom.files.header import integer, quiet_pydicom, text
 from thinslice.io.dicom.files.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.files.multiframe import read_headers
-from thinslice.io.dicom.files.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
+from thinslice.io.dicom.files.pixel_format import PixelError, padding_hu
+from thinslice.io.dicom.files.pixels import HuStack, read_raw, require_decoder
 from thinslice.io.dicom.series.choice import choose
+from thinslice.io.dicom.series.clues import PHASE_KEYWORDS
 from thinslice.io.dicom.series.facts import description_of, is_our_own
-from thinslice.io.dicom.series.parts import PHASE_KEYWORDS
 from thinslice.io.dicom.series.report import SeriesReport, listed, refusal, report_of
 from thinslice.io.dicom.series.slices import Slice
 from thinslice.io.dicom.series.stacking import Fault

@@ -48,6 +48,16 @@ export async function upload(files, progress, signal) {
   if (wanted.length === 0) throw new Error('There is no file in what was chosen.');
   const total = wanted.reduce((sum, file) => sum + file.size, 0);
   const { id } = await patiently(() => call('POST', '/uploads', { signal }));
+  try {
+    return await sendAll(id, wanted, total, progress, signal);
+  } catch (error) {
+    // What was sent would count as an open upload for a day.
+    await call('DELETE', `/sources/${id}`).catch(() => {});
+    throw error;
+  }
+}
+
+async function sendAll(id, wanted, total, progress, signal) {
   let next = 0;
   let sent = 0;
   const send = async () => {

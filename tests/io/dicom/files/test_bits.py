@@ -16,8 +16,10 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 from support.dicom_factory import write_series
 from thinslice.data.phantoms.painting import render
 from thinslice.data.phantoms.thorax import phantom_grid, thorax
+from thinslice.io.dicom.files.bits import settle_bits
 from thinslice.io.dicom.files.header import SliceHeader
-from thinslice.io.dicom.files.pixels import HuStack, PixelError, PixelFormat, pixel_format, settle_bits
+from thinslice.io.dicom.files.pixel_format import PixelError, PixelFormat, pixel_format
+from thinslice.io.dicom.files.pixels import HuStack
 from thinslice.io.dicom.read import read_dicom
 
 
@@ -116,6 +118,9 @@ def pixel_module(**changes: object) -> Dataset:
         {"BitsStored": 17, "HighBit": 16},
         {"BitsStored": 32, "HighBit": 31},
         {"BitsStored": 0},
+        {"BitsStored": 14608, "HighBit": None},
+        {"BitsStored": 7},
+        {"BitsStored": 16, "HighBit": 3},
         {"BitsStored": None},
         {"PixelRepresentation": None},
     ],

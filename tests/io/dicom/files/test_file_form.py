@@ -23,8 +23,8 @@ from pydicom.uid import (
     JPEGLosslessSV1,
 )
 
-from support.dicom_factory import write_series
-from thinslice.errors import UnreadableError
+from support.dicom_factory import write_enhanced, write_series
+from thinslice.errors import InputError, UnreadableError
 from thinslice.io.dicom.read import read_dicom, scan
 
 SHAPE = (3, 32, 32)
@@ -216,3 +216,78 @@ def test_bytes_behind_the_pixels_that_are_no_elements_are_said(tmp_path: Path, b
     volume = read_dicom(tmp_path)
     np.testing.assert_array_equal(volume.hu, made.hu)
     assert any("follow the pixels" in text for text in volume.provenance.warnings) == warned
+
+
+def swapped(data: bytes, *, really: bool) -> bytes:
+    """An explicit file of the factory with GE's private syntax, whose pixels are big endian, or are only said to be."""
+    start = data.index(PIXELS) + 12
+    pixels = np.frombuffer(data[start:], "<u2")
+    return data[:start] + (pixels.byteswap() if really else pixels).tobytes()
+
+
+@pytest.mark.parametrize("really", [True, False])
+def test_swapped_pixels_of_ge_are_read_as_they_are(tmp_path: Path, really: bool) -> None:
+    made = write_series(tmp_path, shape=(4, 32, 32))
+    for file in made.files:
+        file.write_bytes(swapped(file.read_bytes(), really=really))
+        data = implicit(file)
+        file.write_bytes(meta("1.2.840.113619.5.2") + data)
+    np.testing.assert_array_equal(read_dicom(tmp_path).hu, made.hu)
+
+
+def test_swapped_pixels_are_read_as_simpleitk_reads_them(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    made = write_series(tmp_path, shape=(4, 32, 32))
+    for file in made.files:
+        file.write_bytes(swapped(file.read_bytes(), really=True))
+        data = implicit(file)
+        file.write_bytes(meta("1.2.840.113619.5.2") + data)
+    theirs = sitk.GetArrayFromImage(sitk.ReadImage([str(file) for file in made.files]))
+    np.testing.assert_array_equal(read_dicom(tmp_path).hu, theirs)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("width", [32, 31])
+def test_pixels_packed_to_twelve_bits_are_read(tmp_path: Path, signed: bool, width: int) -> None:
+    made = write_series(
+        tmp_path, shape=(4, 31, width), bits_stored=12, signed=signed, intercept=0.0 if signed else -1024.0
+    )
+    for file in made.files:
+        dataset = dcmread(file)
+        values = np.frombuffer(dataset.PixelData, "<u2")[: 31 * width].astype(np.uint32) & 0xFFF
+        values = np.append(values, np.zeros(values.size % 2, np.uint32)).reshape(-1, 2)
+        packed = np.stack(
+            [values[:, 0] & 0xFF, values[:, 0] >> 8 | (values[:, 1] & 0xF) << 4, values[:, 1] >> 4], axis=1
+        ).astype(np.uint8).tobytes()[: -(-31 * width * 12 // 8)]  # fmt: skip
+        dataset.BitsAllocated, dataset.PixelData = 12, packed + bytes(len(packed) % 2)
+        dataset.save_as(file)
+    np.testing.assert_array_equal(read_dicom(tmp_path).hu, made.hu)
+    if not signed and width == 32:
+        sitk = pytest.importorskip("SimpleITK")
+        theirs = sitk.GetArrayFromImage(sitk.ReadImage([str(file) for file in made.files]))
+        np.testing.assert_array_equal(theirs, made.hu)
+
+
+@pytest.mark.parametrize("vr", [b"DS", b"PN", b"IS", b"UN", b"OB"])
+def test_pixels_under_another_value_representation_lie_where_they_lie(tmp_path: Path, vr: bytes) -> None:
+    made = write_series(tmp_path, shape=SHAPE)
+    for file in made.files:
+        file.write_bytes(file.read_bytes().replace(PIXELS, PIXELS[:4] + vr))
+    np.testing.assert_array_equal(read_dicom(tmp_path).hu, made.hu)
+
+
+@pytest.mark.parametrize("keyword", ["Rows", "Columns"])
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_a_matrix_far_smaller_than_the_pixels_is_refused(tmp_path: Path, keyword: str, enhanced: bool) -> None:
+    def shrink(dataset, k: int = 0) -> None:
+        setattr(dataset, keyword, 3)
+
+    if enhanced:
+        write_enhanced(tmp_path / "enhanced.dcm")
+        dataset = dcmread(tmp_path / "enhanced.dcm")
+        shrink(dataset)
+        dataset.save_as(tmp_path / "enhanced.dcm")
+    else:
+        write_series(tmp_path, shape=SHAPE, edit=shrink)
+    with pytest.raises(InputError, match="do not fit Rows"):
+        read_dicom(tmp_path)

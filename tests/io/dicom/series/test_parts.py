@@ -272,3 +272,77 @@ def test_rounded_cosines_are_no_tilt(tmp_path: Path, decimals: int) -> None:
 def test_a_slope_of_its_own_for_every_other_slice_divides_nothing(tmp_path: Path) -> None:
     made = write_series(tmp_path, slope=[1, 2, 1, 2, 1, 2], intercept=[-1024, -1000] * 3)
     np.testing.assert_array_equal(thinslice.read(tmp_path).hu, made.hu)
+
+
+def test_parts_of_two_orientations_or_matrices_are_labelled(tmp_path: Path) -> None:
+    one = write_series(tmp_path / "a", shape=SHAPE, seed=1)
+    for name, options in (("b", {"orientation": "coronal"}), ("c", {"shape": (6, 12, 12)})):
+        write_series(tmp_path / name, **{"shape": SHAPE, "seed": 2, **options}, uid=one.uid, study_uid=one.study_uid)
+    labels = [report.part for report in scan(tmp_path)]
+    assert [label.split()[1] for label in labels] == ["16", "16", "12"]
+    assert ["axial (1, 0, 0, 0, 1, 0)" in label for label in labels] == [True, False, True]
+    assert "coronal (1, 0, 0, 0, 0, -1)" in labels[1]
+    with pytest.raises(SeriesChoiceError, match="its slices differ in matrix and orientation"):
+        read_dicom(tmp_path)
+
+
+@pytest.mark.parametrize("keyword", ["ContentTime", "ContentDate"])
+def test_a_time_of_writing_that_alternates_divides_no_even_grid(tmp_path: Path, keyword: str) -> None:
+    def two_writers(dataset, k: int) -> None:
+        setattr(dataset, keyword, ("101500", "101741")[k % 2] if keyword == "ContentTime" else f"2020010{1 + k % 2}")
+
+    made = write_series(tmp_path, shape=(8, 16, 16), edit=two_writers)
+    volume = read_dicom(tmp_path)
+    np.testing.assert_array_equal(volume.hu, made.hu)
+    assert any(text.startswith(f"{keyword} alternates") for text in volume.provenance.warnings)
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionTime", "AcquisitionDateTime", "TriggerTime"])
+def test_phases_numbered_position_by_position_are_parts_by_their_turn(tmp_path: Path, keyword: str) -> None:
+    """A table that waits at each position for three phases, then moves on: all times differ."""
+
+    def timed(phase: int) -> Edit:
+        def edit(dataset, k: int) -> None:
+            dataset.InstanceNumber = 3 * k + phase + 1
+            second = 7 * k + 2 * phase
+            written = {"TriggerTime": f"{second * 1000 + 0.5}", "AcquisitionTime": f"1015{second:02d}.25"}
+            setattr(dataset, keyword, written.get(keyword, f"202001021015{second:02d}"))
+
+        return edit
+
+    first = write_series(tmp_path / "0", shape=SHAPE, seed=1, edit=timed(0))
+    made = [first] + [
+        write_series(
+            tmp_path / str(phase), shape=SHAPE, seed=1 + phase, uid=first.uid, study_uid=first.study_uid,
+            edit=timed(phase),
+        )
+        for phase in (1, 2)
+    ]  # fmt: skip
+    with pytest.raises(SeriesChoiceError, match=keyword):
+        read_dicom(tmp_path)
+    for number, each in enumerate(made, start=1):
+        np.testing.assert_array_equal(read_dicom(tmp_path, series=f"{first.uid}#{number}").hu, each.hu)
+
+
+def test_copies_written_at_another_time_are_copies(tmp_path: Path) -> None:
+    def written(time: str) -> Edit:
+        def edit(dataset, k: int) -> None:
+            dataset.AcquisitionTime, dataset.InstanceCreationTime = f"1015{k:02d}", time
+
+        return edit
+
+    one = write_series(tmp_path / "a", shape=SHAPE, seed=1, edit=written("11"))
+    write_series(tmp_path / "b", shape=SHAPE, seed=1, uid=one.uid, study_uid=one.study_uid, edit=written("12"))
+    np.testing.assert_array_equal(read_dicom(tmp_path).hu, one.hu)
+
+
+def test_one_slice_of_another_rescaling_is_said(tmp_path: Path) -> None:
+    made = write_series(tmp_path, shape=SHAPE, intercept=[-1024, -1024, -1017, -1024, -1024, -1024])
+    volume = read_dicom(tmp_path)
+    np.testing.assert_array_equal(volume.hu, made.hu)
+    assert any("RescaleIntercept of 1 slice(s)" in text for text in volume.provenance.warnings)
+
+
+def test_a_negative_slope_is_said(tmp_path: Path) -> None:
+    write_series(tmp_path, shape=SHAPE, slope=-1.0, intercept=1024.0)
+    assert any("RescaleSlope is negative" in text for text in read_dicom(tmp_path).provenance.warnings)

@@ -28,6 +28,9 @@ LOSSY_METHODS = {
 }
 """Transfer syntaxes that may lose information, with the term of LossyImageCompressionMethod."""
 
+SYNTHETIC_NOISE = "Synthetic noise was added at random: never read small structures in these slices."
+"""Sentence about a volume with texture."""
+
 _ALWAYS_LOSSY = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 
 
@@ -45,11 +48,12 @@ def describe_derivation(
     model = _plain(f"{derivation.model} {derivation.model_version}", 64)
     weights = f"weights SHA-256 {derivation.weights_sha256}" if derivation.weights_sha256 else "no trained weights"
     thin_mm = geometry.spacing_mm[0]
+    noise = f"{SYNTHETIC_NOISE} " if "texture" in derivation.settings else ""
     settings = json.dumps(derivation.settings, sort_keys=True, default=str)
     description = (
         f"Through-plane resampling from {decimal_text(thin_mm * derivation.factor, 3)} mm to "
         f"{decimal_text(thin_mm, 3)} mm, factor {derivation.factor:.4g}, by thinslice {__version__}, model {model}, "
-        f"{weights}. {NOTICE} {''.join(f'{note} ' for note in resampled)}Settings: {settings}"
+        f"{weights}. {noise}{NOTICE} {''.join(f'{note} ' for note in resampled)}Settings: {settings}"
     )
     equipment = Dataset()
     equipment.Manufacturer = "thinslice"
@@ -60,7 +64,7 @@ def describe_derivation(
     ]
     if now is not None:
         equipment.ContributionDateTime = f"{now.astimezone(UTC):%Y%m%d%H%M%S}+0000"
-    equipment.ContributionDescription = _plain(f"Synthesised thin slices between thick ones. {NOTICE}", 1024)
+    equipment.ContributionDescription = _plain(f"Synthesised thin slices between thick ones. {noise}{NOTICE}", 1024)
     equipment.PurposeOfReferenceCodeSequence = Items([_code("109102", "Processing Equipment")])
     result = Dataset()
     result.DerivationDescription = _plain(description, 1024)

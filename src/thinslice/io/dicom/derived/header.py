@@ -256,6 +256,7 @@ class DerivedSeries:
         """The source's description with ours: what it is, and that it is not for diagnosis."""
         first, spacing_mm = self._headers[0], decimal_text(self.geometry.spacing_mm[0], 3)
         made = "AI" if self._derivation.weights_sha256 else "interpolated"
+        made += "+synthetic noise" if "texture" in self._derivation.settings else ""
         theirs = bytes_of(first, "SeriesDescription")
         phase = str(value_of(first, "NominalPercentageOfCardiacPhase", "")).removesuffix(".0")
         named = f"{phase}% " if phase.isdigit() and f"{phase}%".encode() not in theirs else ""

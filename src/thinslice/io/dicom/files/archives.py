@@ -206,7 +206,8 @@ def _zip_members(part: Part) -> Iterator[Member]:
         places = [_data_place(stream, entry) for entry in entries]
         lost = _lost_entries(stream, entries, places, directory, part.size)
     for entry, place in zip(entries, places, strict=True):
-        if not entry.filename.endswith("/"):
+        # A folder holds no bytes; a file whose name was cut off at its folder does.
+        if not entry.filename.endswith("/") or entry.file_size:
             yield _zip_member(part, entry, place)
     if lost:
         yield Member("", None, f"{lost} file(s) of the zip, which its directory has lost")

@@ -41,6 +41,9 @@ from thinslice.io.dicom.files.unpack import PackedError
 MAX_NESTING = 32
 """Sequences inside sequences; real CT headers have five at most."""
 
+GE_SWAPPED_PIXELS = "1.2.840.113619.5.2"
+"""GE's private transfer syntax: a dataset in implicit VR little endian, its pixels big endian."""
+
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP class of single-frame CT."""
 
@@ -63,7 +66,7 @@ MAX_REST_BYTES = 1 << 16
 
 ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 FIRST_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, PIXEL_DATA)
-PIXEL_VRS = (b"OW", b"OB", b"UN")
+PIXEL_VRS = ("OW", "OB", "UN")
 
 _DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -80,6 +83,7 @@ class SliceHeader:
         pixel_length: declared bytes, `UNDEFINED_LENGTH` when encapsulated.
         pixel_bytes: bytes from `pixel_start` to the end of the stream, or of the frame.
         notes: sentences on what was taken otherwise than written.
+        pixels_swapped: whether the pixels are declared to be in the other byte order than the dataset.
     """
 
     file: InputFile
@@ -89,6 +93,7 @@ class SliceHeader:
     pixel_length: int
     pixel_bytes: int
     notes: tuple[str, ...] = ()
+    pixels_swapped: bool = False
 
 
 @contextlib.contextmanager
@@ -249,7 +254,8 @@ def _parse(file: InputFile, stream: BinaryIO, size: int) -> SliceHeader:
         return SliceHeader(file, dataset, syntax, None, 0, 0, notes)
     syntax, length = _found_syntax(syntax, layout, dataset, length, body, pixels)
     notes += _behind_pixels(body, layout, pixels, length, body_size)
-    return SliceHeader(file, dataset, syntax, pixels, length, body_size - pixels, notes)
+    swapped = form.declared == GE_SWAPPED_PIXELS
+    return SliceHeader(file, dataset, syntax, pixels, length, body_size - pixels, notes, swapped)
 
 
 def _dataset_stream(form: FileForm, stream: BinaryIO) -> BinaryIO:
@@ -268,7 +274,7 @@ def _declared_syntax(form: FileForm, layout: Layout, *, inflated: bool) -> UID:
     """The declared transfer syntax; for uncompressed pixels the one that the dataset was found to have."""
     if inflated:
         return DeflatedExplicitVRLittleEndian
-    if form.declared and form.declared not in NATIVE_SYNTAXES:
+    if form.declared and form.declared not in (*NATIVE_SYNTAXES, GE_SWAPPED_PIXELS):
         syntax = UID(form.declared)
         if not syntax.is_transfer_syntax:
             raise HeaderError("unknown transfer syntax")
@@ -325,8 +331,10 @@ def _pixel_element(stream: BinaryIO, layout: Layout) -> tuple[int | None, int]:
     group, element = struct.unpack(order + "HH", head[:4])
     if (group << 16 | element) != PIXEL_DATA:
         return None, 0
-    # The letters of a VR, read as a length, would be odd, and no length is odd.
-    if head[4:6] not in PIXEL_VRS or (layout.implicit and head[6:8] != b"\0\0"):
+    # The letters of a VR, read as a length, would be odd, and no length is odd. Letters that were damaged into those of
+    # another VR leave the two zero bytes behind them.
+    letters = PIXEL_VRS if layout.implicit else KNOWN_VRS
+    if head[4:6].decode("latin-1") not in letters or (head[6:8] != b"\0\0" and layout.implicit):
         return offset + 8, struct.unpack(order + "L", head[4:8])[0]
     return offset + 12, struct.unpack(order + "L", head[8:12])[0]
 

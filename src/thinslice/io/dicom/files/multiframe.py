@@ -131,7 +131,8 @@ def frames_of(header: SliceHeader) -> Iterator[SliceHeader]:
         frame.InstanceNumber = in_stack if in_stack and in_stack > 0 else offset + index + 1
         frame.ReferencedFrameNumber = index + 1
         start, length, left = next(places)
-        yield SliceHeader(file, frame, syntax, start, length, left, (*header.notes, *mend(frame)))
+        notes = (*header.notes, *mend(frame))
+        yield SliceHeader(file, frame, syntax, start, length, left, notes, header.pixels_swapped)
 
 
 def missing_parts(datasets: Iterable[Dataset]) -> list[str]:
@@ -175,9 +176,15 @@ def _flattened(item: Dataset, keywords: Iterable[str]) -> Elements:
 
 
 def _native_places(header: SliceHeader) -> Iterator[tuple[int | None, int, int]]:
-    """(start, length, bytes to the end) of each frame of uncompressed pixels."""
+    """(start, length, bytes to the end) of each frame of uncompressed pixels.
+
+    Raises:
+        HeaderError: there are more pixels than frames of this matrix hold.
+    """
     rows, columns, bits = (integer(header.dataset, name) or 0 for name in ("Rows", "Columns", "BitsAllocated"))
     size = rows * columns * bits // 8
+    if size and header.pixel_length > (integer(header.dataset, "NumberOfFrames") or 1) * size + size // 2:
+        raise HeaderError("its pixel data do not fit Rows, Columns and its number of frames")
     start, left = header.pixel_start, min(header.pixel_bytes, header.pixel_length)
     while True:
         yield start, size, max(0, left)

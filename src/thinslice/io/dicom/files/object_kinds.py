@@ -7,7 +7,7 @@ import re
 
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom.files.header import CT_IMAGE, text
+from thinslice.io.dicom.files.header import CT_IMAGE, number, text
 
 KINDS = {
     CT_IMAGE: "CT",
@@ -90,6 +90,9 @@ def oddities(first: Dataset) -> list[str]:
         warnings.append("The source was compressed with loss, so its HU are not those of the scanner.")
     if text(first, "RescaleType").upper() in ("US", "HU_MOD"):
         warnings.append("RescaleType is not plain HU; pixel values are taken as HU.")
+    slope = number(first, "RescaleSlope")
+    if slope is not None and slope < 0:
+        warnings.append("RescaleSlope is negative, so that air would be denser than bone; compare the HU.")
     if {"MIP", "MINIP", "PROJECTION IMAGE"} & set(image_type(first)):
         warnings.append("ImageType marks the slices as projections (MIP), not slices of HU.")
     if series_label(first).startswith("no-uid-"):

@@ -8,11 +8,9 @@ from difflib import SequenceMatcher
 
 from pydicom.dataset import Dataset
 
-from thinslice.geometry import orientation_name
 from thinslice.io.dicom.attributes import value_of
 from thinslice.io.dicom.files.header import text
 from thinslice.io.dicom.files.input_files import printable
-from thinslice.io.dicom.series.slices import Slice
 
 PERSONS = (
     "PatientName",
@@ -142,14 +140,6 @@ def _is_of(word: str, identifying: set[str]) -> bool:
 
 def _is_near(word: str, known: str) -> bool:
     return min(len(word), len(known)) > LEAST_WORD and SequenceMatcher(None, word, known).ratio() >= NEAR_SPELLING
-
-
-def orientation_of(piece: Slice) -> str | None:
-    """Plane of a slice, as `thinslice.geometry.orientation_name`; None without one."""
-    if piece.plane is None:
-        return None
-    (a, b, c), (d, e, f) = piece.plane.row_cosines, piece.plane.column_cosines
-    return orientation_name((b * f - c * e, c * d - a * f, a * e - b * d))
 
 
 def is_our_own(dataset: Dataset) -> bool:

@@ -1,133 +1,41 @@
-"""Parts of one series: images of two patients or frames, which are refused, and scans that are separated.
+"""Parts of one series: scans that share a SeriesInstanceUID, separated.
 
-Files that share a SeriesInstanceUID need not be one scan. Three kinds of attributes are distinguished here:
-
-- `SAME_PATIENT` and `SAME_SCAN` must agree, or the series is refused.
-- `CONTENT` (kernel, kVp, phase, energy) divides a series wherever it differs.
-- `PASSES` (acquisition, time) and `SETTINGS` also change inside an ordinary scan, slice by slice or rotation by
-  rotation. They divide a series only where that explains the positions: each value is an even stack of its own, and the
-  stacks lie between one another, repeat positions, or, for `PASSES`, have different grids.
+Slices that cannot lie in one grid (matrix, pixels, orientation) are parts. Then an attribute of `CONTENT` divides them
+wherever it differs. `PASSES` and `SETTINGS` divide them only where each value is an even stack of its own, and the
+stacks lie between one another, repeat positions, or, for `PASSES`, have different grids. Where positions are one even
+grid, `WRITING_TIMES` prove nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import pairwise
 
-from pydicom.datadict import dictionary_VR
-from pydicom.dataset import Dataset
-
-from thinslice.io.dicom.files.header import integer, number, text
+from thinslice.io.dicom.files.header import integer, text
 from thinslice.io.dicom.files.input_files import printable
-from thinslice.io.dicom.files.object_kinds import image_type
+from thinslice.io.dicom.series.clues import (
+    CLOCKS,
+    CONTENT,
+    ENCODING,
+    PHASE_KEYWORDS,
+    SAME_SCAN,
+    SCANNING_CLOCKS,
+    SETTINGS,
+    SHOWN,
+    WRITING_TIMES,
+    disagreement,
+    passes_of,
+    pauses_before,
+    turns_at,
+    values_of,
+)
 from thinslice.io.dicom.series.even_line import even_step_mm
-from thinslice.io.dicom.series.slices import Slice, by_position, difference
+from thinslice.io.dicom.series.slices import Slice, by_position, difference, forms_of
 from thinslice.io.dicom.series.stacking import RELATIVE_TOLERANCE, along_normal
-
-SAME_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID")
-"""Attributes that all images of one series share."""
-
-SAME_SCAN = (
-    "FrameOfReferenceUID",
-    "PatientPosition",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "StationName",
-    "DeviceSerialNumber",
-)
-"""Attributes that all slices of one volume share."""
-
-CONTENT = (
-    "ConvolutionKernel",
-    "KVP",
-    "TemporalPositionIdentifier",
-    "NominalPercentageOfCardiacPhase",
-    "StackID",
-    "ImageType",
-)
-"""Attributes of what a slice shows; never two values in one volume."""
-
-PASSES = (
-    "AcquisitionNumber",
-    "AcquisitionUID",
-    "IrradiationEventUID",
-    "MultienergyCTAcquisitionSequence",
-    "MultienergyCTProcessingSequence",
-    "MultienergyCTCharacteristicsSequence",
-    "SeriesDescription",
-    "ProtocolName",
-    "ImageComments",
-    "DerivationDescription",
-    "ContrastBolusAgent",
-    "ContrastBolusStartTime",
-    "AcquisitionDate",
-    "AcquisitionDateTime",
-    "AcquisitionTime",
-    "TriggerTime",
-    "NominalCardiacTriggerDelayTime",
-    "FrameReferenceTime",
-    "SeriesDate",
-    "SeriesTime",
-    "ContentDate",
-    "ContentTime",
-)
-"""Attributes of one pass of the scanner, which may also change inside one; the most specific ones come first."""
-
-SETTINGS = (
-    "FilterType",
-    "ScanOptions",
-    "ReconstructionAlgorithm",
-    "ReconstructionDiameter",
-    "DataCollectionDiameter",
-    "SliceThickness",
-)
-"""Attributes that a scanner may change from one part of the body to the next, in one pass. Tube current and
-exposure are not among them: they may alternate from slice to slice."""
-
-ENCODING = ("RescaleSlope", "RescaleIntercept", "PixelRepresentation")
-"""Attributes of how HU are stored, which may change with every slice of one scan: they tell copies of one position
-apart, and nothing else."""
-
-PHASE_KEYWORDS = (*CONTENT, *PASSES, *SETTINGS, *ENCODING)
-"""Attributes that distinguish phases or reconstructions when one series holds a position several times."""
-
-CLOCKS = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime", "TriggerTime", "FrameReferenceTime")
-"""Times that differ for every slice of a scan, and by more between two scans."""
-
-SHOWN = (
-    *CONTENT,
-    "AcquisitionNumber",
-    "FilterType",
-    "ReconstructionDiameter",
-    "SliceThickness",
-    "TriggerTime",
-)
-"""Attributes whose values identify nobody."""
-
-TELLING_IMAGE_TYPES = frozenset(
-    {"ORIGINAL", "DERIVED", "VMI", "MONO", "MONOENERGETIC", "IODINE", "WATER", "CALCIUM", "VNC"}
-)
-"""Values of ImageType that state what a slice shows, beside those with a number (80 kV, 40 keV); others, such as ADD,
-change inside one scan."""
 
 MOST_PARTS = 64
 """Largest number of parts; a 4D scan has 10 to 20 phases."""
-
-HEARTBEAT_CLOCKS = ("TriggerTime", "FrameReferenceTime")
-"""Clocks in milliseconds, which begin anew with every heartbeat or scan."""
-
-PAUSE_S = 1.0
-"""Shortest pause between two scans, in seconds."""
-
-PHASE_PAUSE_S = 0.02
-"""Shortest distance in seconds of two cardiac phases: 2 % of a slow heartbeat."""
-
-PAUSE_RATIO = 5.0
-"""Smallest ratio of a pause between two scans to the usual step of the clock."""
 
 LEAST_OF_A_PASS = 3
 """Fewest slices of a pass that lies beside another one, for it to be a scan of its own."""
@@ -151,25 +59,6 @@ class Part:
     label: str = ""
 
 
-def disagreement(slices: Sequence[Slice], keywords: Sequence[str]) -> list[str]:
-    """The attributes of `keywords` that have two values or more; empty values count as none."""
-    return [
-        keyword
-        for keyword in keywords
-        if len({identity for piece in slices if (identity := _identity(piece, keyword))}) > 1
-    ]
-
-
-def partly_missing(slices: Sequence[Slice], keywords: Sequence[str]) -> list[str]:
-    """The attributes of `keywords` that some slices have and others lack."""
-    found = []
-    for keyword in keywords:
-        known = sum(bool(_identity(piece, keyword)) for piece in slices)
-        if 0 < known < len(slices):
-            found.append(keyword)
-    return found
-
-
 def not_together(keywords: Sequence[str]) -> str:
     """The sentence that refuses slices which differ in these attributes."""
     listed = " and ".join([", ".join(keywords[:-1]), keywords[-1]] if len(keywords) > 1 else keywords)
@@ -190,11 +79,28 @@ def divide(slices: Sequence[Slice]) -> list[Part]:
         else:
             groups.append([piece])
     parts: list[Part] = []
-    for group in groups:
-        whole = Part(_levelled(group))
+    for group, named in zip(groups, _forms(groups), strict=True):
+        whole = Part(_levelled(group), named.why, named.label)
         # Slices of two frames or scanners are refused, not separated by other attributes.
         parts += [whole] if disagreement(group, SAME_SCAN) else _by_content(whole)
     return parts
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What distinguishes a group of slices by matrix, pixels or orientation, and why it is a group."""
+
+    label: str = ""
+    why: str = ""
+
+
+def _forms(groups: Sequence[Sequence[Slice]]) -> list[_Form]:
+    if len(groups) == 1:
+        return [_Form()]
+    shown = [forms_of(group[0]) for group in groups]
+    differing = [name for name in shown[0] if len({each[name] for each in shown}) > 1]
+    why = f"its slices differ in {' and '.join(differing)}"
+    return [_Form(", ".join(f"{name} {each[name]}" for name in differing), why) for each in shown]
 
 
 def _levelled(group: list[Slice]) -> list[Slice]:
@@ -214,7 +120,7 @@ def _levelled(group: list[Slice]) -> list[Slice]:
 
 def _by_content(whole: Part) -> list[Part]:
     for keyword in CONTENT:
-        values = _values(whole.slices, keyword)
+        values = values_of(whole.slices, keyword)
         known = {value for value in values if value}
         if len(known) > 1:
             repeats = _repeats(whole.slices)
@@ -256,14 +162,17 @@ def _by_progress(whole: Part) -> list[Part]:
 def _attempts(slices: Sequence[Slice], *, even: bool) -> Iterator[tuple[str, list[str]]]:
     """Ways to tell slices apart, in depth order: (attribute, a value for each slice), the most telling first."""
     for keyword in PHASE_KEYWORDS:
-        if even and keyword in ENCODING:
+        if even and keyword in (*ENCODING, *WRITING_TIMES):
             continue
         # In an even stack of several, neighbours are of different ones, so that two slices mostly decide.
-        if not even or len(set(_values(slices[:2], keyword))) > 1:
-            yield keyword, _values(slices, keyword)
+        if not even or len(set(values_of(slices[:2], keyword))) > 1:
+            yield keyword, values_of(slices, keyword)
     for keyword in CLOCKS:
-        yield keyword, _pauses(slices, keyword)
-    yield "InstanceNumber", _passes(slices)
+        if not (even and keyword in WRITING_TIMES):
+            yield keyword, pauses_before(slices, keyword)
+    yield "InstanceNumber", passes_of(slices)
+    for keyword in SCANNING_CLOCKS:
+        yield keyword, turns_at(slices, keyword)
 
 
 def _parts_by(whole: Part, keyword: str, values: Sequence[str], why: str) -> list[Part]:
@@ -271,7 +180,9 @@ def _parts_by(whole: Part, keyword: str, values: Sequence[str], why: str) -> lis
     for piece, value in zip(whole.slices, values, strict=True):
         groups.setdefault(value, []).append(piece)
     parts = []
-    for number_of_part, group in enumerate(groups.values(), start=1):
+    counted = [str(count) for count in range(len(groups))]
+    ordered = counted if set(groups) == set(counted) else list(groups)  # passes and turns in time
+    for number_of_part, group in enumerate((groups[value] for value in ordered), start=1):
         shown = printable(text(group[0].header.dataset, keyword)) if keyword in SHOWN else f"no. {number_of_part}"
         label = f"{keyword} {shown or 'none'}"
         parts.append(Part(group, why, f"{whole.label}, {label}" if whole.label else label))
@@ -286,74 +197,6 @@ def _reason(keyword: str, repeats: int, otherwise: str) -> str:
 
 def _repeats(slices: Sequence[Slice]) -> int:
     return 0 if slices[0].plane is None else len(slices) - len(by_position(slices))
-
-
-def _values(slices: Sequence[Slice], keyword: str) -> list[str]:
-    """One text for each slice, equal where the attribute means the same."""
-    return [_value(piece.header.dataset, keyword) for piece in slices]
-
-
-def _value(dataset: Dataset, keyword: str) -> str:
-    if keyword not in dataset:
-        return ""
-    if keyword == "ImageType":
-        words = image_type(dataset)
-        return "\\".join(word for word in words if word in TELLING_IMAGE_TYPES or any(map(str.isdigit, word)))
-    if keyword.endswith("Sequence"):
-        return hashlib.sha256(str(dataset[keyword].value).encode()).hexdigest()
-    value = number(dataset, keyword) if _is_number(keyword) else None
-    return text(dataset, keyword).casefold() if value is None else f"{value:.6g}"
-
-
-@cache
-def _is_number(keyword: str) -> bool:
-    return dictionary_VR(keyword) in ("DS", "IS", "FD", "FL", "US", "UL")
-
-
-def _identity(piece: Slice, keyword: str) -> str:
-    """An identifying value as it is compared: letters' case, padding and empty parts of a name do not count."""
-    return " ".join(text(piece.header.dataset, keyword).casefold().replace("^", " ").split())
-
-
-def _pauses(slices: Sequence[Slice], keyword: str) -> list[str]:
-    """For each slice the number of pauses of a clock before it; all alike where it is missing or never pauses."""
-    times = [_seconds(text(piece.header.dataset, keyword), keyword) for piece in slices]
-    known = sorted(time for time in times if time is not None)
-    if len(known) < len(times) or len(known) < 2:
-        return [""] * len(times)
-    steps = [b - a for a, b in pairwise(known)]
-    shortest_s = PHASE_PAUSE_S if keyword in HEARTBEAT_CLOCKS else PAUSE_S
-    limit = max(shortest_s, PAUSE_RATIO * statistics.median(steps))
-    starts = [b for a, b in pairwise(known) if b - a > limit]
-    return [str(sum(time >= start for start in starts)) for time in times if time is not None]
-
-
-def _seconds(value: str, keyword: str) -> float | None:
-    """A clock's value in seconds: hhmmss.ffffff, yyyymmddhhmmss.ffffff, or milliseconds."""
-    digits, _, fraction = value.split("+")[0].split("-")[0].partition(".")
-    if keyword in HEARTBEAT_CLOCKS:
-        return float(value) / 1000 if value.replace(".", "", 1).isdigit() else None
-    if not digits.isdigit() or len(digits) not in (6, 14):
-        return None
-    day, clock = digits[:-6], digits[-6:]
-    seconds = int(clock[:2]) * 3600 + int(clock[2:4]) * 60 + int(clock[4:])
-    return int(day or 0) * 86400.0 + seconds + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
-
-
-def _passes(slices: Sequence[Slice]) -> list[str]:
-    """For each slice the pass that it belongs to: InstanceNumber runs along the normal, then begins anew."""
-    numbers = [piece.instance for piece in slices]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        return [""] * len(slices)
-    order = sorted(range(len(slices)), key=lambda k: numbers[k] or 0)
-    steps = [slices[b].height_mm - slices[a].height_mm for a, b in pairwise(order)]
-    upwards = sum(step > 0 for step in steps) * 2 >= len(steps)
-    passes, current = [""] * len(slices), 0
-    passes[order[0]] = "0"
-    for k, step in zip(order[1:], steps, strict=True):
-        current += (step > 0) != upwards
-        passes[k] = str(current)
-    return passes
 
 
 def _heights(part: Sequence[Slice]) -> list[float]:
@@ -398,6 +241,22 @@ def _are_passes(parts: Sequence[Sequence[Slice]]) -> bool:
     # One spacing throughout: a gap of whole slices between the parts means that slices are missing.
     gaps = [(later[0] - earlier[1]) / known[0] for earlier, later in pairwise(extents)]
     return any(abs(gap - round(gap)) > RELATIVE_TOLERANCE * max(gap, 1.0) for gap in gaps)
+
+
+def alternating_time(slices: Sequence[Slice]) -> str:
+    """The time of writing that alternates along an even grid, as of two interleaved scans or two writers; "" for none.
+
+    Args:
+        slices: of one volume, each position once.
+    """
+    ordered = sorted(slices, key=lambda piece: piece.height_mm)
+    for keyword in WRITING_TIMES if len(ordered) >= 4 else ():
+        groups: dict[str, list[Slice]] = {}
+        for piece, value in zip(ordered, values_of(ordered, keyword), strict=True):
+            groups.setdefault(value, []).append(piece)
+        if 2 <= len(groups) <= MOST_PASSES and _are_interleaved(list(groups.values()), by_position(ordered)):
+            return keyword
+    return ""
 
 
 def image_count(slices: Sequence[Slice]) -> int | None:

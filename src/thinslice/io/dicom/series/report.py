@@ -11,7 +11,8 @@ from thinslice.errors import GeometryError, InputError, UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.io.dicom.files.header import integer, text
 from thinslice.io.dicom.files.input_files import SkippedFile, printable
-from thinslice.io.dicom.series.facts import description_of, is_our_own, orientation_of
+from thinslice.io.dicom.series.facts import description_of, is_our_own
+from thinslice.io.dicom.series.slices import orientation_of
 from thinslice.io.dicom.series.stacks import Stack
 
 SHOWN_NAMES = 5

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from thinslice.geometry import orientation_name
 from thinslice.io.dicom.files.header import SliceHeader, integer, number, numbers, text
 from thinslice.io.dicom.files.input_files import printable
-from thinslice.io.dicom.files.pixels import PixelError, PixelFormat, check_complete, pixel_format
+from thinslice.io.dicom.files.pixel_format import PixelError, PixelFormat, pixel_format
+from thinslice.io.dicom.files.pixels import check_complete
 from thinslice.io.dicom.series.stacking import SAME_POSITION_MM, ImagePlane, along_normal, sound_cosines
 
 ORIENTATION_TOLERANCE = 1e-3
@@ -106,6 +108,18 @@ def difference(usual: Slice, other: Slice) -> str:
     return ""
 
 
+def forms_of(piece: Slice) -> dict[str, str]:
+    """The attributes that `difference` compares, by name, as a list of parts shows them."""
+    cosines = () if piece.plane is None else (*piece.plane.row_cosines, *piece.plane.column_cosines)
+    plane = orientation_of(piece) or "unknown"
+    return {
+        "matrix": _matrix(piece),
+        "PhotometricInterpretation": printable(piece.colour),
+        "PixelSpacing": _spacing(piece),
+        "orientation": f"{plane} ({', '.join(f'{value:.3g}' for value in cosines)})" if cosines else plane,
+    }
+
+
 def by_position(slices: Iterable[Slice]) -> list[list[Slice]]:
     """Slices in depth order, those at the same position together; the readable copy first."""
     positions: list[list[Slice]] = []
@@ -117,6 +131,14 @@ def by_position(slices: Iterable[Slice]) -> list[list[Slice]]:
     for copies in positions:
         copies.sort(key=lambda piece: bool(piece.problem))
     return positions
+
+
+def orientation_of(piece: Slice) -> str | None:
+    """Plane of a slice, as `thinslice.geometry.orientation_name`; None without one."""
+    if piece.plane is None:
+        return None
+    (a, b, c), (d, e, f) = piece.plane.row_cosines, piece.plane.column_cosines
+    return orientation_name((b * f - c * e, c * d - a * f, a * e - b * d))
 
 
 def _close(one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float) -> bool:

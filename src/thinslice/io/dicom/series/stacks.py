@@ -11,15 +11,8 @@ from thinslice.io.dicom.files.header import SliceHeader, integer, text
 from thinslice.io.dicom.files.input_files import SkippedFile
 from thinslice.io.dicom.files.multiframe import missing_parts
 from thinslice.io.dicom.files.object_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
-from thinslice.io.dicom.series.parts import (
-    SAME_PATIENT,
-    SAME_SCAN,
-    disagreement,
-    divide,
-    image_count,
-    not_together,
-    partly_missing,
-)
+from thinslice.io.dicom.series.clues import SAME_PATIENT, SAME_SCAN, disagreement, partly_missing
+from thinslice.io.dicom.series.parts import alternating_time, divide, image_count, not_together
 from thinslice.io.dicom.series.slices import Slice, by_position, difference, slice_of
 from thinslice.io.dicom.series.stacking import SAME_POSITION_MM, Stacking, along_normal, stack
 
@@ -243,6 +236,11 @@ def _judge(found: Stack, unreadable: int) -> None:
             "ends."
         )
     found.warnings.extend(_blurred(found.slices))
+    alternating = alternating_time(found.slices) if not doubled and not found.faults else ""
+    if alternating:
+        found.warnings.append(
+            f"{alternating} alternates from slice to slice: two reconstructions may be mixed in this series."
+        )
     found.warnings.extend(oddities(first))
     found.warnings.extend(missing_parts(piece.header.dataset for piece in found.slices))
     found.warnings.extend(sorted({note for piece in found.slices for note in piece.header.notes}))
@@ -257,6 +255,13 @@ def _blurred(slices: Sequence[Slice]) -> list[str]:
         shown = " x ".join(f"{mm:g}" for mm in usual)
         warnings.append(f"PixelSpacing differs between slices by its rounding; the commonest, {shown} mm, is taken.")
     planes = [piece.plane for piece in slices if piece.plane is not None]
+    rescaled = Counter((piece.form.slope, piece.form.intercept) for piece in slices if piece.form)
+    most = max(rescaled.values(), default=0)
+    if 2 * most > rescaled.total() > most:
+        warnings.append(
+            f"RescaleSlope or RescaleIntercept of {rescaled.total() - most} slice(s) is not that of the others; they "
+            "are applied as written."
+        )
     cosines = [plane.row_cosines + plane.column_cosines for plane in planes]
     apart = max((max(values) - min(values) for values in zip(*cosines, strict=True)), default=0.0)
     if apart > DIRECTION_TOLERANCE:
