@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from thinslice.about import NOTICE, __version__
 
 _WHERE = {
+    "check": "thinslice.commands.check",
     "evaluate": "thinslice.evaluation.protocol",
     "inspect": "thinslice.commands.inspect:survey",
     "preview": "thinslice.pictures.figures",
@@ -38,6 +39,7 @@ _WHERE = {
 }
 
 if TYPE_CHECKING:
+    from thinslice.commands.check import check
     from thinslice.commands.inspect import survey as inspect
     from thinslice.errors import ThinsliceError, ThinsliceWarning
     from thinslice.evaluation.protocol import evaluate
@@ -59,6 +61,7 @@ __all__ = [
     "ThinsliceWarning",
     "Volume",
     "__version__",
+    "check",
     "evaluate",
     "inspect",
     "load_model",

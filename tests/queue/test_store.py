@@ -245,6 +245,15 @@ def test_values_that_are_no_json_are_refused_and_leave_nothing(queue: Queue) -> 
     assert queue.jobs() == []
 
 
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"20 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 20 0:40 / {tmp_path.resolve()} rw - nfs4 host:/x rw\n")
+    monkeypatch.setattr("thinslice.system.mounts._MOUNTS", mounts)
+    with pytest.raises(OutputError, match="network file system .nfs4.*local disk"):
+        Queue(tmp_path / "queue.sqlite")
+    assert not (tmp_path / "queue.sqlite").exists()
+
+
 def test_a_file_that_is_no_queue_or_of_another_version_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.sqlite"
     other.write_text("no database, but long enough to be read as the head of one " * 40)

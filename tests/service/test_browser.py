@@ -123,6 +123,24 @@ def test_a_series_is_dropped_upscaled_and_downloaded_as_by_the_command_line(
     assert page.title() != "taken"
 
 
+def test_the_viewer_shows_slices_as_they_arrive(page: Any, place: Path) -> None:
+    from thinslice.service.app import VIEWER
+
+    if not VIEWER.is_file():
+        pytest.skip("no viewer in this installation")
+    drop(page, place / "allowed" / "in")
+    page.wait_for_selector("input[name=series]:checked")
+    page.select_option("#model", "default")
+    page.click("#go")
+    page.click("#jobs article:first-child button:text-is('View')")
+    page.wait_for_selector("#viewer .ts-viewer canvas")
+    page.wait_for_selector("#jobs article:first-child .good")
+    page.wait_for_function("() => document.querySelector('#viewer .ts-progress').textContent === ''")
+    assert "Thin (synthesised)" in page.inner_text("#viewer .ts-readout")
+    page.click("#viewer-close")
+    assert page.locator("#viewer .ts-viewer").count() == 0
+
+
 def test_the_keyboard_alone_chooses_upscales_and_removes(page: Any) -> None:
     def reach(selector: str) -> None:
         for _ in range(200):

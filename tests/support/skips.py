@@ -69,6 +69,11 @@ EXPECTED = (
         "no axe-playwright-python",
         lambda: _lacks_module("axe_playwright_python"),
     ),
+    ExpectedSkip(
+        r"no viewer in this installation",
+        "the viewer is not built",
+        lambda: not (PROJECT / "src" / "thinslice" / "pictures" / "viewer" / "viewer.js").is_file(),
+    ),
     ExpectedSkip(r"program chromium", "no program chromium", lambda: shutil.which("chromium") is None),
     ExpectedSkip(r"could not import 'fastrad'", "no fastrad", lambda: _lacks_module("fastrad")),
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),

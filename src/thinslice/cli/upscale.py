@@ -91,6 +91,8 @@ def upscale(
             help="learned: the network's own head; ensemble: any network, 8 times the cost, not calibrated.",
         ),
     ] = UncertaintyBy.LEARNED,
+    texture: options.Texture = False,
+    texture_seed: options.TextureSeed = 0,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -99,8 +101,10 @@ def upscale(
             "written beside OUTPUT as NAME_labels.",
         ),
     ] = None,
-    texture: options.Texture = False,
-    texture_seed: options.TextureSeed = 0,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Also check whether the network is any good on INPUT, as 'thinslice check' does."),
+    ] = False,
     threads: options.Threads = None,
     server: Annotated[
         str | None,
@@ -166,6 +170,8 @@ def upscale(
             "--server": server,
         }
         contrary = [name for name, value in one_file.items() if value is not None]
+        if check:
+            raise UsageError("--check is for one series; run 'thinslice check' on the others, or leave it out.")
         if contrary or len(sources) > 1:
             raise UsageError(
                 f"{contrary[0]} is for one series, and --all makes many outputs; leave it out."
@@ -195,6 +201,7 @@ def upscale(
         report=report,
         uncertainty=uncertainty,
         labels=labels,
+        check=check,
         overwrite=overwrite,
         deidentify=deidentify,
     )
@@ -254,6 +261,9 @@ def summary(report: RunReport, output: Path) -> str:
         uncertainty = (
             f"uncertainty  median {deviation.median_hu:.1f} HU, 95 % of voxels below {deviation.p95_hu:.1f} HU",
         )
+    texture: tuple[str, ...] = ()
+    if report.texture is not None:
+        texture = (f"texture      synthetic noise, seed {report.texture.seed}: never read small structures",)
     labels: tuple[str, ...] = ()
     if report.labels is not None:
         from thinslice.commands.labels import labels_path
@@ -261,17 +271,15 @@ def summary(report: RunReport, output: Path) -> str:
         change = report.labels.largest_change_percent
         name = labels_path(output).name
         labels = (f"labels       {len(report.labels.volumes)} in {name}, volumes changed by {change:.2f} % at most",)
-    texture: tuple[str, ...] = ()
-    if report.texture is not None:
-        texture = (f"texture      synthetic noise, seed {report.texture.seed}: never read small structures",)
     return "\n".join(
         (
             f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
             *uncertainty,
-            *labels,
             *texture,
+            *labels,
+            *(() if report.check is None else (f"check        {report.check.sentence}",)),
             f"took         {report.seconds.total:.1f} s{memory}",
             f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",
             f"output       {output} ({report.output.format})",

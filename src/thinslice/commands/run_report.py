@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
+from thinslice.commands.check_report import CheckReport
 from thinslice.commands.labels_report import LabelsReport
 from thinslice.errors import UsageError
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 SCHEMA = "thinslice-report/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
 
-USUAL_CONSISTENCY = "0.1 to 0.3 is usual for contiguous slices, up to 3 for overlapping ones"
+USUAL_CONSISTENCY = (
+    "with default, fast and best, 0.1 to 0.3 is usual for contiguous slices, up to 3 for overlapping ones"
+)
 """What the agreement with the source is compared with."""
 
 FORMAT_NAMES = {"dicom": "DICOM", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
@@ -174,8 +177,9 @@ class RunReport(_Frozen):
         peak_memory_mib: highest resident memory of the process; None where the system has no such count.
         consistency_rms_hu: root mean square difference between the thick slices and averages of the result.
         deviation: standard deviations; None in a run without them.
-        labels: a segmentation that came along; None in a run without one.
         texture: synthetic noise; None in a run without it.
+        labels: a segmentation that came along; None in a run without one.
+        check: whether the network is any good on the scan; None where it was not asked for.
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
         thinslice_version: version of the software.
@@ -199,8 +203,9 @@ class RunReport(_Frozen):
     peak_memory_mib: float | None = Field(default=None, ge=0)
     consistency_rms_hu: float | None = Field(default=None, ge=0)
     deviation: DeviationReport | None = None
-    labels: LabelsReport | None = None
     texture: TextureReport | None = None
+    labels: LabelsReport | None = None
+    check: CheckReport | None = None
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
     thinslice_version: str = __version__
@@ -212,8 +217,12 @@ class RunReport(_Frozen):
         """JSON values, under the names of the interface."""
         return self.model_dump(mode="json", by_alias=True)
 
-    def to_html(self, *, preview_png: bytes | None = None) -> str:
-        """One self-contained page: no script, nothing loaded from elsewhere, every value escaped."""
+    def to_html(self, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
+        """One self-contained page: no script, nothing loaded from elsewhere, every value escaped.
+
+        Args:
+            pictures: title and PNG of each picture, such as `thinslice.pictures.figures.Preview.parts`.
+        """
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
         environment = Environment(
@@ -224,16 +233,16 @@ class RunReport(_Frozen):
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        preview = None if preview_png is None else base64.b64encode(preview_png).decode("ascii")
+        encoded = [(title, base64.b64encode(png).decode("ascii")) for title, png in pictures]
         page = environment.get_template("report.html.j2")
-        return page.render(report=self, groups=_groups(self), preview=preview)
+        return page.render(report=self, groups=_groups(self), pictures=encoded)
 
-    def write(self, path: Path, preview_png: bytes | None = None, *, overwrite: bool = False) -> None:
+    def write(self, path: Path, pictures: Sequence[tuple[str, bytes]] = (), *, overwrite: bool = False) -> None:
         """Write the report, atomically.
 
         Args:
             path: ends in .json or .html.
-            preview_png: picture to embed in the page; a JSON report goes without.
+            pictures: title and PNG of the pictures in the page; a JSON report goes without.
             overwrite: whether an existing report may be replaced.
 
         Raises:
@@ -247,7 +256,7 @@ class RunReport(_Frozen):
             case ".json":
                 text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
             case ".html" | ".htm":
-                text = self.to_html(preview_png=preview_png)
+                text = self.to_html(pictures)
             case _:
                 raise UsageError(f"A report ends in .json or .html, not {path.suffix!r}; name it so.")
         with atomic_file(path, overwrite=overwrite) as unfinished:
@@ -302,12 +311,12 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
                 *_side(report.output, report.spacing_mm_out),
                 ("agreement with source", consistency),
                 *_uncertainty(report.deviation),
-                *_labels(report.labels),
                 *_texture(report.texture),
+                *_labels(report.labels),
             ],
         ),
         (
-            "Network",
+            "Network" if report.model.sha256 else "Method",
             [
                 ("name", report.model.name),
                 ("version", report.model.version),
@@ -316,6 +325,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         ("Run", run),
+        *([] if report.check is None else [("Check of the source", _check(report.check))]),
         (
             "Time and memory",
             [
@@ -367,13 +377,6 @@ def _uncertainty(deviation: DeviationReport | None) -> list[tuple[str, str]]:
     return rows
 
 
-def _labels(labels: LabelsReport | None) -> list[tuple[str, str]]:
-    """A row about the labels; none without them."""
-    if labels is None:
-        return []
-    return [("labels", f"{len(labels.volumes)}, volumes changed by {labels.largest_change_percent:.2f} % at most")]
-
-
 def _texture(texture: TextureReport | None) -> list[tuple[str, str]]:
     """Rows about synthetic noise; none without it."""
     if texture is None:
@@ -385,6 +388,23 @@ def _texture(texture: TextureReport | None) -> list[tuple[str, str]]:
             f"{texture.thick_noise_hu:.1f} HU in the source, {texture.thin_noise_hu:.1f} HU expected of thin slices",
         ),
     ]
+
+
+def _labels(labels: LabelsReport | None) -> list[tuple[str, str]]:
+    """A row about the labels; none without them."""
+    if labels is None:
+        return []
+    return [("labels", f"{len(labels.volumes)}, volumes changed by {labels.largest_change_percent:.2f} % at most")]
+
+
+def _check(check: CheckReport) -> list[tuple[str, str]]:
+    """Rows about the check of the source."""
+    rows = [("verdict", check.sentence), *(("also", finding.sentence) for finding in check.findings[1:])]
+    for test in check.tests:
+        usual = check.training_gain_db.get(test.factor)
+        beside = "" if usual is None else f" ({usual[0]:+.1f} to {usual[1]:+.1f} dB on training scans)"
+        rows.append((f"own slices averaged by {test.factor}", f"{test.gain_db:+.1f} dB over interpolation{beside}"))
+    return rows
 
 
 def _plain(value: JsonValue) -> str:

@@ -17,6 +17,7 @@ from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
+    from thinslice.commands.check_report import CheckReport
     from thinslice.commands.labels_report import LabelsReport
     from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport, TextureReport
     from thinslice.geometry import Geometry
@@ -44,6 +45,7 @@ class UpscaleJob:
         labels: segmentation of the thick scan (NIfTI, NRRD or MetaImage) to bring onto the thin grid, or None. It is
             written beside `output` (`thinslice.commands.labels.labels_path`).
         copies: the same thin volume again, in other formats by their names.
+        check: also check whether the network is any good on the scan (`thinslice.commands.check`), for the report.
         overwrite: replace outputs that exist.
         deidentify: leave the patient's identity out of DICOM outputs; other outputs never hold it.
     """
@@ -58,6 +60,7 @@ class UpscaleJob:
     uncertainty: Path | None = None
     labels: Path | None = None
     copies: tuple[Path, ...] = ()
+    check: bool = False
     overwrite: bool = False
     deidentify: bool = False
 
@@ -99,7 +102,8 @@ def run_upscale(
         job: files and options.
         notify: called with one plain line before the run starts.
         progress: called as windows are done.
-        phase: called with the share of "reading", "preparing", "network" and "writing"; within a window too.
+        phase: called with the share of "reading", "preparing", "checking", "network" and "writing"; within a
+            window too.
         loaded: the network of `job.settings`, where it was loaded before.
         watcher: takes the thick volume and finished slabs.
 
@@ -132,6 +136,7 @@ def run_upscale(
     labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)
+    checked = _checked(prepared, loaded, enter) if job.check else None
     stream = SlabStream(
         prepared, progress=progress, share=None if phase is None else lambda share: enter("network", share)
     )
@@ -200,10 +205,9 @@ def run_upscale(
                 labels, labels_path(job.output), prepared.geometry, prepared.provenance, overwrite=job.overwrite
             )
         complete.append(labels_path(job.output))
-    png = None if preview is None else preview.png_bytes()
-    if png is not None and job.preview is not None:
+    if preview is not None and job.preview is not None:
         with _after(complete):
-            save_png(png, job.preview, overwrite=job.overwrite)
+            save_png(preview.png_bytes(), job.preview, overwrite=job.overwrite)
         complete.append(job.preview)
     seconds = SecondsReport(
         read=read_s,
@@ -212,10 +216,11 @@ def run_upscale(
         total=time.perf_counter() - begun,
     )
     deviation = _deviation_report(job, prepared, summary)
-    report = _report(job, prepared, stream.result, seconds, deviation, written_labels, writer.warnings)
+    report = _report(job, prepared, stream.result, seconds, deviation, written_labels, checked, writer.warnings)
     if job.report is not None:
         with _after(complete):
-            report.write(job.report, png, overwrite=job.overwrite)
+            pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
+            report.write(job.report, pictures, overwrite=job.overwrite)
     return report
 
 
@@ -301,6 +306,21 @@ def _announcement(prepared: Prepared) -> str:
     )
 
 
+def _checked(prepared: Prepared, loaded: ThroughPlaneModel | None, enter: PhaseProgress) -> CheckReport:
+    """Whether the network is any good on the scan; its windows are those of a plain run, without uncertainty."""
+    from thinslice.commands.check import check
+
+    settings = prepared.settings
+    return check(
+        prepared.volume,
+        model=settings.model if loaded is None else loaded,
+        device=settings.device,
+        backend=settings.backend,
+        threads=settings.threads,
+        phase=lambda name, share: enter("checking", share if name == "network" else 0.0),
+    )
+
+
 def _deviation_report(job: UpscaleJob, prepared: Prepared, summary: DeviationSummary) -> DeviationReport | None:
     from thinslice.commands.run_report import DeviationReport
     from thinslice.io.files import output_format
@@ -344,6 +364,7 @@ def _report(
     seconds: SecondsReport,
     deviation: DeviationReport | None,
     labels: LabelsReport | None,
+    checked: CheckReport | None,
     writer_warnings: tuple[str, ...],
 ) -> RunReport:
     from thinslice.commands.run_report import (
@@ -389,8 +410,9 @@ def _report(
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
-        labels=labels,
         texture=_texture_report(prepared, result),
+        labels=labels,
+        check=checked,
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         created=now(),
         machine=MachineReport.here(threads=job.settings.threads),

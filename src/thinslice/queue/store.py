@@ -25,6 +25,7 @@ from typing import Any
 
 from thinslice.errors import OutputBusyError, OutputError, ResourceError, UsageError
 from thinslice.queue.job import Job, NewJob, RetryPolicy, State
+from thinslice.system.mounts import network_file_system
 
 VERSION = 1
 """Version of the table, in the file's user_version; a file of another one is refused."""
@@ -86,7 +87,8 @@ class Queue:
         clock: the time in seconds since 1970.
 
     Raises:
-        OutputError: the file cannot be opened, or is no queue of this version; name another place.
+        OutputError: the file cannot be opened, lies on a network file system, or is no queue of this version; name
+            another place.
     """
 
     def __init__(
@@ -96,6 +98,12 @@ class Queue:
         self.policy = policy or RetryPolicy()
         self.clock = clock
         self._lock = threading.RLock()
+        shared = network_file_system(self.path)
+        if shared is not None:
+            raise OutputError(
+                f"{str(self.path)!r} lies on a network file system ({shared}), on which a queue would be damaged; name "
+                "a folder on a local disk."
+            )
         with self._errors():
             self._connection = sqlite3.connect(
                 self.path, timeout=BUSY_WAIT_S, isolation_level=None, check_same_thread=False

@@ -2,8 +2,8 @@
 
 The map carries where errors are large. Its level belongs to the scans that the network was trained on; in a noisier
 scan, or one with a sharper kernel, it is wrong by up to a factor of 4. In even patches of the thick slices, variance
-over the averaging law is what thin slices miss, so a factor is measured there, for soft tissue, and for lung within
-what lies between that factor and the map as it is. To find it, the network runs on a few small probes first.
+over the averaging law is what thin slices miss. A factor is measured there, for soft tissue and for lung, whose factor
+has to lie near the range from that of soft tissue to 1. To find it, the network runs on a few small probes first.
 
 Where the map is larger than the noise, at edges and vessels, the rest of it is structure. There the geometric mean
 of the two is taken: errors are no Gaussian noise, and random structure would cost more accuracy than it gives.
@@ -36,6 +36,10 @@ PROBES_EACH = 3
 
 FEWEST_IN_LUNG = 100
 """Even patches of lung without which the lung gets the factor of soft tissue."""
+
+LUNG_LEEWAY = 1.2
+"""How far the factor of lung may lie outside the range from 1 to that of soft tissue: what a patch of lung varies by is
+structure too, which the averaging law takes for noise where slices are thick or overlap."""
 
 LUNG_BELOW_HU, LUNG_ABOVE_SHARE_HU = -300.0, 300.0
 """A voxel whose surroundings lie below is lung in part, and wholly so another 300 HU lower."""
@@ -136,7 +140,7 @@ def measure_size(
         if sum(map(len, found)) >= (FEWEST_IN_LUNG if tissue == "lung" else 1)
     }
     soft = factors["soft"]
-    lung = float(np.clip(factors.get("lung", soft), min(1.0, soft), max(1.0, soft)))
+    lung = float(np.clip(factors.get("lung", soft), min(1.0, soft) / LUNG_LEEWAY, max(1.0, soft) * LUNG_LEEWAY))
     return NoiseSize(soft, lung, noise.thick_hu * float(np.sqrt(missing)))
 
 

@@ -25,7 +25,7 @@ from thinslice.io.dicom.files.pixel_format import PixelError, padding_hu
 from thinslice.io.dicom.files.pixels import HuStack, read_raw, require_decoder
 from thinslice.io.dicom.series.choice import choose
 from thinslice.io.dicom.series.clues import PHASE_KEYWORDS
-from thinslice.io.dicom.series.facts import description_of, is_our_own
+from thinslice.io.dicom.series.facts import description_of, is_our_own, shown_text
 from thinslice.io.dicom.series.report import SeriesReport, listed, refusal, report_of
 from thinslice.io.dicom.series.slices import Slice
 from thinslice.io.dicom.series.stacking import Fault
@@ -331,10 +331,10 @@ def _provenance(
             "slices": len(slices),
             "skipped": skipped,
             "modality": "CT",
-            "manufacturer": printable(text(first, "Manufacturer")),
+            "manufacturer": shown_text(first, "Manufacturer"),
             "series_number": integer(first, "SeriesNumber"),
             "description": description_of(first),
-            "kernel": printable(text(first, "ConvolutionKernel")),
+            "kernel": shown_text(first, "ConvolutionKernel"),
             "transfer_syntaxes": [printable(name, 100) for name in syntaxes],
             "lossy": text(first, "LossyImageCompression") == "01",
         },

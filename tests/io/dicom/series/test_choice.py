@@ -9,8 +9,8 @@ import pydicom
 import pytest
 
 from support.derived_series import read_source, write_derived
-from support.dicom_factory import write_series
-from thinslice.errors import SeriesChoiceError
+from support.dicom_factory import assert_no_canary, write_series
+from thinslice.errors import InputError, SeriesChoiceError
 from thinslice.io.dicom.read import read_dicom, scan
 from thinslice.io.dicom.series.facts import description_of
 
@@ -83,3 +83,64 @@ def test_without_a_name_or_number_to_compare_only_ordinary_words_are_shown(tmp_p
     assert description_of(header) == "Chest B30f 1.25mm"
     del header[lost]
     assert description_of(header) == "Chest B30f 1.25mm"
+
+
+@pytest.mark.parametrize(
+    ("name", "character_set", "description", "shown"),
+    [
+        ("Li^Na", "ISO_IR 100", "LiNa chest", "chest"),
+        ("Li^Na", "ISO_IR 100", "chest NALI", "chest"),
+        ("Doe^Jane", "ISO_IR 100", "D O E chest", "chest"),
+        ("Doe^Jane", "ISO_IR 100", "J.D. chest", "chest"),
+        ("Doe^Jane", "ISO_IR 100", "chest 07MAR1917 57y", "chest"),
+        ("Doe^Jane", "ISO_IR 100", "chest March 1917", "chest March"),
+        ("Doe^Jane", "ISO_IR 100", "chest 3 x 5 mm 120 kV", "chest 3 x 5 mm 120 kV"),
+        ("Doe^Jane", "ISO_IR 192", "D\u200boe chest", "chest"),
+        ("M\u00fcller^Eva", "ISO_IR 192", "M\u00fcller Thorax", "Thorax"),
+        ("M\u00fcller^Eva", "ISO_IR 192", "M\u00dcLLER\u00b4S Thorax", "Thorax"),
+        ("\u738b^\u5c0f\u660e", "ISO_IR 192", "\u738b\u5c0f\u660e chest", "chest"),
+        ("\uae40^\ucca0\uc218", "ISO_IR 192", "chest \uae40\ucca0\uc218", "chest"),
+        (
+            "\u0418\u0432\u0430\u043d\u043e\u0432^\u041f",
+            "ISO_IR 192",
+            "chest \u0418\u0432\u0430\u043d\u043e\u0432\u0430",
+            "chest",
+        ),
+    ],
+)
+def test_a_name_in_other_spellings_is_left_out(
+    tmp_path: Path, name: str, character_set: str, description: str, shown: str
+) -> None:
+    def named(dataset, k: int) -> None:
+        dataset.SpecificCharacterSet, dataset.PatientName = character_set, name
+        dataset.SeriesDescription = description
+
+    made = write_series(tmp_path, shape=(2, 8, 8), edit=named)
+    assert description_of(pydicom.dcmread(made.files[0])) == shown
+
+
+def test_bytes_that_do_not_fit_their_character_set_are_compared_too(tmp_path: Path) -> None:
+    made = write_series(tmp_path, shape=(2, 8, 8), edit=numbered(1, "Kanarienvogel"))
+    data = made.files[0].read_bytes().replace(b"Kanarienvogel", b"K\xe4n\xc3\xa4rienvog")
+    made.files[0].write_bytes(data.replace(b"ISO_IR 100", b"ISO_IR 192"))
+    assert description_of(pydicom.dcmread(made.files[0])) == ""
+
+
+@pytest.mark.parametrize("keyword", ["ConvolutionKernel", "Manufacturer", "PhotometricInterpretation", "StackID"])
+def test_an_identity_in_an_attribute_that_is_shown_is_left_out(tmp_path: Path, keyword: str) -> None:
+    """As where an export or damage put a value into the wrong attribute."""
+
+    def misplaced(dataset, k: int) -> None:
+        if k > 2 or keyword == "Manufacturer":
+            setattr(dataset, keyword, "KANARIENVOGEL 471147"[: 16 if keyword != "Manufacturer" else None])
+
+    write_series(tmp_path, shape=(6, 16, 16), edit=misplaced)
+    shown = [*map(str, scan(tmp_path))]
+    for number in ("1", "2"):
+        try:
+            volume = read_dicom(tmp_path, series=number)
+        except InputError as error:
+            shown.append(str(error))
+        else:
+            shown += [*volume.provenance.warnings, str(volume.provenance.details)]
+    assert_no_canary(shown)

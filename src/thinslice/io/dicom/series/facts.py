@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import permutations
 
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom.attributes import value_of
+from thinslice.io.dicom.attributes import bytes_of, value_of
 from thinslice.io.dicom.files.header import text
 from thinslice.io.dicom.files.input_files import printable
 
@@ -58,6 +60,16 @@ PATIENT = ("PatientName", "PatientID")
 CODE = re.compile(r"[a-z]{0,2}\d{1,3}[a-z]{0,2}|\d{1,3}(mm|cm|kv|kev|hu|sec)")
 """Numbers, also with units, and codes as kernels and protocols have them: "5", "10mm", "b31f", "fc08"."""
 
+FIRST_IDEOGRAPH = 0x2E80
+"""First code point of Chinese, Japanese and Korean characters."""
+
+DATE = re.compile(
+    r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}|(19|20)\d\d|\d{1,3} ?(y|yo|yrs?|years?|j|jahre)|"
+    r"\d{0,4}[./-]?(jan|feb|mar|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*[./-]?\d{1,4}"
+    r"|\d{1,2}[./-]?(jan|feb|mar|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*"
+)
+"""Dates, years and ages, in small letters."""
+
 PROTOCOL_WORDS = frozenset(
     """
     aaa abdomen abdominal angio aorta arm art arterial ax axial axis body bolus bone br brain breast cap cardiac
@@ -76,39 +88,83 @@ PROTOCOL_WORDS = frozenset(
 """Ordinary words of protocols, shown even where an address or a department has them too ("Thorax Centre")."""
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What identifies the patient of a header, as words and dates that no shown text may hold.
+
+    Attributes:
+        persons: words of persons' names, also joined ("linda" of Lin^Da).
+        private: words of other identifying attributes, but for ordinary words of protocols.
+        dates: digits of dates.
+        comparable: whether the patient's name and number are there, so that other words can be compared with them.
+    """
+
+    persons: frozenset[str]
+    private: frozenset[str]
+    dates: frozenset[str]
+    comparable: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Identity:
+        """The identity in a header."""
+        names = [_words(spelling) for keyword in PERSONS for spelling in _spellings(dataset, keyword)]
+        joined = {"".join(pair) for words in names for pair in permutations(words[:4], 2)}
+        private = {word for key in PRIVATE for spelling in _spellings(dataset, key) for word in _words(spelling)}
+        dates = {re.sub(r"\D", "", _plain(dataset, keyword)) for keyword in DATES} - {""}
+        comparable = all(_words(_plain(dataset, keyword)) for keyword in PATIENT)
+        persons = {word for words in names for word in words}
+        return cls(frozenset(persons | joined), frozenset(private - PROTOCOL_WORDS), frozenset(dates), comparable)
+
+    def without(self, value: str) -> str:
+        """A text without the tokens that identify."""
+        # Letters that stand alone may be a name or initials, letter by letter.
+        value = re.sub(r"(?<!\S)\w(?:[\s._-]+\w){1,}\.?(?!\S)", lambda run: _unless_letters(run[0]), value)
+        return " ".join(token for token in value.split() if not self._is_in(token))
+
+    def _is_in(self, token: str) -> bool:
+        words, digits = _words(token), re.sub(r"\D", "", token)
+        return (
+            any(_is_of(word, self.persons) for word in words)
+            or any(word not in PROTOCOL_WORDS and _is_of(word, self.private) for word in words)
+            or any(len(run) >= LEAST_NUMBER for run in re.findall(r"\d+", token))
+            or any(date in digits or (len(digits) >= LEAST_NUMBER and digits in date) for date in self.dates)
+            or DATE.fullmatch(token.casefold().strip("()[],;:")) is not None
+            or "^" in token
+        )
+
+
+def shown_text(dataset: Dataset, keyword: str, length: int = 48) -> str:
+    """An attribute that helps to recognise a series, such as its kernel, safe to show and without anything identifying.
+
+    Args:
+        dataset: the header.
+        keyword: of an attribute that scanners fill, not persons.
+        length: longest text.
+    """
+    return printable(Identity.of(dataset).without(text(dataset, keyword)), length)
+
+
 def description_of(dataset: Dataset) -> str:
     """SeriesDescription without anything that may identify the patient: "" where nothing is left.
 
-    Words of identifying attributes, words spelled nearly like them ("Mueller" beside Müller), dates, and numbers of
-    five digits or more are left out. Ordinary words of protocols stay, but not where they are a person's name or
+    Words of identifying attributes, words spelled nearly like them ("Mueller" beside Müller), dates, ages, and numbers
+    of five digits or more are left out. Ordinary words of protocols stay, but not where they are a person's name or
     number. Where the name or number of the patient is missing or cannot be read, no word can be compared with it:
     then only ordinary words of protocols, the kernel and short codes are left.
     """
-    description = text(dataset, "SeriesDescription")
+    description = str(value_of(dataset, "SeriesDescription") or "")
     if not description:
         return ""
-    persons = {word for keyword in PERSONS for word in _words(_plain(dataset, keyword))}
-    private = {word for keyword in PRIVATE for word in _words(_plain(dataset, keyword))} - PROTOCOL_WORDS
-    dates = {re.sub(r"\D", "", _plain(dataset, keyword)) for keyword in DATES} - {""}
+    identity = Identity.of(dataset)
     ordinary = PROTOCOL_WORDS | set(_words(_plain(dataset, "ConvolutionKernel")))
-    comparable = all(_words(_plain(dataset, keyword)) for keyword in PATIENT)
-    kept = [
-        token
-        for token in description.split()
-        if not _identifies(token, persons, private, dates) and (comparable or _is_ordinary(token, ordinary))
-    ]
+    kept = identity.without(description).split()
+    if not identity.comparable:
+        kept = [token for token in kept if _is_ordinary(token, ordinary)]
     return printable(" ".join(kept), 64)
 
 
-def _identifies(token: str, persons: set[str], private: set[str], dates: set[str]) -> bool:
-    words, digits = _words(token), re.sub(r"\D", "", token)
-    return (
-        any(_is_of(word, persons) or (word not in PROTOCOL_WORDS and _is_of(word, private)) for word in words)
-        or any(len(run) >= LEAST_NUMBER for run in re.findall(r"\d+", token))
-        or any(date in digits or (len(digits) >= LEAST_NUMBER and digits in date) for date in dates)
-        or re.fullmatch(r"\W*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\W*", token) is not None
-        or "^" in token
-    )
+def _unless_letters(run: str) -> str:
+    return run if any(letter.isdecimal() for letter in run) else ""
 
 
 def _is_ordinary(token: str, ordinary: frozenset[str] | set[str]) -> bool:
@@ -120,19 +176,32 @@ def _plain(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).casefold()
 
 
+def _spellings(dataset: Dataset, keyword: str) -> set[str]:
+    """An attribute as its character set has it, and byte by byte, as a text of an undeclared one is shown."""
+    return {_plain(dataset, keyword), bytes_of(dataset, keyword).decode("latin-1").casefold()}
+
+
 def _words(value: str) -> list[str]:
-    """Letters and digits that belong together, of two at least, without accents: "doe" and "jane" of "Doé^Jane X"."""
+    """Letters and digits that belong together, of two at least, without accents: "doe" and "jane" of "Doé^Jane X".
+
+    A Chinese, Japanese or Korean character is a word alone.
+    """
     decomposed = unicodedata.normalize("NFKD", value.casefold())
-    bare = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
-    return [word for word in re.findall(r"[^\W_]+", bare) if len(word) >= 2]
+    bare = "".join(letter for letter in decomposed if unicodedata.category(letter) not in ("Mn", "Cf"))
+    composed = unicodedata.normalize("NFC", bare)
+    return [word for word in re.findall(r"[^\W_]+", composed) if len(word) >= 2 or _is_ideographic(word)]
 
 
-def _is_of(word: str, identifying: set[str]) -> bool:
+def _is_ideographic(word: str) -> bool:
+    return any(ord(letter) >= FIRST_IDEOGRAPH for letter in word)
+
+
+def _is_of(word: str, identifying: frozenset[str]) -> bool:
     if word in identifying:
         return True
     return any(
-        (len(known) >= LEAST_WORD and known in word)
-        or (len(word) > LEAST_WORD and word in known)
+        ((len(known) >= LEAST_WORD or _is_ideographic(known)) and known in word)
+        or ((len(word) > LEAST_WORD or _is_ideographic(word)) and word in known)
         or (word not in PROTOCOL_WORDS and _is_near(word, known))
         for known in identifying
     )

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from thinslice.io.dicom.files.header import integer, text
+from pydicom.dataset import Dataset
+
+from thinslice.io.dicom.files.header import integer, number, text
 from thinslice.io.dicom.files.input_files import printable
 from thinslice.io.dicom.series.clues import (
     CLOCKS,
@@ -31,6 +33,7 @@ from thinslice.io.dicom.series.clues import (
     values_of,
 )
 from thinslice.io.dicom.series.even_line import even_step_mm
+from thinslice.io.dicom.series.facts import shown_text
 from thinslice.io.dicom.series.slices import Slice, by_position, difference, forms_of
 from thinslice.io.dicom.series.stacking import RELATIVE_TOLERANCE, along_normal
 
@@ -183,10 +186,19 @@ def _parts_by(whole: Part, keyword: str, values: Sequence[str], why: str) -> lis
     counted = [str(count) for count in range(len(groups))]
     ordered = counted if set(groups) == set(counted) else list(groups)  # passes and turns in time
     for number_of_part, group in enumerate((groups[value] for value in ordered), start=1):
-        shown = printable(text(group[0].header.dataset, keyword)) if keyword in SHOWN else f"no. {number_of_part}"
-        label = f"{keyword} {shown or 'none'}"
+        label = f"{keyword} {_shown(group[0].header.dataset, keyword) or f'no. {number_of_part}'}"
         parts.append(Part(group, why, f"{whole.label}, {label}" if whole.label else label))
     return parts
+
+
+def _shown(dataset: Dataset, keyword: str) -> str:
+    """The value of an attribute in a label; "" where it is not shown."""
+    if keyword not in SHOWN:
+        return ""
+    value = text(dataset, keyword)
+    if not value:
+        return "none"
+    return printable(value) if number(dataset, keyword) is not None else shown_text(dataset, keyword)
 
 
 def _reason(keyword: str, repeats: int, otherwise: str) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from thinslice.errors import GeometryError, InputError, UnreadableError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom.files.header import integer, text
-from thinslice.io.dicom.files.input_files import SkippedFile, printable
-from thinslice.io.dicom.series.facts import description_of, is_our_own
+from thinslice.io.dicom.files.header import integer
+from thinslice.io.dicom.files.input_files import SkippedFile
+from thinslice.io.dicom.series.facts import description_of, is_our_own, shown_text
 from thinslice.io.dicom.series.slices import orientation_of
 from thinslice.io.dicom.series.stacks import Stack
 
@@ -94,7 +94,7 @@ def report_of(found: Stack, number: int, skipped: Sequence[SkippedFile]) -> Seri
         series_number=integer(dataset, "SeriesNumber"),
         description=description_of(dataset),
         part=found.label,
-        kernel=printable(text(dataset, "ConvolutionKernel")),
+        kernel=shown_text(dataset, "ConvolutionKernel"),
         matrix=None if rows is None or columns is None else (rows, columns),
         orientation=orientation_of(first),
         folder=_common_path(found),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from thinslice.geometry import orientation_name
 from thinslice.io.dicom.files.header import SliceHeader, integer, number, numbers, text
-from thinslice.io.dicom.files.input_files import printable
 from thinslice.io.dicom.files.pixel_format import PixelError, PixelFormat, pixel_format
 from thinslice.io.dicom.files.pixels import check_complete
 from thinslice.io.dicom.series.stacking import SAME_POSITION_MM, ImagePlane, along_normal, sound_cosines
@@ -17,6 +16,9 @@ ORIENTATION_TOLERANCE = 1e-3
 
 PIXEL_SPACING_TOLERANCE_MM = 1e-3
 """Pixel spacings that differ by less are one, written with few decimals (0.7813, 0.78125): 0.5 mm over 512 pixels."""
+
+COLOURS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+"""Values of PhotometricInterpretation."""
 
 FARTHEST_MM = 1e5
 """Largest coordinate of a position; no scanner's room is larger than 100 m."""
@@ -96,7 +98,7 @@ def difference(usual: Slice, other: Slice) -> str:
     if usual.matrix != other.matrix:
         return f"another matrix ({_matrix(other)} beside {_matrix(usual)})"
     if usual.colour != other.colour:
-        return f"another PhotometricInterpretation ({printable(other.colour)} beside {printable(usual.colour)})"
+        return f"another PhotometricInterpretation ({_colour(other)} beside {_colour(usual)})"
     if (usual.plane is None) != (other.plane is None):
         return f"{'no' if other.plane is None else 'a'} usable ImagePositionPatient or ImageOrientationPatient"
     if not _close(usual.pixel_spacing_mm, other.pixel_spacing_mm, PIXEL_SPACING_TOLERANCE_MM):
@@ -114,7 +116,7 @@ def forms_of(piece: Slice) -> dict[str, str]:
     plane = orientation_of(piece) or "unknown"
     return {
         "matrix": _matrix(piece),
-        "PhotometricInterpretation": printable(piece.colour),
+        "PhotometricInterpretation": _colour(piece),
         "PixelSpacing": _spacing(piece),
         "orientation": f"{plane} ({', '.join(f'{value:.3g}' for value in cosines)})" if cosines else plane,
     }
@@ -149,6 +151,11 @@ def _close(one: tuple[float, ...] | None, other: tuple[float, ...] | None, toler
 
 def _matrix(piece: Slice) -> str:
     return " x ".join("?" if count is None else str(count) for count in piece.matrix)
+
+
+def _colour(piece: Slice) -> str:
+    """PhotometricInterpretation, where it is one: a damaged header may have any text there."""
+    return piece.colour if piece.colour in COLOURS else "an unknown one"
 
 
 def _spacing(piece: Slice) -> str:
