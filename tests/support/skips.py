@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.browser import AXE_SCRIPT, chromium_program
 from support.limits import PRIVATE_MOUNTS
 from thinslice.system.resources import peak_memory_mib
 
@@ -59,6 +60,9 @@ EXPECTED = (
     ExpectedSkip(r"could not import 'monai'", "no monai", lambda: _lacks_module("monai")),
     ExpectedSkip(r"could not import 'skimage", "no scikit-image", lambda: _lacks_module("skimage")),
     ExpectedSkip(r"could not import 'highdicom", "no highdicom", lambda: _lacks_module("highdicom")),
+    ExpectedSkip(r"could not import 'playwright", "no playwright", lambda: _lacks_module("playwright")),
+    ExpectedSkip(r"axe-core", "no viewer/node_modules: npm ci there", lambda: not AXE_SCRIPT.is_file()),
+    ExpectedSkip(r"program chromium", "no program chromium", lambda: chromium_program() is None),
     ExpectedSkip(r"could not import 'lightning_fabric", "no lightning", lambda: _lacks_module("lightning_fabric")),
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
     ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),
