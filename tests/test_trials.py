@@ -29,6 +29,7 @@ def script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"trials_{name}", ROOT / "trials" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -134,3 +135,38 @@ def test_exact_spacing_averages_what_a_thick_slice_covers(
     trial.main()
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| 2.5 | linear |") and float(row.split("|")[3]) > 80
+
+
+def test_training_on_three_pairs_is_tabulated_and_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thin = tmp_path / "thin"
+    thin.mkdir()
+    for seed in range(4):
+        chest = render(thorax(seed), phantom_grid((46, 32, 32), (1.0, 5.0, 5.0)))
+        thinslice.write(chest, thin / f"chest-{seed}.nii.gz")
+    trial = script("finetune")
+    smaller = ["crops.plane=16", "crops.depth=3", "simulation.plane=16", "simulation.depth=3", "optimiser.steps=2"]
+    arguments = ["finetune.py", str(thin), "--test", "chest-2", "--scanner", "soft", "--triples", "1"]
+    arguments += ["--full-steps", "3", "--out", str(tmp_path / "out")]
+    for change in [*smaller, "simulation.factors=[2]"]:
+        arguments += ["--set", change]
+    monkeypatch.setattr(sys, "argv", arguments)
+    trial.main()
+    table = capsys.readouterr().out
+    rows = [[cell.strip() for cell in row.split("|")] for row in table.splitlines()[2:]]
+    assert [row[3] for row in rows] == [
+        "nothing (cubic)",
+        "nothing",
+        "profile of three pairs",
+        "three pairs (chest-0, chest-1, chest-3)",
+        "all 3 other pairs, 3 steps",
+    ]
+    assert float(rows[2][5]) > float(rows[1][5]) > 0
+    trial.main()
+    assert capsys.readouterr().out == table
+    pair = [str(tmp_path / "out" / "soft" / f"{kind}-chest-0.nii.gz") for kind in ("thick", "thin")]
+    monkeypatch.setattr(sys, "argv", [*arguments[:2], *arguments[8:], "--pair", *pair])
+    trial.main()
+    halves = [row.split("|")[2].strip() for row in capsys.readouterr().out.splitlines()[2:]]
+    assert halves == ["anterior"] * 4 + ["posterior"] * 4

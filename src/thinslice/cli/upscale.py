@@ -91,7 +91,13 @@ def upscale(
             help="learned: the network's own head; ensemble: any network, 8 times the cost, not calibrated.",
         ),
     ] = UncertaintyBy.LEARNED,
+    texture: options.Texture = False,
+    texture_seed: options.TextureSeed = 0,
     threads: options.Threads = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Let a server do the work: the address that 'thinslice serve' printed."),
+    ] = None,
     overwrite: options.Overwrite = False,
     deidentify: options.Deidentify = False,
     force: options.Force = False,
@@ -125,7 +131,6 @@ def upscale(
     hush_libraries()
     console = Console(quiet=quiet)
     sources, target = divide_paths(paths or [], inputs or [], output)
-    options.check_distance(factor, spacing)
     wanted = uncertainty is not None or uncertainty_by is not UncertaintyBy.LEARNED
     settings = UpscaleSettings(
         model=model,
@@ -139,14 +144,16 @@ def upscale(
         force=force,
         intensity=intensity.value,
         profile=profile,
+        texture=texture,
+        texture_seed=texture_seed,
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     if every_series:
-        one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty}
+        one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty, "--server": server}
         contrary = [name for name, value in one_file.items() if value is not None]
         if contrary or len(sources) > 1:
             raise UsageError(
-                f"{contrary[0]} writes one file, and --all makes many outputs; leave it out."
+                f"{contrary[0]} is for one series, and --all makes many outputs; leave it out."
                 if contrary
                 else "--all takes one folder, with all studies below it, and one folder for the outputs."
             )
@@ -176,7 +183,12 @@ def upscale(
         deidentify=deidentify,
     )
     with console.work() as work:
-        outcome = run_upscale(job, notify=console.note, phase=work.phase)
+        if server is not None:
+            from thinslice.service.remote import upscale_on_server
+
+            outcome = upscale_on_server(server, job, notify=console.note, phase=work.phase)
+        else:
+            outcome = run_upscale(job, notify=console.note, phase=work.phase)
     for sentence in outcome.warnings:
         console.warn(sentence)
     if not quiet:
@@ -226,12 +238,16 @@ def summary(report: RunReport, output: Path) -> str:
         uncertainty = (
             f"uncertainty  median {deviation.median_hu:.1f} HU, 95 % of voxels below {deviation.p95_hu:.1f} HU",
         )
+    texture: tuple[str, ...] = ()
+    if report.texture is not None:
+        texture = (f"texture      synthetic noise, seed {report.texture.seed}: never read small structures",)
     return "\n".join(
         (
             f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
             *uncertainty,
+            *texture,
             f"took         {report.seconds.total:.1f} s{memory}",
             f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",
             f"output       {output} ({report.output.format})",
