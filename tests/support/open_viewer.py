@@ -1,7 +1,11 @@
-"""A viewer in a page of a browser, and values read back from it."""
+"""A viewer in a page of a browser, and values read back from it; what a page holds."""
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.geometry import Geometry
-from thinslice.pictures.viewer.page import grid_json
+from thinslice.pictures.viewer.page import grid_json, unpacked
 
 
 @dataclass
@@ -68,3 +72,16 @@ def open_viewer(
             viewer.add(volume, 0, voxels)
     page.evaluate("viewer.draw()")
     return viewer
+
+
+def held(html: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.int16]]]:
+    """Options and volumes that a page holds."""
+    data = json.loads(re.search(r'id="thinslice-volumes">(.*?)</script>', html).group(1))  # type: ignore[union-attr]
+    found: dict[str, list[npt.NDArray[np.int16]]] = {}
+    for slab in data["slabs"]:
+        text = re.search(rf'id="{slab["id"]}">([^<]*)<', html).group(1)  # type: ignore[union-attr]
+        shape = data["options"]["thin"]["shape"][1:]
+        packed = base64.b64decode(text)
+        slices = len(gzip.decompress(packed)) // (2 * shape[0] * shape[1])
+        found.setdefault(slab["volume"], []).append(unpacked(packed, (slices, *shape)))
+    return data["options"], {volume: np.concatenate(slabs) for volume, slabs in found.items()}

@@ -74,6 +74,13 @@ def upscale(
         Path | None,
         typer.Option(metavar="FILE.json|FILE.html", help="Also write a report: settings, times and consistency."),
     ] = None,
+    view: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Also write one page with a viewer and both volumes, without identity; it opens offline in a browser.",
+        ),
+    ] = None,
     uncertainty: Annotated[
         Path | None,
         typer.Option(
@@ -149,7 +156,13 @@ def upscale(
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     if every_series:
-        one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty, "--server": server}
+        one_file = {
+            "--preview": preview,
+            "--report": report,
+            "--uncertainty": uncertainty,
+            "--view": view,
+            "--server": server,
+        }
         contrary = [name for name, value in one_file.items() if value is not None]
         if contrary or len(sources) > 1:
             raise UsageError(
@@ -170,6 +183,8 @@ def upscale(
             console,
         )
         return
+    if view is not None and server is not None:
+        raise UsageError("--view is made where the volumes are, not by --server; leave one of the two out.")
     job = UpscaleJob(
         source=sources[0] if len(sources) == 1 else sources,
         output=target,
@@ -179,6 +194,7 @@ def upscale(
         preview=preview,
         report=report,
         uncertainty=uncertainty,
+        view=view,
         overwrite=overwrite,
         deidentify=deidentify,
     )

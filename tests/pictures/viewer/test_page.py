@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from support.browser import address_of, barriers, watched_page
+from support.open_viewer import held
 from thinslice.about import NOTICE
 from thinslice.errors import OutputExistsError, UsageError
 from thinslice.geometry import Geometry
@@ -46,19 +43,6 @@ def page_of(thick: Volume, thin: npt.NDArray[np.int16], **options: Any) -> Viewe
         deviation = np.abs(slab) / np.float32(50) if options.get("deviation") else None
         page.add(start, slab, deviation)
     return page
-
-
-def held(html: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.int16]]]:
-    """Options and volumes that a page holds."""
-    data = json.loads(re.search(r'id="thinslice-volumes">(.*?)</script>', html).group(1))  # type: ignore[union-attr]
-    found: dict[str, list[npt.NDArray[np.int16]]] = {}
-    for slab in data["slabs"]:
-        text = re.search(rf'id="{slab["id"]}">([^<]*)<', html).group(1)  # type: ignore[union-attr]
-        shape = data["options"]["thin"]["shape"][1:]
-        packed = base64.b64decode(text)
-        slices = len(gzip.decompress(packed)) // (2 * shape[0] * shape[1])
-        found.setdefault(slab["volume"], []).append(unpacked(packed, (slices, *shape)))
-    return data["options"], {volume: np.concatenate(slabs) for volume, slabs in found.items()}
 
 
 def test_packing_loses_nothing() -> None:
