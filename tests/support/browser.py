@@ -41,11 +41,13 @@ def running_browser() -> Iterator[Any]:
 
     Skips where Playwright or Chromium is missing: `apt-get install chromium`.
     """
-    playwright = pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("playwright")
+    from playwright.sync_api import sync_playwright
+
     program = chromium_program()
     if program is None:
         pytest.skip("no program chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=[*SOFTWARE_GRAPHICS, *ISOLATED])
         try:
             yield browser
