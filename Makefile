@@ -16,7 +16,7 @@ DOCS_LOCK := constraints/docs.txt
 AUDIT_LOCK := constraints/audit.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit test-heavy docs demo reproduce-mini sbom audit licences lock lock-docs lock-audit clean
+.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check docs demo reproduce-mini sbom audit guard licences lock lock-docs lock-audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,18 @@ unit: setup ## pytest in parallel, without the tests marked heavy
 # One process: several of them measure time or memory.
 test-heavy: setup ## pytest, the tests marked heavy alone: minutes each
 	$(BIN)/python -m pytest -m heavy --durations 0
+
+# Node 20 or later. The bundle is committed, so that nobody needs Node to install thinslice; tests/pictures/viewer compares
+# it with its sources by their digests, without Node.
+viewer/node_modules/.installed: viewer/package-lock.json
+	cd viewer && npm ci --no-audit --no-fund
+	@touch $@
+
+viewer: viewer/node_modules/.installed ## bundle viewer/ into src/thinslice/pictures/viewer/viewer.js (needs Node)
+	cd viewer && npm run --silent build
+
+viewer-check: viewer/node_modules/.installed ## lint, types and tests of viewer/, and whether its bundle is current (needs Node)
+	cd viewer && npm run --silent check
 
 $(VENV)/.docs: $(DOCS_LOCK) $(VENV)/.installed
 	$(PIP) install --quiet --no-deps --require-hashes -r $(DOCS_LOCK)
@@ -122,6 +134,10 @@ audit: $(AUDIT)/.installed ## compare the pinned packages with the public lists 
 		|| { echo "make audit: a vulnerability was found (see the table), or the service could not be asked for every" \
 		"package (see the last line: then nothing is known)." >&2; exit 1; }
 
+# Which weights may be embedded: docs/explanation/clinical-checks.md, The guard.
+guard: setup ## judge the embedded networks by the phantom's nodules; minutes
+	$(BIN)/thinslice models check $(patsubst src/thinslice/models/weights/%.safetensors,%,$(wildcard src/thinslice/models/weights/*.safetensors)) --guard
+
 licences: setup ## write docs/reference/dependencies.md again; fails on a licence that is viral or unknown
 	$(BIN)/python tools/list_dependencies.py
 
@@ -152,5 +168,5 @@ lock-audit: setup ## write constraints/audit.txt again: the tools of make sbom a
 		--output-file $(AUDIT_LOCK) $(VENV)/audit.in
 
 clean: ## remove .venv, caches and what demo and reproduce-mini made
-	rm -rf $(VENV) $(AUDIT) sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
+	rm -rf $(VENV) $(AUDIT) viewer/node_modules sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

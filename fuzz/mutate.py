@@ -2,6 +2,7 @@
 
     python fuzz/mutate.py READER --count 10000 --seed 1 [--keep FOLDER] [--json FILE]
     python fuzz/mutate.py all --count 1000
+    python fuzz/mutate.py READER --count 10000 --seed 1 --log FILE         # goes on where the last run ended
     python fuzz/mutate.py READER --seed 1 --only 4711 --keep FOLDER     # one input again, with its files
 
 The verdicts are described in fuzz/README.md; the exit code is 1 where one of `BAD` occurred.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import resource
@@ -21,11 +23,14 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from mutations import mutate
 from readers import READERS, Reader, Reading
 from seeds import Seed
@@ -38,7 +43,7 @@ CEILING_MIB = 512
 SECONDS_EACH = 10.0
 """Time that an input may take."""
 
-GOOD = ("refused", "same", "said", "declared")
+GOOD = ("refused", "same", "said", "voxels", "encoded", "declared")
 BAD = ("WRONG", "FAULT", "MEMORY", "CRASH", "HANG")
 
 
@@ -92,6 +97,8 @@ def judge(reader: Reader, seed: Seed, whole: Reading, path: Path, case: Case) ->
     sealed = seed.sealed_from is not None and set(case.changed) == {first}
     if sealed and case.changed[first][: seed.sealed_from] == seed.files[first][: seed.sealed_from]:
         return "WRONG", "differs without a warning although a checksum covers what was damaged"
+    if voxels_alone(reader, seed, whole, case):
+        return ("encoded" if seed.coded else "voxels"), ""
     # The other reader is no subject of the ceiling.
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     try:
@@ -104,6 +111,38 @@ def judge(reader: Reader, seed: Seed, whole: Reading, path: Path, case: Case) ->
     if found.equals(other, tolerance=0.51):
         return "declared", ""
     return "WRONG", "differs without a warning, and the other reader reads something else"
+
+
+def voxels_alone(reader: Reader, seed: Seed, whole: Reading, case: Case) -> bool:
+    """Whether the damaged files with the seed's voxels are read as the whole input: only voxels were damaged."""
+    mended = {name: with_voxels_of(seed, name, content) for name, content in case.changed.items()}
+    if None in mended.values():
+        return False
+    with tempfile.TemporaryDirectory(prefix="mended-") as place:
+        try:
+            alone = seed.write(Path(place), {name: content for name, content in mended.items() if content is not None})
+            return reader.read(alone).equals(whole)
+        except Exception:
+            return False
+
+
+def with_voxels_of(seed: Seed, name: str, content: bytes) -> bytes | None:
+    """A damaged file with the voxels of the seed, where a file of this seed keeps them without a checksum."""
+    whole, first = seed.files[name], seed.voxels_from.get(name)
+    if first is None:
+        return None
+    if seed.coded != "deflated":
+        return content[: len(content) - len(whole) + first] + whole[first:]
+    try:
+        damaged, sound = (zlib.decompress(data[first:], -zlib.MAX_WBITS) for data in (content, whole))
+    except zlib.error:
+        return None
+    voxels = int(pydicom.dcmread(io.BytesIO(whole)).get_item("PixelData").length)
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    # What goes before the voxels has its length, or moved with the end of the stream.
+    head = damaged[: len(sound) - voxels]
+    head = head if head[-12:] == sound[-voxels - 12 : -voxels] else damaged[:-voxels]
+    return content[:first] + packer.compress(head + sound[-voxels:]) + packer.flush()
 
 
 def whole_readings(reader: Reader) -> tuple[list[Seed], list[Reading]]:
@@ -156,12 +195,18 @@ def _resident_mib(field: str) -> float:
     return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
-def run(reader: Reader, *, count: int, seed: int, ceiling: int, start: int = 0) -> list[dict[str, object]]:
-    """Judge `count` inputs in children that are replaced when they die; the answers by number of the input."""
+def run(
+    reader: Reader, *, count: int, seed: int, ceiling: int, start: int = 0, log: Path | None = None
+) -> list[dict[str, object]]:
+    """Judge `count` inputs in children that are replaced when they die; the answers by number of the input.
+
+    With `log` each answer is appended to that file as it comes, and the answers in it are not asked for again.
+    """
     all_seeds, wholes = whole_readings(reader)
-    answers: list[dict[str, object]] = []
+    answers = logged(log)[:count] if log else []
     while len(answers) < count:
-        todo = [start + k for k in range(len(answers), min(count, len(answers) + 500))]
+        known = len(answers)
+        todo = [start + k for k in range(known, min(count, known + 500))]
         read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:
@@ -190,13 +235,32 @@ def run(reader: Reader, *, count: int, seed: int, ceiling: int, start: int = 0) 
                 answers.append(
                     {"verdict": verdict, "line": "", "seed": all_seeds[case.seed_index].name, "index": index}
                 )
+                append(log, answers[-1])
                 child = 0
                 break
             answers.append({**answer, "index": index})
+            append(log, answers[-1])
         os.close(read_end)
         if child:
             os.waitpid(child, 0)
     return answers
+
+
+def logged(log: Path) -> list[dict[str, object]]:
+    """The answers of an earlier run, without the piece of a line that a killed run leaves."""
+    if not log.exists():
+        return []
+    lines = log.read_text().split("\n")
+    if lines[-1]:
+        log.write_text("".join(f"{line}\n" for line in lines[:-1]))
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def append(log: Path | None, answer: dict[str, object]) -> None:
+    """Write one more answer to the log."""
+    if log:
+        with log.open("a") as file:
+            file.write(json.dumps(answer) + "\n")
 
 
 class _Lines:
@@ -240,6 +304,7 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="one input alone, in this process, with its traceback")
     parser.add_argument("--ceiling", type=int, default=CEILING_MIB, help="MiB that one input may take")
     parser.add_argument("--keep", type=Path, help="folder for the inputs with a bad verdict")
+    parser.add_argument("--log", type=Path, help="append every answer as it comes, and go on behind those in the file")
     parser.add_argument("--json", type=Path, help="write every answer")
     options = parser.parse_args()
     if options.only is not None:
@@ -248,13 +313,17 @@ def main() -> int:
         print(path)
         print(reader.read(path))
         return 0
+    if options.log is not None and options.reader == "all":
+        parser.error("--log is for one reader")
     bad = 0
     everything = {}
+    warnings.simplefilter("ignore")
     for name in READERS if options.reader == "all" else [options.reader]:
         begun = time.monotonic()
         answers = run(
-            READERS[name], count=options.count, seed=options.seed, ceiling=options.ceiling, start=options.start
-        )
+            READERS[name], count=options.count, seed=options.seed, ceiling=options.ceiling, start=options.start,
+            log=options.log,
+        )  # fmt: skip
         everything[name] = answers
         counted = Counter(str(answer["verdict"]) for answer in answers)
         slowest = max(float(str(answer.get("seconds", 0))) for answer in answers)

@@ -7,7 +7,7 @@ import math
 import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import seeds
 from mutations import TEXT, Mutation, edit_element, edit_weights_header
 
 import thinslice
+from thinslice.continuity import continuity_warning
 from thinslice.errors import InputError
 from thinslice.file_grid import affine_in_file_order
+from thinslice.plausibility import examine
 from thinslice.volume import Volume
 
 
@@ -80,19 +82,24 @@ def _in_file_order(volume: Volume) -> Reading:
 
 
 def read_volume(path: Path) -> Reading:
-    """The package's reader for volumes, DICOM too; `inspect` looks at the same input first."""
+    """The package's reader for volumes, DICOM too, with the remarks on the voxels that every run makes.
+
+    `inspect` looks at the same input first.
+    """
     from thinslice.commands.inspect import survey
 
     with contextlib.suppress(InputError):
         survey(path)
     volume = thinslice.read(path)
+    voxels = examine(volume.hu, padding=volume.provenance.padding_hu)
+    if voxels.is_refused:
+        raise InputError(voxels.sentence() or "")
+    remarks = [text for text in (voxels.sentence(), continuity_warning(volume.hu)) if text]
+    found = _in_file_order(volume)
     if volume.provenance.format == "dicom":
-        return Reading(
-            volume.hu.astype(np.float64),
-            _corners(volume.geometry.affine_lps, volume.geometry.shape),
-            volume.provenance.warnings,
-        )
-    return _in_file_order(volume)
+        corners = _corners(volume.geometry.affine_lps, volume.geometry.shape)
+        found = Reading(volume.hu.astype(np.float64), corners, volume.provenance.warnings)
+    return replace(found, warnings=(*found.warnings, *remarks))
 
 
 def dicom_oracle(path: Path) -> Reading:

@@ -10,10 +10,11 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pydicom
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -37,6 +38,9 @@ class Seed:
         mutated: names of the files that are changed.
         sealed_from: the first byte of `mutated[0]` from which on a checksum covers every byte that the voxels depend
             on; None where no checksum covers them.
+        voxels_from: the first byte of voxels that no checksum covers and that end the file, by name of the file; of the
+            whole dataset where it is deflated.
+        coded: "" for plain voxels, "deflated" for a deflated dataset, "encoded" for voxels in a codestream.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Seed:
     opened: str
     mutated: tuple[str, ...]
     sealed_from: int | None = None
+    voxels_from: Mapping[str, int] = field(default_factory=dict)
+    coded: str = ""
 
     def write(self, folder: Path, changed: Mapping[str, bytes] | None = None) -> Path:
         """Write the files, those in `changed` with other content, and return the path for the reader."""
@@ -53,10 +59,12 @@ class Seed:
 
 
 def _folder(write: Callable[[Path], object]) -> dict[str, bytes]:
-    """The files that `write` makes in an empty folder."""
+    """The files that `write` makes in an empty folder, whose name never changes, as UIDs are made from it."""
     with tempfile.TemporaryDirectory() as place:
-        write(Path(place))
-        return {path.name: path.read_bytes() for path in sorted(Path(place).iterdir())}
+        folder = Path(place, "seed")
+        folder.mkdir()
+        write(folder)
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def _ct_volume() -> Volume:
@@ -79,10 +87,27 @@ def dicom() -> list[Seed]:
                 bits_stored=12 if encoding in ("jpeg_ls", "jpeg_2000") and not signed else 16,
             )
         )
-        seeds.append(Seed(encoding, files, "", tuple(files)))
+        coded = "" if encoding in ("explicit", "implicit", "big_endian") else "encoded"
+        if encoding == "deflated":
+            coded, voxels = "deflated", {name: _dataset_from(content) for name, content in files.items()}
+        else:
+            voxels = {name: _pixels_from(content) for name, content in files.items()}
+        seeds.append(Seed(encoding, files, "", tuple(files), voxels_from=voxels, coded=coded))
     enhanced = _folder(lambda place: write_enhanced(place / "enhanced.dcm"))
-    seeds.append(Seed("enhanced", enhanced, "", tuple(enhanced)))
+    voxels = {name: _pixels_from(content) for name, content in enhanced.items()}
+    seeds.append(Seed("enhanced", enhanced, "", tuple(enhanced), voxels_from=voxels))
     return seeds
+
+
+def _pixels_from(content: bytes) -> int:
+    """Offset of the value of the PixelData of a file, its last element."""
+    value: bytes = pydicom.dcmread(io.BytesIO(content)).PixelData
+    return content.rindex(value)
+
+
+def _dataset_from(content: bytes) -> int:
+    """Offset of the dataset of a file."""
+    return 144 + int(pydicom.dcmread(io.BytesIO(content)).file_meta.FileMetaInformationGroupLength)
 
 
 def archive() -> list[Seed]:
@@ -108,10 +133,10 @@ def archive() -> list[Seed]:
     return seeds
 
 
-def _written(name: str, *companions: str) -> dict[str, bytes]:
-    """The files of a small volume that the package writes under this name."""
+def _written(name: str) -> dict[str, bytes]:
+    """The file of a small volume that the package writes under this name."""
     files = _folder(lambda place: thinslice.write(_ct_volume(), place / name))
-    assert set(files) == {name, *companions}
+    assert set(files) == {name}
     return files
 
 
@@ -135,9 +160,12 @@ def nifti() -> list[Seed]:
         ("uint16 scaled", save("a.nii", "int16", one, slope=1.0, intercept=0.0)),
         ("version 2", save("a.nii", "int16", two)),
     ]
-    seeds = [Seed(label, files, "a.nii", ("a.nii",)) for label, files in plain]
+    starts = {"version 2": 544}
+    seeds = [
+        Seed(label, files, "a.nii", ("a.nii",), voxels_from={"a.nii": starts.get(label, 352)}) for label, files in plain
+    ]
     couple = save("a.img", "int16", pair)
-    seeds.append(Seed("pair", couple, "a.hdr", ("a.hdr", "a.img")))
+    seeds.append(Seed("pair", couple, "a.hdr", ("a.hdr", "a.img"), voxels_from={"a.img": 0}))
     return seeds
 
 
@@ -155,19 +183,28 @@ def nrrd() -> list[Seed]:
     seeds = []
     for label, files in (("own", _written("a.nrrd")), ("plain", _itk("a.nrrd", False)), ("gzip", _itk("a.nrrd", True))):
         start = files["a.nrrd"].index(b"\n\n") + 2
-        seeds.append(Seed(label, files, "a.nrrd", ("a.nrrd",), sealed_from=None if label == "plain" else start))
+        places = {"voxels_from": {"a.nrrd": start}} if label == "plain" else {"sealed_from": start}
+        seeds.append(Seed(label, files, "a.nrrd", ("a.nrrd",), **places))
     return seeds
 
 
 def metaimage() -> list[Seed]:
-    """MetaImage of the package (.mha, .mhd with .raw), and of SimpleITK compressed by zlib."""
-    pressed = _itk("a.mha", True)
-    start = pressed["a.mha"].index(b"LOCAL\n") + len(b"LOCAL\n")
+    """MetaImage of the package (.mha, .mhd with .zraw), and of SimpleITK, plain and compressed by zlib."""
+    own, own_pair = _written("a.mha"), _folder(lambda place: thinslice.write(_ct_volume(), place / "a.mhd"))
+    plain, plain_pair, pressed = _itk("a.mha", False), _itk("a.mhd", False), _itk("a.mha", True)
+    packed = next(name for name in own_pair if name != "a.mhd")
     return [
-        Seed("own mha", _written("a.mha"), "a.mha", ("a.mha",)),
-        Seed("own mhd", _written("a.mhd", "a.raw"), "a.mhd", ("a.mhd", "a.raw")),
-        Seed("zlib mha", pressed, "a.mha", ("a.mha",), sealed_from=start),
+        Seed("own mha", own, "a.mha", ("a.mha",), sealed_from=_local(own)),
+        Seed("own mhd", own_pair, "a.mhd", (packed, "a.mhd"), sealed_from=0),
+        Seed("zlib mha", pressed, "a.mha", ("a.mha",), sealed_from=_local(pressed)),
+        Seed("plain mha", plain, "a.mha", ("a.mha",), voxels_from={"a.mha": _local(plain)}),
+        Seed("plain mhd", plain_pair, "a.mhd", ("a.mhd", "a.raw"), voxels_from={"a.raw": 0}),
     ]
+
+
+def _local(files: Mapping[str, bytes]) -> int:
+    """Offset of the voxels of an .mha."""
+    return files["a.mha"].index(b"LOCAL\n") + len(b"LOCAL\n")
 
 
 def _itk(name: str, compressed: bool) -> dict[str, bytes]:

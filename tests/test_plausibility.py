@@ -30,6 +30,7 @@ LOST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "wrapped": lambda hu: np.where(hu < 0, hu + 65536, hu),
     "shifted": lambda hu: hu - 1024,
     "other": lambda hu: np.clip(hu + 1000, 0, None) * 0.4,
+    "beyond": lambda hu: np.where(np.arange(hu.size).reshape(hu.shape) == 4711, -12_000, hu),
 }
 
 

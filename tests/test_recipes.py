@@ -21,7 +21,8 @@ SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_every_shipped_recipe_builds_its_network(path: Path) -> None:
     recipe = read_train_recipe(path)
-    assert recipe.name == path.stem
+    # The name is that of the weights: a hospital's own are not called after the recipe.
+    assert recipe.name == {"finetune": "mine"}.get(path.stem, path.stem)
     catalog.build(recipe.network.name, **recipe.network.config)
 
 

@@ -30,6 +30,7 @@ def script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"trials_{name}", ROOT / "trials" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -172,3 +173,51 @@ def test_the_training_set_is_measured_by_a_command(tmp_path: Path, monkeypatch: 
     assert scan.case == "one x5" and scan.gain_db["fast"][2] > 0.3
     assert found.gains_db(found.weights["fast"], 2) == (scan.gain_db["fast"][2],) * 2
     assert set(training_set().scans[0].traits.model_fields_set) == set(scan.traits.model_fields_set)
+
+
+def test_training_on_three_pairs_is_tabulated_and_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thin = tmp_path / "thin"
+    thin.mkdir()
+    for seed in range(4):
+        chest = render(thorax(seed), phantom_grid((46, 32, 32), (1.0, 5.0, 5.0)))
+        thinslice.write(chest, thin / f"chest-{seed}.nii.gz")
+    trial = script("finetune")
+    smaller = ["crops.plane=16", "crops.depth=3", "simulation.plane=16", "simulation.depth=3", "optimiser.steps=2"]
+    arguments = ["finetune.py", str(thin), "--test", "chest-2", "--scanner", "soft", "--triples", "1"]
+    arguments += ["--full-steps", "3", "--out", str(tmp_path / "out")]
+    for change in [*smaller, "simulation.factors=[2]"]:
+        arguments += ["--set", change]
+    monkeypatch.setattr(sys, "argv", arguments)
+    trial.main()
+    table = capsys.readouterr().out
+    rows = [[cell.strip() for cell in row.split("|")] for row in table.splitlines()[2:]]
+    assert [row[3] for row in rows] == [
+        "nothing (cubic)",
+        "nothing",
+        "profile of three pairs",
+        "three pairs (chest-0, chest-1, chest-3)",
+        "all 3 other pairs, 3 steps",
+    ]
+    assert float(rows[2][5]) > float(rows[1][5]) > 0
+    trial.main()
+    assert capsys.readouterr().out == table
+    pair = [str(tmp_path / "out" / "soft" / f"{kind}-chest-0.nii.gz") for kind in ("thick", "thin")]
+    monkeypatch.setattr(sys, "argv", [*arguments[:2], *arguments[8:], "--pair", *pair])
+    trial.main()
+    halves = [row.split("|")[2].strip() for row in capsys.readouterr().out.splitlines()[2:]]
+    assert halves == ["anterior"] * 4 + ["posterior"] * 4
+
+
+def test_ways_to_bring_labels_along_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = render(thorax(1), phantom_grid((30, 80, 80), (1.0, 4.0, 4.0)))
+    thinslice.write(truth, tmp_path / "thin.nii.gz")
+    monkeypatch.setattr(sys, "argv", ["labels.py", str(tmp_path / "thin.nii.gz"), "--factor", "5"])
+    script("labels").main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| nearest slice", "| signed distance", "| thinslice"]
+    changes = {row[0]: [abs(float(cell.split(" %")[0])) for cell in row[2:]] for row in rows}
+    assert max(changes["| thinslice"]) < 0.1 < max(changes["| signed distance"])

@@ -67,6 +67,9 @@ def licence_of(package: str) -> str:
     stated = str(facts["License"] or "").split("\n")[0].strip()
     if stated and len(stated) <= 40 and re.search(r"MIT|BSD|Apache|PSF|MPL|ISC|GPL", stated):
         return stated
+    texts = [file.read_text() for file in metadata.files(package) or () if file.name.startswith("LICENSE")]
+    if not stated and any("Apache License" in text[:200] and "Version 2.0" in text[:200] for text in texts):
+        return "Apache-2.0"
     classes = [c.rpartition(" :: ")[2] for c in facts.get_all("Classifier") or [] if c.startswith("License ::")]
     return ", ".join(CLASSIFIERS.get(name, name) for name in classes) or "unknown"
 

@@ -26,6 +26,7 @@ _WHERE = {
     "read": "thinslice.io.files",
     "write": "thinslice.io.files",
     "upscale": "thinslice.inference.upscale",
+    "upscale_labels": "thinslice.inference.labels",
     "upscale_slabs": "thinslice.inference.upscale",
     "upscale_with_uncertainty": "thinslice.inference.upscale",
     "load_model": "thinslice.models.load",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from thinslice.errors import ThinsliceError, ThinsliceWarning
     from thinslice.evaluation.protocol import evaluate
     from thinslice.geometry import Geometry
+    from thinslice.inference.labels import upscale_labels
     from thinslice.inference.upscale import upscale, upscale_slabs, upscale_with_uncertainty
     from thinslice.io.files import read, write
     from thinslice.models.load import load_model
@@ -66,6 +68,7 @@ __all__ = [
     "preview",
     "read",
     "upscale",
+    "upscale_labels",
     "upscale_slabs",
     "upscale_with_uncertainty",
     "write",

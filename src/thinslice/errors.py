@@ -2,6 +2,7 @@
 
     ThinsliceError                  1   a fault of thinslice, unless a subclass says otherwise
     ├── UsageError                  2   the options contradict each other or name nothing
+    │   └── ArgumentTypeError       2   an argument of another type than the function takes; a TypeError too
     ├── InputError                  3   the input is refused
     │   ├── UnreadableError         3   not a format that is read, or damaged
     │   ├── DownloadError           3   cannot be fetched, or is not what was published
@@ -62,6 +63,10 @@ class UsageError(ThinsliceError):
     """Options that contradict each other, or a name that does not exist."""
 
     exit_code = 2
+
+
+class ArgumentTypeError(UsageError, TypeError):
+    """An argument of another type than the function takes; the message describes what it takes."""
 
 
 class InputError(ThinsliceError):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import GeometryError, MissingExtraError, UsageError
+from thinslice.arguments import refuse
+from thinslice.errors import GeometryError, MissingExtraError
 from thinslice.file_grid import (
     FileAxes,
     affine_in_file_order,
@@ -56,7 +57,8 @@ def from_nibabel(image: Any, axis: int | None = None) -> Exchanged:
 
     Raises:
         GeometryError: not three axes, sheared axes or impossible spacings; resample it first.
-        UsageError: not a nibabel image, or no such axis.
+        ArgumentTypeError: not a nibabel image; give one.
+        UsageError: no such axis; name 0, 1 or 2.
     """
     _require(image, ("dataobj", "affine"), "a nibabel image")
     return _from_xyz(np.asanyarray(image.dataobj), LPS_TO_RAS @ np.asarray(image.affine, dtype=float), axis)
@@ -181,7 +183,7 @@ def _one_channel(values: Any) -> npt.NDArray[Any]:
 
 def _require(value: Any, names: Sequence[str], kind: str) -> None:
     if not all(hasattr(value, name) for name in names):
-        raise UsageError(f"A {type(value).__name__} is not {kind}; give one, or use Volume.from_array.")
+        refuse("tensor" if "Tensor" in kind else "image", value, f"{kind}; thinslice.Volume.from_array takes an array")
 
 
 def _package(name: str, extra: str) -> Any:

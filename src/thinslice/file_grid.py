@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from thinslice.arguments import check_whole
 from thinslice.errors import GeometryError, UsageError
 from thinslice.geometry import DIRECTION_TOLERANCE, LPS_TO_RAS, Direction, Geometry
 from thinslice.options import option
@@ -50,7 +51,7 @@ def choose_axes(
     """
     ambiguous = False
     if axis is not None:
-        if axis not in (0, 1, 2):
+        if check_whole("axis", axis, "0, 1 or 2, or None") not in (0, 1, 2):
             raise UsageError(f"{option('axis')} must be 0, 1 or 2, the file's axis across the slices, not {axis}.")
         depth = axis
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from thinslice.arguments import check_number, check_numbers, check_several, check_whole, check_whole_numbers
 from thinslice.errors import GeometryError
 from thinslice.typing import Doubles
 
@@ -26,6 +27,9 @@ more than two systems' rounding of positions."""
 
 DIRECTION_TOLERANCE = 1e-4
 """How far the direction columns may be from orthonormal (cosines written with six decimals stay well inside)."""
+
+LONGEST_AXIS = 2**31 - 1
+"""Most voxels along an axis: those that 32 bits count."""
 
 COSINE_OF_10_DEGREES = 0.985
 """Cosine of the largest angle at which slices still count as axial, coronal or sagittal."""
@@ -81,6 +85,7 @@ class Geometry:
     Raises:
         GeometryError: an empty shape, a spacing that is not positive and finite, or axes that are not orthonormal;
             resample a sheared grid first.
+        ArgumentTypeError: a value of another type; the message describes what is taken.
 
     >>> thick = Geometry(shape=(4, 8, 8), spacing_mm=(5.0, 0.7, 0.7), thickness_mm=5.0)
     >>> thick.thin_grid(5).shape
@@ -97,15 +102,19 @@ class Geometry:
 
     def __post_init__(self) -> None:
         # Values are turned into plain tuples of floats so that equality, hashing and JSON behave.
-        shape = tuple(int(n) for n in self.shape)
-        spacing = tuple(None if s is None else float(s) for s in self.spacing_mm)
-        matrix = np.asarray(self.direction, dtype=float)
+        shape = check_whole_numbers("shape", self.shape, "three whole numbers of voxels")
+        takes = "distances in mm along (depth, height, width)"
+        steps = check_several("spacing_mm", self.spacing_mm, takes)
+        spacing = tuple(None if step is None else check_number("spacing_mm", step, takes) for step in steps)
+        takes = "three rows of three direction cosines"
+        rows = [check_numbers("direction", row, takes) for row in check_several("direction", self.direction, takes)]
+        matrix = np.array(rows) if len({len(row) for row in rows}) == 1 else np.empty((0, 0))
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "spacing_mm", spacing)
-        object.__setattr__(self, "origin_mm", tuple(float(v) for v in self.origin_mm))
-        object.__setattr__(self, "direction", tuple(tuple(float(v) for v in row) for row in matrix))
-        if len(shape) != 3 or min(shape) < 1:
-            raise GeometryError(f"A volume needs three axes of at least one voxel, not {shape}.")
+        object.__setattr__(self, "origin_mm", check_numbers("origin_mm", self.origin_mm, "three coordinates in mm"))
+        object.__setattr__(self, "direction", tuple(rows))
+        if len(shape) != 3 or not 1 <= min(shape) <= max(shape) <= LONGEST_AXIS:
+            raise GeometryError(f"A volume needs three axes of 1 to {LONGEST_AXIS} voxels, not {shape}.")
         if len(spacing) != 3 or spacing[0] is None or not all(s is None or (np.isfinite(s) and s > 0) for s in spacing):
             raise GeometryError(f"Spacing must be positive and finite along every axis, not {spacing} mm.")
         if len(self.origin_mm) != 3 or not np.all(np.isfinite(self.origin_mm)):
@@ -114,7 +123,9 @@ class Geometry:
             raise GeometryError(
                 "The volume's axes are not at right angles (gantry tilt or shear); resample it to an upright grid."
             )
-        if self.thickness_mm is not None and not (np.isfinite(self.thickness_mm) and self.thickness_mm > 0):
+        if self.thickness_mm is None:
+            return
+        if not 0 < check_number("thickness_mm", self.thickness_mm, "a number of mm, or None") < np.inf:
             raise GeometryError(f"Slice thickness must be positive, not {self.thickness_mm} mm.")
 
     @property
@@ -138,12 +149,12 @@ class Geometry:
 
     def position_mm(self, index: tuple[float, float, float]) -> tuple[float, float, float]:
         """LPS position of a voxel centre given by (depth, height, width) index, which may be fractional."""
-        x, y, z = (self.affine_lps @ np.array([*index, 1.0]))[:3]
+        x, y, z = (self.affine_lps @ np.array([*_triple("index", index), 1.0]))[:3]
         return float(x), float(y), float(z)
 
     def index_at(self, position_mm: tuple[float, float, float]) -> tuple[float, float, float]:
         """Fractional (depth, height, width) index of an LPS position; the inverse of `position_mm`."""
-        d, h, w = np.linalg.solve(self.affine_lps, np.array([*position_mm, 1.0]))[:3]
+        d, h, w = np.linalg.solve(self.affine_lps, np.array([*_triple("position_mm", position_mm), 1.0]))[:3]
         return float(d), float(h), float(w)
 
     def thin_grid(self, factor: int) -> Geometry:
@@ -156,7 +167,8 @@ class Geometry:
         Raises:
             GeometryError: the factor is below 1; give a positive integer.
         """
-        if factor < 1:
+        factor = check_whole("factor", factor, "a whole number from 1 on")
+        if not 1 <= factor <= LONGEST_AXIS:
             raise GeometryError(f"The factor must be a positive integer, not {factor}.")
         return self.respaced(self.spacing_mm[0] / factor, (self.shape[0] - 1) * factor + 1)
 
@@ -169,7 +181,7 @@ class Geometry:
         """
         return replace(
             self,
-            shape=(slices, *self.shape[1:]),
+            shape=(check_whole("slices", slices), *self.shape[1:]),
             spacing_mm=(spacing_mm, *self.spacing_mm[1:]),
             thickness_mm=spacing_mm,
         )
@@ -180,7 +192,22 @@ class Geometry:
         Raises:
             GeometryError: the range leaves the grid; give one inside its shape.
         """
+        start, stop = (check_whole_numbers("start and stop", ends, "three whole numbers") for ends in (start, stop))  # type: ignore[assignment]
+        if len(start) != 3 or len(stop) != 3:
+            raise GeometryError(f"A range has three ends along (depth, height, width), not {start} to {stop}.")
         shape = tuple(b - a for a, b in zip(start, stop, strict=True))
         if min(start) < 0 or any(b > n for b, n in zip(stop, self.shape, strict=True)):
             raise GeometryError(f"Cannot crop {self.shape} to [{start}, {stop}).")
         return replace(self, shape=shape, origin_mm=self.position_mm(start))  # type: ignore[arg-type]
+
+
+def _triple(name: str, value: object) -> tuple[float, ...]:
+    """Three finite numbers.
+
+    Raises:
+        GeometryError: another number of them, or one that is not finite.
+    """
+    numbers = check_numbers(name, value, "three numbers")
+    if len(numbers) != 3 or not np.all(np.isfinite(numbers)):
+        raise GeometryError(f"The argument {name} takes three finite numbers, not {numbers}.")
+    return numbers

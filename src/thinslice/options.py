@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-FLAGS = {"spacing_mm": "--spacing", "data_root": "--data"}
-"""Flags that are not the argument's name with hyphens."""
+FLAGS = {"spacing_mm": "--spacing", "data_root": "--data", "splits": "--split"}
+"""Flags that are not the option's name with hyphens."""
+
+ARGUMENTS = {"uncertainty_by": "uncertainty"}
+"""Arguments in Python that are not the option's name: where the command line has two flags and a call one argument."""
 
 
 class Spelling(Enum):
@@ -41,7 +44,7 @@ def option(name: str, value: str | int | float | bool | None = None) -> str:
     """An option as the reader of a message writes it.
 
     Args:
-        name: the argument in Python, such as "on_tilt".
+        name: the argument in Python, such as "on_tilt", unless `ARGUMENTS` holds another for it.
         value: to give it; True for a flag without a value, None to name the option alone.
 
     >>> option("on_tilt", "resample"), option("spacing_mm", 1.25), option("overwrite", True), option("axis")
@@ -52,6 +55,7 @@ def option(name: str, value: str | int | float | bool | None = None) -> str:
     """
     shown = f"{value:.4g}" if isinstance(value, float) else value
     if _spelling is Spelling.ARGUMENT:
+        name = ARGUMENTS.get(name, name)
         return f"{name}=" if value is None else f"{name}={shown!r}" if isinstance(value, str) else f"{name}={shown}"
     flag = FLAGS.get(name, "--" + name.replace("_", "-"))
     return flag if value is None or value is True else f"{flag} {shlex.quote(str(shown))}"

@@ -2,7 +2,7 @@
 
 A CT in HU holds air near -1000, fat near -100 and soft tissue near 40. A file whose rescaling was lost, that was
 windowed, normalised or masked, or that is no CT, breaks one of these laws. The check reads a sample of the voxels and
-takes milliseconds.
+takes milliseconds; only for the extremes every voxel is looked at.
 
 Source: our own thresholds. No kind but "hu" is found on the project's CT of chests, heads, abdomens and phantoms from
 five makers, nor on crops of them without air.
@@ -40,6 +40,9 @@ RARE = 0.001
 AIR_BELOW_HU = -200.0
 """Lung and air lie below; only crops of soft tissue hold none."""
 
+LOWEST_HU = -3000.0
+"""Below the lowest values that streaks beside metal reach; only padding, a single value, lies lower."""
+
 FAR_BELOW_HU, SHIFTED_SHARE = -1200.0, 0.02
 """Noise and streaks in air reach below -1200 HU in fewer voxels than this share; padding is a single value."""
 
@@ -63,6 +66,7 @@ Kind = Literal[
     "raw",
     "shifted",
     "other",
+    "beyond",
 ]
 """What values look like; each has a sentence below but "hu" and "empty" (one value throughout)."""
 
@@ -89,6 +93,8 @@ WARNINGS: dict[Kind, str] = {
     "result will be wrong. Check the conversion to HU.",
     "other": "No voxel lies below 0, where HU of air and fat lie: this may be another modality (MR), or a rescaled "
     "file. The result will be wrong unless the values are HU.",
+    "beyond": "Some voxels lie below -3000 or above 31000, where neither tissue nor metal lies: pixels may be damaged. "
+    "Compare them with the original.",
 }
 """What a user reads about a volume of a kind that is upscaled all the same."""
 
@@ -141,6 +147,8 @@ def examine(values: npt.NDArray[Any], *, padding: float | None = None) -> Plausi
     if padding is not None and np.any(sample != padding):
         sample = sample[sample != padding]
     kind: Kind = _kind(sample) if sample.size else "empty"
+    if kind == "hu" and _reaches_beyond(flat, padding):
+        kind = "beyond"
     return Plausibility(kind, *((float(sample.min()), float(sample.max())) if sample.size else (0.0, 0.0)))
 
 
@@ -168,6 +176,17 @@ def _kind(sample: Doubles) -> Kind:
         return "masked"
     # Crops of soft tissue hold no air, but noise reaches below 0; MR and PET hold nothing below 0.
     return "hu" if inside.min() < -2.0 else "other"
+
+
+def _reaches_beyond(flat: npt.NDArray[Any], padding: float | None) -> bool:
+    """Whether any voxel lies where no HU are, but for one value of padding."""
+    if flat.max() > WRAPPED_HU:
+        return True
+    lowest = flat.min()
+    if lowest >= LOWEST_HU:
+        return False
+    low = flat[flat < LOWEST_HU]
+    return len(low) > 0 and (low.min() < low.max() or (lowest != padding and len(low) <= RARE * len(flat)))
 
 
 def _is_raw(values: Doubles) -> bool:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.interpolate import make_interp_spline
 from scipy.special import erf
 
+from thinslice.arguments import check_number, check_numbers, check_text, check_whole
 from thinslice.errors import UsageError
 from thinslice.typing import Doubles, Floats
 
@@ -26,6 +27,12 @@ SIMULATED = ("mean", "gaussian", "trapezoid", "heavy-tailed", "subsample")
 MAX_CONDITION = 30.0
 """Condition number of A A^T past which the projection is damped: strongly overlapping slices repeat each other, and
 undoing that exactly would amplify noise."""
+
+LARGEST_FACTOR = 1000
+"""Most thin slices per thick interval; networks go up to 8."""
+
+WIDEST = 100.0
+"""Widest part of a profile in thick spacings; real ones reach 4."""
 
 DEEP = 65
 """Thick slices after which a condition number hardly grows, and a slice's influence has died out."""
@@ -42,6 +49,7 @@ class SliceProfile:
 
     Raises:
         UsageError: a factor below 1, an even number of weights, ones that are not finite, or a sum other than 1.
+        ArgumentTypeError: a value of another type; the message describes what is taken.
 
     >>> SliceProfile.mean(5).weights
     (0.2, 0.2, 0.2, 0.2, 0.2)
@@ -54,9 +62,10 @@ class SliceProfile:
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        weights = np.asarray(self.weights, dtype=float)
-        if self.factor < 1:
-            raise UsageError(f"A slice profile needs a factor of at least 1, not {self.factor}.")
+        check_text("name", self.name)
+        _check_factor(self.factor)
+        object.__setattr__(self, "weights", check_numbers("weights", self.weights, "numbers that sum to 1"))
+        weights = np.asarray(self.weights)
         if weights.ndim != 1 or weights.size % 2 == 0 or not np.all(np.isfinite(weights)):
             raise UsageError("A slice profile needs an odd number of finite weights, the middle one at its centre.")
         if not np.isclose(weights.sum(), 1.0, atol=1e-5):
@@ -88,6 +97,7 @@ class SliceProfile:
         """
         # Factor 4: half is 2, reach is 2, and thin slices -2 .. 2 overlap [-2, 2] by 0.5, 1, 1, 1, 0.5.
         # Factor 5: half is 2.5, reach is 2, and -2 .. 2 overlap [-2.5, 2.5] by 1 each.
+        _check_factor(factor, width=width)
         half = 0.5 * factor * width
         reach = max(0, int(np.ceil(half - 0.5 - 1e-9)))
         position = np.arange(-reach, reach + 1)
@@ -97,6 +107,7 @@ class SliceProfile:
     @classmethod
     def gaussian(cls, factor: int, *, fwhm: float = 1.0) -> SliceProfile:
         """A Gaussian of full width at half maximum `fwhm` thick spacings, cut at three standard deviations."""
+        _check_factor(factor, fwhm=fwhm)
         sigma = factor * fwhm / np.sqrt(8.0 * np.log(2.0))
         reach = max(1, int(np.ceil(3.0 * sigma - 0.5)))
         edges = (np.arange(-reach, reach + 2) - 0.5) / (sigma * np.sqrt(2.0))
@@ -108,6 +119,10 @@ class SliceProfile:
 
         The slice sensitivity profile of a multi-row scanner: a box (the slice) blurred by a shorter box (the row).
         """
+        _check_factor(factor, width=width)
+        ramp = check_number("ramp", ramp)
+        if not 0 <= ramp <= WIDEST:
+            raise UsageError(f"The argument ramp takes 0 to {WIDEST:g} thick spacings, not {ramp:g}.")
         fine = 64
         count = int(np.ceil(factor * (width + ramp))) * fine + fine
         at = np.arange(-count, count + 1) / fine
@@ -141,6 +156,10 @@ class SliceProfile:
         >>> round(SliceProfile.heavy_tailed(5).width, 2), len(SliceProfile.heavy_tailed(5).weights)
         (1.0, 13)
         """
+        _check_factor(factor, width=width, core=core, decay=decay)
+        tail = check_number("tail", tail)
+        if not 0 <= tail <= 1:
+            raise UsageError(f"The argument tail takes a share from 0 to 1, not {tail:g}.")
         box = cls.mean(factor, width=core * width)
         length = factor * width * decay
         reach = max(box.reach, int(np.ceil(3.0 * length - 0.5)))
@@ -174,7 +193,7 @@ class SliceProfile:
         Raises:
             UsageError: an unknown name; choose one of `SIMULATED`.
         """
-        match name:
+        match check_text("name", name, f"one of {', '.join(SIMULATED)}"):
             case "mean":
                 return cls.mean(factor, width=width)
             case "gaussian":
@@ -321,6 +340,22 @@ def damping(gram: Doubles) -> float:
         return 0.0
     # Every eigenvalue is raised by the same amount.
     return (high - MAX_CONDITION * low) / (MAX_CONDITION - 1.0)
+
+
+def _check_factor(factor: int, **widths: float) -> None:
+    """Refuse what makes no profile.
+
+    Raises:
+        UsageError: a factor that is not 1 to `LARGEST_FACTOR`, or a width that is not above 0 and at most `WIDEST`
+            thick spacings.
+        ArgumentTypeError: no numbers.
+    """
+    if not 1 <= check_whole("factor", factor) <= LARGEST_FACTOR:
+        raise UsageError(f"A slice profile needs a factor from 1 to {LARGEST_FACTOR}, not {factor}.")
+    for name, value in widths.items():
+        width = check_number(name, value, "a number of thick spacings")
+        if not 0 < width <= WIDEST:
+            raise UsageError(f"The argument {name} takes thick spacings above 0 and up to {WIDEST:g}, not {width:g}.")
 
 
 @lru_cache(maxsize=256)

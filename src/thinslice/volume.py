@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from thinslice import exchange
-from thinslice.errors import GeometryError, InputError
+from thinslice.arguments import (
+    check_instance,
+    check_number,
+    check_several,
+    check_text,
+    check_whole_numbers,
+    refuse,
+)
+from thinslice.errors import ArgumentTypeError, GeometryError, InputError, UsageError
 from thinslice.geometry import AXIAL_DIRECTION, Direction, Geometry, orientation_name
 
 AXIS_TOLERANCE = 0.02
@@ -49,6 +58,10 @@ class Provenance:
             derived thin volume keeps those of its thick source.
         derivation: how the volume was made from that source, or None for the source itself.
         details: further facts for the report; JSON values, nothing that identifies a patient.
+
+    Raises:
+        ArgumentTypeError: a value of another type; the message describes what is taken.
+        UsageError: `file_axes` that are no order of 0, 1 and 2; give one.
     """
 
     format: str = "array"
@@ -58,6 +71,21 @@ class Provenance:
     headers: tuple[Any, ...] = field(default=(), repr=False, compare=False)
     derivation: Derivation | None = None
     details: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        check_text("format", self.format)
+        if sorted(check_whole_numbers("file_axes", self.file_axes, "three axes")) != [0, 1, 2]:
+            raise UsageError(f"The argument file_axes takes 0, 1 and 2 in some order, not {self.file_axes}.")
+        if self.padding_hu is not None and not np.isfinite(
+            check_number("padding_hu", self.padding_hu, "a number of HU, or None")
+        ):
+            raise UsageError(f"The argument padding_hu takes a finite number of HU, not {self.padding_hu}.")
+        for sentence in check_several("warnings", self.warnings, "several sentences"):
+            check_text("warnings", sentence, "several sentences")
+        check_instance("headers", self.headers, tuple, "a tuple of pydicom datasets, one per slice")
+        if self.derivation is not None:
+            check_instance("derivation", self.derivation, Derivation, "a Derivation, or None")
+        check_instance("details", self.details, dict, "a dict")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,6 +103,7 @@ class Volume:
     Raises:
         GeometryError: the shapes of `hu` and `geometry` differ.
         InputError: `hu` is neither int16 nor float32; convert it with `as_hu`.
+        ArgumentTypeError: no array, grid or provenance; `from_array` takes an array alone.
     """
 
     hu: npt.NDArray[Any]
@@ -82,6 +111,9 @@ class Volume:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
+        check_instance("hu", self.hu, np.ndarray, "a numpy array; Volume.from_array takes whatever becomes one")
+        check_instance("geometry", self.geometry, Geometry, "a thinslice.Geometry; Volume.from_array makes one")
+        check_instance("provenance", self.provenance, Provenance, "a thinslice.Provenance")
         if tuple(self.hu.shape) != self.geometry.shape:
             raise GeometryError(f"Voxels {tuple(self.hu.shape)} do not fit the grid {self.geometry.shape}.")
         if self.hu.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
@@ -153,11 +185,13 @@ class Volume:
 
         Raises:
             GeometryError: not three axes, or a grid that cannot be.
+            ArgumentTypeError: values that are no real numbers, or an argument of another type; the message describes
+                what is taken.
 
         >>> Volume.from_array([[[0, 100]], [[-1000, 40]]], spacing_mm=(5.0, 0.7, 0.7))
         Volume(2 x 1 x 2, 5 x 0.7 x 0.7 mm, thickness unknown, axial, int16 -1000 to 100 HU, array)
         """
-        values = as_hu(hu)
+        values = as_hu(_real_numbers(hu))
         if values.ndim != 3:
             raise GeometryError(f"A volume has three axes (depth, height, width), not the shape {values.shape}.")
         grid = Geometry(values.shape, spacing_mm, origin_mm, direction, thickness_mm)
@@ -174,7 +208,7 @@ class Volume:
 
         Raises:
             GeometryError: not three axes, sheared axes or impossible spacings; resample it first.
-            UsageError: another object; give a nibabel image.
+            ArgumentTypeError: another object; give a nibabel image.
         """
         return cls._exchanged(exchange.from_nibabel(image, axis), thickness_mm)
 
@@ -228,10 +262,65 @@ class Volume:
         return cls(np.ascontiguousarray(as_hu(found.values)), grid, provenance)
 
     def crop(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Volume:
-        """Voxels [start, stop) along (depth, height, width), a view, on the matching grid."""
+        """Voxels [start, stop) along (depth, height, width), a view, on the matching grid.
+
+        Raises:
+            GeometryError: the range leaves the volume; give one inside its shape.
+        """
+        grid = self.geometry.crop(start, stop)
         window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         headers = self.provenance.headers[start[0] : stop[0]]
-        return Volume(self.hu[window], self.geometry.crop(start, stop), replace(self.provenance, headers=headers))
+        return Volume(self.hu[window], grid, replace(self.provenance, headers=headers))
+
+
+_MAKERS = {
+    "numpy": "from_array",
+    "nibabel": "from_nibabel",
+    "SimpleITK": "from_sitk",
+    "torchio": "from_torchio",
+    "monai": "from_monai",
+}
+"""Packages of image objects, and what makes a volume of theirs."""
+
+
+def check_volume(name: str, value: object, takes: str = "a thinslice.Volume") -> Volume:
+    """A volume.
+
+    Args:
+        name: the argument.
+        value: what was given.
+        takes: what the argument takes.
+
+    Raises:
+        ArgumentTypeError: another type; the message names what makes a volume of it.
+    """
+    if isinstance(value, Volume):
+        return value
+    if isinstance(value, (str, Path)):
+        refuse(name, value, f"{takes}; thinslice.read makes one of a path")
+    maker = _MAKERS.get(type(value).__module__.partition(".")[0], "from_array")
+    refuse(name, value, f"{takes}; make one with thinslice.Volume.{maker}")
+
+
+def _real_numbers(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """An array of real numbers.
+
+    Raises:
+        ArgumentTypeError: no numbers, or rows of unequal length; give an array of numbers.
+    """
+    takes = "an array of real numbers (depth, height, width)"
+    if isinstance(values, np.ma.MaskedArray):
+        refuse("hu", values, f"{takes}; fill masked voxels first, as in hu.filled(-1024)")
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # an object's own conversion may raise anything
+        raise ArgumentTypeError(f"The argument hu takes {takes}, and this does not become one: {error}.") from error
+    if array.dtype.kind not in "biuf":
+        raise ArgumentTypeError(
+            f"The argument hu takes {takes}, not values of type {array.dtype}; convert them first, as in "
+            "hu.astype('float32')."
+        )
+    return array
 
 
 def reorient(volume: Volume, like: Geometry) -> Volume:

@@ -21,6 +21,7 @@ from thinslice.cli.app import app
 EXIT_CODES = {
     "ThinsliceError": 1,
     "UsageError": 2,
+    "ArgumentTypeError": 2,
     "InputError": 3,
     "UnreadableError": 3,
     "DownloadError": 3,
@@ -174,6 +175,13 @@ def test_a_wrong_option_or_command_is_answered_with_the_right_one(typed: list[st
     outcome = run(*typed)
     assert outcome.code == 2
     assert answer in outcome.text
+
+
+@pytest.mark.parametrize("typed", [["--spacing", "1,25"], ["--spacing=1,25"]])
+def test_a_decimal_comma_is_named(typed: list[str], run: Run) -> None:
+    answer = run("upscale", "in", "out", *typed)
+    assert answer.code == 2 and "'1,25' is no number: write it with a decimal point, 1.25." in answer.text
+    assert "'2,5' is no whole number" in run("upscale", "in", "out", "--factor", "2,5").text
 
 
 def test_help_is_found_where_people_look_for_it(run: Run) -> None:

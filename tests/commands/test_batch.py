@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -23,7 +23,9 @@ from support.dicom_factory import CANARY, assert_no_canary, write_series
 from thinslice.commands import batch, upscale
 from thinslice.commands.batch import BatchJob, run_batch
 from thinslice.commands.batch_records import SeriesRow
-from thinslice.commands.batch_sources import find_sources, is_neutral
+from thinslice.commands.batch_sources import find_sources
+from thinslice.commands.inspect import survey
+from thinslice.commands.neutral_names import is_neutral, neutral_place
 from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, ThinsliceError, UsageError
 from thinslice.inference.settings import UpscaleSettings
 from thinslice.io.settings import ReadSettings
@@ -374,3 +376,27 @@ def test_a_model_that_does_not_exist_ends_the_batch_at_once(job: BatchJob) -> No
 )
 def test_only_names_of_common_words_and_few_digits_are_kept(name: str, neutral: bool) -> None:
     assert is_neutral(name) is neutral
+
+
+def test_a_refused_file_is_found_again_by_inspect_and_named_nowhere_else(job: BatchJob) -> None:
+    place = job.folder / "Kanarienvogel_Gelb" / "Kanarienvogel.nii"
+    place.write_bytes(b"\x5c\x01\0\0" + bytes(400))
+    (row,) = [row for row in run_batch(job).series if row.status == "refused" and row.series_uid is None]
+    (listed,) = [series for series in survey(job.folder) if series.source == row.source]
+    assert listed.path == "Kanarienvogel_Gelb/Kanarienvogel.nii"
+    for name in ("summary.json", "summary.csv"):
+        text = (job.out / name).read_text()
+        assert str(row.source) in text and "Kanarienvogel" not in text
+
+
+def test_what_follows_the_dot_of_an_unknown_suffix_may_be_a_name() -> None:
+    assert "doe" not in neutral_place(PurePosixPath("scan.Doe")).as_posix().lower()
+
+
+def test_a_folder_without_a_volume_leaves_no_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    summary = run_batch(BatchJob(tmp_path / "empty", tmp_path / "out", LINEAR))
+    assert summary.exit_code == 3 and not (tmp_path / "out").exists()
+    (tmp_path / "mine").mkdir()
+    run_batch(BatchJob(tmp_path / "empty", tmp_path / "mine", LINEAR))
+    assert (tmp_path / "mine").is_dir()

@@ -91,13 +91,13 @@ def test_the_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
         settings={"note": hostile, "profile_width": 1.5},
     )
     png = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
-    report.write(tmp_path / "report.html", png)
+    report.write(tmp_path / "report.html", [(f"A look {hostile}", png)])
     page = Tags((tmp_path / "report.html").read_text(encoding="utf-8"))
     names = [tag for tag, _ in page.found]
     assert "script" not in names and "link" not in names and names.count("img") == 1
     source = next(attributes["src"] for tag, attributes in page.found if tag == "img")
     assert source is not None and base64.b64decode(source.removeprefix("data:image/png;base64,")) == png
-    assert page.text.count(hostile) == 4  # warning, name in the lead and in the table, setting: shown, not run
+    assert page.text.count(hostile) == 5  # picture, warning, name twice, setting: shown, not run
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", (tmp_path / "report.html").read_text())
     assert NOTICE in page.text and "slice thickness / slice distance" in page.text
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import thinslice
 from thinslice.commands.upscale import UpscaleJob, run_upscale
-from thinslice.errors import ResourceError
+from thinslice.errors import ResourceError, ThinsliceError
 from thinslice.inference.settings import UpscaleSettings
+from thinslice.inference.upscale import Slab
 from thinslice.pictures import figures
 
 LINEAR = UpscaleSettings(model="linear")
@@ -55,3 +57,40 @@ def test_short_memory_is_refused_unless_forced(source: Path, tmp_path: Path, mon
     assert not (tmp_path / "thin.nii").exists()
     run_upscale(UpscaleJob(source, tmp_path / "thin.nii", replace(LINEAR, force=True)))
     assert thinslice.read(tmp_path / "thin.nii").geometry.shape[0] == 21
+
+
+class Collected:
+    """A watcher that keeps what it receives."""
+
+    def begin(self, thick: thinslice.Volume, thin: thinslice.Geometry) -> None:
+        self.thick, self.thin = thick, thin
+        self.slabs: list[Slab] = []
+
+    def add(self, slab: Slab) -> None:
+        self.slabs.append(slab)
+
+
+def test_copies_are_the_files_of_runs_of_their_own_and_a_watcher_receives_every_slice(
+    source: Path, tmp_path: Path
+) -> None:
+    watcher = Collected()
+    both = UpscaleJob(source, tmp_path / "a.nii.gz", LINEAR, copies=(tmp_path / "a.nii",))
+    run_upscale(both, watcher=watcher)
+    for suffix in (".nii.gz", ".nii"):
+        run_upscale(UpscaleJob(source, tmp_path / f"b{suffix}", LINEAR))
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    assert watcher.slabs[0].start == 0
+    thin = np.concatenate([slab.hu for slab in watcher.slabs])
+    np.testing.assert_array_equal(thin, thinslice.read(tmp_path / "a.nii").hu)
+    np.testing.assert_array_equal(watcher.thick.hu, thinslice.read(source).hu)
+    assert watcher.thin.shape == thin.shape
+
+
+def test_a_copy_that_cannot_be_written_ends_the_run_with_nothing_left(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    taken = tmp_path / "out" / "taken.nii"
+    taken.write_text("mine")
+    for copies in ((taken,), (tmp_path / "out" / "thin.nii.gz",)):
+        with pytest.raises(ThinsliceError, match="exists|one name"):
+            run_upscale(UpscaleJob(source, tmp_path / "out" / "thin.nii.gz", LINEAR, copies=copies))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["taken.nii"] and taken.read_text() == "mine"

@@ -282,3 +282,17 @@ def test_names_of_cases_can_be_printed(tmp_path: Path, case: str) -> None:
     (tmp_path / "manifest.csv").write_text(f"thick,thin,split,case\na,b,test,{case}\n", encoding="utf-8")
     with pytest.raises(InputError, match="Row 1 of 'manifest.csv' has 'case' with characters that cannot be printed"):
         open_dataset(tmp_path)
+
+
+def test_the_manifest_states_the_thickness_that_nifti_lacks(tmp_path: Path) -> None:
+    thick, thin = true_volumes(2)
+    for name, volume in (("thick", thick), ("thin", thin)):
+        thinslice.write(volume, tmp_path / f"{name}.nii.gz")
+    listed = "thick,thin,split,thick_thickness_mm\nthick.nii.gz,thin.nii.gz,train,{}\n"
+    for cell, expected in (("7.5", 7.5), ("", None)):
+        (tmp_path / "manifest.csv").write_text(listed.format(cell))
+        assert read_pair(open_dataset(tmp_path).cases[0]).thick.geometry.thickness_mm == expected
+    for cell in ("thick", "-1", "nan"):
+        (tmp_path / "manifest.csv").write_text(listed.format(cell))
+        with pytest.raises(InputError, match="case thin a thick_thickness_mm that is no thickness"):
+            open_dataset(tmp_path)

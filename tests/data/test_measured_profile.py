@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import thinslice
-from thinslice.data.measured_profile import measure_profile
+from thinslice.data.measured_profile import measure_profile, measure_shared_profile
 from thinslice.errors import GeometryError, InputError
 from thinslice.geometry import Geometry
 from thinslice.profile import ProfileDensity, SliceProfile
@@ -178,3 +178,16 @@ def test_the_real_pair_is_not_a_box(shared: Path) -> None:
     assert measured.residual_rms_hu is not None and measured.box_residual_rms_hu is not None
     assert measured.residual_rms_hu < 5.0 < 20.0 < measured.box_residual_rms_hu
     assert 6.0 < measured.width_mm < 7.0
+
+
+def test_several_pairs_give_one_profile_and_other_protocols_are_refused() -> None:
+    first, second = pair(SliceProfile.heavy_tailed(5)), pair(SliceProfile.heavy_tailed(5), offset=1)
+    both = measure_shared_profile([first, second])
+    assert both.voxels == sum(measure_profile(*each).voxels or 0 for each in (first, second))
+    assert both.width_mm == pytest.approx(measure_profile(*first).width_mm, abs=0.01)
+    with pytest.raises(GeometryError, match="Thick slices lie 5 and 4 mm apart"):
+        measure_shared_profile([first, pair(SliceProfile.mean(4))])
+    with pytest.raises(GeometryError, match="Thick slices are 5 and 6 mm thick"):
+        measure_shared_profile([first, pair(SliceProfile.mean(5), thickness_mm=6.0)])
+    with pytest.raises(GeometryError, match="no pair"):
+        measure_shared_profile([])

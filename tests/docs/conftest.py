@@ -16,7 +16,7 @@ from support.hospital import write_scan
 from support.snippets import PROJECT, Runner
 from thinslice.data.phantoms.painting import render
 from thinslice.data.phantoms.thorax import phantom_grid, thick_from, thorax
-from thinslice.io.dicom.synthetic import write_dicom_source
+from thinslice.io.dicom.derived.synthetic import write_dicom_source
 
 FROM_THE_CLONE = ("recipes", "suites", "examples", "constraints")
 """Folders of the repository that commands name; they are read only."""

@@ -15,9 +15,10 @@ from support.dicom_factory import write_series
 from support.skips import PROJECT
 from thinslice.errors import MissingExtraError
 from thinslice.io.dicom.attributes import KEPT_KEYWORDS, REQUIRED_KEYWORDS
-from thinslice.io.dicom.deidentify import KEPT_WITHOUT_IDENTITY
-from thinslice.io.dicom.object_kinds import ENHANCED_KINDS, KINDS
-from thinslice.io.dicom.pixels import PixelError, require_decoder
+from thinslice.io.dicom.derived.deidentify import KEPT_WITHOUT_IDENTITY
+from thinslice.io.dicom.files.object_kinds import ENHANCED_KINDS, KINDS
+from thinslice.io.dicom.files.pixel_format import PixelError
+from thinslice.io.dicom.files.pixels import require_decoder
 
 PAGE = (PROJECT / "docs" / "reference" / "dicom-conformance.md").read_text(encoding="utf-8")
 

@@ -36,6 +36,21 @@ def test_a_zip_member_without_a_name_is_no_crash(tmp_path: Path, run: Run) -> No
     assert outcome.code in (0, 3), outcome.err
 
 
+def test_a_zip_member_whose_name_was_cut_off_at_its_folder_is_a_lost_file(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", shape=(4, 16, 16))
+    source = tmp_path / "study.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        for path in sorted((tmp_path / "ct").iterdir()):
+            archive.write(path, f"study/{path.name}")
+    data = bytearray(source.read_bytes())
+    at = data.rindex(b"slice0003")
+    data[at : at + 4] = bytes(4)  # zipfile ends a name at NUL
+    source.write_bytes(data)
+    volume = thinslice.read(source)
+    assert volume.hu.shape[0] == 3
+    assert any("damaged in the zip" in text for text in volume.provenance.warnings)
+
+
 def test_a_slice_with_another_kernel_is_left_out_or_refused_and_never_a_crash(tmp_path: Path, run: Run) -> None:
     def spoil(dataset, k: int) -> None:
         if k == 3:

@@ -9,6 +9,7 @@ import pytest
 
 from thinslice.errors import UsageError
 from thinslice.inference.settings import UpscaleSettings, uncertainty_source
+from thinslice.options import options_as_flags
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,11 @@ def test_what_is_not_valid_is_refused_at_once(options: dict[str, Any], match: st
         UpscaleSettings(**options)
 
 
-def test_a_factor_takes_precedence_over_the_spacing() -> None:
-    assert UpscaleSettings(factor=5, spacing_mm=-1.0).factor == 5
+def test_factor_and_spacing_contradict_each_other_in_python_and_on_the_command_line() -> None:
+    with pytest.raises(UsageError, match="factor= and spacing_mm= both set .* give one of them"):
+        UpscaleSettings(factor=5, spacing_mm=1.0)
+    with options_as_flags(), pytest.raises(UsageError, match="--factor and --spacing both set"):
+        UpscaleSettings(factor=5, spacing_mm=1.0)
 
 
 def test_settings_do_not_change() -> None:

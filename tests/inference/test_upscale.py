@@ -119,9 +119,7 @@ def test_values_outside_the_window_survive_and_are_reported(value: int, model: s
     stream = upscale_slabs(volume(np.full((3, 4, 4), value, np.int16)), model=model)
     thin = np.concatenate([slab.hu for slab in stream])
     assert (thin == value).all()
-    assert any(
-        "176 thin voxels" in warning and "outside the network's window" in warning for warning in stream.warnings
-    )
+    assert any("176 thin voxels" in warning and "outside the working range" in warning for warning in stream.warnings)
     assert stream.hu_range[0] <= thin.min()
     assert stream.hu_range[1] >= thin.max()
 

@@ -219,8 +219,8 @@ def test_a_blank_series_does_not_mean_any_series(blank: str, tmp_path: Path) -> 
 
 def test_write_refuses_what_is_no_volume_and_arguments_in_the_wrong_order(volume: Volume, tmp_path: Path) -> None:
     target = tmp_path / "thin.nii"
-    with pytest.raises(UsageError, match="not a ndarray first; make one with thinslice.Volume.from_array"):
+    with pytest.raises(UsageError, match="numpy.ndarray; make one with thinslice.Volume.from_array"):
         thinslice.write(volume.hu, target)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="takes a thinslice.Volume and then a path, not a str first"):
+    with pytest.raises(UsageError, match="takes a volume first and then a path; swap the two"):
         thinslice.write(str(target), volume)  # type: ignore[arg-type]
     assert not target.exists()

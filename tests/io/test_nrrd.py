@@ -257,3 +257,13 @@ def test_a_real_scan_keeps_its_values_and_place(shared: Path, tmp_path: Path):
         volume.geometry.position_mm((11, 511, 511)),
         atol=POSITION_TOLERANCE_MM,
     )
+
+
+@pytest.mark.parametrize("field", ["Offset", "TransformMatrix", "ElementSpacing"])
+def test_a_metaimage_without_a_field_of_its_place_is_said(field: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.mha"
+    write(turned((4, 5, 6)), path)
+    lines = path.read_bytes()
+    assert not any("a default was taken" in text for text in read(path).provenance.warnings)
+    path.write_bytes(lines.replace(field.encode(), b"X" + field.encode()[1:], 1))
+    assert any(f"no {field}, so a default was taken" in text for text in read(path).provenance.warnings)

@@ -15,9 +15,9 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from thinslice.geometry import Geometry
-from thinslice.io.dicom.derived_header import DerivedSeries
-from thinslice.io.dicom.encoding import choose_encoding
-from thinslice.io.dicom.write import DicomSlabWriter
+from thinslice.io.dicom.derived.encoding import choose_encoding
+from thinslice.io.dicom.derived.header import DerivedSeries
+from thinslice.io.dicom.derived.single_frame import DicomSlabWriter
 from thinslice.volume import Derivation, Provenance
 
 WEIGHTS = "0123456789abcdef" * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import torch
 
 from support.pair_factory import write_pair
 from thinslice.data.cache import CachedPair, cached_pairs
-from thinslice.data.crops import PairSampler
+from thinslice.data.crops import CropSampler, MixedSampler, PairSampler
 from thinslice.data.manifest import open_dataset
-from thinslice.errors import InputError, NotEligibleError, ThinsliceError, UnreadableError, UsageError
+from thinslice.errors import GeometryError, InputError, NotEligibleError, ThinsliceError, UnreadableError, UsageError
 from thinslice.models import checkpoint
 from thinslice.profile import SliceProfile
-from thinslice.recipes import CropRecipe, DatasetRecipe, TrainRecipe, overridden
+from thinslice.recipes import CropRecipe, DatasetRecipe, SimulationRecipe, TrainRecipe, overridden
 from thinslice.training.fit import LogLine, fit
+from thinslice.training.sources import _measured
 
 TINY = {"features": 8, "blocks": 1}
 RECIPE = TrainRecipe(
@@ -268,3 +270,47 @@ def test_large_gradients_are_clipped(tmp_path: Path, pairs_root: Path) -> None:
         norms.append(float(torch.stack(moments).sum() / 1e-3) ** 0.5)
     assert norms[0] > 2e-4
     assert norms[1] == pytest.approx(1e-4, rel=3e-3)
+
+
+def test_some_steps_take_simulated_crops_of_the_pairs_always_the_same(pairs: list[CachedPair]) -> None:
+    recipe = SimulationRecipe(depth=2, plane=16, factors=(3,), box_width_share=0.0, least_body=0.0)
+    simulated = CropSampler([pair.volumes()[1] for pair in pairs], recipe, seed=4)
+    mixed = MixedSampler(sampler(pairs), simulated, 0.3, seed=4)
+    factors = [mixed.draw(step, range(1)).factor for step in range(100)]
+    assert 15 < factors.count(3) < 45 and factors.count(3) + factors.count(5) == 100
+    assert factors == [mixed.draw(step, range(1)).factor for step in range(100)]
+    np.testing.assert_array_equal(
+        mixed.draw(factors.index(5), range(1)).thin, sampler(pairs).draw(factors.index(5), range(1)).thin
+    )
+
+
+def test_an_empty_name_of_the_validation_split_means_none(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = overridden(RECIPE, {"dataset.validation": "", "optimiser.steps": 2})
+    assert not recipe.validates
+    weights = train(recipe, tmp_path, pairs_root)
+    assert weights is not None and "validation" not in checkpoint.inspect(weights).card
+
+
+def test_a_missing_validation_split_is_named_with_a_way_on(tmp_path: Path, pairs_root: Path) -> None:
+    with pytest.raises(UsageError, match=r"no split 'dev' to validate on, only train, val; .*dataset.validation="):
+        train(overridden(RECIPE, {"dataset.validation": "dev"}), tmp_path, pairs_root)
+
+
+def test_pairs_of_two_protocols_are_named(pairs: list[CachedPair]) -> None:
+    with pytest.raises(GeometryError, match=r"CT00000000 and odd are of two protocols: .*5 mm apart and 10 mm thick"):
+        _measured([*pairs, replace(pairs[0], case_id="odd", relative_thickness=2.0, thickness_mm=10.0)], None)
+
+
+def test_pairs_too_short_for_a_slice_profile_name_a_way_on(pairs: list[CachedPair]) -> None:
+    short = replace(pairs[0], thick=pairs[0].thick[:4], thin=pairs[0].thin[:16])
+    with pytest.raises(GeometryError, match=r"cannot be measured. Only 0 thick slices .*dataset.profile=header"):
+        _measured([short], None)
+
+
+def test_a_pair_of_two_kernels_is_remarked(pairs: list[CachedPair]) -> None:
+    lines: list[str] = []
+    noise = np.random.default_rng(0).normal(0, 60, pairs[0].thick.shape).astype(np.float32)
+    _measured(pairs, lines.append)
+    assert len(lines) == 1 and "slice profile of the pairs" in lines[0]
+    _measured([replace(pair, thick=pair.thick + noise) for pair in pairs], lines.append)
+    assert len(lines) == 3 and "different kernels" in lines[2]

@@ -25,7 +25,7 @@ def test_a_file_that_is_named_again_is_drawn_more_often_and_read_once(tmp_path: 
         data=("ct", "ct/often.nii.gz", "ct/often.nii.gz"),
         simulation=SimulationRecipe(plane=16, depth=3, factors=(2,), box_width_share=0, noise_share=0),
     )
-    sampler, _ = open_sources(recipe, tmp_path)
+    sampler = open_sources(recipe, tmp_path).sampler
     assert isinstance(sampler, CropSampler)
     assert len({id(voxels) for voxels in sampler._voxels}) == 2
     drawn = [float(sampler.draw(step, range(1)).thin.mean()) > 0.4 for step in range(300)]

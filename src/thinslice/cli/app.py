@@ -20,6 +20,7 @@ from thinslice.cli import (
     models,
     models_calibrate,
     models_check,
+    serve,
     train,
     upscale,
 )
@@ -64,6 +65,7 @@ def thinslice(
     thinslice upscale chest_5mm/ chest_1mm/     make a thin DICOM series
     thinslice upscale thick.nii.gz thin.nii.gz  make a thin NIfTI file
     thinslice upscale studies/ thin/ --all      every eligible series of a folder
+    thinslice serve                             the same in a page of your browser
 
     thinslice COMMAND --help describes each command.
     """
@@ -87,6 +89,7 @@ def show_help(
 app.command("upscale", cls=Command, epilog=EPILOG)(upscale.upscale)
 app.command("check", cls=Command, epilog=EPILOG)(check.check_scan)
 app.command("inspect", cls=Command, epilog=EPILOG)(inspect.inspect)
+app.command("serve", cls=Command, epilog=EPILOG)(serve.serve)
 app.command("evaluate", cls=Command, epilog=EPILOG)(evaluate.evaluate)
 app.command("convert", cls=Command, epilog=EPILOG)(convert.convert)
 app.command("demo", cls=Command, epilog=EPILOG)(demo.demo)

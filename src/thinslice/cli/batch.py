@@ -28,6 +28,8 @@ def upscale_all(job: BatchJob, console: Console) -> None:
     except KeyboardInterrupt:
         console.note(f"interrupted after {len(rows)} series; the same command continues")
         raise
+    if not summary.series and not summary.unreadable:
+        raise InputError(f"There is no CT series below {str(job.folder)!r}; name the folder that holds the studies.")
     table = job.out / "summary.csv"
     if not console.quiet:
         print(f"series       {summary.line()}")
@@ -43,8 +45,6 @@ def upscale_all(job: BatchJob, console: Console) -> None:
         )
     if summary.exit_code == PartlyDoneError.exit_code:
         raise PartlyDoneError(f"{bad} series could not be upscaled; {str(table)!r} holds the reason of each.")
-    if not summary.series and not summary.unreadable:
-        raise InputError(f"There is no CT series below {str(job.folder)!r}; name the folder that holds the studies.")
     if summary.exit_code != 0:
         raise InputError(
             f"No CT series below {str(job.folder)!r} could be upscaled; {str(table)!r} holds the reason of each, and "

@@ -52,7 +52,6 @@ def demo(
     from thinslice.io.settings import ReadSettings
 
     hush_libraries()
-    options.check_distance(factor, spacing)
     settings = UpscaleSettings(
         model=model,
         factor=factor,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -21,6 +22,9 @@ TYPE_WORDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "int range": "N
 
 _SEVERAL_WORDS = re.compile(r"^\[(\S+ .+)\]\.\.\.$")
 """An argument that stands for several, such as "INPUT... OUTPUT"."""
+
+DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+)")
+"""A number as many languages write it."""
 
 HABITS = {
     "-o": ("--output", "--out"),
@@ -91,12 +95,12 @@ def suggestion(unknown: str, known: list[str]) -> str:
 
 
 @contextmanager
-def _suggestions(command: Any, ctx: Any) -> Iterator[None]:
+def _suggestions(command: Any, ctx: Any, args: list[str]) -> Iterator[None]:
     """Errors of parsing inside are completed by the option that was meant."""
     try:
         yield
     except UsageError as error:
-        _complete(error, command, ctx)
+        _complete(error, command, ctx, args)
         raise
 
 
@@ -105,7 +109,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and complete the message about an unknown option."""
-        with _suggestions(self, ctx):
+        with _suggestions(self, ctx, list(args)):
             return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -123,7 +127,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and complete the message about an unknown option."""
-        with _suggestions(self, ctx):
+        with _suggestions(self, ctx, list(args)):
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -156,11 +160,26 @@ def _first_sentence(command: Any) -> str:
     return text.partition(". ")[0].rstrip(".") + "."
 
 
-def _complete(error: Any, command: Any, ctx: Any) -> None:
+def _about_number(error: Any, args: list[str]) -> str:
+    """The message about a value that is no number; the parser's own does not show the value."""
+    names = tuple(getattr(error.param, "opts", ()))
+    typed = [after for before, after in pairwise(args) if before in names]
+    typed += [each.partition("=")[2] for each in args if each.partition("=")[0] in names and "=" in each]
+    kind = "whole number" if "valid integer" in error.message else "number"
+    for value in typed:
+        comma = DECIMAL_COMMA.fullmatch(value)
+        if comma is not None and kind == "number":
+            return f"{value!r} is no number: write it with a decimal point, {comma[1]}.{comma[2]}."
+    return f"{typed[-1]!r} is no {kind}." if typed else str(error.message)
+
+
+def _complete(error: Any, command: Any, ctx: Any, args: list[str]) -> None:
     unknown = getattr(error, "option_name", None)
     if "is not readable" in error.message:
         # The parser examines files first, and would count this as wrong usage.
         raise UnreadableError(f"A file may not be read by you ({error.message}); check its permissions.")
+    if "valid number" in error.message or "valid integer" in error.message:
+        error.message = _about_number(error, args)
     if not isinstance(unknown, str) or not hasattr(error, "possibilities"):
         return
     known = [name for parameter in command.get_params(ctx) for name in parameter.opts if name.startswith("-")]

@@ -55,7 +55,8 @@ def inspect(
     JSON: a list of series, each with number, series_uid, series_number, description, part (of a series that is several
     scans), kernel, matrix (height, width), orientation, kind, slices, spacing_mm (depth, height, width), thickness_mm,
     eligible, reasons (why not), factor (to reach 1 mm), warnings, skipped (files left out), file (the name of one that
-    is not DICOM), path (from PATH) and derived (made by thinslice).
+    is not DICOM), path (from PATH), source (that path as the summary of upscale --all has it) and derived (made by
+    thinslice).
     """
     import json
 
@@ -69,7 +70,8 @@ def inspect(
     _print_table([_cells(series) for series in found])
     print()
     for series in found:
-        print(f"{series.number}  {series.series_uid or series.path}: {_verdict(series)}")
+        stand_in = "" if series.source in (None, series.path) else f" ({series.source} in the summary of --all)"
+        print(f"{series.number}  {series.series_uid or series.path}{stand_in}: {_verdict(series)}")
     console = Console()
     for series in found:
         for sentence in series.warnings:

@@ -89,6 +89,17 @@ Profile = Annotated[
         help="Slice profile of 'thinslice dataset profile'; a box of the slice thickness unless set.",
     ),
 ]
+Texture = Annotated[
+    bool,
+    typer.Option(
+        "--texture",
+        help="Add synthetic noise of the size and spectrum of the scan's own: for measuring (lung density, radiomics), "
+        "never for reading small structures.",
+    ),
+]
+TextureSeed = Annotated[
+    int, typer.Option("--texture-seed", metavar="N", min=0, help="Another seed gives other noise of the same kind.")
+]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores unless set.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Deidentify = Annotated[
@@ -102,15 +113,3 @@ Force = Annotated[
     bool, typer.Option("--force", help="Go on when memory looks short. Never past a fault in the input's geometry.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-
-
-def check_distance(factor: int | None, spacing: float | None) -> None:
-    """Refuse two statements of the distance of thin slices.
-
-    Raises:
-        UsageError: both are given; give one of them.
-    """
-    from thinslice.errors import UsageError
-
-    if factor is not None and spacing is not None:
-        raise UsageError("--factor and --spacing both set the distance of thin slices; give one of them.")

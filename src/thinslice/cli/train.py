@@ -36,6 +36,15 @@ def train(
             help="Change a value of the recipe, as in optimiser.steps=500; may be given several times.",
         ),
     ] = None,
+    leave_out: Annotated[
+        int,
+        typer.Option(
+            "--leave-out",
+            metavar="NUMBER",
+            min=0,
+            help="Also train without one patient, for so many patients in turn, and score on the one; pairs only.",
+        ),
+    ] = 0,
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help="Device: auto, cpu, cuda, cuda:N or mps.")
     ] = "auto",
@@ -55,6 +64,7 @@ def train(
 
     \b
     thinslice train recipes/paper-tvsrn.toml --data /data          /data/RPLHR-CT holds the data set
+    thinslice train recipes/finetune.toml --data pairs/ --out runs/mine --leave-out 3      few pairs of your own
     thinslice train recipes/saint.toml --data /data --set crops.plane=128 --set optimiser.batch=2
     torchrun --nproc-per-node 4 -m thinslice train recipes/paper-tvsrn.toml --data /data --set optimiser.batch=4
     thinslice upscale thick.nii.gz thin.nii.gz --model runs/paper-tvsrn/paper-tvsrn.safetensors
@@ -77,16 +87,26 @@ def train(
         return
     named = chosen.data if chosen.dataset is None else (chosen.dataset.root,)
     data_root = data_folder(data, named, recipe.parent)
-    weights = fit.fit(
-        chosen,
-        folder,
-        data_root=data_root,
-        device=device,
-        threads=threads,
-        report=lambda line: console.note(_as_text(line)),
-        notify=console.note,
-    )
-    if os.environ.get("RANK", "0") == "0":
+    options: dict[str, Any] = {
+        "data_root": data_root,
+        "device": device,
+        "threads": threads,
+        "report": lambda line: console.note(_as_text(line)),
+        "notify": console.note,
+    }
+    first = os.environ.get("RANK", "0") == "0"
+    weights: Path | None
+    if leave_out:
+        from thinslice.experiments.leave_one_out import table, train_leaving_out
+
+        weights, left_out = train_leaving_out(chosen, folder, leave_out=leave_out, **options)
+        if first and not quiet:
+            print("\n".join(table(left_out)))
+    else:
+        weights = fit.fit(chosen, folder, **options)
+        if first and chosen.dataset is not None and not chosen.validates and chosen.objective == "output":
+            console.note("The weights have not been scored on other patients; --leave-out 3 does that.")
+    if first:
         print(weights)
 
 

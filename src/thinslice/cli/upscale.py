@@ -91,11 +91,25 @@ def upscale(
             help="learned: the network's own head; ensemble: any network, 8 times the cost, not calibrated.",
         ),
     ] = UncertaintyBy.LEARNED,
+    texture: options.Texture = False,
+    texture_seed: options.TextureSeed = 0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK.nii.gz",
+            help="Also bring a segmentation of INPUT (NIfTI, NRRD, MetaImage) onto the thin slices, by shape; it is "
+            "written beside OUTPUT as NAME_labels.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Also check whether the network is any good on INPUT, as 'thinslice check' does."),
     ] = False,
     threads: options.Threads = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Let a server do the work: the address that 'thinslice serve' printed."),
+    ] = None,
     overwrite: options.Overwrite = False,
     deidentify: options.Deidentify = False,
     force: options.Force = False,
@@ -117,6 +131,7 @@ def upscale(
     thinslice upscale thick.nii.gz thin.nii.gz --factor 5
     thinslice upscale disk.zip thin.nii.gz --series 2 --report report.html
     thinslice upscale slices/*.dcm chest_1mm/
+    thinslice upscale thick.nii.gz thin.nii.gz --labels organs.nii.gz      writes thin_labels.nii.gz too
     thinslice upscale studies/ thin/ --all
     """
     from thinslice.cli.batch import upscale_all
@@ -129,7 +144,6 @@ def upscale(
     hush_libraries()
     console = Console(quiet=quiet)
     sources, target = divide_paths(paths or [], inputs or [], output)
-    options.check_distance(factor, spacing)
     wanted = uncertainty is not None or uncertainty_by is not UncertaintyBy.LEARNED
     settings = UpscaleSettings(
         model=model,
@@ -143,16 +157,24 @@ def upscale(
         force=force,
         intensity=intensity.value,
         profile=profile,
+        texture=texture,
+        texture_seed=texture_seed,
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     if every_series:
-        one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty}
+        one_file = {
+            "--preview": preview,
+            "--report": report,
+            "--uncertainty": uncertainty,
+            "--labels": labels,
+            "--server": server,
+        }
         contrary = [name for name, value in one_file.items() if value is not None]
         if check:
             raise UsageError("--check is for one series; run 'thinslice check' on the others, or leave it out.")
         if contrary or len(sources) > 1:
             raise UsageError(
-                f"{contrary[0]} writes one file, and --all makes many outputs; leave it out."
+                f"{contrary[0]} is for one series, and --all makes many outputs; leave it out."
                 if contrary
                 else "--all takes one folder, with all studies below it, and one folder for the outputs."
             )
@@ -178,12 +200,18 @@ def upscale(
         preview=preview,
         report=report,
         uncertainty=uncertainty,
+        labels=labels,
         check=check,
         overwrite=overwrite,
         deidentify=deidentify,
     )
     with console.work() as work:
-        outcome = run_upscale(job, notify=console.note, phase=work.phase)
+        if server is not None:
+            from thinslice.service.remote import upscale_on_server
+
+            outcome = upscale_on_server(server, job, notify=console.note, phase=work.phase)
+        else:
+            outcome = run_upscale(job, notify=console.note, phase=work.phase)
     for sentence in outcome.warnings:
         console.warn(sentence)
     if not quiet:
@@ -233,12 +261,24 @@ def summary(report: RunReport, output: Path) -> str:
         uncertainty = (
             f"uncertainty  median {deviation.median_hu:.1f} HU, 95 % of voxels below {deviation.p95_hu:.1f} HU",
         )
+    texture: tuple[str, ...] = ()
+    if report.texture is not None:
+        texture = (f"texture      synthetic noise, seed {report.texture.seed}: never read small structures",)
+    labels: tuple[str, ...] = ()
+    if report.labels is not None:
+        from thinslice.commands.labels import labels_path
+
+        change = report.labels.largest_change_percent
+        name = labels_path(output).name
+        labels = (f"labels       {len(report.labels.volumes)} in {name}, volumes changed by {change:.2f} % at most",)
     return "\n".join(
         (
             f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
             f"spacing      {report.spacing_mm_in[0]:.4g} mm -> {report.spacing_mm_out[0]:.4g} mm",
             f"consistency  {agreement}",
             *uncertainty,
+            *texture,
+            *labels,
             *(() if report.check is None else (f"check        {report.check.sentence}",)),
             f"took         {report.seconds.total:.1f} s{memory}",
             f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,8 @@ def run_batch(
         finished: called with the status of each series that ends.
 
     Returns:
-        The summary, which is also in `summary.json` and `summary.csv` of the output folder. Its `exit_code` is 0, 8
-        where something failed, or 3 where nothing could be done.
+        The summary, which is also in `summary.json` and `summary.csv` of the output folder unless nothing was found.
+        Its `exit_code` is 0, 8 where something failed, or 3 where nothing could be done.
 
     Raises:
         UsageError: options that concern one series alone.
@@ -111,14 +112,21 @@ def run_batch(
 
     _check(job)
     refuse_foreign_summary(job.out)
+    is_new = not job.out.exists()
     _make_folder(job.out / RECORDS)
     try:
         with sole_run(job.out / RECORDS / "batch"):
-            return _Batch(job, notify or (lambda line: None), begins, phase, finished).run()
+            summary = _Batch(job, notify or (lambda line: None), begins, phase, finished).run()
     except OutputBusyError:
         raise OutputBusyError(
             f"Another batch is writing into {str(job.out)!r}; wait for it to end, or choose another output."
         ) from None
+    if is_new and not summary.series and not summary.unreadable:
+        # Nothing was found, so nothing was written: no folder stays that looks like a result.
+        with suppress(OSError):
+            (job.out / RECORDS).rmdir()
+            job.out.rmdir()
+    return summary
 
 
 class _Batch:
@@ -153,6 +161,8 @@ class _Batch:
         sources, self.unreadable = found.sources, found.unreadable
         total = sum(source.is_candidate for source in sources)
         self.notify(f"{total} series or files that may be CT volumes")
+        if not sources and not self.unreadable:
+            return self._summary()
         if self.unreadable:
             self.notify(f"warning: {self.unreadable} damaged or closed file(s) belong to no known series")
         work, done_work, done_s, number = sum(source.weight for source in sources), 0, 0.0, 0
@@ -181,18 +191,21 @@ class _Batch:
             raise
         return self._write()
 
-    def _write(self, *, interrupted: bool = False) -> BatchSummary:
+    def _summary(self, *, interrupted: bool = False) -> BatchSummary:
         seconds = time.perf_counter() - self.begun_s
-        summary = BatchSummary.of(
+        return BatchSummary.of(
             self.rows, self.settings, seconds=seconds, unreadable=self.unreadable, interrupted=interrupted
         )
+
+    def _write(self, *, interrupted: bool = False) -> BatchSummary:
+        summary = self._summary(interrupted=interrupted)
         write_summary(summary, self.job.out)
         self.written_s = time.perf_counter()
         return summary
 
     def _rows_of(self, source: Source) -> list[SeriesRow]:
         """The rows of one series, one for each part of it that may be a volume of its own."""
-        blank = SeriesRow(series_uid=source.series_uid, kind=source.kind, status="skipped", seconds=0.0, exit_code=0)
+        blank = _blank(source)
         if source.left_out:
             return [blank.model_copy(update={"reason": source.left_out})]
         if source.fault:
@@ -291,9 +304,20 @@ def _load(settings: UpscaleSettings) -> ThroughPlaneModel:
     return settings.model
 
 
+def _blank(source: Source) -> SeriesRow:
+    return SeriesRow(
+        series_uid=source.series_uid,
+        source=source.place,
+        kind=source.kind,
+        status="skipped",
+        seconds=0.0,
+        exit_code=0,
+    )
+
+
 def _parts(source: Source, job: BatchJob) -> list[tuple[Source, SeriesRow]]:
     """Volumes that a source holds, each with its row; the row has a reason where there is nothing to do."""
-    blank = SeriesRow(series_uid=source.series_uid, kind=source.kind, status="skipped", seconds=0.0, exit_code=0)
+    blank = _blank(source)
     if source.series_uid is None:
         return [(source, blank)]
     from thinslice.io.dicom.read import scan

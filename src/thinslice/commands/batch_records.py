@@ -40,6 +40,8 @@ class SeriesRow(_Frozen):
 
     Attributes:
         series_uid: UID of a DICOM series, as in `thinslice inspect`; None for other formats.
+        source: place of a file below the input folder, with stand-ins for names that may be a patient's, as `thinslice
+            inspect` lists it; None for a DICOM series.
         kind: "CT", "CT localizer", "NIfTI" and so on.
         slices: thick slices; None where the series was not read.
         status: "done"; "skipped" where there was nothing to do; "refused" where the input cannot be upscaled; "failed"
@@ -53,6 +55,7 @@ class SeriesRow(_Frozen):
     """
 
     series_uid: str | None = None
+    source: str | None = None
     kind: str
     slices: int | None = None
     status: Status
@@ -281,6 +284,7 @@ def fingerprint(
         "plan": settings.plan,
         "intensity": settings.intensity,
         "profile": sha256_of(profile) if isinstance(profile, Path) else None if profile is None else repr(profile),
+        **({"texture_seed": settings.texture_seed} if settings.texture else {}),
         "axis": reading.axis,
         "on_tilt": reading.on_tilt,
         "on_spacing": reading.on_spacing,

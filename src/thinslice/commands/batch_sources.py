@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from thinslice.commands.neutral_names import are_neutral, digest_of, neutral_place, suffix_of
 from thinslice.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from thinslice.io.dicom.header import SliceHeader
+    from thinslice.io.dicom.files.header import SliceHeader
 
 VOLUME_SUFFIXES = {
     ".nii": ("NIfTI", "nifti", ".nii.gz"),
@@ -24,30 +24,6 @@ VOLUME_SUFFIXES = {
     ".mhd": ("MetaImage", "metaimage", ".mha"),
 }
 """Files of one volume: kind, format of the output, and its suffix."""
-
-NEUTRAL_WORDS = re.compile(
-    r"a|axial|b|body|c|case|chest|coronal|ct|data|dataset|day|dicom|exam|exams|export|file|followup|head|image"
-    r"|images|img|input|lung|mm|nifti|p|pat|patient|patients|pelvis|post|pre|s|sagittal|scan|scans|se|sequence|ser"
-    r"|series|ses|session|soft|st|studies|study|sub|subj|subject|test|thick|thin|thorax|timepoint|tp|train|val"
-    r"|visit|vol|volume|x",
-    re.IGNORECASE,
-)
-"""Words in names of folders and files that name no patient."""
-
-NEUTRAL_DIGITS = 4
-"""Most digits in a neutral name: dates and numbers of patients have more."""
-
-
-def is_neutral(name: str) -> bool:
-    """Whether the name of a folder or file identifies nobody: common words and few digits.
-
-    >>> is_neutral("case_003"), is_neutral("chest 5mm"), is_neutral("Doe_Jane"), is_neutral("20190312")
-    (True, True, False, False)
-    """
-    words = re.findall(r"[^\W\d_]+", name)
-    others = re.sub(r"[^\W\d_]+|\d+|[-_ .]", "", name)
-    digits = sum(character.isdigit() for character in name)
-    return not others and digits <= NEUTRAL_DIGITS and all(NEUTRAL_WORDS.fullmatch(word) for word in words)
 
 
 @dataclass(frozen=True)
@@ -60,6 +36,8 @@ class Source:
         output: of this volume, relative to the output folder.
         output_format: "dicom", "nifti", "nrrd" or "metaimage".
         shown: its place for the user's own terminal, relative to the folder; not for files, as it may name a patient.
+        place: the place of a file that is no part of a known series, with stand-ins for names that may be a patient's;
+            None for a series.
         stamps: size and time of change of each file.
         series_uid: the name of a DICOM series; None for other formats.
         series: the value that chooses it, or a part of it, among its files.
@@ -75,6 +53,7 @@ class Source:
     stamps: tuple[tuple[str, int, int], ...]
     series_uid: str | None = None
     series: str | None = None
+    place: str | None = None
     left_out: str = ""
     fault: str = ""
 
@@ -130,7 +109,7 @@ def find_sources(folder: Path, out: Path, *, output_format: str | None = None) -
         out: folder of the outputs, which is never searched.
         output_format: format of every output; None for that of each source.
     """
-    from thinslice.io.dicom.header import quiet_pydicom
+    from thinslice.io.dicom.files.header import quiet_pydicom
 
     search = _Search(folder, output_format)
     with quiet_pydicom():
@@ -158,15 +137,15 @@ class _Search:
             folders[:] = sorted(name for name in folders if (Path(top) / name).resolve() != avoided)
             for name in sorted(names):
                 path = Path(top, name)
-                if _suffix(name) in VOLUME_SUFFIXES:
+                if suffix_of(name) in VOLUME_SUFFIXES:
                     self.files.append(_file_source(path, self.folder, self.output_format))
                 else:
                     self._visit(path)
 
     def _visit(self, path: Path) -> None:
         """Add the DICOM objects of a file or an archive to their series."""
-        from thinslice.io.dicom.input_files import SkippedFile, input_files
-        from thinslice.io.dicom.multiframe import read_headers
+        from thinslice.io.dicom.files.input_files import SkippedFile, input_files
+        from thinslice.io.dicom.files.multiframe import read_headers
 
         try:
             for file in input_files(path):
@@ -187,17 +166,18 @@ class _Search:
 
 
 def _unread(path: Path, folder: Path, reason: str) -> Source:
-    shown = path.relative_to(folder).as_posix()
-    return Source((path,), "unknown", PurePosixPath(), "dicom", shown, (), fault=reason)
+    relative = path.relative_to(folder)
+    place = neutral_place(relative).as_posix()
+    return Source((path,), "unknown", PurePosixPath(), "dicom", relative.as_posix(), (), place=place, fault=reason)
 
 
 class _Group:
     """Files of one series, in the order found."""
 
     def __init__(self, header: SliceHeader) -> None:
-        from thinslice.io.dicom.header import integer
-        from thinslice.io.dicom.object_kinds import kind_of
-        from thinslice.io.dicom.series_facts import is_our_own
+        from thinslice.io.dicom.files.header import integer
+        from thinslice.io.dicom.files.object_kinds import kind_of
+        from thinslice.io.dicom.series.facts import is_our_own
 
         self.paths: dict[Path, None] = {}
         self.kind = kind_of(header.dataset)
@@ -210,10 +190,10 @@ class _Group:
         parents = {path.parent for path in paths}
         relative = parents.pop().relative_to(folder) if len(parents) == 1 else Path()
         number = "" if self.number is None else f"{self.number}-"
-        leaf = f"series-{number}{_digest(key)}"
+        leaf = f"series-{number}{digest_of(key)}"
         foreign = "" if self.kind.endswith("CT") else f"not a CT volume ({self.kind})"
-        neutral = relative.parts and _are_neutral(relative)
-        top = PurePosixPath(relative if neutral else f"study-{_digest((key[0], study))}")
+        neutral = relative.parts and are_neutral(relative)
+        top = PurePosixPath(relative if neutral else f"study-{digest_of((key[0], study))}")
         kind = output_format or "dicom"
         suffix = {"nifti": ".nii.gz", "dicom-enhanced": ".dcm"}.get(kind, "")
         shown = (relative / label if relative.parts else Path(label)).as_posix()
@@ -232,8 +212,8 @@ class _Group:
 
 def _add(groups: dict[tuple[str, ...], _Group], path: Path, header: SliceHeader) -> None:
     """Add a file to the series of its patient and study; some anonymizers give all patients one UID."""
-    from thinslice.io.dicom.header import text
-    from thinslice.io.dicom.object_kinds import series_label
+    from thinslice.io.dicom.files.header import text
+    from thinslice.io.dicom.files.object_kinds import series_label
 
     dataset = header.dataset
     key = (text(dataset, "PatientID"), text(dataset, "StudyInstanceUID"), series_label(dataset))
@@ -248,12 +228,9 @@ def _add(groups: dict[tuple[str, ...], _Group], path: Path, header: SliceHeader)
 
 
 def _file_source(path: Path, folder: Path, output_format: str | None) -> Source:
-    kind, own_format, suffix = VOLUME_SUFFIXES[_suffix(path.name)]
+    kind, own_format, suffix = VOLUME_SUFFIXES[suffix_of(path.name)]
     relative = path.relative_to(folder)
-    stem = relative.name[: -len(_suffix(path.name))]
-    parent, key = relative.parent, relative.as_posix()
-    top = PurePosixPath(parent) if _are_neutral(parent) else PurePosixPath(f"folder-{_digest((parent.as_posix(),))}")
-    leaf = stem if is_neutral(stem) else f"volume-{_digest((key,))}"
+    place = neutral_place(relative)
     left_out = ""
     if output_format in ("dicom", "dicom-enhanced"):
         left_out = "no DICOM series can be derived from a file that is not DICOM"
@@ -262,10 +239,11 @@ def _file_source(path: Path, folder: Path, output_format: str | None) -> Source:
     return Source(
         paths=(path,),
         kind=kind,
-        output=top / f"{leaf}{suffix}",
+        output=place.with_name(f"{place.name.removesuffix(suffix_of(path.name))}{suffix}"),
         output_format=own_format,
-        shown=key,
+        shown=relative.as_posix(),
         stamps=_stamps((path,), folder),
+        place=place.as_posix(),
         left_out=left_out,
     )
 
@@ -276,19 +254,10 @@ def _claimed(source: Source, claimed: set[str]) -> Source:
         return source
     output = source.output
     if output.as_posix().lower() in claimed:
-        output = output.with_name(f"{_digest((source.shown,))}-{output.name}")
+        output = output.with_name(f"{digest_of((source.shown,))}-{output.name}")
         source = replace(source, output=output)
     claimed.add(output.as_posix().lower())
     return source
-
-
-def _are_neutral(relative: Path) -> bool:
-    return all(is_neutral(part) for part in relative.parts)
-
-
-def _suffix(name: str) -> str:
-    lower = name.lower()
-    return ".nii.gz" if lower.endswith(".nii.gz") else Path(lower).suffix
 
 
 def _stamps(paths: tuple[Path, ...], folder: Path) -> tuple[tuple[str, int, int], ...]:
@@ -300,7 +269,3 @@ def _stamps(paths: tuple[Path, ...], folder: Path) -> tuple[tuple[str, int, int]
             continue
         stamps.append((path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
     return tuple(stamps)
-
-
-def _digest(values: tuple[str, ...]) -> str:
-    return hashlib.sha256(json.dumps(values).encode("utf-8", "surrogatepass")).hexdigest()[:10]

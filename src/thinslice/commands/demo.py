@@ -129,7 +129,7 @@ def _phantom(folder: Path, settings: UpscaleSettings, notify: Notify | None, pha
     from thinslice.data.phantoms.thorax import phantom_grid, thick_from, thorax
     from thinslice.evaluation.protocol import evaluate
     from thinslice.inference.upscale import upscale
-    from thinslice.io.dicom.synthetic import write_dicom_source
+    from thinslice.io.dicom.derived.synthetic import write_dicom_source
     from thinslice.io.files import read, write
     from thinslice.pictures.figures import comparison, save_png
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from thinslice.arguments import check_path
+from thinslice.commands.neutral_names import neutral_place
 from thinslice.errors import InputError, UnreadableError
 from thinslice.geometry import orientation_name
 
 if TYPE_CHECKING:
     from thinslice.geometry import Geometry
-    from thinslice.io.dicom.series_report import SeriesReport
+    from thinslice.io.dicom.series.report import SeriesReport
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Names of files that hold a volume, or its header."""
@@ -44,6 +46,8 @@ class SurveyedSeries:
         matrix: (height, width); None where unknown.
         orientation: "axial", "coronal", "sagittal" or "oblique"; None where unknown.
         path: folder or file, from the folder that was asked about; "." for that folder itself.
+        source: `path` of a file that is not DICOM as the summary of a batch names it, where names that may be a
+            patient's have stand-ins; None for DICOM.
         derived: whether thinslice made it; such a series is not taken unless it is named.
     """
 
@@ -65,6 +69,7 @@ class SurveyedSeries:
     matrix: tuple[int, int] | None = None
     orientation: str | None = None
     path: str | None = None
+    source: str | None = None
     derived: bool = False
 
     @property
@@ -94,6 +99,7 @@ class SurveyedSeries:
             "skipped": list(self.skipped),
             "file": self.file,
             "path": self.path,
+            "source": self.source,
             "derived": self.derived,
         }
 
@@ -107,10 +113,11 @@ def survey(path: str | Path) -> list[SurveyedSeries]:
     Raises:
         UnreadableError: no file, or no readable one; check the path.
         MissingExtraError: NRRD or MetaImage without the itk extra.
+        ArgumentTypeError: no path; give one.
     """
     from thinslice.io.files import sniff
 
-    path = Path(path)
+    path = check_path("path", path, "one path of a folder, file or archive")
     if not path.exists():
         raise UnreadableError(f"There is nothing at {path.name!r}; check the path.")
     if path.is_dir():
@@ -180,7 +187,8 @@ def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
     from thinslice.io.files import read, sniff
     from thinslice.io.nifti import scan_nifti
 
-    place = _relative(path, root)
+    place = path.name if path == root else path.relative_to(root).as_posix()
+    source = neutral_place(PurePosixPath(place)).as_posix()
     try:
         kind = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}.get(sniff(path))
         if kind is None:
@@ -193,7 +201,7 @@ def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
     except InputError as error:
         reasons: tuple[str, ...] = (str(error),)
         return SurveyedSeries(
-            None, "unreadable", 0, None, None, None, reasons, file=path.name, number=number, path=place
+            None, "unreadable", 0, None, None, None, reasons, file=path.name, number=number, path=place, source=source
         )
     factor, reasons = _verdict(geometry, ambiguous=bool(provenance.details.get("axis_ambiguous")))
     return SurveyedSeries(
@@ -210,6 +218,7 @@ def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
         matrix=geometry.shape[1:],
         orientation=orientation_name(tuple(geometry.normal.tolist())),
         path=place,
+        source=source,
     )
 
 

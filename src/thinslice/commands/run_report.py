@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 SCHEMA = "thinslice-report/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
 
-USUAL_CONSISTENCY = "0.1 to 0.3 is usual for contiguous slices, up to 3 for overlapping ones"
+USUAL_CONSISTENCY = (
+    "with default, fast and best, 0.1 to 0.3 is usual for contiguous slices, up to 3 for overlapping ones"
+)
 """What the agreement with the source is compared with."""
 
 FORMAT_NAMES = {"dicom": "DICOM", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
@@ -112,6 +114,64 @@ class DeviationReport(_Frozen):
     multipliers: dict[str, float] = Field(default_factory=dict)
 
 
+class TextureReport(_Frozen):
+    """Synthetic noise in the result.
+
+    Attributes:
+        seed: of the noise.
+        thick_noise_hu: standard deviation of the source's noise in even soft tissue.
+        thin_noise_hu: the same of a thin reconstruction, by the averaging law.
+        blur_slices: width of the noise's blur along z that the source shows: standard deviation in thin slices.
+        map_factor_soft, map_factor_lung: factors by which the uncertainty map was set to that noise.
+    """
+
+    seed: int = Field(ge=0)
+    thick_noise_hu: float = Field(ge=0)
+    thin_noise_hu: float = Field(ge=0)
+    blur_slices: float = Field(ge=0)
+    map_factor_soft: float = Field(ge=0)
+    map_factor_lung: float = Field(ge=0)
+
+
+class LabelReport(_Frozen):
+    """Volume of one label, areas between slices being linear, over the extent of the thin volume.
+
+    Attributes:
+        label: its number.
+        thick_ml, thin_ml: in the segmentation, and on the thin grid.
+    """
+
+    label: int
+    thick_ml: float = Field(ge=0)
+    thin_ml: float = Field(ge=0)
+
+    @property
+    def change_percent(self) -> float:
+        """The thin volume less the thick one, in percent of it; 0 for a label without volume.
+
+        >>> LabelReport(label=3, thick_ml=2.0, thin_ml=2.01).change_percent
+        0.5
+        """
+        return round(100.0 * (self.thin_ml - self.thick_ml) / self.thick_ml, 4) if self.thick_ml else 0.0
+
+
+class LabelsReport(_Frozen):
+    """Labels written beside the result.
+
+    Attributes:
+        format: "nifti", "nrrd" or "metaimage"; no name, as it may hold a patient's.
+        volumes: by label.
+    """
+
+    format: str
+    volumes: tuple[LabelReport, ...] = ()
+
+    @property
+    def largest_change_percent(self) -> float:
+        """The largest change of a label's volume, either way."""
+        return max((abs(entry.change_percent) for entry in self.volumes), default=0.0)
+
+
 class MachineReport(_Frozen):
     """Machine on which the times were measured.
 
@@ -155,6 +215,8 @@ class RunReport(_Frozen):
         peak_memory_mib: highest resident memory of the process; None where the system has no such count.
         consistency_rms_hu: root mean square difference between the thick slices and averages of the result.
         deviation: standard deviations; None in a run without them.
+        texture: synthetic noise; None in a run without it.
+        labels: a segmentation that came along; None in a run without one.
         check: whether the network is any good on the scan; None where it was not asked for.
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
@@ -179,6 +241,8 @@ class RunReport(_Frozen):
     peak_memory_mib: float | None = Field(default=None, ge=0)
     consistency_rms_hu: float | None = Field(default=None, ge=0)
     deviation: DeviationReport | None = None
+    texture: TextureReport | None = None
+    labels: LabelsReport | None = None
     check: CheckReport | None = None
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
@@ -191,8 +255,12 @@ class RunReport(_Frozen):
         """JSON values, under the names of the interface."""
         return self.model_dump(mode="json", by_alias=True)
 
-    def to_html(self, *, preview_png: bytes | None = None) -> str:
-        """One self-contained page: no script, nothing loaded from elsewhere, every value escaped."""
+    def to_html(self, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
+        """One self-contained page: no script, nothing loaded from elsewhere, every value escaped.
+
+        Args:
+            pictures: title and PNG of each picture, such as `thinslice.pictures.figures.Preview.parts`.
+        """
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
         environment = Environment(
@@ -203,16 +271,16 @@ class RunReport(_Frozen):
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        preview = None if preview_png is None else base64.b64encode(preview_png).decode("ascii")
+        encoded = [(title, base64.b64encode(png).decode("ascii")) for title, png in pictures]
         page = environment.get_template("report.html.j2")
-        return page.render(report=self, groups=_groups(self), preview=preview)
+        return page.render(report=self, groups=_groups(self), pictures=encoded)
 
-    def write(self, path: Path, preview_png: bytes | None = None, *, overwrite: bool = False) -> None:
+    def write(self, path: Path, pictures: Sequence[tuple[str, bytes]] = (), *, overwrite: bool = False) -> None:
         """Write the report, atomically.
 
         Args:
             path: ends in .json or .html.
-            preview_png: picture to embed in the page; a JSON report goes without.
+            pictures: title and PNG of the pictures in the page; a JSON report goes without.
             overwrite: whether an existing report may be replaced.
 
         Raises:
@@ -226,7 +294,7 @@ class RunReport(_Frozen):
             case ".json":
                 text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
             case ".html" | ".htm":
-                text = self.to_html(preview_png=preview_png)
+                text = self.to_html(pictures)
             case _:
                 raise UsageError(f"A report ends in .json or .html, not {path.suffix!r}; name it so.")
         with atomic_file(path, overwrite=overwrite) as unfinished:
@@ -281,10 +349,12 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
                 *_side(report.output, report.spacing_mm_out),
                 ("agreement with source", consistency),
                 *_uncertainty(report.deviation),
+                *_texture(report.texture),
+                *_labels(report.labels),
             ],
         ),
         (
-            "Network",
+            "Network" if report.model.sha256 else "Method",
             [
                 ("name", report.model.name),
                 ("version", report.model.version),
@@ -343,6 +413,26 @@ def _uncertainty(deviation: DeviationReport | None) -> list[tuple[str, str]]:
         spans = ", ".join(f"{level} %: {value:.2f}" for level, value in deviation.multipliers.items())
         rows.append(("intervals, in standard deviations", spans))
     return rows
+
+
+def _texture(texture: TextureReport | None) -> list[tuple[str, str]]:
+    """Rows about synthetic noise; none without it."""
+    if texture is None:
+        return []
+    return [
+        ("synthetic noise (texture)", f"added, seed {texture.seed}: never read small structures in the result"),
+        (
+            "noise in soft tissue",
+            f"{texture.thick_noise_hu:.1f} HU in the source, {texture.thin_noise_hu:.1f} HU expected of thin slices",
+        ),
+    ]
+
+
+def _labels(labels: LabelsReport | None) -> list[tuple[str, str]]:
+    """A row about the labels; none without them."""
+    if labels is None:
+        return []
+    return [("labels", f"{len(labels.volumes)}, volumes changed by {labels.largest_change_percent:.2f} % at most")]
 
 
 def _check(check: CheckReport) -> list[tuple[str, str]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from thinslice.commands.labels import check_labels, labels_path, read_labels, write_labels
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.errors import OutputError, ResourceError, UsageError
 from thinslice.io.settings import ReadSettings
@@ -17,11 +18,18 @@ from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
     from thinslice.commands.check_report import CheckReport
-    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport
+    from thinslice.commands.run_report import (
+        DeviationReport,
+        LabelsReport,
+        RunReport,
+        SecondsReport,
+        TextureReport,
+    )
+    from thinslice.geometry import Geometry
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import Prepared
     from thinslice.inference.settings import UpscaleSettings
-    from thinslice.inference.upscale import RunResult
+    from thinslice.inference.upscale import RunResult, Slab
     from thinslice.models.base import ThroughPlaneModel
     from thinslice.volume import Volume
 
@@ -39,6 +47,9 @@ class UpscaleJob:
         preview: PNG to draw, or None.
         report: .json or .html to write, or None.
         uncertainty: NIfTI, NRRD or MetaImage file for the standard deviations, or None.
+        labels: segmentation of the thick scan (NIfTI, NRRD or MetaImage) to bring onto the thin grid, or None. It is
+            written beside `output` (`thinslice.commands.labels.labels_path`).
+        copies: the same thin volume again, in other formats by their names.
         check: also check whether the network is any good on the scan (`thinslice.commands.check`), for the report.
         overwrite: replace outputs that exist.
         deidentify: leave the patient's identity out of DICOM outputs; other outputs never hold it.
@@ -52,6 +63,8 @@ class UpscaleJob:
     preview: Path | None = None
     report: Path | None = None
     uncertainty: Path | None = None
+    labels: Path | None = None
+    copies: tuple[Path, ...] = ()
     check: bool = False
     overwrite: bool = False
     deidentify: bool = False
@@ -62,6 +75,18 @@ class UpscaleJob:
         return (self.source,) if isinstance(self.source, Path) else self.source
 
 
+class Watcher(Protocol):
+    """Receives the volumes of a run as they come, beside the writers: for a picture of work in progress."""
+
+    def begin(self, thick: Volume, thin: Geometry) -> None:
+        """Take the thick volume, and the grid of the thin one, before the first slab."""
+        ...
+
+    def add(self, slab: Slab) -> None:
+        """Take the next finished slices; they must not be changed."""
+        ...
+
+
 def run_upscale(
     job: UpscaleJob,
     *,
@@ -69,6 +94,7 @@ def run_upscale(
     progress: Progress | None = None,
     phase: PhaseProgress | None = None,
     loaded: ThroughPlaneModel | None = None,
+    watcher: Watcher | None = None,
 ) -> RunReport:
     """Carry out a job.
 
@@ -84,6 +110,7 @@ def run_upscale(
         phase: called with the share of "reading", "preparing", "checking", "network" and "writing"; within a
             window too.
         loaded: the network of `job.settings`, where it was loaded before.
+        watcher: takes the thick volume and finished slabs.
 
     Returns:
         The report, also when no file for it was asked for.
@@ -111,23 +138,27 @@ def run_upscale(
     enter("reading", 0.0)
     volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
     read_s = time.perf_counter() - begun
+    labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)
     checked = _checked(prepared, loaded, enter) if job.check else None
     stream = SlabStream(
         prepared, progress=progress, share=None if phase is None else lambda share: enter("network", share)
     )
-    writer = WriteBehind(
-        open_writer(
-            job.output,
-            prepared.geometry,
-            prepared.provenance,
-            dtype=prepared.dtype,
-            hu_range=prepared.hu_range,
-            overwrite=job.overwrite,
-            declared=job.output_format,
-            deidentify=job.deidentify,
+    writer, *copies = (
+        WriteBehind(
+            open_writer(
+                path,
+                prepared.geometry,
+                prepared.provenance,
+                dtype=prepared.dtype,
+                hu_range=prepared.hu_range,
+                overwrite=job.overwrite,
+                declared=declared,
+                deidentify=job.deidentify,
+            )
         )
+        for path, declared in ((job.output, job.output_format), *((path, None) for path in job.copies))
     )
     uncertainty_writer, summary = None, DeviationSummary()
     if job.uncertainty is not None:
@@ -149,12 +180,19 @@ def run_upscale(
             f"{prepared.model_name} {prepared.model_version}, factor {prepared.ratio:.4g}, plan {prepared.plan_name}"
         )
         preview = Preview(prepared.volume, prepared.geometry, caption=caption, deviation=job.uncertainty is not None)
+    if watcher is not None:
+        watcher.begin(prepared.volume, prepared.geometry)
     complete: list[Path] = []
     # Slabs are written while the next ones are made.
-    with _after(complete), uncertainty_writer or nullcontext():
+    with _after(complete), uncertainty_writer or nullcontext(), ExitStack() as beside:
+        for copy in copies:
+            beside.enter_context(copy)
         with writer:
             for slab in stream:
-                writer.write(slab.hu)
+                for each in (writer, *copies):
+                    each.write(slab.hu)
+                if watcher is not None:
+                    watcher.add(slab)
                 if uncertainty_writer is not None and slab.deviation_hu is not None:
                     uncertainty_writer.write(slab.deviation_hu)
                     summary.add(slab.deviation_hu, slab.hu)
@@ -162,12 +200,19 @@ def run_upscale(
                     preview.add(slab.start, slab.hu, slab.deviation_hu)
             enter("writing", 0.0)
         complete.append(job.output)
+    complete += job.copies
     if job.uncertainty is not None:
         complete.append(job.uncertainty)
-    png = None if preview is None else preview.png_bytes()
-    if png is not None and job.preview is not None:
+    written_labels = None
+    if labels is not None:
         with _after(complete):
-            save_png(png, job.preview, overwrite=job.overwrite)
+            written_labels = write_labels(
+                labels, labels_path(job.output), prepared.geometry, prepared.provenance, overwrite=job.overwrite
+            )
+        complete.append(labels_path(job.output))
+    if preview is not None and job.preview is not None:
+        with _after(complete):
+            save_png(preview.png_bytes(), job.preview, overwrite=job.overwrite)
         complete.append(job.preview)
     seconds = SecondsReport(
         read=read_s,
@@ -176,10 +221,11 @@ def run_upscale(
         total=time.perf_counter() - begun,
     )
     deviation = _deviation_report(job, prepared, summary)
-    report = _report(job, prepared, stream.result, seconds, deviation, checked, writer.warnings)
+    report = _report(job, prepared, stream.result, seconds, deviation, written_labels, checked, writer.warnings)
     if job.report is not None:
         with _after(complete):
-            report.write(job.report, png, overwrite=job.overwrite)
+            pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
+            report.write(job.report, pictures, overwrite=job.overwrite)
     return report
 
 
@@ -208,9 +254,14 @@ def check_job(job: UpscaleJob) -> None:
         OutputError: an output cannot be written there, or its folder is missing.
     """
     kind = _check_options(job)
-    side_files = [path for path in (job.preview, job.report, job.uncertainty) if path is not None]
-    check_distinct([job.output, *side_files], job.sources)
-    check_sources(job.sources)
+    side_files = [path for path in (job.preview, job.report, job.uncertainty, *job.copies) if path is not None]
+    if job.labels is not None:
+        side_files.append(labels_path(job.output))
+    inputs = job.sources if job.labels is None else (*job.sources, job.labels)
+    check_distinct([job.output, *side_files], inputs)
+    check_sources(inputs)
+    if job.labels is not None:
+        check_labels(job.labels)
     check_place(job.output, overwrite=job.overwrite, folder=kind == "dicom")
     for path in side_files:
         check_place(path, overwrite=job.overwrite)
@@ -295,12 +346,29 @@ def _deviation_report(job: UpscaleJob, prepared: Prepared, summary: DeviationSum
     )
 
 
+def _texture_report(prepared: Prepared, result: RunResult) -> TextureReport | None:
+    from thinslice.commands.run_report import TextureReport
+
+    if prepared.texture is None or result.noise_size is None:
+        return None
+    noise, size = prepared.texture.noise, result.noise_size
+    return TextureReport(
+        seed=prepared.texture.seed,
+        thick_noise_hu=round(noise.thick_hu, 2),
+        thin_noise_hu=round(noise.thin_hu, 2),
+        blur_slices=round(noise.blur, 3),
+        map_factor_soft=round(size.soft, 3),
+        map_factor_lung=round(size.lung, 3),
+    )
+
+
 def _report(
     job: UpscaleJob,
     prepared: Prepared,
     result: RunResult,
     seconds: SecondsReport,
     deviation: DeviationReport | None,
+    labels: LabelsReport | None,
     checked: CheckReport | None,
     writer_warnings: tuple[str, ...],
 ) -> RunReport:
@@ -347,6 +415,8 @@ def _report(
         peak_memory_mib=peak_memory_mib(),
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
+        texture=_texture_report(prepared, result),
+        labels=labels,
         check=checked,
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         created=now(),

@@ -26,11 +26,13 @@ import numpy.typing as npt
 
 from thinslice.data.manifest import Case, Pair, content_mark, read_pair
 from thinslice.errors import OutputBusyError, OutputError
+from thinslice.geometry import Geometry
 from thinslice.system.atomic import atomic_file, output_errors
 from thinslice.system.resources import require_disk
 from thinslice.typing import Progress
+from thinslice.volume import Volume
 
-VERSION = 1
+VERSION = 2
 """Version of the files' content; files of another version are rebuilt."""
 
 SUFFIX = ".safetensors"
@@ -62,6 +64,9 @@ class CachedPair:
         factor: thin slices per thick interval; thick slice k is centred on thin slice factor * k.
         relative_thickness: thickness of the thick slices over their distance; 1.0 where the thickness is unknown.
         path: cache file.
+        thin_spacing_mm: distance of thin voxels along (depth, height, width), mm; those of released files, which lack
+            it, are 1 mm apart in depth, and in plane None.
+        thickness_mm: of the thick slices; None where unknown.
     """
 
     case_id: str
@@ -70,6 +75,19 @@ class CachedPair:
     factor: int
     relative_thickness: float
     path: Path
+    thin_spacing_mm: tuple[float, float | None, float | None] = (1.0, None, None)
+    thickness_mm: float | None = None
+
+    def volumes(self, plane: tuple[slice, slice] = (slice(None), slice(None))) -> tuple[Volume, Volume]:
+        """Thick and thin volume on one grid, whose origin is that of neither file.
+
+        Args:
+            plane: part in (height, width).
+        """
+        step, height_mm, width_mm = self.thin_spacing_mm
+        thick, thin = (np.ascontiguousarray(voxels[(slice(None), *plane)]) for voxels in (self.thick, self.thin))
+        thick_grid = Geometry(thick.shape, (step * self.factor, height_mm, width_mm), thickness_mm=self.thickness_mm)
+        return Volume(thick, thick_grid), Volume(thin, Geometry(thin.shape, self.thin_spacing_mm))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path,)
@@ -149,7 +167,7 @@ def _ready(case: Case, folder: Path) -> CachedPair:
 
 def _identity(case: Case) -> str:
     """Text that identifies the source of a case and changes when the source changes."""
-    parts = [str(VERSION), case.case_id, case.layout]
+    parts = [str(VERSION), case.case_id, case.layout, str(case.thick_thickness_mm)]
     for path in (case.thick, case.thin):
         if path is not None:
             files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -173,6 +191,8 @@ def _write(pair: Pair, identity: str, path: Path) -> None:
         "case_id": pair.case_id,
         "factor": str(pair.factor),
         "relative_thickness": repr(1.0 if grid.thickness_mm is None else grid.thickness_mm / grid.spacing_mm[0]),
+        "thickness_mm": json.dumps(grid.thickness_mm),
+        "thin_spacing_mm": json.dumps(pair.thin.geometry.spacing_mm),
         "checksums": json.dumps({name: _checksums(array) for name, array in arrays.items()}),
     }
     metadata["seal"] = _seal(header, metadata)
@@ -217,7 +237,18 @@ def _open(path: Path, identity: str | None) -> CachedPair | None:
                 return None
             _checked[path] = stamp
         factor, thickness = int(metadata["factor"]), float(metadata["relative_thickness"])
-        return CachedPair(metadata["case_id"], arrays["thick"], arrays["thin"], factor, thickness, path)
+        depth_mm, height_mm, width_mm = json.loads(metadata["thin_spacing_mm"])
+        spacing = (depth_mm, height_mm, width_mm)
+        return CachedPair(
+            metadata["case_id"],
+            arrays["thick"],
+            arrays["thin"],
+            factor,
+            thickness,
+            path,
+            spacing,
+            json.loads(metadata["thickness_mm"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Missing, or not a cache file: it is built.
         return None

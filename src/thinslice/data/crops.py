@@ -223,13 +223,22 @@ class PairSampler:
         recipe: how crops are drawn.
         dataset: whether thick slices are the pairs' own or simulated from the thin ones.
         seed: of all crops.
+        profile: slice profile that the network gets; None for the box of the slice thickness in the header.
 
     Raises:
         NotEligibleError: when a pair is smaller than a crop, or factors differ; it names the case.
     """
 
-    def __init__(self, pairs: Sequence[CachedPair], recipe: CropRecipe, dataset: DatasetRecipe, *, seed: int) -> None:
-        self.pairs, self.recipe, self.dataset, self.seed = pairs, recipe, dataset, seed
+    def __init__(
+        self,
+        pairs: Sequence[CachedPair],
+        recipe: CropRecipe,
+        dataset: DatasetRecipe,
+        *,
+        seed: int,
+        profile: SliceProfile | None = None,
+    ) -> None:
+        self.pairs, self.recipe, self.dataset, self.seed, self.profile = pairs, recipe, dataset, seed, profile
         self.factor = pairs[0].factor
         self.simulated = None if dataset.thick == "paired" else SliceProfile.named(dataset.thick, self.factor)
         for pair in pairs:
@@ -253,8 +262,8 @@ class PairSampler:
         crops = [self._crop(np.random.default_rng((self.seed, step, item))) for item in items]
         thick = np.stack([c[0] for c in crops])[:, None].clip(0.0, 1.0)
         thin = np.stack([c[1] for c in crops])[:, None].clip(0.0, 1.0)
-        nominal = SliceProfile.mean(self.factor, width=self._relative_thickness(crops[0][2]))
-        return Batch(thick, thin, np.ones_like(thin), self.factor, nominal, tuple(c[2].case_id for c in crops))
+        profile = self.profile or SliceProfile.mean(self.factor, width=self._relative_thickness(crops[0][2]))
+        return Batch(thick, thin, np.ones_like(thin), self.factor, profile, tuple(c[2].case_id for c in crops))
 
     def _relative_thickness(self, pair: CachedPair) -> float:
         """Slice thickness over slice distance as a header would give it, which is what inference tells a network."""
@@ -295,3 +304,23 @@ class PairSampler:
         if recipe.transpose and rng.random() < 0.5:
             thick, thin = np.swapaxes(thick, 1, 2), np.swapaxes(thin, 1, 2)
         return to_unit(thick), to_unit(thin), pair
+
+
+class MixedSampler:
+    """Draws the crops of a step from pairs, or simulated ones.
+
+    Args:
+        pairs: the first.
+        simulated: the second.
+        share: of steps that take the second.
+        seed: of the choice.
+    """
+
+    def __init__(self, pairs: Sampler, simulated: Sampler, share: float, *, seed: int) -> None:
+        self.pairs, self.simulated, self.share, self.seed = pairs, simulated, share, seed
+
+    def draw(self, step: int, items: range) -> Batch:
+        """Crops `items` of the batch of a step."""
+        # The last number tells this draw from those of the crops, whose last number is their place in the batch.
+        chance = np.random.default_rng((self.seed, step, 2**31)).random()
+        return (self.simulated if chance < self.share else self.pairs).draw(step, items)

@@ -16,7 +16,7 @@ import csv
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -54,6 +54,8 @@ class Case:
         layout: "released" for unit values without geometry, paired by index; "true" for HU with geometry, paired by
             position.
         label: free text of the manifest.
+        thick_thickness_mm: thickness of the thick slices by the manifest, for files that do not hold it (NIfTI); None
+            where it states none.
     """
 
     case_id: str
@@ -63,6 +65,7 @@ class Case:
     patient: str
     layout: Layout
     label: str = ""
+    thick_thickness_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -182,10 +185,13 @@ def read_pair(case: Case) -> Pair:
             factor = rplhr.FACTOR
         else:
             thick, thin, factor = pair_by_position(_read_hu(case.thick), _read_hu(case.thin))
+            if thick.geometry.thickness_mm is None and case.thick_thickness_mm is not None:
+                grid = replace(thick.geometry, thickness_mm=case.thick_thickness_mm)
+                thick = Volume(thick.hu, grid, thick.provenance)
         _refuse_blank(thick, thin)
         found = alignment(thick.hu, thin.hu, factor)
         if found is not None and found.fault is not None:
-            raise GeometryError(f"The pair is misaligned: {found.fault}.")
+            raise GeometryError(f"The pair is misaligned: {found.fault}; {found.remedy}.")
     return Pair(case.case_id, thick, thin, factor)
 
 
@@ -347,7 +353,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if missing:
         raise InputError(
             f"{path.name!r} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
-            f"it needs {', '.join(REQUIRED_COLUMNS)}, and may have case, patient, label."
+            f"it needs {', '.join(REQUIRED_COLUMNS)}, and may have case, patient, label, thick_thickness_mm."
         )
     rows = [dict(zip(columns, line, strict=False)) for line in lines[1:] if any(line)]
     for number, row in enumerate(rows, start=1):
@@ -379,6 +385,19 @@ def _from_manifest(path: Path) -> list[Case]:
                 patient=row.get("patient") or case_id,
                 layout="true",
                 label=row.get("label", ""),
+                thick_thickness_mm=_thickness_mm(row.get("thick_thickness_mm", ""), path.name, case_id),
             )
         )
     return cases
+
+
+def _thickness_mm(cell: str, name: str, case_id: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        thickness = float(cell)
+    except ValueError:
+        thickness = 0.0
+    if not 0 < thickness <= 1000:
+        raise InputError(f"{name!r} gives case {case_id} a thick_thickness_mm that is no thickness in mm; correct it.")
+    return thickness

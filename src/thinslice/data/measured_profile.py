@@ -10,6 +10,7 @@ Source: slice sensitivity profiles, McCollough and Zink, Med. Phys. 26 (1999); t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from thinslice.errors import GeometryError
 from thinslice.geometry import REGISTRATION_TOLERANCE_MM
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.profile import SliceProfile
-from thinslice.recipes.slice_profile import MeasuredProfile
+from thinslice.recipes.slice_profile import SAME_SLICES, MeasuredProfile
 from thinslice.typing import Doubles
 from thinslice.volume import Volume, reorient
 
@@ -73,44 +74,133 @@ def measure_profile(thick: Volume, thin: Volume) -> MeasuredProfile:
         GeometryError: in-plane grids that differ, thin slices that are no thinner, or fewer than three thick slices
             inside the thin ones; give two reconstructions of one acquisition.
     """
-    thin = reorient(thin, thick.geometry)
-    shift = _in_plane_shift(thick, thin)
-    thick_mm, thin_mm = thick.geometry.spacing_mm[0], thin.geometry.spacing_mm[0]
-    if thin_mm * 1.5 > thick_mm:
-        raise GeometryError(
-            f"The thin slices lie {thin_mm:.4g} mm apart and the thick ones {thick_mm:.4g} mm: the second volume must "
-            "be the thin one."
+    return measure_shared_profile([(thick, thin)])
+
+
+def measure_shared_profile(pairs: Iterable[tuple[Volume, Volume]]) -> MeasuredProfile:
+    """The slice profile of several real pairs of one scanner and protocol, fitted to all of their voxels.
+
+    Args:
+        pairs: thick and thin volume of each, as for `measure_profile`; they are taken one after the other.
+
+    Returns:
+        As `measure_profile`.
+
+    Raises:
+        GeometryError: as `measure_profile`, or slices of two pairs that lie at other distances, or are thicker by more
+            than `SAME_SLICES`; measure pairs of one protocol.
+    """
+    fit: _Fit | None = None
+    for thick, thin in pairs:
+        started = _Fit.of(thick, thin) if fit is None else fit.checked(thick, thin)
+        started.add(thick, thin)
+        fit = started
+    if fit is None:
+        raise GeometryError("There is no pair to measure a slice profile on; give at least one.")
+    return fit.result()
+
+
+@dataclass
+class _Fit:
+    """A fit under way.
+
+    Attributes:
+        thick_mm, thickness_mm, thin_mm: distance of the thick slices, their thickness in the header (None where
+            unknown), and distance of the thin ones.
+        count: samples of the profile on either side.
+        normal: sums over all pairs so far.
+        used: thick slices so far.
+    """
+
+    thick_mm: float
+    thickness_mm: float | None
+    thin_mm: float
+    count: int
+    normal: _Normal
+    used: int = 0
+
+    @classmethod
+    def of(cls, thick: Volume, thin: Volume) -> _Fit:
+        """The start of a fit to pairs like this one.
+
+        Raises:
+            GeometryError: the thin slices are no thinner.
+        """
+        thick_mm, thin_mm = thick.geometry.spacing_mm[0], reorient(thin, thick.geometry).geometry.spacing_mm[0]
+        if thin_mm * 1.5 > thick_mm:
+            raise GeometryError(
+                f"The thin slices lie {thin_mm:.4g} mm apart and the thick ones {thick_mm:.4g} mm: the second volume "
+                "must be the thin one."
+            )
+        thickness_mm = thick.geometry.thickness_mm
+        # Thin slices 1 mm apart, thick ones of 5 mm: samples at -8 .. 8 mm.
+        count = int(np.ceil(REACH * max(thick_mm, thickness_mm or thick_mm) / thin_mm))
+        size = 2 * count + 1
+        return cls(thick_mm, thickness_mm, thin_mm, count, _Normal(np.zeros((size, size)), np.zeros(size)))
+
+    def checked(self, thick: Volume, thin: Volume) -> _Fit:
+        """This fit, to which another pair of the same protocol may be added.
+
+        Raises:
+            GeometryError: slices at other distances or of another thickness.
+        """
+        other = _Fit.of(thick, thin)
+        for name, ours, theirs in (
+            ("Thick slices lie {} and {} mm apart", self.thick_mm, other.thick_mm),
+            ("Thin slices lie {} and {} mm apart", self.thin_mm, other.thin_mm),
+            (
+                "Thick slices are {} and {} mm thick",
+                self.thickness_mm or self.thick_mm,
+                other.thickness_mm or other.thick_mm,
+            ),
+        ):
+            if abs(ours - theirs) > SAME_SLICES * ours:
+                stated = name.format(f"{ours:.4g}", f"{theirs:.4g}")
+                raise GeometryError(f"{stated} in two of the pairs; take pairs of one protocol.")
+        return self
+
+    def add(self, thick: Volume, thin: Volume) -> None:
+        """Add the equations of a pair.
+
+        Raises:
+            GeometryError: in-plane grids that differ.
+        """
+        thin = reorient(thin, thick.geometry)
+        place, count = _in_plane_shift(thick, thin), self.count
+        for index in range(thick.geometry.shape[0]):
+            # Position of the thick slice on the thin grid: 7.4 lies between thin slices 7 and 8.
+            at = thin.geometry.index_at(thick.geometry.position_mm((index, 0, 0)))[0]
+            first, last = int(np.floor(at)) - count, int(np.floor(at)) + 1 + count
+            if first < 0 or last >= thin.geometry.shape[0]:
+                continue
+            self.used += 1
+            _add_slice(self.normal, thick.hu[index], thin.hu[first : last + 1], at - np.floor(at), count, place)
+
+    def result(self) -> MeasuredProfile:
+        """The profile with its residual.
+
+        Raises:
+            GeometryError: too few slices or voxels.
+        """
+        normal, count = self.normal, self.count
+        if self.used < MIN_THICK or normal.voxels < 1000:
+            raise GeometryError(
+                f"Only {self.used} thick slices ({normal.voxels} voxels of tissue) lie inside the thin ones, {count} "
+                f"thin slices from either end; at least {MIN_THICK} are necessary: give a longer pair."
+            )
+        weights = _fitted(normal)
+        offsets = np.arange(-count, count + 1) * self.thin_mm
+        box = _box(count, (self.thickness_mm or self.thick_mm) / self.thin_mm)
+        return MeasuredProfile(
+            offsets_mm=tuple(float(round(offset, 6)) for offset in offsets),
+            weights=tuple(float(round(weight, 6)) for weight in weights),
+            thick_spacing_mm=self.thick_mm,
+            thick_thickness_mm=self.thickness_mm,
+            thin_spacing_mm=self.thin_mm,
+            residual_rms_hu=round(normal.rms(weights), 3),
+            box_residual_rms_hu=round(normal.rms(box), 3),
+            voxels=normal.voxels,
         )
-    thickness_mm = thick.geometry.thickness_mm or thick_mm
-    # Thin slices 1 mm apart, thick ones of 5 mm: samples at -8 .. 8 mm.
-    count = int(np.ceil(REACH * max(thick_mm, thickness_mm) / thin_mm))
-    normal = _Normal(np.zeros((2 * count + 1, 2 * count + 1)), np.zeros(2 * count + 1))
-    used = 0
-    for index in range(thick.geometry.shape[0]):
-        # Position of the thick slice on the thin grid: 7.4 lies between thin slices 7 and 8.
-        at = thin.geometry.index_at(thick.geometry.position_mm((index, 0, 0)))[0]
-        first, last = int(np.floor(at)) - count, int(np.floor(at)) + 1 + count
-        if first < 0 or last >= thin.geometry.shape[0]:
-            continue
-        used += 1
-        _add_slice(normal, thick.hu[index], thin.hu[first : last + 1], at - np.floor(at), count, shift)
-    if used < MIN_THICK or normal.voxels < 1000:
-        raise GeometryError(
-            f"Only {used} thick slices ({normal.voxels} voxels of tissue) lie inside the thin ones, {count} thin "
-            f"slices from either end; at least {MIN_THICK} are necessary: give a longer pair."
-        )
-    weights = _fitted(normal)
-    offsets = np.arange(-count, count + 1) * thin_mm
-    return MeasuredProfile(
-        offsets_mm=tuple(float(round(offset, 6)) for offset in offsets),
-        weights=tuple(float(round(weight, 6)) for weight in weights),
-        thick_spacing_mm=thick_mm,
-        thick_thickness_mm=thick.geometry.thickness_mm,
-        thin_spacing_mm=thin_mm,
-        residual_rms_hu=round(normal.rms(weights), 3),
-        box_residual_rms_hu=round(normal.rms(_box(count, thickness_mm / thin_mm)), 3),
-        voxels=normal.voxels,
-    )
 
 
 def _in_plane_shift(thick: Volume, thin: Volume) -> tuple[slice, slice]:

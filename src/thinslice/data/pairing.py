@@ -6,24 +6,30 @@ volumes accordingly. `alignment` checks by the voxels alone whether the pair is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from thinslice.data.displacement import (
+    LEAST_CORRELATION,
+    LEAST_GAIN,
+    Displacement,
+    averaged,
+    clipped,
+    correlation,
+    displacements,
+    sample_planes,
+)
 from thinslice.errors import GeometryError
 from thinslice.geometry import REGISTRATION_TOLERANCE_MM, Geometry
-from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume, reorient
 
 MIN_THICK = 2
 """Least number of thick slices of a pair."""
-
-SAMPLES = 96
-"""Approximate number of pixels along an in-plane axis that `alignment` compares."""
 
 UNRELATED_BELOW, DRIFTING_BELOW = 0.5, 0.9
 """Thresholds of the best correlation: below the first, thick and thin slices show different things; below the second,
@@ -43,6 +49,7 @@ class Alignment:
         best: the same correlation around factor * k + shift.
         backwards: the same correlation around factor * k with the thin slices in reversed order.
         searched: largest shift that was tried, in both directions.
+        displaced: another orientation or place in which the slices match far better; None where there is none.
 
     >>> Alignment(shift=2, correlation=0.98, best=0.999, backwards=0.7, searched=5).fault
     'thick slice k shows thin slice factor * k + 2 (correlation 0.999, against 0.980 at factor * k)'
@@ -55,10 +62,14 @@ class Alignment:
     best: float
     backwards: float
     searched: int
+    displaced: Displacement | None = None
 
     @property
     def fault(self) -> str | None:
         """The fault of the pair, as part of a message; None for an aligned pair."""
+        if self.displaced is not None:
+            found, at_place = self.displaced.correlation, self.correlation
+            return f"{self.displaced.fault} (correlation {found:.3f}, against {at_place:.3f} as they are)"
         if self.backwards > self.correlation and 1.0 - self.backwards <= CLEARLY_BETTER * (1.0 - self.best):
             return f"the thin slices are in reversed order (correlation {self.backwards:.3f} when reversed)"
         if self.best < UNRELATED_BELOW or (self.best < DRIFTING_BELOW and abs(self.shift) == self.searched):
@@ -71,9 +82,16 @@ class Alignment:
             )
         return None
 
+    @property
+    def remedy(self) -> str:
+        """What to do about `fault`."""
+        if self.displaced is None and self.fault is not None and "do not show the same" in self.fault:
+            return "check that both series are of one scan, or leave the pair out"
+        return "write the thin series again with its own orientation and position, or leave the pair out"
+
 
 def alignment(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int) -> Alignment | None:
-    """Correlate thick slices with averages of thin ones at every shift up to the factor.
+    """Correlate thick slices with averages of thin ones at every shift up to the factor, and in other orientations.
 
     Args:
         thick: (D, height, width) HU.
@@ -91,8 +109,8 @@ def alignment(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int) -> A
     >>> alignment(thick, thin, 5).shift, alignment(thick, np.roll(thin, 2, axis=0), 5).shift
     (0, 2)
     """
-    weights = np.asarray(SliceProfile.mean(factor).weights, dtype=np.float32)
-    reach = len(weights) // 2
+    profile = SliceProfile.mean(factor)
+    reach = profile.reach
     depth, thin_depth = thick.shape[0], thin.shape[0]
     for largest in range(factor, 0, -1):
         margin = -(-(largest + reach) // factor)
@@ -101,35 +119,30 @@ def alignment(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int) -> A
             break
     else:
         return None
-    low, high = np.float32(WINDOW_MIN_HU), np.float32(WINDOW_MAX_HU)
-    thick_planes = np.clip(sample_planes(thick)[rows].astype(np.float32), low, high)
-    thin_planes = np.clip(sample_planes(thin).astype(np.float32), low, high)
+    thick_planes, thin_planes = clipped(sample_planes(thick)[rows]), clipped(sample_planes(thin))
 
-    def correlation(source: npt.NDArray[np.float32], shift: int) -> float:
-        centres = rows * factor + shift
-        mean = sum(
-            (w * source[centres + offset] for offset, w in zip(range(-reach, reach + 1), weights, strict=True)),
-            np.zeros_like(thick_planes),
-        )
-        return _correlation(thick_planes, mean)
+    def resemblance(source: npt.NDArray[np.float32], shift: int) -> float:
+        return correlation(thick_planes, averaged(source, rows * factor + shift, profile))
 
-    found = {shift: correlation(thin_planes, shift) for shift in range(-largest, largest + 1)}
+    found = {shift: resemblance(thin_planes, shift) for shift in range(-largest, largest + 1)}
     if not np.isfinite(found[0]):
         return None
     # Of equal correlations the shift nearest to 0: identical slices are no evidence of a misaligned pair.
     best = max(found, key=lambda shift: (found[shift], -abs(shift)))
-    backwards = correlation(thin_planes[::-1], 0) if thin_depth == (depth - 1) * factor + 1 else float("nan")
-    return Alignment(shift=best, correlation=found[0], best=found[best], backwards=backwards, searched=largest)
+    backwards = resemblance(thin_planes[::-1], 0) if thin_depth == (depth - 1) * factor + 1 else float("nan")
+    plain = Alignment(shift=best, correlation=found[0], best=found[best], backwards=backwards, searched=largest)
+    return replace(plain, displaced=_displaced(thick, thin, factor, plain))
 
 
-def sample_planes(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The pixels of each plane that `alignment` compares, as a view.
-
-    >>> sample_planes(np.zeros((3, 512, 64))).shape
-    (3, 103, 64)
-    """
-    step = tuple(slice(None, None, max(1, n // SAMPLES)) for n in volume.shape[1:])
-    return volume[(slice(None), *step)]
+def _displaced(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int, plain: Alignment) -> Displacement | None:
+    """The displacement that makes the pair match, if nothing nearby does nearly as well."""
+    nearby = max(plain.best, plain.backwards)
+    far = plain.best < DRIFTING_BELOW or abs(plain.shift) == plain.searched
+    others = displacements(thick, thin, factor, far=far)
+    found = max(others, key=lambda other: other.correlation, default=None)
+    if found is None or not found.correlation >= max(LEAST_CORRELATION, nearby + LEAST_GAIN):
+        return None
+    return found if 1.0 - found.correlation <= CLEARLY_BETTER * (1.0 - nearby) else None
 
 
 def pair_by_position(thick: Volume, thin: Volume) -> tuple[Volume, Volume, int]:
@@ -190,12 +203,3 @@ def _check_corners(thick: Geometry, thin: Geometry, factor: int) -> None:
                 f"A thick slice and its thin one lie {along.max():.2f} mm apart {axis} (tolerance "
                 f"{REGISTRATION_TOLERANCE_MM} mm, factor {factor}); the pair has no common grid."
             )
-
-
-def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    """Pearson's correlation; NaN where an array is constant."""
-    a64, b64 = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
-    a64 -= a64.mean()
-    b64 -= b64.mean()
-    scale = np.sqrt((a64 @ a64) * (b64 @ b64))
-    return float(a64 @ b64 / scale) if scale > 0 else float("nan")

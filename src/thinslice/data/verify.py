@@ -15,9 +15,8 @@ import numpy as np
 
 from thinslice.data import rplhr
 from thinslice.data.manifest import Case, Dataset, content_mark
-from thinslice.data.pairing import alignment, pair_by_position, sample_planes
+from thinslice.data.pairing import alignment, pair_by_position
 from thinslice.errors import GeometryError, InputError, UsageError
-from thinslice.intensity import to_hu
 from thinslice.io.hu_collector import FILL_HU
 from thinslice.typing import Progress
 from thinslice.volume import Volume
@@ -260,7 +259,8 @@ def _check_alignment(thick: Volume, thin: Volume, layout: str, faults: list[Faul
     """Shift and correlation of a pair; a misalignment is appended to `faults`."""
     if layout == "released":
         factor = rplhr.FACTOR
-        thick_hu, thin_hu = (to_hu(sample_planes(volume.hu)) for volume in (thick, thin))
+        # A correlation is the same in unit intensity as in HU.
+        thick_hu, thin_hu = thick.hu, thin.hu
     else:
         try:
             thick, thin, factor = pair_by_position(thick, thin)
@@ -272,7 +272,7 @@ def _check_alignment(thick: Volume, thin: Volume, layout: str, faults: list[Faul
     if found is None:
         return None, None
     if found.fault is not None:
-        faults.append(Fault("misaligned", f"The pair is misaligned: {found.fault}."))
+        faults.append(Fault("misaligned", f"The pair is misaligned: {found.fault}; {found.remedy}."))
     return found.shift, found.correlation if np.isfinite(found.correlation) else None
 
 

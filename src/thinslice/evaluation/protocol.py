@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thinslice.arguments import check_text
 from thinslice.errors import InputError, UsageError
 from thinslice.evaluation.align import overlap_by_position
 from thinslice.evaluation.metrics import mean_squared_error, psnr_of, ssim_per_slice
 from thinslice.intensity import to_hu, to_unit
-from thinslice.volume import Volume
+from thinslice.volume import Volume, check_volume
 
 PROTOCOLS = ("rplhr", "clinical")
 """Names of the protocols."""
@@ -114,12 +115,15 @@ def evaluate(
         thick: thick slices that the estimate was made from, for the protocol `clinical`.
 
     Raises:
+        ArgumentTypeError: an argument of another type, such as a path; read it first.
         UsageError: an unknown protocol, alignment or intensity.
         GeometryError: the volumes cannot be aligned; the message names the axis and the distance.
         InputError: unequal shapes under "index", fewer than 11 slices, or values that are not finite.
 
     Source: paper, section 3 (Evaluation Metrics); the released code for clamping and for the slices left out.
     """
+    estimate, reference = check_volume("estimate", estimate), check_volume("reference", reference)
+    thick = None if thick is None else check_volume("thick", thick)
     _known("protocol", protocol, PROTOCOLS)
     _known("alignment", align, ALIGNMENTS)
     _known("intensity", intensity, INTENSITIES)
@@ -204,6 +208,7 @@ def _clinical(
     """The measures of `clinical` on aligned volumes, and warnings; the lung is found in the `whole` reference."""
     from thinslice.evaluation.clinical.lung_density import find_lung, voxel_mm3
     from thinslice.evaluation.clinical.measures import measure
+    from thinslice.evaluation.clinical.radiomics import MISSING, is_installed
     from thinslice.evaluation.placed import index_thick, place_thick
 
     grid = reference.geometry
@@ -222,6 +227,8 @@ def _clinical(
         placed = place_thick(thick, grid) if align == "world" else index_thick(thick, grid)
         if sum(0 <= centre < grid.shape[0] for centre in placed.centres) < 3:
             warnings.append("Fewer than 3 thick slices lie on the thin grid, so most clinical measures are empty.")
+    if not is_installed():
+        warnings.append(MISSING)
     lung = find_lung(_in_hu(whole.hu, units[1]), voxel_mm3(whole.geometry))
     if whole is not reference:
         start = [round(at) for at in whole.geometry.index_at(grid.origin_mm)]
@@ -261,5 +268,5 @@ def _finite_pair(
 
 
 def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
-    if name not in names:
+    if check_text(kind, name, "a name") not in names:
         raise UsageError(f"There is no {kind} named {name!r}; choose one of {', '.join(names)}.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def with_uncertainty(
-    model: ThroughPlaneModel, source: UncertaintySource, *, name: str
+    model: ThroughPlaneModel, source: UncertaintySource, *, name: str, wanted_for_texture: bool = False
 ) -> tuple[WithDeviation, Calibration]:
     """The network with a second output channel for standard deviations, and their calibration.
 
@@ -29,6 +29,7 @@ def with_uncertainty(
         model: the network.
         source: "learned" or "ensemble".
         name: the model's name, for messages.
+        wanted_for_texture: whether texture needs them, not the user.
 
     Raises:
         ModelError: for "learned" with a network that has no head for it; the message names networks that have one.
@@ -45,6 +46,11 @@ def with_uncertainty(
             if able
             else "train a head for it (recipes/default-deviation.toml)"
         )
+        if wanted_for_texture:
+            raise ModelError(
+                f"Texture takes its size from the network's own uncertainty, which {name} does not estimate; "
+                f"{instead}, or go without {option('texture', True)}."
+            )
         raise ModelError(
             f"{name} was not trained to estimate its uncertainty; {instead}, or ask for the uncalibrated spread over "
             f"mirrored inputs ({option('uncertainty_by', 'ensemble')})."

@@ -15,11 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.about import __version__
+from thinslice.continuity import continuity_warning
 from thinslice.errors import InputError, NotEligibleError, ResourceError, ShapeError
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import Backend, Choice, batch_size, choose_backend, choose_device, make, settle
 from thinslice.inference.deviation import calibration_warning, with_uncertainty
+from thinslice.inference.known_profile import measured_profile
 from thinslice.inference.settings import UncertaintySource, UpscaleSettings
+from thinslice.inference.texture.law import Averages, open_noise
+from thinslice.inference.texture.scan_noise import measure_noise
+from thinslice.inference.texture.stream import Texture
 from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_hu
 from thinslice.options import option
@@ -30,7 +35,6 @@ from thinslice.planning import (
     choose_factor,
     estimate_memory,
     plan_windows,
-    profile_warning,
     relative_thickness,
     slice_profile,
 )
@@ -39,7 +43,7 @@ from thinslice.planning.exact_spacing import ExactSpacing, exact_ratio
 from thinslice.plausibility import UNIT_REACH, examine
 from thinslice.profile import ProfileDensity, SliceProfile
 from thinslice.recipes.card import shown_name
-from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
+from thinslice.recipes.slice_profile import MeasuredProfile
 from thinslice.system.resources import available_memory_bytes
 from thinslice.volume import Derivation, Provenance, Volume
 
@@ -50,6 +54,12 @@ if TYPE_CHECKING:
 
 WIDEST_TRAINED = 2.0
 """Slice thickness over slice distance up to which a network was trained whose card does not state it."""
+
+TEXTURE_NOTICE = (
+    "The thin slices hold synthetic noise (texture), drawn at random: never read small structures in them. Compare "
+    "with the thick slices, or with a run without texture."
+)
+"""Sentence for the report of a run with texture."""
 
 SPACING_TOLERANCE = 0.02
 """Share by which thin slices may miss the wanted spacing without a warning."""
@@ -71,6 +81,7 @@ class Prepared:
         choice: backend, device and precision.
         batch: windows per pass at first.
         calibration: calibration of the standard deviations; None without them.
+        texture: synthetic noise to add, by what the thick slices show; None without it.
         geometry: grid of the thin volume.
         provenance: the source's, with the derivation added.
         dtype: type of the thin volume, int16 or float32.
@@ -92,6 +103,7 @@ class Prepared:
     choice: Choice
     batch: int
     calibration: Calibration | None
+    texture: Texture | None
     geometry: Geometry
     provenance: Provenance
     dtype: np.dtype[Any]
@@ -131,7 +143,12 @@ class Prepared:
         Not under the published plans: these exist to compare with published numbers. Not for an interpolation: another
         one in its place would save nothing.
         """
-        return self.plan_name == "overlap" and _has_weights(self.model)
+        return self.plan_name == "overlap" and self.has_weights
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model is a trained network, no interpolation."""
+        return _has_weights(self.model)
 
     def start_network(self) -> Backend:
         """The network, ready to run; each call starts a new one."""
@@ -174,6 +191,8 @@ def prepare(
     """
     _refuse_non_finite(volume.hu)
     volume, notes = _in_hu(volume, settings.intensity)
+    unlike = continuity_warning(volume.hu)
+    notes += [unlike] if unlike else []
     thick = volume.geometry
     factor = choose_factor(
         thick,
@@ -183,14 +202,15 @@ def prepare(
     )
     asked, device = choose_backend(settings.backend), choose_device(settings.device)
     set_threads(settings.threads)
-    measured = read_slice_profile(settings.profile) if isinstance(settings.profile, Path) else settings.profile
-    profile = slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
-
     model = _loaded(settings.model, device) if loaded is None else loaded
     name, version, sha256 = _identity(model, settings.model)
+    measured, about_profile = measured_profile(settings.profile, model, name, volume)
+    profile = slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
     calibration = None
-    if settings.uncertainty is not None:
-        model, calibration = with_uncertainty(model, settings.uncertainty, name=name)
+    if settings.uncertainty is not None or settings.texture:
+        model, calibration = with_uncertainty(
+            model, settings.uncertainty or "learned", name=name, wanted_for_texture=settings.uncertainty is None
+        )
 
     def planned(window: ModelWindow) -> WindowPlan:
         return plan_windows(thick.shape, factor, window, settings.plan, profile=profile, channels=settings.channels)
@@ -216,6 +236,7 @@ def prepare(
     batch, dtype = _batch(plan, settled, choice.device), _output_dtype(volume)
     exact = _exact_spacing(settings, thick, factor, measured)
     geometry = thick.thin_grid(factor) if exact is None else exact.geometry(thick)
+    texture = _texture(volume, settings, profile, exact) if settings.texture else None
     prepared = Prepared(
         volume=volume,
         settings=settings,
@@ -230,6 +251,7 @@ def prepare(
         choice=choice,
         batch=batch,
         calibration=calibration,
+        texture=texture,
         geometry=geometry,
         provenance=replace(
             volume.provenance,
@@ -244,6 +266,7 @@ def prepare(
                     "profile": profile.name,
                     "profile_width": round(profile_width(profile, thick), 4),
                     **({} if measured is None else {"profile_sha256": measured.sha256}),
+                    **({} if texture is None else {"texture": "synthetic noise", "texture_seed": texture.seed}),
                     "backend": f"{choice.backend} {choice.version}".strip(),
                     # Another device adds in another order, so a voxel in a few thousand may round to the other side.
                     "device": choice.device.partition(":")[0],
@@ -267,6 +290,7 @@ def prepare(
         ),
         warnings=(
             *notes,
+            *about_profile,
             *_warnings(volume, choice, settings, calibration, name),
             *_target_warning(settings, geometry),
         ),
@@ -275,6 +299,14 @@ def prepare(
         held = exact.held_slices * 4 * settings.channels * thick.shape[1] * thick.shape[2]
         estimate = prepared.memory_estimate
         prepared = replace(prepared, memory_estimate=replace(estimate, slab_bytes=estimate.slab_bytes + held))
+    if texture is not None:
+        estimate = prepared.memory_estimate
+        held = texture.held_slices * 4 * thick.shape[1] * thick.shape[2]
+        # Without a file for them, standard deviations are not kept.
+        kept = estimate.thin_bytes if settings.uncertainty else _thin_bytes(geometry, dtype) * collect
+        prepared = replace(
+            prepared, memory_estimate=replace(estimate, slab_bytes=estimate.slab_bytes + held, thin_bytes=kept)
+        )
     if not settings.force:
         _refuse_short_memory(prepared)
     return prepared
@@ -364,6 +396,22 @@ def profile_width(profile: SliceProfile, thick: Geometry) -> float:
     return profile.width if profile.name == "measured" else relative_thickness(thick)
 
 
+def _texture(volume: Volume, settings: UpscaleSettings, profile: SliceProfile, exact: ExactSpacing | None) -> Texture:
+    """The texture of a run; refused where the scan's noise cannot be measured.
+
+    Raises:
+        InputError: too little even soft tissue; leave texture out.
+    """
+    depth = volume.geometry.shape[0]
+    averages = Averages.of_profile(profile, depth) if exact is None else Averages.of_spacing(exact)
+    noise = measure_noise(volume.hu, averages)
+    return Texture(settings.texture_seed, noise, open_noise(averages, noise.blur), profile if exact is None else None)
+
+
+def _thin_bytes(geometry: Geometry, dtype: np.dtype[Any]) -> int:
+    return int(np.prod(geometry.shape)) * dtype.itemsize
+
+
 def _refuse_overlap(model: ThroughPlaneModel, name: str, thick: Geometry, profile: SliceProfile) -> None:
     """Refuse slices that overlap more than any that the network was trained on: its output would be no CT."""
     card: dict[str, Any] = getattr(model, "card", None) or {}
@@ -433,8 +481,8 @@ def _warnings(
     name: str,
 ) -> tuple[str, ...]:
     sentences: list[str | None] = [*choice.warnings]
-    if settings.profile is None:
-        sentences.append(profile_warning(volume.geometry))
+    if settings.texture:
+        sentences.append(TEXTURE_NOTICE)
     if settings.uncertainty is not None and calibration is not None:
         sentences.append(calibration_warning(settings.uncertainty, calibration, name=name))
     return tuple(sentence for sentence in sentences if sentence)

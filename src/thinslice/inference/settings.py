@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from thinslice.arguments import check_bool, check_path, check_text, check_whole, refuse
 from thinslice.errors import UsageError
 from thinslice.inference.backends.choice import check_backend_name, check_device_name
 from thinslice.inference.threads import check_threads
+from thinslice.options import option
 from thinslice.planning import check_plan_name, check_target
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ Intensity = Literal["auto", "hu", "unit"]
 USUAL_SPACING_MM = 1.0
 """Distance of thin slices that is aimed at where the user states none."""
 
+MOST_SEEDS = 1 << 32
+"""Seeds of the texture."""
+
 INTENSITIES: tuple[Intensity, ...] = get_args(Intensity)
 
 UNCERTAINTY_SOURCES: tuple[UncertaintySource, ...] = get_args(UncertaintySource)
@@ -35,7 +40,7 @@ class UpscaleSettings:
 
     Attributes:
         model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
-        factor: thin slices per thick interval, 2 to 8; takes precedence over `spacing_mm`.
+        factor: thin slices per thick interval, 2 to 8; not beside `spacing_mm`.
         spacing_mm: distance of thin slices, met exactly from half the thick distance to an eighth of it; None for the
             whole factor that comes nearest to 1 mm.
         plan: window plan, one of `thinslice.planning.PLANS`; None for the network's own.
@@ -49,9 +54,13 @@ class UpscaleSettings:
             warning; "unit" converts [0, 1] to [-1024, 2048] HU first.
         profile: a measured slice profile, or its file (`thinslice dataset profile`); None for a box of the slice
             thickness in the header.
+        texture: add synthetic noise of the size and spectrum that the scan's own noise lets expect of thin slices.
+        texture_seed: of that noise, 0 or more; the same seed gives the same noise.
 
     Raises:
-        UsageError: for an unknown name or a number out of range; the message lists the valid ones.
+        ArgumentTypeError: for a value of another type; the message describes what is taken.
+        UsageError: for an unknown name or a number out of range; the message lists the valid ones. Also for a factor
+            beside a spacing; give one of them.
 
     >>> UpscaleSettings(factor=5, device="cpu").backend
     'auto'
@@ -72,8 +81,15 @@ class UpscaleSettings:
     force: bool = False
     intensity: str = "auto"
     profile: Path | MeasuredProfile | None = None
+    texture: bool = False
+    texture_seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_types()
+        if self.factor is not None and self.spacing_mm is not None:
+            raise UsageError(
+                f"{option('factor')} and {option('spacing_mm')} both set the distance of thin slices; give one of them."
+            )
         check_target(self.factor, self.target_mm)
         if self.plan is not None:
             check_plan_name(self.plan)
@@ -87,6 +103,34 @@ class UpscaleSettings:
                 f"There is no standard deviation by {self.uncertainty!r}; choose {' or '.join(UNCERTAINTY_SOURCES)}."
             )
 
+        if not 0 <= self.texture_seed < MOST_SEEDS:
+            raise UsageError(f"The seed of the texture is a whole number from 0 to {MOST_SEEDS - 1}.")
+        if self.texture_seed and not self.texture:
+            raise UsageError(f"A seed goes with texture: add {option('texture', True)}, or leave the seed out.")
+        if self.texture and self.uncertainty == "ensemble":
+            raise UsageError(
+                "Texture takes its size from the network's own uncertainty, not from the spread over mirrored inputs; "
+                f"leave {option('uncertainty_by', 'ensemble')} out."
+            )
+
+    def _check_types(self) -> None:
+        if not isinstance(self.model, (str, Path)) and not all(
+            hasattr(self.model, name) for name in ("factors", "window", "parameters")
+        ):
+            refuse("model", self.model, "a name, a weights file, or a network that meets thinslice.models.base")
+        if self.threads is not None:
+            check_whole("threads", self.threads, "a whole number from 1 on, or None")
+        for name, value in (("plan", self.plan), ("uncertainty", self.uncertainty)):
+            if value is not None:
+                check_text(name, value, "a name, or None")
+        for name, value in (("device", self.device), ("backend", self.backend), ("intensity", self.intensity)):
+            check_text(name, value, "a name")
+        check_bool("force", self.force)
+        check_bool("texture", self.texture)
+        check_whole("texture_seed", self.texture_seed, "a whole number from 0 on")
+        if self.profile is not None and not hasattr(self.profile, "on_grid"):
+            check_path("profile", self.profile, "a file of 'thinslice dataset profile', its content, or None")
+
     @property
     def target_mm(self) -> float:
         """Distance that the whole factor aims at, where none is given."""
@@ -94,8 +138,8 @@ class UpscaleSettings:
 
     @property
     def channels(self) -> int:
-        """Volumes that the run makes: 1, or 2 with standard deviations."""
-        return 1 if self.uncertainty is None else 2
+        """Volumes that the network makes: 1, or 2 with standard deviations, which texture needs too."""
+        return 1 if self.uncertainty is None and not self.texture else 2
 
     @property
     def may_fall_back(self) -> bool:
@@ -103,15 +147,16 @@ class UpscaleSettings:
         return self.device == "auto"
 
 
-def uncertainty_source(wanted: bool | str) -> UncertaintySource | None:
+def uncertainty_source(wanted: bool | str | None) -> UncertaintySource | None:
     """The source of standard deviations that a call asks for; True means the network's own head.
 
     Args:
-        wanted: True, False, or one of `UNCERTAINTY_SOURCES`; `UpscaleSettings` refuses other names.
+        wanted: True, False, None, or one of `UNCERTAINTY_SOURCES`; `UpscaleSettings` refuses other names.
 
     >>> uncertainty_source(True), uncertainty_source(False), uncertainty_source("ensemble")
     ('learned', None, 'ensemble')
     """
-    if isinstance(wanted, bool):
+    if wanted is None or isinstance(wanted, bool):
         return "learned" if wanted else None
+    check_text("uncertainty", wanted, f"True, False, {' or '.join(UNCERTAINTY_SOURCES)}")
     return wanted  # type: ignore[return-value]

@@ -5,15 +5,18 @@ from __future__ import annotations
 from thinslice.errors import UsageError
 from thinslice.system.cores import sensible_threads
 
+MOST_THREADS = 4096
+"""More than any machine has cores."""
+
 
 def check_threads(threads: int | None) -> None:
-    """Refuse a number of threads below 1; None is valid.
+    """Refuse a number of threads below 1 or beyond any machine; None is valid.
 
     Raises:
         UsageError: for such a number.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"The number of threads must be at least 1 and at most {MOST_THREADS}, not {threads}.")
 
 
 def set_threads(threads: int | None) -> int:
@@ -26,7 +29,7 @@ def set_threads(threads: int | None) -> int:
         The number in use now.
 
     Raises:
-        UsageError: when `threads` is not at least 1.
+        UsageError: when `threads` is out of range.
     """
     check_threads(threads)
     import torch

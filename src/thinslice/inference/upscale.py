@@ -10,14 +10,17 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import ResourceError, UsageError, warn
+from thinslice.arguments import check_callback, check_path
+from thinslice.errors import ResourceError, ThinsliceError, UsageError, warn
 from thinslice.inference.consistency import ConsistencyMeter
 from thinslice.inference.deviation import without_padding
 from thinslice.inference.prepare import Prepared, prepare
@@ -26,10 +29,13 @@ from thinslice.inference.restore import Restorer
 from thinslice.inference.settings import UpscaleSettings, uncertainty_source
 from thinslice.inference.share import WorkShare
 from thinslice.inference.stitch import StitchCounts, stitch
+from thinslice.inference.texture.size import NoiseSize, measure_size
+from thinslice.inference.texture.stream import textured
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU
 from thinslice.io.settings import ReadSettings
+from thinslice.options import option
 from thinslice.typing import Floats, Progress
-from thinslice.volume import Volume
+from thinslice.volume import Volume, check_volume
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
@@ -67,6 +73,7 @@ class RunResult:
             where no thick slice has its whole profile on the thin grid.
         network_s, total_s: seconds in the network, and in the whole iteration without the consumer's share.
         windows_skipped: windows of air, interpolated instead.
+        noise_size: how the uncertainty map became the size of the texture; None without texture.
         warnings: sentences for the report, those known before the run included.
     """
 
@@ -76,6 +83,7 @@ class RunResult:
     network_s: float = 0.0
     total_s: float = 0.0
     windows_skipped: int = 0
+    noise_size: NoiseSize | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -93,13 +101,15 @@ def upscale(
     deviation: bool | str = False,
     intensity: str = "auto",
     profile: str | Path | MeasuredProfile | None = None,
+    texture: bool = False,
+    texture_seed: int = 0,
 ) -> Volume:
     """The thin volume of a thick one.
 
     Args:
         volume: the thick volume, or the path that `thinslice.read` reads it from.
         model: a name of the catalog, a weights file, or a network that meets `thinslice.models.base`.
-        factor: thin slices per thick interval, 2 to 8; takes precedence over `spacing_mm`.
+        factor: thin slices per thick interval, 2 to 8; not beside `spacing_mm`.
         spacing_mm: distance of thin slices, met exactly from half the thick distance to an eighth of it; None for the
             whole factor that comes nearest to 1 mm.
         plan: window plan; None for the network's own.
@@ -112,6 +122,10 @@ def upscale(
             [-1024, 2048] HU; the result is in HU.
         profile: a measured slice profile (`thinslice dataset profile`) or its file; None for a box of the slice
             thickness in the header.
+        texture: add synthetic noise, so that the thin slices are as noisy as a thin reconstruction of the scan: for
+            measures that depend on noise, never for reading small structures. Needs a network with a head for standard
+            deviations.
+        texture_seed: of that noise; the same seed gives the same noise.
         deviation: deprecated; True, "learned" or "ensemble" returns the result of `upscale_with_uncertainty` instead.
 
     Returns:
@@ -124,17 +138,30 @@ def upscale(
     Raises:
         NotEligibleError: already thin, a factor outside 2 to 8, or an unclear through-plane axis; the message names
             an option that works.
-        InputError: voxels that are not finite; read the file with `thinslice.read`, which replaces them.
+        InputError: voxels that are not finite; read the file with `thinslice.read`, which replaces them. With texture
+            also a scan without even soft tissue.
         ModelError: a network that cannot do this factor, or whose output is not finite; use another one.
         ResourceError: memory is short; use `upscale_slabs`, or free some.
         DeviceError: a device that is not on this machine.
-        UsageError: an unknown name among the arguments.
+        ArgumentTypeError: an argument of another type; the message describes what is taken.
+        UsageError: an unknown name among the arguments, or `factor` beside `spacing_mm`; give one of them.
     """
-    thick = _thick(volume)
     settings = UpscaleSettings(
-        model, factor, spacing_mm, plan, device, backend, threads, intensity=intensity, profile=_file_or_value(profile)
+        model,
+        factor,
+        spacing_mm,
+        plan,
+        device,
+        backend,
+        threads,
+        intensity=intensity,
+        profile=_file_or_value(profile),
+        texture=texture,
+        texture_seed=texture_seed,
     )
+    check_callback("progress", progress)
     source = uncertainty_source(deviation)
+    thick = _thick(volume)
     if source is not None:
         warnings.warn(
             "upscale(deviation=...) is deprecated: call thinslice.upscale_with_uncertainty.",
@@ -162,6 +189,8 @@ def upscale_with_uncertainty(
     progress: Progress | None = None,
     intensity: str = "auto",
     profile: str | Path | MeasuredProfile | None = None,
+    texture: bool = False,
+    texture_seed: int = 0,
 ) -> tuple[Volume, Volume]:
     """The thin volume of a thick one, and the standard deviations of its errors.
 
@@ -169,7 +198,8 @@ def upscale_with_uncertainty(
         volume: the thick volume, or the path that `thinslice.read` reads it from.
         uncertainty: "learned" takes standard deviations from the network's own head, "ensemble" from the spread of any
             network's estimates over mirrored inputs (8 times the cost, not calibrated).
-        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile, texture,
+            texture_seed: as for `upscale`.
 
     Returns:
         The thin volume of `upscale`, and a second volume on its grid, float32, with standard deviations in HU, 0 in
@@ -183,8 +213,20 @@ def upscale_with_uncertainty(
     if source is None:
         raise UsageError("Without standard deviations there is one volume: call upscale.")
     settings = UpscaleSettings(
-        model, factor, spacing_mm, plan, device, backend, threads, source, False, intensity, _file_or_value(profile)
+        model,
+        factor,
+        spacing_mm,
+        plan,
+        device,
+        backend,
+        threads,
+        source,
+        intensity=intensity,
+        profile=_file_or_value(profile),
+        texture=texture,
+        texture_seed=texture_seed,
     )
+    check_callback("progress", progress)
     thick = _thick(volume)
     thin, deviation = collect_with_uncertainty(_collected_stream(thick, settings, progress))
     warn(thin.provenance.warnings[len(thick.provenance.warnings) :])
@@ -207,12 +249,15 @@ def upscale_slabs(
     deviation: bool | str = False,
     intensity: str = "auto",
     profile: str | Path | MeasuredProfile | None = None,
+    texture: bool = False,
+    texture_seed: int = 0,
 ) -> SlabStream:
     """The thin volume of a thick one as finished slabs in order, in memory that does not grow with depth.
 
     Args:
         volume: the thick volume, or the path that `thinslice.read` reads it from.
-        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile, texture,
+            texture_seed: as for `upscale`.
         uncertainty: True or "learned", or "ensemble", for standard deviations beside the slices
             (`Slab.deviation_hu`); see `upscale_with_uncertainty`.
         force: run although memory looks short.
@@ -225,11 +270,26 @@ def upscale_slabs(
         ThinsliceError: as for `upscale`, before the first slab; a network whose output is not finite and memory that
             runs out are found on the way.
     """
-    source = uncertainty_source(uncertainty or deviation)
+    source = uncertainty_source(deviation if uncertainty is False else uncertainty)
     settings = UpscaleSettings(
-        model, factor, spacing_mm, plan, device, backend, threads, source, force, intensity, _file_or_value(profile)
+        model,
+        factor,
+        spacing_mm,
+        plan,
+        device,
+        backend,
+        threads,
+        source,
+        force,
+        intensity,
+        _file_or_value(profile),
+        texture,
+        texture_seed,
     )
-    prepared = prepare(_thick(volume), settings)
+    check_callback("progress", progress)
+    thick = _thick(volume)
+    with _naming_read():
+        prepared = prepare(thick, settings)
     warn(prepared.warnings)
     return SlabStream(prepared, progress=progress)
 
@@ -303,13 +363,25 @@ class SlabStream:
         )
         if exact is not None:
             stitched = respaced(stitched, exact, thick, padding_hu)
-        total_s = 0.0
+        total_s, size = 0.0, None
         try:
             clock = time.perf_counter()
+            if run.texture is not None:
+                size = measure_size(
+                    thick,
+                    run.texture.noise,
+                    run.texture.left,
+                    network,
+                    window=run.model.window.run_by(run.choice.backend, run.choice.device),
+                    profile=run.profile,
+                    padding_hu=padding_hu,
+                    consistent=getattr(run.model, "consistent", False),
+                )
+                stitched = textured(stitched, run.texture, size, thick, padding_hu)
             for start, channels in stitched:
                 finished = restorer.finish(start, channels[0])
                 deviation_hu = None
-                if len(channels) > 1:
+                if run.uncertainty is not None:
                     deviation_hu = without_padding(start, channels[1], restorer.padding_at)
                 meter.add(finished)
                 total_s += time.perf_counter() - clock
@@ -324,6 +396,7 @@ class SlabStream:
             network_s=network.seconds,
             total_s=total_s,
             windows_skipped=counts.skipped,
+            noise_size=size,
             warnings=(
                 *run.warnings,
                 *network.warnings,
@@ -362,36 +435,43 @@ def collect_with_uncertainty(stream: SlabStream) -> tuple[Volume, Volume]:
 
 
 def _collected_stream(volume: Volume, settings: UpscaleSettings, progress: Progress | None) -> SlabStream:
-    return SlabStream(prepare(volume, settings, collect=True), progress=progress)
+    with _naming_read():
+        return SlabStream(prepare(volume, settings, collect=True), progress=progress)
+
+
+@contextmanager
+def _naming_read() -> Iterator[None]:
+    """Add to an error whose remedy is an argument of reading that it is none of upscaling."""
+    try:
+        yield
+    except ThinsliceError as error:
+        if not any(option(each.name) in str(error) for each in fields(ReadSettings)):
+            raise
+        raise type(error)(f"{error} That is an argument of thinslice.read, whose result upscale takes.") from error
 
 
 def _thick(volume: Volume | str | Path | Sequence[str | Path]) -> Volume:
     """The thick volume, read where its path is given.
 
     Raises:
-        UsageError: neither a volume nor a path; the message names what makes a volume of it.
+        ArgumentTypeError: neither a volume nor a path; the message names what makes a volume of it.
+        ThinsliceError: as `thinslice.read`, whose arguments the message may name.
     """
-    if isinstance(volume, Volume):
-        return volume
-    if isinstance(volume, str | Path) or (
-        isinstance(volume, Sequence) and volume and all(isinstance(each, str | Path) for each in volume)
+    if isinstance(volume, Volume) or not (
+        isinstance(volume, str | PathLike)
+        or (isinstance(volume, Sequence) and len(volume) and all(isinstance(each, str | PathLike) for each in volume))
     ):
-        from thinslice.io.files import read_as
+        return check_volume("volume", volume, "a thinslice.Volume or a path")
+    from thinslice.io.files import read_as
 
+    with _naming_read():
         thick = read_as(volume, ReadSettings())
-        warn(thick.provenance.warnings, above=2)
-        return thick
-    makers = {"numpy": "from_array", "nibabel": "from_nibabel", "SimpleITK": "from_sitk", "torchio": "from_torchio"}
-    package = type(volume).__module__.partition(".")[0]
-    maker = makers.get(package, "from_monai" if package == "monai" else "from_array")
-    raise UsageError(
-        f"upscale takes a thinslice.Volume or a path, not a {type(volume).__name__}; make one with "
-        f"thinslice.Volume.{maker}."
-    )
+    warn(thick.provenance.warnings, above=2)
+    return thick
 
 
 def _file_or_value(profile: str | Path | MeasuredProfile | None) -> Path | MeasuredProfile | None:
-    return Path(profile) if isinstance(profile, str) else profile
+    return check_path("profile", profile) if isinstance(profile, str | PathLike) else profile
 
 
 def _before(prepared: Prepared) -> RunResult:
@@ -401,8 +481,9 @@ def _before(prepared: Prepared) -> RunResult:
 def _outside_warnings(prepared: Prepared, restorer: Restorer) -> list[str]:
     if not restorer.voxels_outside_window:
         return []
+    whose = "the network's window" if prepared.has_weights else "the working range"
     return [
-        f"{restorer.voxels_outside_window} thin voxels lie where the source is outside the network's window "
+        f"{restorer.voxels_outside_window} thin voxels lie where the source is outside {whose} "
         f"({WINDOW_MIN_HU:.0f} to {WINDOW_MAX_HU:.0f} HU); there the interpolated source was blended back."
         + ("" if prepared.uncertainty is None else " Standard deviations do not include this.")
     ]

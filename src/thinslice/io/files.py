@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import GeometryError, InputError, SeriesChoiceError, UnreadableError, UsageError, warn
+from thinslice.arguments import check_bool, check_path, check_paths, check_text, check_whole
+from thinslice.errors import (
+    ArgumentTypeError,
+    GeometryError,
+    InputError,
+    SeriesChoiceError,
+    UnreadableError,
+    UsageError,
+    warn,
+)
 from thinslice.io.settings import OnFault, ReadSettings
 from thinslice.options import option
 from thinslice.planning.memory import SLAB_BYTES
-from thinslice.volume import Provenance, Volume
+from thinslice.volume import Provenance, Volume, check_volume
 
 if TYPE_CHECKING:
     from thinslice.geometry import Geometry
@@ -75,12 +84,17 @@ def read(
         ThinsliceWarning: for each sentence of the result's `provenance.warnings`.
 
     Raises:
+        ArgumentTypeError: an argument of another type, such as an array; make a volume of it with `Volume.from_array`.
         UsageError: `series` beside `series_uid`, or a value that does not exist; give one that does.
         ThinsliceError: as `read_as`.
     """
     if series is not None and series_uid is not None:
         raise UsageError("series and series_uid both name the series; give one of them.")
-    wanted = series_uid if series is None else str(series)
+    if series is not None and not isinstance(series, str):
+        series = str(check_whole("series", series, "a number, a UID or a part of it"))
+    if series_uid is not None:
+        check_text("series_uid", series_uid, "a UID or a part of it")
+    wanted = series_uid if series is None else series
     volume = read_as(path, ReadSettings(wanted, axis, on_tilt, on_spacing))
     warn(volume.provenance.warnings)
     return volume
@@ -102,9 +116,9 @@ def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> 
         GeometryError: positions or orientation do not make a volume; the message gives the repair.
         SeriesChoiceError: several series; name one with `series`.
         ResourceError: the memory does not hold it; close other programs, or use a machine with more.
-        UsageError: `axis` is not 0, 1 or 2; name one of these.
+        UsageError: `axis` is not 0, 1 or 2; name one of these. Or a series of a file of one volume; name none.
     """
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
+    paths = check_paths("path", path, "a path or several of one series; thinslice.Volume.from_array takes an array")
     if not paths:
         raise UnreadableError(f"The list of files is empty; give {ACCEPTED}.")
     for each in paths:
@@ -115,6 +129,8 @@ def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> 
         if not present:
             raise UnreadableError(f"There is nothing at {each.name!r}; check the path.")
     kind = "dicom files" if len(paths) > 1 or paths[0].is_dir() else sniff(paths[0])
+    if kind in ("nifti", "nrrd", "metaimage") and (settings.series or "1") != "1":
+        raise UsageError(f"A {kind} file holds one volume and no series to choose; leave {option('series')} out.")
     if kind == "nifti":
         from thinslice.io.nifti import read_nifti
 
@@ -138,8 +154,8 @@ def sniff(path: Path) -> str:
     Raises:
         UnreadableError: empty, not permitted, or no format that is read; give another file.
     """
-    from thinslice.io.dicom.archives import archive_kind
-    from thinslice.io.dicom.file_form import looks_like_dicom
+    from thinslice.io.dicom.files.archives import archive_kind
+    from thinslice.io.dicom.files.file_form import looks_like_dicom
     from thinslice.io.gzip_stream import GZIP_MAGIC, open_plain, readable
     from thinslice.io.nifti import header_path
     from thinslice.io.nifti_header import nifti_version
@@ -199,18 +215,22 @@ def write(
 
     Raises:
         UsageError: an unknown suffix, one that `format` contradicts, or a DICOM folder for a volume that did not come
-            from DICOM; choose another name. Or no `Volume`; make one with `Volume.from_array`.
+            from DICOM; choose another name.
+        ArgumentTypeError: no `Volume`; make one with `Volume.from_array`. Or another argument of another type.
         OutputExistsError: it exists and `overwrite` is False; overwrite it, or choose another name.
         OutputError: it cannot be written there; choose another place.
         ResourceError: the disk is full; free some space.
     """
-    if not isinstance(volume, Volume):
-        raise UsageError(
-            f"write takes a thinslice.Volume and then a path, not a {type(volume).__name__} first; make one with "
-            "thinslice.Volume.from_array."
-        )
+    target: object = path
+    if isinstance(target, Volume):
+        raise ArgumentTypeError("write takes a volume first and then a path; swap the two.")
+    volume = check_volume("volume", volume)
+    if format is not None:
+        check_text("format", format, f"one of {', '.join(FORMATS)}, or None")
+    check_bool("overwrite", overwrite)
+    check_bool("deidentify", deidentify)
     writer = open_writer(
-        path,
+        check_path("path", path),
         volume.geometry,
         volume.provenance,
         dtype=volume.hu.dtype,
@@ -263,14 +283,14 @@ def open_writer(
                 "no patient or study to derive it from; name an output that ends in .nii.gz."
             )
         if deidentify:
-            from thinslice.io.dicom.deidentify import deidentified
+            from thinslice.io.dicom.derived.deidentify import deidentified
 
             provenance = replace(provenance, headers=deidentified(provenance.headers))
         if kind == "dicom-enhanced":
-            from thinslice.io.dicom.enhanced_write import EnhancedSlabWriter
+            from thinslice.io.dicom.derived.enhanced import EnhancedSlabWriter
 
             return EnhancedSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
-        from thinslice.io.dicom.write import DicomSlabWriter
+        from thinslice.io.dicom.derived.single_frame import DicomSlabWriter
 
         return DicomSlabWriter(place, geometry, provenance, hu_range=hu_range, overwrite=overwrite)
     if None in geometry.spacing_mm:

@@ -49,6 +49,9 @@ _UNPLACED = {
     ),
 }
 
+_PLACE_FIELDS = (("Offset", "Position", "Origin"), ("TransformMatrix", "Orientation", "Rotation"), ("ElementSpacing",))
+"""Fields of a MetaImage that place its voxels, each with its older names; ITK takes a default where one is missing."""
+
 
 def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
     """Read an NRRD or MetaImage volume with SimpleITK.
@@ -110,6 +113,10 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
         warnings.append(
             "The file holds no orientation and position; its axes were taken as left, posterior, superior from 0."
         )
+    elif header.kind == "metaimage":
+        absent = [names[0] for names in _PLACE_FIELDS if not header.value(*names)]
+        if absent:
+            warnings.append(f"The header holds no {' and no '.join(absent)}, so a default was taken; check the place.")
     if ambiguous:
         details["axis_ambiguous"] = True
         warnings.append(ambiguity_warning(axes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from thinslice.arguments import check_text, check_whole
 from thinslice.errors import UsageError
 from thinslice.options import option
 
@@ -27,6 +28,7 @@ class ReadSettings:
         on_spacing: treatment of a spacing that changes between slices.
 
     Raises:
+        ArgumentTypeError: a value of another type; the message describes what is taken.
         UsageError: a treatment that does not exist, or a series without a name; choose "refuse" or "resample", or name
             the series.
     """
@@ -37,10 +39,12 @@ class ReadSettings:
     on_spacing: OnFault = "refuse"
 
     def __post_init__(self) -> None:
-        if self.series is not None and not self.series.strip():
+        if self.axis is not None:
+            check_whole("axis", self.axis, "0, 1 or 2, or None")
+        if self.series is not None and not check_text("series", self.series, "a number, a UID or a part of it").strip():
             raise UsageError(
                 f"{option('series')} is blank; give the number of a series in 'thinslice inspect', or its UID."
             )
         for name, treatment in (("on_tilt", self.on_tilt), ("on_spacing", self.on_spacing)):
-            if treatment not in _TREATMENTS:
-                raise UsageError(f"{name} is {treatment!r}; choose one of {', '.join(_TREATMENTS)}.")
+            if check_text(name, treatment, "a name") not in _TREATMENTS:
+                raise UsageError(f"{option(name)} is {treatment!r}; choose one of {', '.join(_TREATMENTS)}.")

@@ -261,7 +261,7 @@ def place(model: ThroughPlaneModel, device: str) -> ThroughPlaneModel:
         moved = model.to(target)
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(
-            f"The device {device!r} is not available on this machine; use {option('device', 'cpu')} or auto."
+            f"The device {device!r} is not available on this machine; use {option('device', 'cpu')}."
         ) from error
     return moved.eval()
 

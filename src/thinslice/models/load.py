@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from thinslice.arguments import check_path, check_text
 from thinslice.errors import CheckpointError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
@@ -18,11 +19,13 @@ def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlane
         device: "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
+        ArgumentTypeError: for an argument of another type, such as a network; it needs no loading.
         UsageError: for an unknown name.
         CheckpointError: for a network that has no weights yet, or a damaged file.
         DeviceError: when the device is missing.
     """
-    name = str(name_or_path)
+    name = str(check_path("name_or_path", name_or_path, "a name of a network, or a path of its weights"))
+    check_text("device", device, "a name such as 'cpu' or 'cuda'")
     if name not in catalog.names():
         return checkpoint.load(catalog.weights_of(name_or_path), device=device)
     entry = catalog.CATALOG.get(name)

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.about import NOTICE
+from thinslice.arguments import check_bool, check_path
 from thinslice.errors import UsageError
 from thinslice.geometry import Geometry, nearest_thick
 from thinslice.pictures.planes import SIDES, Body, ViewPlane, find_body, planes_of, steps_mm
-from thinslice.volume import Volume, reorient
+from thinslice.volume import Volume, check_volume, reorient
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ RATIO_TOLERANCE = 1e-4
 
 _FROM_ZERO_HU, _COLOURS = {"error": ERROR_MAX_HU, "deviation": DEVIATION_MAX_HU}, "magma"
 _BACKGROUND, _INK, _DIM = "#0d0f12", "#e8eaed", "#9aa0a6"
-_PANEL_IN, _GAP_IN, _GROUP_GAP_IN, _LEFT_IN, _LABEL_IN, _DPI = 2.9, 0.05, 0.2, 1.5, 0.45, 140
+_PANEL_IN, _GAP_IN, _GROUP_GAP_IN, _LEFT_IN, _LABEL_IN, _DPI = 2.9, 0.05, 0.2, 1.8, 0.5, 140
 
 
 class Preview:
@@ -108,27 +109,41 @@ class Preview:
         self._seen[start:stop] = True
 
     def png_bytes(self) -> bytes:
-        """The picture as PNG.
+        """The picture as PNG: all windows side by side.
 
         Raises:
             UsageError: slices are missing; add them first.
         """
+        return self._drawn(tuple(WINDOWS_HU), deviation=self._deviation is not None)
+
+    def parts(self) -> list[tuple[str, bytes]]:
+        """The picture as one PNG per window, each with its title, for pages on which the whole would be too small.
+
+        Raises:
+            UsageError: slices are missing; add them first.
+        """
+        parts = [(_level_and_width(window), self._drawn((window,), deviation=False)) for window in WINDOWS_HU]
+        if self._deviation is not None:
+            parts.append(("Uncertainty of the thin slices (standard deviation)", self._drawn((), deviation=True)))
+        return parts
+
+    def _drawn(self, windows: Sequence[str], *, deviation: bool) -> bytes:
         if not self._seen.all():
             raise UsageError(f"The preview holds {int(self._seen.sum())} of {self._seen.size} thin slices.")
         thin_mm = f"{self._thin.spacing_mm[0]:.3g} mm"
         titles = (f"thick, {self._thick.spacing_mm[0]:.3g} mm", f"interpolated, {thin_mm}", f"thin, {thin_mm}")
-        columns = [(f"{window_label(name)} HU", title) for name in WINDOWS_HU for title in titles]
-        if self._deviation is not None:
-            columns.append(("standard deviation", f"thin, {self._thin.spacing_mm[0]:.3g} mm"))
+        columns = [(f"{window_label(name)} HU", title) for name in windows for title in titles]
+        if deviation:
+            columns.append(("standard deviation", f"thin, {thin_mm}"))
         rows: list[PictureRow] = []
         for plane in planes_of(self._thin).values():
             where = _where(plane, self._cut, self._factor)
             cuts = (self._before, self._between, self._after)
             sides = [_crop(cut[plane.normal], plane.normal, self._body) for cut in cuts]
-            pictures: Pictures = [(plane.show(side), window) for window in WINDOWS_HU for side in sides]
-            if self._deviation is not None:
-                deviation = _crop(self._deviation[plane.normal], plane.normal, self._body)
-                pictures.append((plane.show(deviation), "deviation"))
+            pictures: Pictures = [(plane.show(side), window) for window in windows for side in sides]
+            if deviation and self._deviation is not None:
+                cut = _crop(self._deviation[plane.normal], plane.normal, self._body)
+                pictures.append((plane.show(cut), "deviation"))
             rows.append((f"{plane.name}\n{where}", plane, pictures))
         caption = " · ".join(part for part in (self._caption, _unknown(self._thin)) if part)
         return as_png(draw_rows(rows, columns, self._thin, caption))
@@ -156,10 +171,16 @@ def preview(thick: Volume, thin: Volume, path: str | Path | None = None, *, over
         The PNG; in a notebook, `IPython.display.Image(data)` shows it.
 
     Raises:
-        UsageError: `thin` does not lie on a thin grid of `thick`.
+        ArgumentTypeError: an argument of another type, such as a path in place of a volume; read it first.
+        UsageError: `thin` does not lie on a thin grid of `thick`, or the path does not end in .png.
         OutputExistsError: the file exists and `overwrite` is false.
         OutputError: it cannot be written there.
     """
+    thick, thin = check_volume("thick", thick), check_volume("thin", thin)
+    place = None if path is None else check_path("path", path)
+    check_bool("overwrite", overwrite)
+    if place is not None and place.suffix.lower() != ".png":
+        raise UsageError(f"The picture is a PNG; end {str(place)!r} in .png.")
     derivation = thin.provenance.derivation
     made = (
         "" if derivation is None else f"{derivation.model} {derivation.model_version}, factor {derivation.factor:.4g}"
@@ -167,8 +188,8 @@ def preview(thick: Volume, thin: Volume, path: str | Path | None = None, *, over
     drawn = Preview(thick, thin.geometry, caption=made)
     drawn.add(0, thin.hu)
     png = drawn.png_bytes()
-    if path is not None:
-        save_png(png, Path(path), overwrite=overwrite)
+    if place is not None:
+        save_png(png, place, overwrite=overwrite)
     return png
 
 
@@ -268,7 +289,7 @@ def draw_rows(rows: Sequence[PictureRow], columns: Sequence[tuple[str, str]], gr
     for number, (row, height, (tall_mm, wide_mm)) in enumerate(zip(rows, heights, sizes, strict=True)):
         label, plane, pictures = row
         y -= height
-        _text(figure, 0.08, y + height / 2, label, total, size=8, ha="left", va="center", linespacing=1.5)
+        _text(figure, 0.08, y + height / 2, label, total, size=10, ha="left", va="center", linespacing=1.5)
         for left, (picture, window) in zip(lefts, pictures, strict=True):
             if picture is None:
                 continue
@@ -284,16 +305,16 @@ def draw_rows(rows: Sequence[PictureRow], columns: Sequence[tuple[str, str]], gr
         y -= _GAP_IN
     for left, (group, title) in zip(lefts, columns, strict=True):
         middle = left + _PANEL_IN / 2
-        _text(figure, middle, total[1] - top + 0.07, title, total, size=8.5, ha="center", va="bottom", color=_DIM)
+        _text(figure, middle, total[1] - top + 0.07, title, total, size=10, ha="center", va="bottom", color=_DIM)
         members = [x for x, (other, _) in zip(lefts, columns, strict=True) if other == group]
         if group and left == members[0]:
             middle = (members[0] + members[-1] + _PANEL_IN) / 2
-            _text(figure, middle, total[1] - 0.32, group, total, size=11, ha="center", va="bottom")
+            _text(figure, middle, total[1] - 0.32, group, total, size=12, ha="center", va="bottom")
     for left, (_, window) in zip(lefts, rows[0][2], strict=True):
         if window == "deviation":
             _colour_scale(figure, left, bottom - 0.12, total, DEVIATION_MAX_HU)
-    _text(figure, lefts[0], bottom - 0.18, caption, total, size=8.5, ha="left", va="center")
-    _text(figure, lefts[0], 0.14, NOTICE, total, size=7, ha="left", va="center", color=_DIM)
+    _text(figure, lefts[0], bottom - 0.18, caption, total, size=9.5, ha="left", va="center")
+    _text(figure, lefts[0], 0.14, NOTICE, total, size=8.5, ha="left", va="center", color=_DIM)
     return figure
 
 
@@ -338,7 +359,7 @@ def _name_sides(axes: Axes, plane: ViewPlane, wide_mm: float, tall_mm: float) ->
 
     left, right, top, bottom = SIDES[plane.name]
     edge = [withStroke(linewidth=2.0, foreground="black")]
-    style: dict[str, Any] = {"color": _INK, "fontsize": 8, "path_effects": edge, "ha": "center", "va": "center"}
+    style: dict[str, Any] = {"color": _INK, "fontsize": 10, "path_effects": edge, "ha": "center", "va": "center"}
     margin = 0.035 * wide_mm
     axes.text(margin, tall_mm / 2, left, **style)
     axes.text(wide_mm - margin, tall_mm / 2, right, **style)
@@ -358,7 +379,7 @@ def _scale_bar(axes: Axes, wide_mm: float, tall_mm: float) -> None:
     axes.plot((x, x + length), (y, y), color=_INK, linewidth=1.6, solid_capstyle="butt", path_effects=edge)
     label = f"{length} mm"
     above = y - 0.02 * wide_mm
-    axes.text(x + length / 2, above, label, color=_INK, fontsize=7, ha="center", va="bottom", path_effects=edge)
+    axes.text(x + length / 2, above, label, color=_INK, fontsize=9, ha="center", va="bottom", path_effects=edge)
     axes.set_xlim(0, wide_mm)
     axes.set_ylim(tall_mm, 0)
 
@@ -468,3 +489,8 @@ def window_label(name: str) -> str:
 
 def _unknown(grid: Geometry) -> str:
     return "in-plane spacing unknown, shown as 1 mm" if None in grid.spacing_mm else ""
+
+
+def _level_and_width(window: str) -> str:
+    centre, width = WINDOWS_HU[window]
+    return f"Thick, interpolated and thin slices in the {window} window (level {centre:g} HU, width {width:g} HU)"

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thinslice.arguments import check_number
 from thinslice.errors import NotEligibleError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.options import option
@@ -56,11 +57,12 @@ def check_target(factor: float | None, spacing_mm: float) -> None:
 
     Raises:
         UsageError: the message gives the value that was refused.
+        ArgumentTypeError: no number.
     """
     if factor is None:
-        if not (math.isfinite(spacing_mm) and spacing_mm > 0):
+        if not 0 < check_number("spacing_mm", spacing_mm, "a number of mm") < math.inf:
             raise UsageError(f"The target spacing must be a positive number of mm, not {spacing_mm}.")
-    elif isinstance(factor, bool) or not math.isfinite(factor) or int(factor) != factor:
+    elif not math.isfinite(check_number("factor", factor, "a whole number from 2 to 8")) or int(factor) != factor:
         raise UsageError(f"The factor must be a whole number, not {factor}.")
 
 

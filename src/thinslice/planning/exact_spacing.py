@@ -88,23 +88,31 @@ class ExactSpacing:
         [(1, 1, (0.1, 0.4, 0.4, 0.1))]
         """
         found = []
-        reach = self.profile.reach
         for k in range(self.depth):
-            first = math.ceil((k - reach) * self.ratio - 0.5 + EDGE_TOLERANCE)
-            last = math.floor((k + reach) * self.ratio + 0.5 - EDGE_TOLERANCE)
-            if first < 0 or last >= self.slices:
-                continue
-            borders = np.asarray((np.arange(first, last + 2) - 0.5) / self.ratio - k, dtype=np.float64)
-            weights = np.diff(self.profile.integral(borders))
-            # A thin slice that is half inside counts with its own mean, not that of the half: tilt the weights so that
-            # their centre is the thick slice's, or a ramp would not stay one.
-            distance = np.arange(first, last + 1) / self.ratio - k
-            centre, square = (float((weights * distance**power).sum()) for power in (1, 2))
-            if square - centre**2 > EDGE_TOLERANCE:
-                weights = weights * (square - centre * distance)
-            weights = np.round(weights / weights.sum(), 12)
-            found.append((k, first, tuple(float(weight) for weight in weights)))
+            first, weights = self.row(k)
+            if first >= 0 and first + len(weights) <= self.slices:
+                found.append((k, first, weights))
         return found
+
+    def row(self, k: int) -> tuple[int, tuple[float, ...]]:
+        """First thin slice and weights of a thick slice, wherever the thin slices end.
+
+        >>> ExactSpacing(2.5, 3, ProfileDensity.box(1.0), depth=3).row(0)
+        (-1, (0.3, 0.4, 0.3))
+        """
+        reach = self.profile.reach
+        first = math.ceil((k - reach) * self.ratio - 0.5 + EDGE_TOLERANCE)
+        last = math.floor((k + reach) * self.ratio + 0.5 - EDGE_TOLERANCE)
+        borders = np.asarray((np.arange(first, last + 2) - 0.5) / self.ratio - k, dtype=np.float64)
+        weights = np.diff(self.profile.integral(borders))
+        # A thin slice that is half inside counts with its own mean, not that of the half: tilt the weights so that
+        # their centre is the thick slice's, or a ramp would not stay one.
+        distance = np.arange(first, last + 1) / self.ratio - k
+        centre, square = (float((weights * distance**power).sum()) for power in (1, 2))
+        if square - centre**2 > EDGE_TOLERANCE:
+            weights = weights * (square - centre * distance)
+        weights = np.round(weights / weights.sum(), 12)
+        return first, tuple(float(weight) for weight in weights)
 
     def block(self, start: int, stop: int) -> Block:
         """The matrices of thin slices [start, stop) from thick slices and network slices around them."""

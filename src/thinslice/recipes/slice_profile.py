@@ -10,10 +10,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from thinslice.errors import InputError
+from thinslice.geometry import Geometry
 from thinslice.profile import ProfileDensity, SliceProfile
 
 LARGEST_FILE_BYTES = 1 << 20
 """A profile has at most some hundred samples; a larger file is something else."""
+
+SAME_SLICES = 0.02
+"""Share by which distance and thickness of slices may differ from those that a profile was measured on."""
 
 Millimetres = Annotated[float, Field(gt=0, le=1000)]
 FiniteMillimetres = Annotated[float, Field(ge=-1000, le=1000)]
@@ -60,6 +64,24 @@ class MeasuredProfile(BaseModel):
             raise ValueError("weights must not all be zero")
         return self
 
+    @classmethod
+    def box(cls, grid: Geometry) -> MeasuredProfile:
+        """A box of the slice thickness in the header, or of the slices' distance where that is unknown.
+
+        For a network whose card holds the profile of another scanner.
+
+        >>> box = MeasuredProfile.box(Geometry((9, 8, 8), (5.0, 0.7, 0.7)))
+        >>> [round(weight, 3) for weight in box.on_grid(5, 5.0).weights]
+        [0.2, 0.2, 0.2, 0.2, 0.2]
+        """
+        half = 0.5 * (grid.thickness_mm or grid.spacing_mm[0])
+        return cls(
+            offsets_mm=(-half, 0.0, half),
+            weights=(1.0, 1.0, 1.0),
+            thick_spacing_mm=grid.spacing_mm[0],
+            thick_thickness_mm=grid.thickness_mm,
+        )
+
     @property
     def width_mm(self) -> float:
         """Width of the box with the same standard deviation, in mm."""
@@ -75,9 +97,34 @@ class MeasuredProfile(BaseModel):
         return float((at * density).sum() / density.sum())
 
     @property
+    def described(self) -> str:
+        """Distance and thickness of the thick slices in words.
+
+        >>> MeasuredProfile(offsets_mm=(-4, 0, 4), weights=(0, 1, 0), thick_spacing_mm=5).described
+        '5 mm apart'
+        """
+        thickness = "" if self.thick_thickness_mm is None else f" and {self.thick_thickness_mm:.4g} mm thick"
+        return f"{self.thick_spacing_mm:.4g} mm apart{thickness}"
+
+    @property
     def sha256(self) -> str:
         """Digest of all values, hexadecimal: outputs of two profiles must not share their UIDs."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def holds_for(self, grid: Geometry) -> bool:
+        """Whether thick slices lie as far apart and are as thick as those that it was measured on.
+
+        A thickness that is unknown on either side counts as equal.
+
+        >>> triangle = {"offsets_mm": (-4, 0, 4), "weights": (0, 1, 0), "thick_spacing_mm": 5, "thick_thickness_mm": 5}
+        >>> measured = MeasuredProfile(**triangle)
+        >>> [measured.holds_for(Geometry((9, 8, 8), (mm, 0.7, 0.7), thickness_mm=mm)) for mm in (5.0, 4.0)]
+        [True, False]
+        """
+        pairs = [(self.thick_spacing_mm, grid.spacing_mm[0])]
+        if self.thick_thickness_mm is not None and grid.thickness_mm is not None:
+            pairs.append((self.thick_thickness_mm, grid.thickness_mm))
+        return all(abs(theirs - ours) <= SAME_SLICES * ours for ours, theirs in pairs)
 
     def on_grid(self, factor: int, thick_spacing_mm: float) -> SliceProfile:
         """Weights of thin slices in a thick one.

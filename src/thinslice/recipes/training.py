@@ -57,11 +57,17 @@ class DatasetRecipe(Checked):
     Attributes:
         root: folder of the data set, relative to --data.
         split: split for training.
-        validation: split for validation; None for no validation.
+        validation: split for validation; None, or "" in a file, for no validation.
         thick: "paired" for the data set's own thick slices, or the name of a slice profile by which they are simulated
             from the thin ones (the paper's pseudo-LR experiment). Validation always uses the data set's own.
         noise_hu: standard deviation of white noise on simulated thick slices.
         cases: largest number of cases of the split, the first ones; None for all.
+        without: patients whose pairs are left out of the split, as in the manifest (case names where it has none).
+        profile: slice profile that the network gets: "header" for the box of the slice thickness; "measured" for the
+            one that the pairs of the split have (`thinslice.data.measured_profile`), which the card then holds, so that
+            `upscale` uses it on scans of this protocol.
+        simulated_share: share of steps whose crops are not pairs: thick slices are simulated from the thin ones by
+            `simulation`, so that the network keeps other factors and profiles.
     """
 
     root: str
@@ -70,6 +76,14 @@ class DatasetRecipe(Checked):
     thick: Literal["paired"] | ProfileName = "paired"
     noise_hu: NoiseHu = 0.0
     cases: int | None = Field(None, ge=1)
+    without: tuple[str, ...] = ()
+    profile: Literal["header", "measured"] = "header"
+    simulated_share: Share = 0.0
+
+    @field_validator("validation")
+    @classmethod
+    def _none_in_toml(cls, value: str | None) -> str | None:
+        return value or None
 
 
 class CropRecipe(Checked):
@@ -188,6 +202,9 @@ _LATER = (
 )
 """Values of `SimulationRecipe` that older recipes lack; a digest holds them where they differ from their defaults."""
 
+_LATER_OF_PAIRS: dict[str, Any] = {"without": (), "profile": "header", "simulated_share": 0.0}
+"""The same for `DatasetRecipe`, with their defaults."""
+
 
 class LossRecipe(Checked):
     """The loss.
@@ -231,6 +248,8 @@ class OptimiserRecipe(Checked):
         weight_decay: decoupled weight decay of AdamW and Muon, or Adam's L2 term.
         clip_norm: largest gradient norm; 0 for no clipping.
         average: decay of the running average of the weights, which is validated and kept; 0 for none.
+        start_share: share of the initial weights in those that are validated and kept, so that a network that is
+            trained further forgets little; 0 for none.
     """
 
     method: Literal["adamw", "adam", "muon"] = "adamw"
@@ -245,6 +264,7 @@ class OptimiserRecipe(Checked):
     weight_decay: Weight = 1e-4
     clip_norm: Weight = 1.0
     average: float = Field(0.999, ge=0, lt=1)
+    start_share: float = Field(0.0, ge=0, lt=1)
 
 
 class ValidationRecipe(Checked):
@@ -297,7 +317,7 @@ class TrainRecipe(Checked):
             path is relative to --data, and a folder of NIfTI files stands for all of them. A file that is named again,
             also beside its folder, is drawn more often.
         dataset: pairs, in place of `data`.
-        simulation: crops of `data`.
+        simulation: crops of `data`, and those of `dataset` that are simulated (`simulated_share`).
         crops: crops of `dataset`.
         loss: loss.
         start: initial weights: a name of the catalog or a weights file, whose config holds for keys that
@@ -345,6 +365,8 @@ class TrainRecipe(Checked):
     def _has_data(self) -> Self:
         if bool(self.data) == (self.dataset is not None):
             raise ValueError("a recipe needs either data (thin volumes) or dataset (pairs)")
+        if self.dataset is not None and self.dataset.profile == "measured" and self.dataset.thick != "paired":
+            raise ValueError("the profile of simulated thick slices is known; measure it on paired ones")
         if self.optimiser.schedule == "plateau" and not self.validates:
             raise ValueError("the plateau schedule needs a dataset with a validation split")
         if len({stage.name for stage in self.stages}) < len(self.stages):
@@ -369,6 +391,10 @@ class TrainRecipe(Checked):
         unsaid += [] if self.simulation.sown_share else ["simulation.sown_share"]
         plain = SimulationRecipe()
         unsaid += [f"simulation.{name}" for name in _LATER if getattr(self.simulation, name) == getattr(plain, name)]
+        if self.dataset is not None:
+            plain_pairs = _LATER_OF_PAIRS.items()
+            unsaid += [f"dataset.{name}" for name, value in plain_pairs if getattr(self.dataset, name) == value]
+        unsaid += [] if self.optimiser.start_share else ["optimiser.start_share"]
         unsaid += ["loss.deviation"] if self.objective != "deviation" and not self._stages_of("deviation") else []
         return self.digest_without(("card", "save_every_s", "log_every", *unsaid))
 

@@ -14,11 +14,17 @@ from thinslice.models import checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.recipes import TrainRecipe
+from thinslice.recipes.slice_profile import MeasuredProfile
 from thinslice.system.atomic import atomic_file
 from thinslice.training.validate import Validation
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+PROFILE_FILE = "slice-profile.json"
+"""The slice profile measured on the training pairs, as `upscale` takes it."""
+
+_INHERITED = ("widest_slice",)
+"""Entries of the initial weights' card that hold for weights trained from them."""
 
 
 def export(
@@ -29,6 +35,7 @@ def export(
     steps: int,
     validation: Validation | None = None,
     initial: CheckpointInfo | None = None,
+    profile: MeasuredProfile | None = None,
 ) -> Path:
     """Write weights with their card: recipe, its digest, seed and versions of the software.
 
@@ -42,6 +49,7 @@ def export(
         steps: optimiser steps done.
         validation: scores of exactly these weights, if there are any.
         initial: the weights that the run started from.
+        profile: slice profile measured on the pairs that it was trained on.
 
     Returns:
         `path`.
@@ -61,6 +69,10 @@ def export(
         card = {**initial.card, "deviation": {**recipe.card, **run}}
     else:
         card = {**recipe.card, "name": recipe.name, **run}
+    if initial is not None:
+        card = {**{key: initial.card[key] for key in _INHERITED if key in initial.card}, **card}
+    if profile is not None:
+        card["slice_profile"] = profile.model_dump(mode="json")
     if validation is not None:
         card["validation"] = {
             "protocol": "rplhr",

@@ -15,8 +15,9 @@ from thinslice.errors import UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.recipes import TrainRecipe
+from thinslice.recipes.slice_profile import read_slice_profile
 from thinslice.training import loop
-from thinslice.training.export import export
+from thinslice.training.export import PROFILE_FILE, export
 from thinslice.training.loop import LogLine, RunOptions
 from thinslice.training.optimiser import RunningAverage, ValidationHistory, make_optimiser
 from thinslice.training.run_folder import run_folder
@@ -110,10 +111,13 @@ def export_state(recipe: TrainRecipe, out: Path) -> Path:
     for number, (part, folder) in reversed([*enumerate(places)]):
         network, initial = loop.starting_network(part)
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        average = RunningAverage(network, part.optimiser.average)
+        average = RunningAverage(network, part.optimiser.average, part.optimiser.start_share)
         key = loop.run_key(part, None if number else initial)
         run = Run(key, network, average, make_optimiser(trainable, part.optimiser), ValidationHistory())
         if run.load(folder) and run.step:
-            assert isinstance(average.network, ThroughPlaneModel)
-            return export(recipe, average.network, out / f"{recipe.name}.safetensors", steps=run.step, initial=initial)
+            kept = average.kept()
+            assert isinstance(kept, ThroughPlaneModel)
+            measured = read_slice_profile(folder / PROFILE_FILE) if (folder / PROFILE_FILE).is_file() else None
+            final = out / f"{recipe.name}.safetensors"
+            return export(recipe, kept, final, steps=run.step, initial=initial, profile=measured)
     raise UsageError(f"{out} holds no training state yet.")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.options import option
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
-from thinslice.training.export import BEST, LAST, copy_weights, export
+from thinslice.training.export import BEST, LAST, PROFILE_FILE, copy_weights, export
 from thinslice.training.interruption import deferred_interruption
 from thinslice.training.journal import Journal
 from thinslice.training.objective import Conditions, ObjectiveModule
@@ -153,7 +154,7 @@ def run(
     at = Run(
         run_key(recipe, initial),
         network,
-        RunningAverage(network, recipe.optimiser.average),
+        RunningAverage(network, recipe.optimiser.average, recipe.optimiser.start_share),
         optimiser,
         ValidationHistory(),
     )
@@ -167,7 +168,11 @@ def run(
         f"{stage or recipe.name}: {recipe.network.name}, {sum(map(torch.numel, trainable))} trained values, "
         f"{fabric.device}, {'step 0' if first == 0 else f'continues after step {first}'} of {steps}"
     )
-    sampler, held_out = open_sources(recipe, options.data_root, notify=options.note)
+    sources = open_sources(recipe, options.data_root, notify=options.note)
+    held_out, profile = sources.held_out, sources.profile
+    if profile is not None and fabric.is_global_zero:
+        profile.write(out / PROFILE_FILE, overwrite=True)
+    keep = partial(export, recipe, initial=initial, profile=profile)
     options.note(f"state in {out / STATE_FILE}; Ctrl-C saves it, and the same command continues")
 
     started = saved = time.monotonic()
@@ -176,7 +181,7 @@ def run(
         Journal(out, first=first, writes=fabric.is_global_zero) as journal,
         deferred_interruption(options.notify, enabled=alone) as interruption,
     ):
-        for step, batches in prefetched(sampler, chunks, first, steps):
+        for step, batches in prefetched(sources.sampler, chunks, first, steps):
             rate = learning_rate(step, recipe.optimiser, plateau=at.history.plateau)
             for group in wrapped.param_groups:
                 group["lr"] = rate
@@ -208,13 +213,13 @@ def run(
                 options.log(LogLine(done, steps, total, left, stage=stage))
             validated = bool(held_out) and recipe.validates and (done % recipe.validation.every == 0 or done == steps)
             if validated:
-                scores = validate(_averaged(at), held_out, recipe.validation, fabric)
+                scores = validate(_averaged(at), held_out, recipe.validation, fabric, profile)
                 journal.validated(done, scores.psnr, scores.ssim, scores.cases)
                 if scores.picture:
                     journal.picture(done, scores.picture)
                 best = at.history.add(scores.psnr, done, recipe.optimiser)
                 if best and fabric.is_global_zero:
-                    export(recipe, _averaged(at), out / BEST, steps=done, validation=scores, initial=initial)
+                    keep(_averaged(at), out / BEST, steps=done, validation=scores)
                 options.log(LogLine(done, steps, math.nan, left, psnr=scores.psnr, stage=stage))
                 keep_freed_memory()
             at.losses = tuple(losses)
@@ -230,7 +235,7 @@ def run(
                 raise KeyboardInterrupt
             if stopping:
                 return None
-    return _finish(recipe, at, out, fabric, initial)
+    return _finish(recipe, at, out, fabric, keep)
 
 
 def run_key(recipe: TrainRecipe, initial: CheckpointInfo | None) -> str:
@@ -348,8 +353,9 @@ def _check_finite(loss: torch.Tensor, step: int, batch: Batch) -> None:
 
 def _averaged(at: Run) -> ThroughPlaneModel:
     """The network with averaged weights, which is validated and kept."""
-    assert isinstance(at.average.network, ThroughPlaneModel)
-    return at.average.network
+    network = at.average.kept()
+    assert isinstance(network, ThroughPlaneModel)
+    return network
 
 
 def _mean_over_processes(fabric: Fabric, values: Sequence[float]) -> float:
@@ -360,11 +366,11 @@ def _mean_over_processes(fabric: Fabric, values: Sequence[float]) -> float:
     return float(reduced)  # type: ignore[arg-type]
 
 
-def _finish(recipe: TrainRecipe, at: Run, out: Path, fabric: Fabric, initial: CheckpointInfo | None) -> Path:
+def _finish(recipe: TrainRecipe, at: Run, out: Path, fabric: Fabric, keep: Callable[..., Path]) -> Path:
     """Write the last weights, and a copy under the run's name: the best ones, or the last without validation."""
     final = out / f"{recipe.name}.safetensors"
     if fabric.is_global_zero:
-        export(recipe, _averaged(at), out / LAST, steps=at.step, initial=initial)
+        keep(_averaged(at), out / LAST, steps=at.step)
         chosen = out / (BEST if recipe.validates else LAST)
         copy_weights(chosen, final)
     # Saved last: a run that is killed before this point finishes again.

@@ -89,15 +89,20 @@ class RunningAverage:
     """An exponential running average of a network's weights, which is validated and kept at the end.
 
     Args:
-        network: network that is trained.
+        network: network that is trained, with its weights before the first step.
         decay: decay of the average by step; 0 for no average.
+        start_share: share of the weights before the first step in those that are kept.
 
     Attributes:
         network: copy of the network that holds the average; with decay 0 the network itself.
+
+    Source of the share: Wortsman et al., CVPR 2022 (WiSE-FT): weights halfway between a network and what it became by
+    fine-tuning do well on old and new data.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, network: nn.Module, decay: float, start_share: float = 0.0) -> None:
+        self.decay, self.start_share = decay, start_share
+        self._start = [p.detach().clone() for p in network.parameters()] if start_share else []
         self.network = copy.deepcopy(network).eval().requires_grad_(False) if decay else network
 
     @torch.no_grad()
@@ -110,3 +115,13 @@ class RunningAverage:
             kept.lerp_(new, 1.0 - decay)
         for held, fresh in zip(self.network.buffers(), network.buffers(), strict=True):
             held.copy_(fresh)
+
+    @torch.no_grad()
+    def kept(self) -> nn.Module:
+        """The network that is validated and kept: the average, drawn towards the start."""
+        if not self.start_share:
+            return self.network
+        blend = copy.deepcopy(self.network).eval().requires_grad_(False)
+        for parameter, start in zip(blend.parameters(), self._start, strict=True):
+            parameter.lerp_(start.to(parameter.device), self.start_share)
+        return blend

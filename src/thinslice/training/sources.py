@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from thinslice.data.cache import CachedPair, cached_pairs
-from thinslice.data.crops import CropSampler, PairSampler, Sampler
+from thinslice.data.crops import CropSampler, MixedSampler, PairSampler, Sampler
 from thinslice.data.manifest import Case, Dataset, open_dataset
+from thinslice.data.measured_profile import measure_shared_profile
 from thinslice.data.wild_values import refuse_wild_values
-from thinslice.errors import InputError, UnreadableError, UsageError
+from thinslice.errors import GeometryError, InputError, UnreadableError, UsageError
 from thinslice.io.files import read
 from thinslice.options import option
 from thinslice.plausibility import examine
-from thinslice.recipes import TrainRecipe
+from thinslice.recipes import DatasetRecipe, TrainRecipe
+from thinslice.recipes.slice_profile import SAME_SLICES, MeasuredProfile
 from thinslice.typing import Notify
 from thinslice.volume import Volume
 
@@ -23,10 +26,30 @@ CACHE_FOLDER = ".thinslice-cache"
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
-def open_sources(
-    recipe: TrainRecipe, data_root: Path, *, notify: Notify | None = None
-) -> tuple[Sampler, list[CachedPair]]:
-    """The sampler of training crops, and the pairs of the validation split (none without such a split).
+MOST_MEASURED = 10
+"""Pairs on which a slice profile is measured, the first ones: more change nothing."""
+
+LARGE_RESIDUAL_HU = 15.0
+"""Residual of a slice profile above which a pair is suspicious; that of the head phantom's real pair is 3.6 HU."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The data of a run.
+
+    Attributes:
+        sampler: of training crops.
+        held_out: pairs of the validation split; none without such a split.
+        profile: slice profile measured on the pairs; None where the recipe measures none.
+    """
+
+    sampler: Sampler
+    held_out: list[CachedPair]
+    profile: MeasuredProfile | None = None
+
+
+def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None = None) -> Sources:
+    """The data of a run.
 
     Args:
         recipe: recipe of the run.
@@ -40,7 +63,7 @@ def open_sources(
         NotEligibleError: data smaller than a crop; lower depth or plane of the crops.
     """
     if recipe.dataset is None:
-        return CropSampler(list(_volumes(recipe, data_root, notify)), recipe.simulation, seed=recipe.seed), []
+        return Sources(CropSampler(list(_volumes(recipe, data_root, notify)), recipe.simulation, seed=recipe.seed), [])
     place = data_root / recipe.dataset.root
     if not place.is_dir():
         raise UnreadableError(
@@ -48,13 +71,93 @@ def open_sources(
             f"give the folder that holds it with {option('data_root')}."
         )
     dataset = open_dataset(place)
-    pairs = cached_pairs(_paired(dataset, recipe.dataset.split)[: recipe.dataset.cases], place / CACHE_FOLDER)
+    cases = training_cases(dataset, recipe.dataset)
+    pairs = cached_pairs(cases, place / CACHE_FOLDER)
+    if notify:
+        notify(f"{recipe.dataset.split}: {len(pairs)} pairs of {len({case.patient for case in cases})} patients")
     held_out: list[CachedPair] = []
     if recipe.dataset.validation is not None:
+        if recipe.dataset.validation not in dataset.splits:
+            raise UsageError(
+                f"The data set has no split {recipe.dataset.validation!r} to validate on, only "
+                f"{', '.join(dataset.splits)}; name one in dataset.validation, or leave it empty (dataset.validation=) "
+                "to train without validation."
+            )
         wanted = _paired(dataset, recipe.dataset.validation)[: recipe.validation.cases]
         _check_apart(dataset, recipe.dataset.split, recipe.dataset.validation)
         held_out = cached_pairs(wanted, place / CACHE_FOLDER)
-    return PairSampler(pairs, recipe.crops, recipe.dataset, seed=recipe.seed), held_out
+    profile = None
+    if recipe.dataset.profile == "measured":
+        profile = _measured(pairs, notify)
+    return Sources(_sampler(recipe, recipe.dataset, pairs, profile), held_out, profile)
+
+
+def training_cases(dataset: Dataset, recipe: DatasetRecipe) -> Sequence[Case]:
+    """The pairs of the training split.
+
+    Raises:
+        UsageError: a split that does not exist, or holds no pairs; correct the recipe.
+    """
+    cases = [case for case in _paired(dataset, recipe.split) if case.patient not in recipe.without]
+    if not cases:
+        raise UsageError(f"Split {recipe.split!r} of the data set holds no pairs of other patients.")
+    return cases[: recipe.cases]
+
+
+def _measured(pairs: Sequence[CachedPair], notify: Notify | None) -> MeasuredProfile:
+    """The slice profile of the pairs.
+
+    Raises:
+        GeometryError: pairs of several protocols, the message naming two of them, or too short ones.
+    """
+    first = pairs[0]
+    for pair in pairs[1:]:
+        ours, theirs = (
+            (*each.thin_spacing_mm[:1], each.thin_spacing_mm[0] * each.factor, each.relative_thickness)
+            for each in (first, pair)
+        )
+        if any(abs(b - a) > SAME_SLICES * a for a, b in zip(ours, theirs, strict=True)):
+            raise GeometryError(
+                f"Cases {first.case_id} and {pair.case_id} are of two protocols: thick slices {_slices(first)} and "
+                f"{_slices(pair)}. Train on pairs of one protocol; take the others out of the split, or name them in "
+                "dataset.without."
+            )
+    try:
+        profile = measure_shared_profile(pair.volumes() for pair in pairs[:MOST_MEASURED])
+    except GeometryError as error:
+        raise GeometryError(
+            f"The slice profile of the pairs cannot be measured. {error} Or train with the box of the header: "
+            "dataset.profile=header."
+        ) from error
+    if notify:
+        residual = profile.residual_rms_hu or 0.0
+        notify(
+            f"slice profile of the pairs: {profile.width_mm:.2f} mm wide, residual {residual:.1f} HU (box of the "
+            f"header: {profile.box_residual_rms_hu:.1f} HU)"
+        )
+        if residual > LARGE_RESIDUAL_HU:
+            notify(
+                "No profile explains the thick slices well: thick and thin ones may be of different kernels, or the "
+                "patient moved between two scans. Pairs of one acquisition and kernel teach more."
+            )
+    return profile
+
+
+def _slices(pair: CachedPair) -> str:
+    thickness = "of unknown thickness" if pair.thickness_mm is None else f"{pair.thickness_mm:.4g} mm thick"
+    return f"{pair.thin_spacing_mm[0] * pair.factor:.4g} mm apart and {thickness}"
+
+
+def _sampler(
+    recipe: TrainRecipe, dataset: DatasetRecipe, pairs: Sequence[CachedPair], profile: MeasuredProfile | None
+) -> Sampler:
+    factor = pairs[0].factor
+    on_grid = None if profile is None else profile.on_grid(factor, profile.thick_spacing_mm)
+    paired = PairSampler(pairs, recipe.crops, dataset, seed=recipe.seed, profile=on_grid)
+    if not dataset.simulated_share:
+        return paired
+    simulated = CropSampler([pair.volumes()[1] for pair in pairs], recipe.simulation, seed=recipe.seed)
+    return MixedSampler(paired, simulated, dataset.simulated_share, seed=recipe.seed)
 
 
 def _paired(dataset: Dataset, split: str) -> Sequence[Case]:

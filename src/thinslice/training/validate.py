@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 
 from thinslice.data.cache import CachedPair
 from thinslice.evaluation.protocol import evaluate
-from thinslice.geometry import Geometry
 from thinslice.inference.upscale import upscale
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.pictures.figures import comparison
 from thinslice.recipes import ValidationRecipe
+from thinslice.recipes.slice_profile import MeasuredProfile
 from thinslice.volume import Volume
 
 
@@ -38,7 +36,11 @@ class Validation:
 
 
 def validate(
-    network: ThroughPlaneModel, pairs: Sequence[CachedPair], recipe: ValidationRecipe, fabric: Fabric
+    network: ThroughPlaneModel,
+    pairs: Sequence[CachedPair],
+    recipe: ValidationRecipe,
+    fabric: Fabric,
+    profile: MeasuredProfile | None = None,
 ) -> Validation:
     """Score a network on validation pairs; processes share the cases.
 
@@ -47,6 +49,7 @@ def validate(
         pairs: all validation pairs, the same in every process.
         recipe: number of cases, part of the plane, pictures.
         fabric: Fabric of the run.
+        profile: slice profile of the pairs; None for the box of their slice thickness.
 
     Returns:
         The mean scores, the same in every process.
@@ -58,11 +61,12 @@ def validate(
     picture = b""
     for index in range(fabric.global_rank, len(chosen), fabric.world_size):
         thick, thin = as_volumes(chosen[index], recipe.plane)
-        estimate = upscale(thick, model=network, factor=chosen[index].factor, device=device, backend="torch")
+        factor = chosen[index].factor
+        estimate = upscale(thick, model=network, factor=factor, device=device, backend="torch", profile=profile)
         scores = evaluate(estimate, thin)
         sums += torch.tensor([scores.psnr, scores.ssim], dtype=torch.float64)
         if index == 0 and recipe.pictures:
-            cubic = upscale(thick, model="cubic", factor=chosen[index].factor, device="cpu")
+            cubic = upscale(thick, model="cubic", factor=factor, device="cpu")
             picture = comparison({"thick": thick, "cubic": cubic, "network": estimate}, thin)
     network.train(was_training)
     total = fabric.all_reduce(fabric.to_device(sums), reduce_op="sum") if fabric.world_size > 1 else sums
@@ -71,7 +75,7 @@ def validate(
 
 
 def as_volumes(pair: CachedPair, plane: int | None = None) -> tuple[Volume, Volume]:
-    """Thick and thin volumes of a cached pair, thin slices 1 mm apart; the cache holds no in-plane spacing.
+    """Thick and thin volumes of a cached pair.
 
     Args:
         pair: voxels in HU.
@@ -83,10 +87,4 @@ def as_volumes(pair: CachedPair, plane: int | None = None) -> tuple[Volume, Volu
         for extent in (height, width)
     )
 
-    def volume(voxels: npt.NDArray[np.generic], spacing: float, thickness: float | None) -> Volume:
-        part = np.ascontiguousarray(voxels[(slice(None), *middle)])
-        grid = Geometry(part.shape, (spacing, None, None), thickness_mm=thickness)
-        return Volume(part, grid)
-
-    thick_mm = float(pair.factor)
-    return volume(pair.thick, thick_mm, pair.relative_thickness * thick_mm), volume(pair.thin, 1.0, None)
+    return pair.volumes((middle[0], middle[1]))

@@ -46,6 +46,8 @@ def test_densities_of_known_lung(factor: int) -> None:
     assert found is not None
     # A normal distribution: 2.28 % lie two deviations below, 15 % 1.036 deviations.
     assert found.laa950_percent == pytest.approx(2.275, abs=0.25)
+    # One deviation below: 15.87 %.
+    assert found.laa910_percent == pytest.approx(15.87, abs=0.8)
     assert found.perc15_hu == pytest.approx(-870 - 1.036 * 40, abs=1.5)
     assert found.mean_hu == pytest.approx(-870, abs=1)
     assert found.litres == pytest.approx(5 * factor * 1600 * 2.0 / 1e6)

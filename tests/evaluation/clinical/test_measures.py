@@ -99,10 +99,20 @@ def test_laa950_counts_the_lung_below_950() -> None:
     assert found["estimate"] == 0 and found["difference"] == pytest.approx(-expected)
 
 
+def test_laa910_and_perc15_follow_a_lung_that_is_darker() -> None:
+    truth = thorax_like(noise_hu=0.0)
+    darker = Volume(np.where(truth.hu == -860, -912, truth.hu).astype(np.int16), truth.geometry)
+    found = clinical(darker, truth)
+    assert found["laa910_percent"]["estimate"] == pytest.approx(100)
+    assert found["laa910_percent"]["reference"] == pytest.approx(found["laa950_percent"]["reference"])
+    assert found["perc15_hu"] == {"estimate": -912, "reference": -860, "difference": -52}
+
+
 def test_without_a_lung_there_is_no_laa950_and_no_edge() -> None:
     solid = Volume(np.full((20, 40, 40), 40, np.int16), Geometry((20, 40, 40), (1.0, 1.0, 1.0)))
     found = clinical(solid, solid)
-    assert found["laa950_percent"] == {"estimate": None, "reference": None, "difference": None}
+    for name in ("laa950_percent", "laa910_percent", "perc15_hu"):
+        assert found[name] == {"estimate": None, "reference": None, "difference": None}
     assert found["edge_rise_mm"] == {"estimate": None, "reference": None, "edges": 0}
     assert found["noise_hu"]["reference"] == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import thinslice
 from thinslice import Geometry, SliceProfile, Volume
 from thinslice.data.simulate import simulate_thick
 from thinslice.errors import NotEligibleError, UsageError
+from thinslice.evaluation.clinical import radiomics
 from thinslice.evaluation.protocol import evaluate
-from thinslice.experiments.clinical_check import phantoms, run
+from thinslice.experiments.clinical_check import card, guard, phantoms, run
 from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.clinical_check.report import write_check
 from thinslice.experiments.clinical_check.run import BASELINES, check
@@ -32,10 +34,18 @@ def chest() -> Volume:
     hu[:, 16:94, 16:104] = 40.0
     # The diaphragm leans, so that it crosses thick slices at every height.
     for column in (*range(22, 56), *range(64, 98)):
-        hu[13 + column // 9 :, 24:70, column] = -860.0
+        hu[13 + column // 9 :, 24:62, column] = -860.0
     hu[:, 76:90, 40:80] = 600.0
     hu += rng.normal(0, 8, hu.shape)
     return Volume(np.round(np.maximum(hu, -1024)).astype(np.int16), Geometry(hu.shape, (1.0, 1.0, 1.0)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_regions() -> Iterator[None]:
+    """As few regions of radiomic features as are measured at all: features take most of a check's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(radiomics, "MOST_REGIONS", radiomics.LEAST_REGIONS)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +104,13 @@ def test_evaluate_measures_the_same(method: str, factor: int, weights: Path) -> 
             assert tissue == {measure: of_method[key][name][measure] for measure in tissue}
     assert measured["laa950_percent"]["estimate"] == of_method["lung"]["laa950_percent"]
     assert measured["laa950_percent"]["reference"] == of_truth["lung"]["laa950_percent"]
+    for name in ("laa910_percent", "perc15_hu"):
+        assert measured[name]["estimate"] == of_method["lung"][name]
+        assert measured[name]["reference"] == of_truth["lung"][name]
+    power = {key: of_method["noise_power"][key] for key in ("patches", "in_plane", "stretches", "along_z")}
+    assert json.loads(json.dumps(measured["noise_power"]["estimate"])) == json.loads(json.dumps(power))
+    assert measured["noise_power"]["percent"] == of_method["noise_power"]["percent"]
+    assert measured["radiomics"] == of_method["radiomics"]
     assert measured["edge_rise_mm"] == {
         "estimate": of_method["edges"]["rise_mm"],
         "reference": of_truth["edges"]["rise_mm"],
@@ -114,6 +131,49 @@ def test_truth_is_the_best_there_is(checked: dict[str, Any]) -> None:
     assert thick["noise"]["by_offset_hu"][0] == pytest.approx(8.0 / np.sqrt(5), rel=0.08)
     assert truth["lung"]["mean_hu"] == pytest.approx(-860, abs=1)
     assert row(checked, "cubic-consistent")["consistency_rms_hu"] < 0.5 < cubic["consistency_rms_hu"]
+
+
+def test_thick_slices_keep_no_noise_between_them(checked: dict[str, Any]) -> None:
+    truth, thick = row(checked, "truth"), row(checked, "thick")
+    assert truth["noise_power"]["percent"] == {"in_plane": [100.0] * 3, "along_z": [100.0] * 2}
+    assert thick["noise_power"]["percent"]["in_plane"] == pytest.approx([100 / 5] * 3, rel=0.4)
+    low, beyond = thick["noise_power"]["percent"]["along_z"]
+    assert beyond < 5 < low
+    assert "| truth | 100 | 100 | 100 | 100 | 100 |" in to_markdown(to_document(checked))
+
+
+def test_radiomics_are_measured_where_the_library_is(checked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    if checked["radiomics_installed"]:
+        agreed = row(checked, "cubic")["radiomics"]
+        assert agreed["soft"]["features"] > 80 and 0 < agreed["soft"]["concordant_percent"] < 100
+        assert row(checked, "truth")["radiomics"] is None
+    monkeypatch.setattr(radiomics, "is_installed", lambda: False)
+    without = check(["linear"], {"box": chest}, crop=64, phantom=False)
+    assert row(without, "linear")["radiomics"] is None
+    assert "install the extra radiomics" in to_markdown(to_document(without))
+
+
+def test_the_card_gets_the_numbers_of_its_network(checked: dict[str, Any], weights: Path) -> None:
+    before = checkpoint.inspect(weights)
+    card.write_into_card(weights, checked, "small")
+    after = checkpoint.inspect(weights)
+    assert {key: after.card[key] for key in before.card} == before.card
+    assert after.tensors_sha256 == before.tensors_sha256
+    entry = after.card["clinical"]
+    assert [(case["case"], case["factor"]) for case in entry["cases"]] == [("box", 5), ("box", 3)]
+    of_method, of_truth = row(checked, "small"), row(checked, "truth")
+    for key in ("laa950_percent", "laa910_percent", "perc15_hu"):
+        assert entry["cases"][0][key]["model"] == pytest.approx(of_method["lung"][key], abs=0.005)
+        assert entry["cases"][0][key]["truth"] == pytest.approx(of_truth["lung"][key], abs=0.005)
+    assert entry["cases"][0]["noise_percent"] == pytest.approx(
+        100 * of_method["noise"]["sd_hu"] / of_truth["noise"]["sd_hu"], abs=0.005
+    )
+    assert len(entry["cases"][0]["noise_power_percent"]["in_plane"]) == 3
+    assert entry["guard"] is None
+    # The card still loads, and a second check replaces the entry.
+    card.write_into_card(weights, checked, "small")
+    assert checkpoint.inspect(weights).card == after.card
+    assert thinslice.load_model(weights).card == after.card
 
 
 def test_the_rule_reports_the_worst_of_all(checked: dict[str, Any]) -> None:
@@ -248,8 +308,12 @@ def test_phantoms_separate_a_perfect_method_from_a_blurred_one(
             assert same["contrast_percent"]["mean"] < group["contrast_percent"]["mean"] - 20
         else:
             assert group["contrast_percent"]["mean"] == pytest.approx(100, abs=6)
-    write_check(json.loads(json.dumps({**checked, "phantoms": rows}, allow_nan=False)), tmp_path / "out")
+    judged = guard.verdicts(rows)
+    assert [(entry["method"], entry["verdict"]) for entry in judged] == [("cubic", "FAIL")]
+    write_check(
+        json.loads(json.dumps({**checked, "phantoms": rows, "guard": judged}, allow_nan=False)), tmp_path / "out"
+    )
     page = (tmp_path / "out" / "check.html").read_text()
-    assert page.count("data:image/png") == 5 and "matched filter" in page
+    assert page.count("data:image/png") == 6 and "matched filter" in page
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["check.html", "check.json", "check.md", "figures"]
     assert "**solid, 5 mm slices: contrast recovered (%)**" in (tmp_path / "out" / "check.md").read_text()

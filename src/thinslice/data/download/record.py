@@ -77,7 +77,7 @@ class Record:
                 return file
         raise UsageError(
             f"The record has no file {name!r}, only {', '.join(sorted(file.name for file in self.files)) or 'none'}; "
-            f"choose another {option('split')} or {option('doi')}."
+            f"choose another {option('splits')} or {option('doi')}."
         )
 
 

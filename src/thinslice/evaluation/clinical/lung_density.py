@@ -1,11 +1,11 @@
-"""Lung densitometry: the emphysema index LAA-950, the 15th percentile, the mean density.
+"""Lung densitometry: the shares LAA-950 and LAA-910, the 15th percentile, the mean density.
 
 The lung is found once, in the thin truth and in 3D, and used for every method and for the thick slices, so that
 differences are those of HU and not of segmentations. Airways inside the lungs count as lung; gas elsewhere is left out
 by its mean density.
 
-Source: LAA-950: Gevenois et al., Am J Respir Crit Care Med 154 (1996). Perc15: Parr et al., Thorax 61 (2006); it is
-often given in g/L, which is HU + 1000.
+Source: LAA-950: Gevenois et al., Am J Respir Crit Care Med 154 (1996). LAA-910: Müller et al., Chest 94 (1988). Perc15:
+Parr et al., Thorax 61 (2006); it is often given in g/L, which is HU + 1000.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.evaluation.clinical.tissue_bias import FLOOR_HU, cell_weights, inner_thick
-from thinslice.evaluation.clinical.tissues import EMPHYSEMA_HU, LUNG_BELOW_HU, LUNG_MIN_AREA
+from thinslice.evaluation.clinical.tissues import EMPHYSEMA_HU, LOW_DENSITY_HU, LUNG_BELOW_HU, LUNG_MIN_AREA
 from thinslice.geometry import Geometry
 
 LUNG_MEAN_HU = (-960.0, -600.0)
@@ -43,12 +43,14 @@ class Densitometry:
 
     Attributes:
         laa950_percent: share of the lung below -950 HU.
+        laa910_percent: share of the lung below -910 HU.
         perc15_hu: HU below which 15 % of the lung lie.
         mean_hu: mean lung density.
         litres: volume of lung measured.
     """
 
     laa950_percent: float
+    laa910_percent: float
     perc15_hu: float
     mean_hu: float
     litres: float
@@ -112,13 +114,13 @@ def densitometry(
 
     >>> lung = np.ones((10, 20, 20), bool); hu = np.full(lung.shape, -850.0); hu[:, :5] = -970.0
     >>> found = densitometry(hu, lung, 3, 1.0)
-    >>> found.laa950_percent, found.perc15_hu, found.mean_hu
-    (25.0, -970.0, -880.0)
+    >>> found.laa950_percent, found.laa910_percent, found.perc15_hu, found.mean_hu
+    (25.0, 25.0, -970.0, -880.0)
     """
     weights = cell_weights(factor)
     half = len(weights) // 2
     histogram = np.zeros(_HIGHEST - _LOWEST + 1)
-    total = below = voxels = 0.0
+    total = emphysema = low = voxels = 0.0
     for k in inner_thick((lung.shape[0] - 1) // factor + 1):
         at = range(k * factor - half, k * factor + half + 1)
         if thick:
@@ -130,13 +132,20 @@ def densitometry(
             bins = np.clip(np.round(values), _LOWEST, _HIGHEST).astype(np.intp) - _LOWEST
             histogram += weight * np.bincount(bins, minlength=len(histogram))
             total += weight * float(np.sum(values, dtype=np.float64))
-            below += weight * float(np.count_nonzero(values < EMPHYSEMA_HU))
+            emphysema += weight * float(np.count_nonzero(values < EMPHYSEMA_HU))
+            low += weight * float(np.count_nonzero(values < LOW_DENSITY_HU))
             voxels += weight * values.size
     if voxels == 0:
         return None
     reached = np.cumsum(histogram) / voxels
     place = int(np.searchsorted(reached, 0.15))
-    return Densitometry(100.0 * below / voxels, float(_LOWEST + place), total / voxels, voxels * voxel_mm3 / 1e6)
+    return Densitometry(
+        laa950_percent=100.0 * emphysema / voxels,
+        laa910_percent=100.0 * low / voxels,
+        perc15_hu=float(_LOWEST + place),
+        mean_hu=total / voxels,
+        litres=voxels * voxel_mm3 / 1e6,
+    )
 
 
 def _dark(plane: npt.NDArray[Any]) -> Mask:

@@ -1,7 +1,7 @@
 """Measures of the protocol `clinical` for one estimate, in HU and millimetres, with nothing clamped.
 
-Bias by tissue, lung density, edge rise and noise are those of `thinslice models check`: each is defined once, in the
-module of this package that bears its name. Two measures are the protocol's own:
+Bias by tissue, lung density, edge rise, noise, its power spectrum and radiomic agreement are those of `thinslice models
+check`: each is defined once, in the module of this package that bears its name. Two measures are the protocol's own:
 
 - error by distance from the nearest thick slice;
 - consistency: the estimate averaged over the slice profile, against the thick slices.
@@ -14,6 +14,7 @@ Source: our own definitions; see each module.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.evaluation.clinical.edges import find_edges, measure_edges
-from thinslice.evaluation.clinical.lung_density import Mask, densitometry, voxel_mm3
+from thinslice.evaluation.clinical.lung_density import Densitometry, Mask, densitometry, voxel_mm3
 from thinslice.evaluation.clinical.noise import patch_noise
+from thinslice.evaluation.clinical.noise_spectrum import patch_spectra, percent_of_truth
+from thinslice.evaluation.clinical.radiomics import agreement, find_regions, is_installed, region_features
 from thinslice.evaluation.clinical.tissue_bias import ClassBias, inner_thin, tissue_bias
 from thinslice.evaluation.placed import PlacedThick
 from thinslice.geometry import Geometry
@@ -47,8 +50,9 @@ def measure(
         scored: thin slices that PSNR counts: those of `by_distance_mm`, and of everything where `thick` is None.
 
     Returns:
-        `by_tissue_of_thick`, `by_tissue_of_reference`, `laa950_percent`, `edge_rise_mm`, `noise_hu`, `by_distance_mm`,
-        `consistency_rms_hu`; null where there is nothing to measure.
+        `by_tissue_of_thick`, `by_tissue_of_reference`, `laa950_percent`, `laa910_percent`, `perc15_hu`, `edge_rise_mm`,
+        `noise_hu`, `noise_power`, `radiomics`, `by_distance_mm`, `consistency_rms_hu`; null where there is nothing to
+        measure, and `radiomics` where the library of features is not installed.
     """
     cells = _cells(estimate, reference, lung, thick, scored)
     step_mm = grid.spacing_mm[0]
@@ -61,21 +65,26 @@ def measure(
     edges = find_edges(cells.reference, step_mm, cells.factor * step_mm, first=inner.start, last=inner.stop)
     rises = [measure_edges(hu, cells.reference, edges) for hu in (cells.estimate, cells.reference)]
     noises = [patch_noise(hu, cells.reference, cells.thick, cells.factor) for hu in (cells.estimate, cells.reference)]
-    laa = [None if density is None else density.laa950_percent for density in densities]
+    spectra = [
+        patch_spectra(hu, cells.reference, cells.thick, cells.factor, grid.spacing_mm)
+        for hu in (cells.estimate, cells.reference)
+    ]
     return {
         "by_tissue_of_thick": by_thick and _by_tissue(by_thick),
         "by_tissue_of_reference": _by_tissue(by_reference),
-        "laa950_percent": {
-            "estimate": laa[0],
-            "reference": laa[1],
-            "difference": None if laa[0] is None or laa[1] is None else laa[0] - laa[1],
-        },
+        **{name: _compared(name, densities) for name in ("laa950_percent", "laa910_percent", "perc15_hu")},
         "edge_rise_mm": {"estimate": rises[0]["rise_mm"], "reference": rises[1]["rise_mm"], "edges": len(edges)},
         "noise_hu": {
             "estimate": noises[0]["sd_hu"],
             "reference": noises[1]["sd_hu"],
             "patches": noises[1]["patches"],
         },
+        "noise_power": {
+            "estimate": spectra[0].to_json(),
+            "reference": spectra[1].to_json(),
+            "percent": percent_of_truth(spectra[0], spectra[1], cells.factor * step_mm),
+        },
+        "radiomics": _radiomics(cells, grid, inner) if is_installed() else None,
         "by_distance_mm": thick and error_by_distance(estimate, reference, thick, scored, step_mm),
         "consistency_rms_hu": thick and consistency_rms_hu(estimate, thick),
     }
@@ -163,6 +172,18 @@ def _cells(
     kept = slice(thick.centres[on_grid[0]], thick.centres[on_grid[-1]] + 1)
     held = thick.hu[on_grid[0] : on_grid[-1] + 1]
     return _Cells(estimate[kept], reference[kept], lung[kept], held, thick.factor)
+
+
+def _compared(name: str, densities: Sequence[Densitometry | None]) -> dict[str, float | None]:
+    """One density of estimate and reference, and their difference."""
+    own, known = (None if density is None else float(getattr(density, name)) for density in densities)
+    return {"estimate": own, "reference": known, "difference": None if own is None or known is None else own - known}
+
+
+def _radiomics(cells: _Cells, grid: Geometry, inner: range) -> dict[str, Any]:
+    regions = find_regions(cells.reference, cells.lung, grid.spacing_mm, inner)
+    found = agreement(region_features(cells.estimate, regions), region_features(cells.reference, regions))
+    return {tissue: part and part.to_json() for tissue, part in found.items()}
 
 
 def _by_tissue(found: dict[str, ClassBias]) -> dict[str, dict[str, float | int | None]]:

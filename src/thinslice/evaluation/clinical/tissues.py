@@ -17,6 +17,9 @@ TISSUES_HU: dict[str, tuple[float, float]] = {
 EMPHYSEMA_HU = -950.0
 """Lung below this counts for LAA-950."""
 
+LOW_DENSITY_HU = -910.0
+"""Lung below this counts for LAA-910."""
+
 LUNG_BELOW_HU = -500.0
 """Voxels below this may be lung; `thinslice.evaluation.clinical.lung_density.find_lung` decides by region."""
 
@@ -30,7 +33,10 @@ EDGE_REACH_MM = 8.0
 """How far to either side of a step its two levels are read."""
 
 NOISE_PATCH = 7
-"""Extent in pixels of the patches in which noise is measured."""
+"""Extent in pixels of the patches in which the standard deviation of noise is measured."""
+
+SPECTRUM_PATCH = 16
+"""Extent in pixels of the patches whose noise power spectrum is measured."""
 
 MAX_UNEVENNESS_HU = 12.0
 """Difference between the halves of a patch above which it holds an edge."""

@@ -53,7 +53,7 @@ OVERSHOOT_MARGIN = 0.02
 LOWEST_LEVEL_HU, AIR_HU, NO_AIR_HU = -1100.0, -900.0, -150.0
 """The lowest even level of a CT is air or lung, between the first two; in a crop without any it lies above the last."""
 
-LEAST_FAMILIAR, LEAST_SOFT, MOST_RAISED, MOST_DENSE = 0.85, 0.05, 0.4, 0.4
+LEAST_FAMILIAR, LEAST_SOFT, MOST_RAISED, MOST_DENSE = 0.85, 0.05, 0.4, 0.45
 """Shares: of fat and soft tissue among the levels near them; of soft tissue, tissue with contrast, and bone among all
 tissue."""
 

@@ -21,7 +21,7 @@ from thinslice.volume import Volume
 BODY_HU = -500.0
 """Voxels above are body; the central part lies about their centre."""
 
-LUNG_HU, LEAST_LUNG = (-950.0, -500.0), 0.1
+LUNG_HU, LEAST_LUNG = (-950.0, -500.0), 0.2
 """HU of lung, and its least share of the central part of a chest."""
 
 PLANE, DEPTH = 224, 64

@@ -12,8 +12,7 @@ from thinslice.data.phantoms.nodule_field import NoduleField, nodule_field
 from thinslice.data.phantoms.slanted_edge import MATERIALS_HU, distance_mm, slanted_edge
 from thinslice.data.phantoms.thorax import thick_from
 from thinslice.evaluation.clinical import edges as clinical_edges
-from thinslice.evaluation.clinical import nodules
-from thinslice.evaluation.clinical import noise as clinical_noise
+from thinslice.evaluation.clinical import nodules, noise_spectrum
 from thinslice.typing import Notify
 from thinslice.volume import Volume
 
@@ -130,7 +129,7 @@ def _nodules(made: list[npt.NDArray[Any]], truth: Volume, field: NoduleField, fa
         "noise": {
             "lung_sd_hu": nodules.noise_sd(noise, lung),
             "soft_sd_hu": nodules.noise_sd(noise, wall),
-            "power": clinical_noise.noise_power(noise, lung, (steps[0], steps[1], steps[2])),
+            "power": noise_spectrum.noise_power(noise, lung, (steps[0], steps[1], steps[2])),
         },
     }
 

@@ -45,6 +45,9 @@ def pictures(checked: Mapping[str, Any]) -> list[Picture]:
         edges = _scan_edges(checked)
         if edges:
             drawn.append(edges)
+        power = _scan_power(checked)
+        if power:
+            drawn.append(power)
     for factor in dict.fromkeys(row["factor"] for row in checked["phantoms"]):
         rows = [row for row in checked["phantoms"] if row["factor"] == factor]
         made = (_nodules(factor, rows), _known_edges(factor, rows), _power(factor, rows))
@@ -78,6 +81,21 @@ def _scan_edges(checked: Mapping[str, Any]) -> Picture | None:
     text = "Mean of edges across slices in the scans, aligned where the truth reaches half their height."
     png = curves_figure(panels, across="mm along z", upwards="share of the step", note=text)
     return Picture("edges", "Edges in scans", text, png)
+
+
+def _scan_power(checked: Mapping[str, Any]) -> Picture | None:
+    panels: dict[str, dict[str, Curve]] = {}
+    for key, title in (("in_plane", "in plane (HU² mm²)"), ("along_z", "along z (HU² mm)")):
+        for row in checked["results"]:
+            spectrum = row["noise_power"][key]
+            if spectrum is not None:
+                place = f"{row['case']}, factor {row['factor']}: {title}"
+                panels.setdefault(place, {})[row["method"]] = Curve(spectrum["per_mm"], spectrum["power"])
+    if not panels:
+        return None
+    text = "Noise power in patches of even soft tissue of the scans, by frequency."
+    png = curves_figure(panels, across="1/mm", upwards="power", note=text, log=True)
+    return Picture("noise-scans", "Noise power in scans", text, png)
 
 
 def _nodules(factor: int, rows: list[Any]) -> Picture | None:

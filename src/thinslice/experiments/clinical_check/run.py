@@ -1,8 +1,9 @@
-"""The clinical check: measures of bias, density, edges, noise and nodules in a model's thin slices.
+"""The clinical check: measures of bias, density, edges, noise, radiomics and nodules in a model's thin slices.
 
 Thick slices are simulated from thin volumes, or belong to a real pair. Every model upscales them as `upscale` does, and
-its result is measured against the truth: bias by tissue, lung density, edges, noise, consistency. In phantoms the same
-models are measured on known nodules, slanted edges and noise. Interpolation runs beside the models.
+its result is measured against the truth: bias by tissue, lung density, edges, noise and its power spectrum, radiomic
+agreement, consistency. In phantoms the same models are measured on known nodules, slanted edges and noise; the guard
+judges the nodules. Interpolation runs beside the models.
 
 `check` returns JSON values; `thinslice.experiments.clinical_check.table.to_document` is the report.
 """
@@ -20,7 +21,8 @@ import numpy.typing as npt
 from thinslice.about import NOTICE, __version__
 from thinslice.errors import ShapeError, UsageError
 from thinslice.evaluation.clinical import edges as clinical_edges
-from thinslice.evaluation.clinical import lung_density, noise, tissue_bias
+from thinslice.evaluation.clinical import lung_density, noise, noise_spectrum, radiomics, tissue_bias
+from thinslice.experiments.clinical_check import guard
 from thinslice.experiments.clinical_check.cases import Case, cropped, digest_of, prepared, real_case, simulated_case
 from thinslice.experiments.clinical_check.phantoms import phantom_results
 from thinslice.experiments.provenance import commit, device_name, now
@@ -205,8 +207,10 @@ def check(
         "device": {"kind": methods.device, "name": device_name(methods.device), "threads": threads},
         "seed": seed,
         "rule": {"max_bias_hu": tissue_bias.MAX_BIAS_HU, "min_voxels": tissue_bias.MIN_VOXELS},
+        "guard": guard.verdicts(phantoms, whole=crop is None),
         "methods": methods.facts,
         "skipped": methods.skipped,
+        "radiomics_installed": radiomics.is_installed(),
         "cases": case_facts,
         "verdicts": verdicts(methods.labels, results),
         "results": results,
@@ -255,6 +259,9 @@ def _measured(methods: Methods, case: Case, seed: int, notify: Notify) -> list[d
     step_mm = truth.geometry.spacing_mm[0]
     inner = tissue_bias.inner_thin(thick.geometry.shape[0], factor)
     edges = clinical_edges.find_edges(truth.hu, step_mm, factor * step_mm, first=inner.start, last=inner.stop)
+    spectra = noise_spectrum.patch_spectra(truth.hu, truth.hu, thick.hu, factor, truth.geometry.spacing_mm)
+    regions = radiomics.find_regions(truth.hu, case.lung, truth.geometry.spacing_mm, inner)
+    known = radiomics.region_features(truth.hu, regions) if radiomics.is_installed() else None
     rows = []
     for name, made in _rows(methods, thick, truth, factor, notify):
         row: dict[str, Any] = {"case": label, "factor": factor, "method": name}
@@ -272,6 +279,13 @@ def _measured(methods: Methods, case: Case, seed: int, notify: Notify) -> list[d
         row["lung"] = None if measured is None else measured.to_json()
         row["edges"] = clinical_edges.measure_edges(made.hu, truth.hu, edges)
         row["noise"] = noise.patch_noise(made.hu, truth.hu, thick.hu, factor)
+        own = noise_spectrum.patch_spectra(made.hu, truth.hu, thick.hu, factor, truth.geometry.spacing_mm)
+        percent = noise_spectrum.percent_of_truth(own, spectra, factor * step_mm)
+        row["noise_power"] = {**own.to_json(), "percent": percent}
+        row["radiomics"] = None
+        if known is not None and name != TRUTH:
+            agreed = radiomics.agreement(radiomics.region_features(made.hu, regions), known)
+            row["radiomics"] = {tissue: part and part.to_json() for tissue, part in agreed.items()}
         row["consistency_rms_hu"], row["seconds"] = made.consistency_rms_hu, made.seconds
         rows.append(row)
     return rows

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from thinslice.evaluation.clinical import radiomics
 from thinslice.evaluation.clinical.tissues import TISSUES_HU
+from thinslice.experiments.clinical_check.phantom_table import phantom_sections
 from thinslice.experiments.document import Cells, Document, Picture, Section, Table
 from thinslice.experiments.text import number, signed
 
@@ -24,8 +26,9 @@ def to_document(checked: Mapping[str, Any], drawn: Sequence[Picture] = ()) -> Do
     sections: list[Section] = []
     if checked["results"]:
         sections += [_rule(checked), _bias(checked), _density(checked), _edges(checked), _noise(checked)]
+        sections += [_noise_power(checked), _radiomics(checked)]
     if checked["phantoms"]:
-        sections += [_nodules(checked), _slanted(checked), _phantom_noise(checked)]
+        sections += phantom_sections(checked)
     return Document(TITLE, _LEAD, (*sections, _provenance(checked), *drawn))
 
 
@@ -106,7 +109,7 @@ def _density(checked: Mapping[str, Any]) -> Section:
             apart = {key: "" if row["method"] == "truth" else f" ({signed(lung[key] - truth[key], digits)})"
                      for key, digits in _DENSITY}  # fmt: skip
             lines.append([row["method"], *(f"{lung[key]:.{digits}f}{apart[key]}" for key, digits in _DENSITY)])
-        heads = ["method", "LAA-950 (%)", "Perc15 (HU)", "mean (HU)"]
+        heads = ["method", "LAA-950 (%)", "LAA-910 (%)", "Perc15 (HU)", "mean (HU)"]
         tables.append(Table(heads, lines, f"{case}, {truth['litres']:.2f} litres of lung"))
     note = (
         "In brackets: less the truth. The lung is found once, in the truth. Shares below a threshold depend on noise, "
@@ -115,7 +118,7 @@ def _density(checked: Mapping[str, Any]) -> Section:
     return Section("Lung density", tuple(tables), (note,))
 
 
-_DENSITY = (("laa950_percent", 2), ("perc15_hu", 0), ("mean_hu", 1))
+_DENSITY = (("laa950_percent", 2), ("laa910_percent", 2), ("perc15_hu", 0), ("mean_hu", 1))
 
 
 def _edges(checked: Mapping[str, Any]) -> Section:
@@ -172,99 +175,50 @@ def _noise(checked: Mapping[str, Any]) -> Section:
     return Section("Noise and consistency, in scans", tuple(tables), (note,))
 
 
-def _nodules(checked: Mapping[str, Any]) -> Section:
+def _noise_power(checked: Mapping[str, Any]) -> Section:
     tables: list[Table] = []
-    for factor, rows in _by_factor(checked):
-        for kind in ("solid", "ground glass"):
-            for key, title in _NODULE_MEASURES:
-                diameters = [group["diameter_mm"] for group in rows[0]["nodule_summary"] if group["kind"] == kind]
-                lines = [
-                    [
-                        row["method"],
-                        *(_mean_text(group, key) for group in row["nodule_summary"] if group["kind"] == kind),
-                    ]
-                    for row in rows
-                ]
-                heads = ["method", *(f"{diameter:g} mm" for diameter in diameters)]
-                tables.append(Table(heads, lines, f"{kind}, {factor} mm slices: {title}"))
-        title = f"all nodules, {factor} mm slices: contrast by setting and by place in the thick slice (%)"
-        tables.append(Table(*_by_place(rows), title))
-    count = len(checked["phantoms"][0]["nodules"])
-    missing = max(row["nodules_missing"] for row in checked["phantoms"])
+    for case, rows in _by_case(checked):
+        lines = []
+        for row in rows:
+            percent = row["noise_power"]["percent"]
+            bands = [None] * 5 if percent is None else [*percent["in_plane"], *percent["along_z"]]
+            lines.append([row["method"], *(number(band, 0) for band in bands)])
+        heads = ["method", "in plane, lower third (%)", "middle third", "upper third",
+                 "along z, up to the thick slices' limit (%)", "beyond it"]  # fmt: skip
+        patches = rows[0]["noise_power"]["stretches"]
+        tables.append(Table(heads, lines, f"{case}, {patches} patches of even soft tissue"))
     note = (
-        f"{count} nodules in the phantom{f' ({missing} more did not fit)' if missing else ''}, free, beside vessels "
-        "and on the pleura, at places spread over a thick slice; mean ± standard deviation over nodules. "
-        "Measured in the difference of two results, with the nodules and without. Contrast: mean within half the "
-        "radius, % of the true one. Volume: where the difference reaches half the true contrast, % of the ball's; in "
-        "brackets how many nodules reach it nowhere. CNR: that contrast over the standard deviation of the method's "
-        "noise in lung, so smoothing raises it. Matched filter: signal to noise of a filter that has the nodule's "
-        "shape, in the method's own noise, % of the same in the truth; a method that is not linear can enlarge a "
-        "nodule and so exceed the thick slices, which is no gain of information. The truth row is the limit of 1 mm "
-        "slices and pixels: compare with it, not with 100 %."
+        "Noise power, % of the truth's, in bands of frequency: 100 in each is the truth's texture. In plane: thirds of "
+        "the frequencies that the pixels carry. Along z: up to half a cycle per thick slice, which thick slices "
+        "carry, and beyond, which only thin ones do."
     )
-    return Section("Nodules", tuple(tables), (note,))
+    return Section("Noise power, in scans", tuple(tables), (note,))
 
 
-_NODULE_MEASURES = (
-    ("contrast_percent", "contrast recovered (%)"),
-    ("volume_percent", "volume recovered (%)"),
-    ("cnr", "contrast-to-noise ratio"),
-    ("detectability_percent", "matched filter, of the truth's (%)"),
-)
-
-
-def _by_place(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], tuple[Cells, ...]]:
-    """Contrast recovered of all nodules by where they lie."""
-    settings = list(dict.fromkeys(nodule["setting"] for nodule in rows[0]["nodules"]))
-    lines = []
-    for row in rows:
-        chosen = [[n for n in row["nodules"] if n["setting"] == setting] for setting in settings]
-        chosen += [[n for n in row["nodules"] if (abs(n["phase"] - 0.5) > 0.25) == near] for near in (True, False)]
-        lines.append([row["method"], *(_spread([n["contrast_percent"] for n in group]) for group in chosen)])
-    return ["method", *settings, "near a thick slice's centre", "between two"], tuple(lines)
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    mean = sum(values) / len(values)
-    sd = (sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)) ** 0.5
-    return f"{mean:.0f} ± {sd:.0f}"
-
-
-def _mean_text(group: Mapping[str, Any], key: str) -> str:
-    value = group[key]
-    if value["mean"] is None:
-        return "-"
-    text = f"{value['mean']:.0f}" + ("" if value["sd"] is None else f" ± {value['sd']:.0f}")
-    return f"{text} ({group['lost']}/{group['nodules']} lost)" if key == "volume_percent" and group["lost"] else text
-
-
-def _slanted(checked: Mapping[str, Any]) -> Section:
+def _radiomics(checked: Mapping[str, Any]) -> Section:
+    if not checked["radiomics_installed"]:
+        return Section("Radiomic agreement", (), (radiomics.MISSING,))
     tables: list[Table] = []
-    for factor, rows in _by_factor(checked):
-        names = list(rows[0]["edges"])
-        lines = [[row["method"], *(number(row["edges"][name]["rise_mm"]) for name in names)] for row in rows]
-        heads = ["method", *(f"{name} (mm)" for name in names)]
-        tables.append(Table(heads, lines, f"{factor} mm slices"))
+    for case, rows in _by_case(checked):
+        lines = []
+        for row in rows:
+            if row["radiomics"] is None:
+                continue
+            cells = []
+            for tissue in ("lung", "soft"):
+                part = row["radiomics"][tissue]
+                cells += [number(part and part["concordant_percent"], 0), number(part and part["median"])]
+            lines.append([row["method"], *cells])
+        regions = [rows[1]["radiomics"][tissue] for tissue in ("lung", "soft")] if len(rows) > 1 else [None, None]
+        counts = " and ".join(str(part["regions"] if part else 0) for part in regions)
+        heads = ["method", "lung: features kept (%)", "lung: median concordance", "soft tissue: features kept (%)",
+                 "soft tissue: median concordance"]  # fmt: skip
+        tables.append(Table(heads, lines, f"{case}, {counts} regions of lung and soft tissue"))
     note = (
-        "10-90 % rise of planes that lean a little against the slices, all voxels by their distance from the known "
-        "plane (slanted edge). Thick: the slices' own spread, without interpolation."
+        f"Features of first order and texture in cubes of {radiomics.REGION_MM:g} mm, against those of the truth: "
+        f"share with Lin's concordance of {radiomics.CONCORDANT:g} or more over the regions, and the median."
     )
-    return Section("Known edges", tuple(tables), (note,))
-
-
-def _phantom_noise(checked: Mapping[str, Any]) -> Section:
-    tables: list[Table] = []
-    for factor, rows in _by_factor(checked):
-        lines = [[row["method"], *(number(row["noise"][key], 1) for key in ("lung_sd_hu", "soft_sd_hu"))]
-                 for row in rows]  # fmt: skip
-        tables.append(Table(["method", "lung (HU)", "soft tissue (HU)"], lines, f"{factor} mm slices"))
-    note = (
-        "Standard deviation of the difference between results of two draws of noise, over the square root of two. The "
-        "figure shows its power by frequency."
-    )
-    return Section("Noise, in the phantom", tuple(tables), (note,))
+    return Section("Radiomic agreement", tuple(tables), (note,))
 
 
 def _provenance(checked: Mapping[str, Any]) -> Section:
@@ -307,8 +261,3 @@ def _by_case(checked: Mapping[str, Any]) -> Iterable[tuple[str, list[Any]]]:
     for case in checked["cases"]:
         rows = [row for row in checked["results"] if (row["case"], row["factor"]) == (case["label"], case["factor"])]
         yield f"{case['label']}, factor {case['factor']}", rows
-
-
-def _by_factor(checked: Mapping[str, Any]) -> Iterable[tuple[int, list[Any]]]:
-    for factor in dict.fromkeys(row["factor"] for row in checked["phantoms"]):
-        yield factor, [row for row in checked["phantoms"] if row["factor"] == factor]

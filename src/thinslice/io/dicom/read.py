@@ -17,18 +17,19 @@ import numpy.typing as npt
 from thinslice.errors import GeometryError, ResourceError, UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
-from thinslice.io.dicom.bounds import HeaderError
-from thinslice.io.dicom.choice import choose
-from thinslice.io.dicom.header import integer, quiet_pydicom, text
-from thinslice.io.dicom.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
-from thinslice.io.dicom.multiframe import read_headers
-from thinslice.io.dicom.parts import PHASE_KEYWORDS
-from thinslice.io.dicom.pixels import HuStack, PixelError, padding_hu, read_raw, require_decoder
-from thinslice.io.dicom.series import Stack, lost_inside, restack, stacks_of
-from thinslice.io.dicom.series_facts import description_of, is_our_own
-from thinslice.io.dicom.series_report import SeriesReport, listed, refusal, report_of
-from thinslice.io.dicom.slices import Slice
-from thinslice.io.dicom.stacking import Fault
+from thinslice.io.dicom.files.bounds import HeaderError
+from thinslice.io.dicom.files.header import integer, quiet_pydicom, text
+from thinslice.io.dicom.files.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
+from thinslice.io.dicom.files.multiframe import read_headers
+from thinslice.io.dicom.files.pixel_format import PixelError, padding_hu
+from thinslice.io.dicom.files.pixels import HuStack, read_raw, require_decoder
+from thinslice.io.dicom.series.choice import choose
+from thinslice.io.dicom.series.clues import PHASE_KEYWORDS
+from thinslice.io.dicom.series.facts import description_of, is_our_own, shown_text
+from thinslice.io.dicom.series.report import SeriesReport, listed, refusal, report_of
+from thinslice.io.dicom.series.slices import Slice
+from thinslice.io.dicom.series.stacking import Fault
+from thinslice.io.dicom.series.stacks import Stack, lost_inside, restack, stacks_of
 from thinslice.io.padding import padding_below_window
 from thinslice.io.settings import ReadSettings
 from thinslice.system.isolation import run_isolated
@@ -67,8 +68,8 @@ def read_dicom(
 
     Args:
         paths: a folder (searched recursively), a file, a zip, or several of these.
-        series: which series, as `thinslice.io.dicom.choice.choose` takes it; may be left out when only one CT series
-            can be meant.
+        series: which series, as `thinslice.io.dicom.series.choice.choose` takes it; may be left out when only one CT
+            series can be meant.
         series_uid: another name of `series`.
         settings: treatment of a gantry tilt and of uneven spacing; both are refused unless set.
 
@@ -96,7 +97,7 @@ def read_dicom(
 
 
 def read_stack(found: Stack) -> Volume:
-    """Read the pixels of a stack whose headers were read before (`thinslice.io.dicom.series.stacks_of`).
+    """Read the pixels of a stack whose headers were read before (`thinslice.io.dicom.series.stacks.stacks_of`).
 
     Args:
         found: of kind "CT"; changed: files that cannot be decoded are added to its `skipped`.
@@ -187,7 +188,9 @@ def _load(found: Stack, skipped: list[SkippedFile], warnings: list[str]) -> Volu
     padding = _padding(slices, hu, odd)
     notes: tuple[str, ...] = ()
     if geometry is None:
-        from thinslice.io.dicom.regrid import regular  # here, as it imports scipy, which reading itself does not need
+        from thinslice.io.dicom.series.regrid import (
+            regular,  # here, as it imports scipy, which reading itself does not need
+        )
 
         outside_hu = WINDOW_MIN_HU if padding is None else padding
         planes = [piece.plane for piece in slices if piece.plane is not None]
@@ -328,10 +331,10 @@ def _provenance(
             "slices": len(slices),
             "skipped": skipped,
             "modality": "CT",
-            "manufacturer": printable(text(first, "Manufacturer")),
+            "manufacturer": shown_text(first, "Manufacturer"),
             "series_number": integer(first, "SeriesNumber"),
             "description": description_of(first),
-            "kernel": printable(text(first, "ConvolutionKernel")),
+            "kernel": shown_text(first, "ConvolutionKernel"),
             "transfer_syntaxes": [printable(name, 100) for name in syntaxes],
             "lossy": text(first, "LossyImageCompression") == "01",
         },

@@ -1,0 +1,1 @@
+"""Derived series to write: headers from those of the source slices, pixels as thin slabs come."""

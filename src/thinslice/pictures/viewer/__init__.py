@@ -1,0 +1,1 @@
+"""The viewer: the script that is made from `viewer/` (TypeScript), and pages that hold it with volumes."""

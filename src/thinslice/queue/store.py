@@ -1,0 +1,494 @@
+"""The queue's table in SQLite: submit, claim, renew, finish, fail, cancel; each is one transaction.
+
+Laws, which `tests/queue` checks:
+
+- A job has one holder at most. A claim writes a fresh token into the row, and only the holder of that token may change
+  the row; a worker that was too slow to renew its lease finds that out when it next writes.
+- A job that was queued is not lost: queueing and outcomes are on the disk before the call returns.
+- A key is queued once. The result belongs under a name made from the key, so that an attempt that was killed after it
+  had finished its output, but before it could note that, costs nothing but a look.
+
+Write-ahead logging needs a local disk: SQLite's shared memory does not work over a network file system.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from thinslice.errors import OutputBusyError, OutputError, ResourceError, UsageError
+from thinslice.queue.job import Job, NewJob, RetryPolicy, State
+from thinslice.system.mounts import network_file_system
+
+VERSION = 1
+"""Version of the table, in the file's user_version; a file of another one is refused."""
+
+BUSY_WAIT_S = 60.0
+"""How long a transaction waits for those of other processes."""
+
+LOST = "Its worker ended without an outcome"
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS job(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'queued',
+    priority INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
+    worker TEXT,
+    token TEXT,
+    lease_until_s REAL,
+    due_at_s REAL NOT NULL DEFAULT 0,
+    phase TEXT NOT NULL DEFAULT '',
+    share REAL NOT NULL DEFAULT 0,
+    left_s REAL,
+    cancelling INTEGER NOT NULL DEFAULT 0,
+    reason TEXT,
+    exit_code INTEGER,
+    result TEXT,
+    made_at_s REAL NOT NULL,
+    begun_at_s REAL,
+    ended_at_s REAL,
+    revision INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS job_ready ON job(kind, priority DESC, id) WHERE state = 'queued';
+CREATE INDEX IF NOT EXISTS job_leased ON job(lease_until_s) WHERE state = 'running';
+CREATE INDEX IF NOT EXISTS job_changed ON job(revision);
+CREATE TABLE IF NOT EXISTS change(revision INTEGER NOT NULL);
+INSERT INTO change SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM change);
+"""
+
+_FREE = "token = NULL, lease_until_s = NULL, phase = '', left_s = NULL"
+"""Assignments that take a job from its holder."""
+
+_ANEW = (
+    f"{_FREE}, state = 'queued', share = 0, failures = 0, losses = 0, due_at_s = 0, cancelling = 0, reason = NULL, "
+    "exit_code = NULL, result = NULL, ended_at_s = NULL"
+)
+"""Assignments that begin a job again."""
+
+
+class Queue:
+    """Jobs in one SQLite file, for any number of threads and processes of one machine.
+
+    Args:
+        path: the file; it is made if absent, its folder must exist and lie on a local disk.
+        policy: how often a job is tried again.
+        clock: the time in seconds since 1970.
+
+    Raises:
+        OutputError: the file cannot be opened, lies on a network file system, or is no queue of this version; name
+            another place.
+    """
+
+    def __init__(
+        self, path: str | Path, *, policy: RetryPolicy | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path = Path(path)
+        self.policy = policy or RetryPolicy()
+        self.clock = clock
+        self._lock = threading.RLock()
+        shared = network_file_system(self.path)
+        if shared is not None:
+            raise OutputError(
+                f"{str(self.path)!r} lies on a network file system ({shared}), on which a queue would be damaged; name "
+                "a folder on a local disk."
+            )
+        with self._errors():
+            self._connection = sqlite3.connect(
+                self.path, timeout=BUSY_WAIT_S, isolation_level=None, check_same_thread=False
+            )
+            self._connection.row_factory = sqlite3.Row
+            self._prepare()
+
+    def close(self) -> None:
+        """Close the file; the queue cannot be used afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Queue:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    # Queueing
+
+    def submit(self, new: NewJob) -> Job:
+        """Queue a job, unless its key is queued, running or done; one that failed or was cancelled begins again.
+
+        Returns:
+            The job of that key; on the disk.
+        """
+        self.submit_all([new])
+        found = self.find(new.key)
+        if found is None:
+            raise OutputError("The job was removed while it was being queued; queue it again.")
+        return found
+
+    def submit_all(self, jobs: Iterable[NewJob]) -> None:
+        """Queue many jobs in one transaction, in their order, each as `submit` does."""
+        with self._writing() as connection:
+            now = self.clock()
+            for new in jobs:
+                connection.execute(
+                    "INSERT INTO job(key, kind, spec, priority, made_at_s, revision) VALUES(?, ?, ?, ?, ?, ?) "
+                    f"ON CONFLICT(key) DO UPDATE SET {_ANEW}, spec = excluded.spec, "
+                    "priority = excluded.priority, revision = excluded.revision "
+                    "WHERE state IN ('failed', 'cancelled')",
+                    (new.key, new.kind, _json(new.spec), new.priority, now, self._next_revision(connection)),
+                )
+
+    def cancel(self, job_id: int) -> Job | None:
+        """Take a job out of the queue; an attempt that is running is asked to end.
+
+        Returns:
+            The job afterwards; None where there is none of this number.
+        """
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE job SET state = 'cancelled', ended_at_s = ?, revision = ? WHERE id = ? AND state = 'queued'",
+                (self.clock(), self._next_revision(connection), job_id),
+            )
+            connection.execute(
+                "UPDATE job SET cancelling = 1, revision = ? WHERE id = ? AND state = 'running'",
+                (self._next_revision(connection), job_id),
+            )
+        return self.get(job_id)
+
+    def remove(self, job_id: int) -> bool:
+        """Forget a job in a final state; its result is the caller's to remove, before this call.
+
+        Returns:
+            Whether it was there and final.
+        """
+        with self._writing() as connection:
+            # Watchers of changes learn of it by the revision alone.
+            self._next_revision(connection)
+            removed = connection.execute(
+                "DELETE FROM job WHERE id = ? AND state IN ('done', 'failed', 'cancelled')", (job_id,)
+            )
+            return removed.rowcount == 1
+
+    # Working
+
+    def claim(self, worker: str, kinds: Sequence[str], *, lease_s: float) -> Job | None:
+        """Take the first job that is due: the highest priority, then the earliest queued.
+
+        Args:
+            worker: name of the worker's place, which its successor after a crash has too.
+            kinds: kinds of jobs that the worker does.
+            lease_s: time after which another worker may take the job, unless the lease is renewed.
+
+        Returns:
+            The job, whose `token` is that of this attempt; None where nothing is due.
+        """
+        marks = ", ".join("?" * len(kinds))
+        with self._writing(durable=False) as connection:
+            now = self.clock()
+            for row in connection.execute(
+                "SELECT * FROM job WHERE state = 'running' AND lease_until_s < ?", (now,)
+            ).fetchall():
+                self._lose(connection, _job(row))
+            # One query a kind, so that each walks an index.
+            ready = [
+                row
+                for kind in kinds
+                for row in connection.execute(
+                    "SELECT id, priority FROM job WHERE state = 'queued' AND kind = ? AND due_at_s <= ? "
+                    "ORDER BY priority DESC, id LIMIT 1",
+                    (kind, now),
+                )
+            ]
+            if not ready or not marks:
+                return None
+            chosen = min(ready, key=lambda row: (-row["priority"], row["id"]))["id"]
+            taken = connection.execute(
+                "UPDATE job SET state = 'running', worker = ?, token = ?, lease_until_s = ?, begun_at_s = ?, "
+                "phase = '', share = 0, left_s = NULL, revision = ? WHERE id = ? RETURNING *",
+                (worker, uuid.uuid4().hex, now + lease_s, now, self._next_revision(connection), chosen),
+            ).fetchone()
+            return _job(taken)
+
+    def renew(
+        self, job: Job, *, lease_s: float, phase: str | None = None, share: float = 0.0, left_s: float | None = None
+    ) -> Job | None:
+        """Renew the lease of an attempt, and note its progress.
+
+        Args:
+            job: as it was claimed.
+            lease_s: as for `claim`.
+            phase: what the attempt is doing; None leaves the progress as it is.
+            share: share of the phase that is done, 0 to 1.
+            left_s: seconds that are left; None where unknown.
+
+        Returns:
+            The job, whose `cancelling` states whether the attempt should end; None where the attempt has lost the job.
+        """
+        with self._writing(durable=False) as connection:
+            until = self.clock() + lease_s
+            if phase is None:
+                row = connection.execute(
+                    "UPDATE job SET lease_until_s = ? WHERE id = ? AND token = ? RETURNING *",
+                    (until, job.id, job.token),
+                ).fetchone()
+            else:
+                row = connection.execute(
+                    "UPDATE job SET lease_until_s = ?, phase = ?, share = ?, left_s = ?, revision = ? "
+                    "WHERE id = ? AND token = ? RETURNING *",
+                    (until, phase, share, left_s, self._next_revision(connection), job.id, job.token),
+                ).fetchone()
+            return None if row is None else _job(row)
+
+    def finish(self, job: Job, result: Mapping[str, Any]) -> bool:
+        """Note that an attempt is done; its output is under its final name already.
+
+        Returns:
+            Whether the attempt still held the job. Otherwise nothing is changed, and nothing needs to be.
+        """
+        return self._end(job, State.DONE, result=result)
+
+    def fail(self, job: Job, reason: str, *, exit_code: int, retry: bool) -> bool:
+        """Note that an attempt failed: the job is tried again later, or set aside with its reason.
+
+        Args:
+            job: as it was claimed.
+            reason: one sentence that identifies nobody.
+            exit_code: of the error, as on the command line.
+            retry: whether the same attempt may succeed later.
+
+        Returns:
+            Whether the attempt still held the job; otherwise nothing is changed.
+        """
+        with self._writing() as connection:
+            row = connection.execute("SELECT * FROM job WHERE id = ? AND token = ?", (job.id, job.token)).fetchone()
+            if row is None:
+                return False
+            failures = row["failures"] + 1
+            again = retry and failures < self.policy.failures and not row["cancelling"]
+            now = self.clock()
+            connection.execute(
+                f"UPDATE job SET {_FREE}, state = ?, share = 0, failures = ?, due_at_s = ?, reason = ?, exit_code = ?, "
+                "ended_at_s = ?, revision = ? WHERE id = ?",
+                (
+                    State.QUEUED if again else State.CANCELLED if row["cancelling"] else State.FAILED,
+                    failures,
+                    now + self.policy.wait_s(failures) if again else 0.0,
+                    reason,
+                    exit_code,
+                    None if again else now,
+                    self._next_revision(connection),
+                    job.id,
+                ),
+            )
+            return True
+
+    def end_cancelled(self, job: Job) -> bool:
+        """Note that an attempt ended because it was asked to; returns whether it still held the job."""
+        return self._end(job, State.CANCELLED)
+
+    def release(self, job: Job) -> bool:
+        """Give a job back untouched, for a worker that stops in an orderly way; returns whether it still held it."""
+        with self._writing() as connection:
+            released = connection.execute(
+                f"UPDATE job SET {_FREE}, state = 'queued', share = 0, revision = ? WHERE id = ? AND token = ?",
+                (self._next_revision(connection), job.id, job.token),
+            )
+            return released.rowcount == 1
+
+    def recover(self, worker: str) -> int:
+        """Take back what the predecessor of a worker held when it died, without waiting for its lease to end.
+
+        The caller must be the only process in the place of that worker: a lock that dies with the process shows it
+        (`thinslice.system.atomic.sole_run`).
+
+        Returns:
+            Number of jobs.
+        """
+        with self._writing() as connection:
+            rows = connection.execute("SELECT * FROM job WHERE state = 'running' AND worker = ?", (worker,)).fetchall()
+            for row in rows:
+                self._lose(connection, _job(row))
+            return len(rows)
+
+    # Looking
+
+    def get(self, job_id: int) -> Job | None:
+        """The job of a number; None where there is none."""
+        return self._one("SELECT * FROM job WHERE id = ?", job_id)
+
+    def find(self, key: str) -> Job | None:
+        """The job of a key; None where there is none."""
+        return self._one("SELECT * FROM job WHERE key = ?", key)
+
+    def jobs(self, *, after: int = 0, most: int = 1000, kind: str | None = None) -> list[Job]:
+        """Jobs in the order of queueing.
+
+        Args:
+            after: only those with a higher number.
+            most: as many as this.
+            kind: only those of this kind; None for every kind.
+        """
+        return self._many(
+            "SELECT * FROM job WHERE id > ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY id LIMIT ?3", after, kind, most
+        )
+
+    def changed(self, since: int, *, most: int = 1000) -> list[Job]:
+        """Jobs that changed after a revision, in the order of their last changes, as they are now."""
+        return self._many("SELECT * FROM job WHERE revision > ? ORDER BY revision LIMIT ?", since, most)
+
+    def revision(self) -> int:
+        """Number of the last change of any job."""
+        with self._lock, self._errors():
+            return int(self._connection.execute("SELECT revision FROM change").fetchone()[0])
+
+    def ahead(self, job: Job) -> int:
+        """Number of queued jobs of the same kind that come before a queued one."""
+        with self._lock, self._errors():
+            row = self._connection.execute(
+                "SELECT COUNT(*) FROM job WHERE state = 'queued' AND kind = ? AND (priority > ? OR (priority = ? AND "
+                "id < ?))",
+                (job.kind, job.priority, job.priority, job.id),
+            ).fetchone()
+            return int(row[0])
+
+    def counts(self, kind: str | None = None) -> dict[State, int]:
+        """Number of jobs in each state."""
+        with self._lock, self._errors():
+            rows = self._connection.execute(
+                "SELECT state, COUNT(*) FROM job WHERE (?1 IS NULL OR kind = ?1) GROUP BY state", (kind,)
+            ).fetchall()
+        found = {State(state): number for state, number in rows}
+        return {state: found.get(state, 0) for state in State}
+
+    # Inside
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == VERSION:
+            return
+        if version != 0:
+            raise OutputError(
+                f"{self.path.name!r} is a queue of version {version}, and this version of thinslice reads {VERSION}; "
+                "name another place, or use the version that made it."
+            )
+        with self._writing():
+            for statement in _TABLE.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def _writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction, alone among all processes.
+
+        Args:
+            durable: whether it is on the disk when the block ends. A claim and a heartbeat need not be: a power cut
+                ends their workers too.
+        """
+        with self._lock, self._errors():
+            connection = self._connection
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into those of thinslice."""
+        name = self.path.name
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorname", "") or ""
+            if code.startswith("SQLITE_FULL"):
+                raise ResourceError(f"The disk that holds the queue {name!r} is full; free some space.") from error
+            if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise OutputBusyError(
+                    f"Another program keeps the queue {name!r} locked; end it, then try again."
+                ) from error
+            if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+                raise OutputError(f"{name!r} is damaged, or no queue of thinslice; name another place.") from error
+            raise OutputError(
+                f"The queue {name!r} cannot be read or written ({error}); check that its folder exists, is yours and "
+                "lies on a local disk."
+            ) from error
+
+    def _next_revision(self, connection: sqlite3.Connection) -> int:
+        row = connection.execute("UPDATE change SET revision = revision + 1 RETURNING revision").fetchone()
+        return int(row[0])
+
+    def _lose(self, connection: sqlite3.Connection, job: Job) -> None:
+        """Take a job back from an attempt that ended without an outcome."""
+        losses = job.losses + 1
+        state = State.CANCELLED if job.cancelling else State.FAILED if losses >= self.policy.losses else State.QUEUED
+        connection.execute(
+            f"UPDATE job SET {_FREE}, state = ?, share = 0, losses = ?, reason = ?, ended_at_s = ?, revision = ? "
+            "WHERE id = ?",
+            (
+                state,
+                losses,
+                f"{LOST}, {losses} times." if state is State.FAILED else job.reason,
+                self.clock() if state.is_final else None,
+                self._next_revision(connection),
+                job.id,
+            ),
+        )
+
+    def _end(self, job: Job, state: State, *, result: Mapping[str, Any] | None = None) -> bool:
+        with self._writing() as connection:
+            ended = connection.execute(
+                f"UPDATE job SET {_FREE}, state = ?, result = ?, reason = NULL, exit_code = NULL, cancelling = 0, "
+                "ended_at_s = ?, share = 1, revision = ? WHERE id = ? AND token = ?",
+                (
+                    state,
+                    None if result is None else _json(result),
+                    self.clock(),
+                    self._next_revision(connection),
+                    job.id,
+                    job.token,
+                ),
+            )
+            return ended.rowcount == 1
+
+    def _one(self, query: str, value: Any) -> Job | None:
+        found = self._many(query, value)
+        return found[0] if found else None
+
+    def _many(self, query: str, *values: Any) -> list[Job]:
+        with self._lock, self._errors(), closing(self._connection.execute(query, values)) as rows:
+            return [_job(row) for row in rows.fetchall()]
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(values, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"A job carries JSON values only ({error}).") from error
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values = dict(row)
+    values["spec"] = json.loads(values["spec"])
+    values["result"] = None if values["result"] is None else json.loads(values["result"])
+    values["state"] = State(values["state"])
+    values["cancelling"] = bool(values["cancelling"])
+    return Job(**values)

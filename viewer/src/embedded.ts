@@ -1,0 +1,75 @@
+/**
+ * A page that holds its own volumes: one HTML file that opens from a disk, without a request.
+ *
+ * The page has an element `thinslice-volumes` with JSON (options of the viewer, and the slabs), and one element for each
+ * slab with its voxels: differences along rows, low bytes and then high bytes, gzip, base64
+ * (`thinslice.pictures.viewer.page` writes them).
+ */
+
+import { GridError } from './core/geometry';
+import { undoDifferences } from './core/packing';
+import { GraphicsError, type VolumeName } from './gl/renderer';
+import { make } from './ui/dom';
+import { createViewer, type Viewer, type ViewerOptions } from './viewer';
+
+/** A slab in the page: its volume, its first slice, and the id of the element that holds it. */
+interface EmbeddedSlab {
+  readonly volume: VolumeName;
+  readonly first: number;
+  readonly id: string;
+}
+
+interface EmbeddedPage {
+  readonly options: ViewerOptions;
+  readonly slabs: readonly EmbeddedSlab[];
+}
+
+/** Open the volumes that the page holds; where that is impossible, a sentence on the page states why. */
+export async function openEmbedded(element: HTMLElement): Promise<Viewer | null> {
+  try {
+    if (!('DecompressionStream' in window)) {
+      throw new GraphicsError(
+        'This browser cannot open compressed data; use a current Firefox, Chrome, Edge or Safari.',
+      );
+    }
+    const page = JSON.parse(textOf('thinslice-volumes')) as EmbeddedPage;
+    const viewer = createViewer(element, page.options);
+    viewer.focus();
+    const fill = async (volumes: readonly VolumeName[]): Promise<void> => {
+      const width = page.options.thin.shape[2];
+      for (const slab of page.slabs.filter(({ volume }) => volumes.includes(volume))) {
+        viewer.addSlab(slab.volume, slab.first, undoDifferences(await unpacked(textOf(slab.id)), width));
+      }
+    };
+    viewer.on('restored', () => {
+      void fill(['thin', 'deviation']);
+    });
+    await fill(['thick', 'thin', 'deviation']);
+    return viewer;
+  } catch (error) {
+    if (!(error instanceof GraphicsError || error instanceof GridError)) throw error;
+    element.append(make('p', { role: 'alert', class: 'ts-fault' }, error.message));
+    return null;
+  }
+}
+
+function textOf(id: string): string {
+  const text = document.getElementById(id)?.textContent;
+  if (text == null) throw new GraphicsError('This file is damaged: a part of it is missing. Copy it again.');
+  return text;
+}
+
+async function unpacked(base64: string): Promise<Uint8Array> {
+  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** Bytes of base64; browsers that are not of the newest lack the short way. */
+function bytesOf(base64: string): Uint8Array<ArrayBuffer> {
+  const { fromBase64 } = Uint8Array as unknown as { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
+  if (fromBase64 !== undefined) return fromBase64.call(Uint8Array, base64);
+  const binary = atob(base64);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
