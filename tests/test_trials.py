@@ -170,3 +170,16 @@ def test_training_on_three_pairs_is_tabulated_and_not_repeated(
     trial.main()
     halves = [row.split("|")[2].strip() for row in capsys.readouterr().out.splitlines()[2:]]
     assert halves == ["anterior"] * 4 + ["posterior"] * 4
+
+
+def test_ways_to_bring_labels_along_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = render(thorax(1), phantom_grid((30, 80, 80), (1.0, 4.0, 4.0)))
+    thinslice.write(truth, tmp_path / "thin.nii.gz")
+    monkeypatch.setattr(sys, "argv", ["labels.py", str(tmp_path / "thin.nii.gz"), "--factor", "5"])
+    script("labels").main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| nearest slice", "| signed distance", "| thinslice"]
+    changes = {row[0]: [abs(float(cell.split(" %")[0])) for cell in row[2:]] for row in rows}
+    assert max(changes["| thinslice"]) < 0.1 < max(changes["| signed distance"])

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 from thinslice.about import NOTICE, __version__
 
 _WHERE = {
+    "check": "thinslice.commands.check",
     "evaluate": "thinslice.evaluation.protocol",
     "inspect": "thinslice.commands.inspect:survey",
     "preview": "thinslice.pictures.figures",
     "read": "thinslice.io.files",
     "write": "thinslice.io.files",
     "upscale": "thinslice.inference.upscale",
+    "upscale_labels": "thinslice.inference.labels",
     "upscale_slabs": "thinslice.inference.upscale",
     "upscale_with_uncertainty": "thinslice.inference.upscale",
     "load_model": "thinslice.models.load",
@@ -37,10 +39,12 @@ _WHERE = {
 }
 
 if TYPE_CHECKING:
+    from thinslice.commands.check import check
     from thinslice.commands.inspect import survey as inspect
     from thinslice.errors import ThinsliceError, ThinsliceWarning
     from thinslice.evaluation.protocol import evaluate
     from thinslice.geometry import Geometry
+    from thinslice.inference.labels import upscale_labels
     from thinslice.inference.upscale import upscale, upscale_slabs, upscale_with_uncertainty
     from thinslice.io.files import read, write
     from thinslice.models.load import load_model
@@ -57,12 +61,14 @@ __all__ = [
     "ThinsliceWarning",
     "Volume",
     "__version__",
+    "check",
     "evaluate",
     "inspect",
     "load_model",
     "preview",
     "read",
     "upscale",
+    "upscale_labels",
     "upscale_slabs",
     "upscale_with_uncertainty",
     "write",

@@ -1,7 +1,8 @@
 """The command line: parses arguments, prints results, and turns errors into exit codes.
 
 Exit codes: 0 done; 2 usage; 3 input refused; 4 model or weights; 5 output exists or cannot be written; 6 memory or disk
-short; 7 device; 8 partly done (batch); 130 interrupted; 1 internal error.
+short; 7 device; 8 partly done (batch); 9 look closely, 10 not for this network (check); 130 interrupted; 1 internal
+error.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import typer
 from thinslice.about import NOTICE, __version__
 from thinslice.cli import (
     benchmark,
+    check,
     convert,
     dataset,
     dataset_build,
@@ -27,7 +28,7 @@ from thinslice.cli.help import Command, Group
 
 EPILOG = f"""Exit codes: 0 done; 2 usage; 3 input refused; 4 model or weights; 5 output exists
 or cannot be written; 6 memory or disk short; 7 device; 8 partly done (batch);
-130 interrupted; 1 internal error.
+9 look closely, 10 not for this network (check); 130 interrupted; 1 internal error.
 
 {NOTICE}
 """
@@ -60,6 +61,7 @@ def thinslice(
     \b
     thinslice demo                              upscale a synthetic chest
     thinslice inspect disk/                     list series that can be upscaled
+    thinslice check chest_5mm/                  is the network any good on this scan?
     thinslice upscale chest_5mm/ chest_1mm/     make a thin DICOM series
     thinslice upscale thick.nii.gz thin.nii.gz  make a thin NIfTI file
     thinslice upscale studies/ thin/ --all      every eligible series of a folder
@@ -85,6 +87,7 @@ def show_help(
 
 
 app.command("upscale", cls=Command, epilog=EPILOG)(upscale.upscale)
+app.command("check", cls=Command, epilog=EPILOG)(check.check_scan)
 app.command("inspect", cls=Command, epilog=EPILOG)(inspect.inspect)
 app.command("serve", cls=Command, epilog=EPILOG)(serve.serve)
 app.command("evaluate", cls=Command, epilog=EPILOG)(evaluate.evaluate)

@@ -93,6 +93,18 @@ def upscale(
     ] = UncertaintyBy.LEARNED,
     texture: options.Texture = False,
     texture_seed: options.TextureSeed = 0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK.nii.gz",
+            help="Also bring a segmentation of INPUT (NIfTI, NRRD, MetaImage) onto the thin slices, by shape; it is "
+            "written beside OUTPUT as NAME_labels.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Also check whether the network is any good on INPUT, as 'thinslice check' does."),
+    ] = False,
     threads: options.Threads = None,
     server: Annotated[
         str | None,
@@ -119,6 +131,7 @@ def upscale(
     thinslice upscale thick.nii.gz thin.nii.gz --factor 5
     thinslice upscale disk.zip thin.nii.gz --series 2 --report report.html
     thinslice upscale slices/*.dcm chest_1mm/
+    thinslice upscale thick.nii.gz thin.nii.gz --labels organs.nii.gz      writes thin_labels.nii.gz too
     thinslice upscale studies/ thin/ --all
     """
     from thinslice.cli.batch import upscale_all
@@ -149,8 +162,16 @@ def upscale(
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     if every_series:
-        one_file = {"--preview": preview, "--report": report, "--uncertainty": uncertainty, "--server": server}
+        one_file = {
+            "--preview": preview,
+            "--report": report,
+            "--uncertainty": uncertainty,
+            "--labels": labels,
+            "--server": server,
+        }
         contrary = [name for name, value in one_file.items() if value is not None]
+        if check:
+            raise UsageError("--check is for one series; run 'thinslice check' on the others, or leave it out.")
         if contrary or len(sources) > 1:
             raise UsageError(
                 f"{contrary[0]} is for one series, and --all makes many outputs; leave it out."
@@ -179,6 +200,8 @@ def upscale(
         preview=preview,
         report=report,
         uncertainty=uncertainty,
+        labels=labels,
+        check=check,
         overwrite=overwrite,
         deidentify=deidentify,
     )
@@ -241,6 +264,13 @@ def summary(report: RunReport, output: Path) -> str:
     texture: tuple[str, ...] = ()
     if report.texture is not None:
         texture = (f"texture      synthetic noise, seed {report.texture.seed}: never read small structures",)
+    labels: tuple[str, ...] = ()
+    if report.labels is not None:
+        from thinslice.commands.labels import labels_path
+
+        change = report.labels.largest_change_percent
+        name = labels_path(output).name
+        labels = (f"labels       {len(report.labels.volumes)} in {name}, volumes changed by {change:.2f} % at most",)
     return "\n".join(
         (
             f"slices       {report.input.slices} -> {report.output.slices}, factor {report.factor:.4g}",
@@ -248,6 +278,8 @@ def summary(report: RunReport, output: Path) -> str:
             f"consistency  {agreement}",
             *uncertainty,
             *texture,
+            *labels,
+            *(() if report.check is None else (f"check        {report.check.sentence}",)),
             f"took         {report.seconds.total:.1f} s{memory}",
             f"ran on       {report.device} by {report.backend}, {report.settings.get('precision', 'float32')}",
             f"output       {output} ({report.output.format})",

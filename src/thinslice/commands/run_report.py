@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
+from thinslice.commands.check_report import CheckReport
 from thinslice.errors import UsageError
 
 if TYPE_CHECKING:
@@ -132,6 +133,45 @@ class TextureReport(_Frozen):
     map_factor_lung: float = Field(ge=0)
 
 
+class LabelReport(_Frozen):
+    """Volume of one label, areas between slices being linear, over the extent of the thin volume.
+
+    Attributes:
+        label: its number.
+        thick_ml, thin_ml: in the segmentation, and on the thin grid.
+    """
+
+    label: int
+    thick_ml: float = Field(ge=0)
+    thin_ml: float = Field(ge=0)
+
+    @property
+    def change_percent(self) -> float:
+        """The thin volume less the thick one, in percent of it; 0 for a label without volume.
+
+        >>> LabelReport(label=3, thick_ml=2.0, thin_ml=2.01).change_percent
+        0.5
+        """
+        return round(100.0 * (self.thin_ml - self.thick_ml) / self.thick_ml, 4) if self.thick_ml else 0.0
+
+
+class LabelsReport(_Frozen):
+    """Labels written beside the result.
+
+    Attributes:
+        format: "nifti", "nrrd" or "metaimage"; no name, as it may hold a patient's.
+        volumes: by label.
+    """
+
+    format: str
+    volumes: tuple[LabelReport, ...] = ()
+
+    @property
+    def largest_change_percent(self) -> float:
+        """The largest change of a label's volume, either way."""
+        return max((abs(entry.change_percent) for entry in self.volumes), default=0.0)
+
+
 class MachineReport(_Frozen):
     """Machine on which the times were measured.
 
@@ -176,6 +216,8 @@ class RunReport(_Frozen):
         consistency_rms_hu: root mean square difference between the thick slices and averages of the result.
         deviation: standard deviations; None in a run without them.
         texture: synthetic noise; None in a run without it.
+        labels: a segmentation that came along; None in a run without one.
+        check: whether the network is any good on the scan; None where it was not asked for.
         warnings: sentences about anomalies, assumptions and omissions.
         notice: uses that are excluded.
         thinslice_version: version of the software.
@@ -200,6 +242,8 @@ class RunReport(_Frozen):
     consistency_rms_hu: float | None = Field(default=None, ge=0)
     deviation: DeviationReport | None = None
     texture: TextureReport | None = None
+    labels: LabelsReport | None = None
+    check: CheckReport | None = None
     warnings: tuple[str, ...] = ()
     notice: str = NOTICE
     thinslice_version: str = __version__
@@ -306,6 +350,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
                 ("agreement with source", consistency),
                 *_uncertainty(report.deviation),
                 *_texture(report.texture),
+                *_labels(report.labels),
             ],
         ),
         (
@@ -318,6 +363,7 @@ def _groups(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         ("Run", run),
+        *([] if report.check is None else [("Check of the source", _check(report.check))]),
         (
             "Time and memory",
             [
@@ -380,6 +426,23 @@ def _texture(texture: TextureReport | None) -> list[tuple[str, str]]:
             f"{texture.thick_noise_hu:.1f} HU in the source, {texture.thin_noise_hu:.1f} HU expected of thin slices",
         ),
     ]
+
+
+def _labels(labels: LabelsReport | None) -> list[tuple[str, str]]:
+    """A row about the labels; none without them."""
+    if labels is None:
+        return []
+    return [("labels", f"{len(labels.volumes)}, volumes changed by {labels.largest_change_percent:.2f} % at most")]
+
+
+def _check(check: CheckReport) -> list[tuple[str, str]]:
+    """Rows about the check of the source."""
+    rows = [("verdict", check.sentence), *(("also", finding.sentence) for finding in check.findings[1:])]
+    for test in check.tests:
+        usual = check.training_gain_db.get(test.factor)
+        beside = "" if usual is None else f" ({usual[0]:+.1f} to {usual[1]:+.1f} dB on training scans)"
+        rows.append((f"own slices averaged by {test.factor}", f"{test.gain_db:+.1f} dB over interpolation{beside}"))
+    return rows
 
 
 def _plain(value: JsonValue) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from thinslice.commands.labels import check_labels, labels_path, read_labels, write_labels
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.errors import OutputError, ResourceError, UsageError
 from thinslice.io.settings import ReadSettings
@@ -16,7 +17,14 @@ from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
-    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport, TextureReport
+    from thinslice.commands.check_report import CheckReport
+    from thinslice.commands.run_report import (
+        DeviationReport,
+        LabelsReport,
+        RunReport,
+        SecondsReport,
+        TextureReport,
+    )
     from thinslice.geometry import Geometry
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import Prepared
@@ -39,7 +47,10 @@ class UpscaleJob:
         preview: PNG to draw, or None.
         report: .json or .html to write, or None.
         uncertainty: NIfTI, NRRD or MetaImage file for the standard deviations, or None.
+        labels: segmentation of the thick scan (NIfTI, NRRD or MetaImage) to bring onto the thin grid, or None. It is
+            written beside `output` (`thinslice.commands.labels.labels_path`).
         copies: the same thin volume again, in other formats by their names.
+        check: also check whether the network is any good on the scan (`thinslice.commands.check`), for the report.
         overwrite: replace outputs that exist.
         deidentify: leave the patient's identity out of DICOM outputs; other outputs never hold it.
     """
@@ -52,7 +63,9 @@ class UpscaleJob:
     preview: Path | None = None
     report: Path | None = None
     uncertainty: Path | None = None
+    labels: Path | None = None
     copies: tuple[Path, ...] = ()
+    check: bool = False
     overwrite: bool = False
     deidentify: bool = False
 
@@ -94,7 +107,8 @@ def run_upscale(
         job: files and options.
         notify: called with one plain line before the run starts.
         progress: called as windows are done.
-        phase: called with the share of "reading", "preparing", "network" and "writing"; within a window too.
+        phase: called with the share of "reading", "preparing", "checking", "network" and "writing"; within a
+            window too.
         loaded: the network of `job.settings`, where it was loaded before.
         watcher: takes the thick volume and finished slabs.
 
@@ -124,8 +138,10 @@ def run_upscale(
     enter("reading", 0.0)
     volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
     read_s = time.perf_counter() - begun
+    labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)
+    checked = _checked(prepared, loaded, enter) if job.check else None
     stream = SlabStream(
         prepared, progress=progress, share=None if phase is None else lambda share: enter("network", share)
     )
@@ -187,6 +203,13 @@ def run_upscale(
     complete += job.copies
     if job.uncertainty is not None:
         complete.append(job.uncertainty)
+    written_labels = None
+    if labels is not None:
+        with _after(complete):
+            written_labels = write_labels(
+                labels, labels_path(job.output), prepared.geometry, prepared.provenance, overwrite=job.overwrite
+            )
+        complete.append(labels_path(job.output))
     if preview is not None and job.preview is not None:
         with _after(complete):
             save_png(preview.png_bytes(), job.preview, overwrite=job.overwrite)
@@ -198,7 +221,7 @@ def run_upscale(
         total=time.perf_counter() - begun,
     )
     deviation = _deviation_report(job, prepared, summary)
-    report = _report(job, prepared, stream.result, seconds, deviation, writer.warnings)
+    report = _report(job, prepared, stream.result, seconds, deviation, written_labels, checked, writer.warnings)
     if job.report is not None:
         with _after(complete):
             pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
@@ -232,8 +255,13 @@ def check_job(job: UpscaleJob) -> None:
     """
     kind = _check_options(job)
     side_files = [path for path in (job.preview, job.report, job.uncertainty, *job.copies) if path is not None]
-    check_distinct([job.output, *side_files], job.sources)
-    check_sources(job.sources)
+    if job.labels is not None:
+        side_files.append(labels_path(job.output))
+    inputs = job.sources if job.labels is None else (*job.sources, job.labels)
+    check_distinct([job.output, *side_files], inputs)
+    check_sources(inputs)
+    if job.labels is not None:
+        check_labels(job.labels)
     check_place(job.output, overwrite=job.overwrite, folder=kind == "dicom")
     for path in side_files:
         check_place(path, overwrite=job.overwrite)
@@ -283,6 +311,21 @@ def _announcement(prepared: Prepared) -> str:
     )
 
 
+def _checked(prepared: Prepared, loaded: ThroughPlaneModel | None, enter: PhaseProgress) -> CheckReport:
+    """Whether the network is any good on the scan; its windows are those of a plain run, without uncertainty."""
+    from thinslice.commands.check import check
+
+    settings = prepared.settings
+    return check(
+        prepared.volume,
+        model=settings.model if loaded is None else loaded,
+        device=settings.device,
+        backend=settings.backend,
+        threads=settings.threads,
+        phase=lambda name, share: enter("checking", share if name == "network" else 0.0),
+    )
+
+
 def _deviation_report(job: UpscaleJob, prepared: Prepared, summary: DeviationSummary) -> DeviationReport | None:
     from thinslice.commands.run_report import DeviationReport
     from thinslice.io.files import output_format
@@ -325,6 +368,8 @@ def _report(
     result: RunResult,
     seconds: SecondsReport,
     deviation: DeviationReport | None,
+    labels: LabelsReport | None,
+    checked: CheckReport | None,
     writer_warnings: tuple[str, ...],
 ) -> RunReport:
     from thinslice.commands.run_report import (
@@ -371,6 +416,8 @@ def _report(
         consistency_rms_hu=result.consistency_rms_hu,
         deviation=deviation,
         texture=_texture_report(prepared, result),
+        labels=labels,
+        check=checked,
         warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
         created=now(),
         machine=MachineReport.here(threads=job.settings.threads),

@@ -106,6 +106,7 @@ def _settings(job: UpscaleJob) -> dict[str, Any]:
         "profile": job.settings.profile is not None,
         "threads": job.settings.threads is not None,
         "force": job.settings.force,
+        "labels": job.labels is not None,
         "format": job.output_format == "dicom-enhanced",
     }
     for name, is_set in own.items():
