@@ -18,13 +18,8 @@ from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
     from thinslice.commands.check_report import CheckReport
-    from thinslice.commands.run_report import (
-        DeviationReport,
-        LabelsReport,
-        RunReport,
-        SecondsReport,
-        TextureReport,
-    )
+    from thinslice.commands.labels_report import LabelsReport
+    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport, TextureReport
     from thinslice.geometry import Geometry
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import Prepared
