@@ -18,9 +18,11 @@ import pytest
 import torch
 
 import thinslice
+from support.noisy_phantom import phantom
+from support.scans import thick_scan, thin_scan
 from thinslice.data.phantoms.painting import render
 from thinslice.data.phantoms.thorax import phantom_grid, thorax
-from thinslice.models import catalog
+from thinslice.models import catalog, checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -135,6 +137,62 @@ def test_exact_spacing_averages_what_a_thick_slice_covers(
     trial.main()
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| 2.5 | linear |") and float(row.split("|")[3]) > 80
+
+
+def test_texture_is_compared_with_the_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "sure.safetensors"
+    network = catalog.build("thinnet", features=4, blocks=1, condition=8, deviation=True)
+    checkpoint.save(network, weights, architecture="thinnet", card={"name": "sure", "version": "1"})
+    made = phantom(3, depth=7, side=80)
+    thinslice.write(thinslice.Volume.from_array(made.thin, spacing_mm=(1.0, 0.7, 0.7)), tmp_path / "thin.nii.gz")
+    arguments = ["texture.py", str(tmp_path), "--factor", "3", "--model", str(weights)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.warns(thinslice.ThinsliceWarning, match="synthetic noise"):
+        script("texture").main()
+    plain, texture = ([cell.strip() for cell in row.split("|")] for row in capsys.readouterr().out.splitlines()[-2:])
+    assert (plain[4], texture[4]) == ("plain", "texture")
+    shares = [[float(share) for share in row[5].split()] for row in (plain, texture)]
+    assert all(more > less for less, more in zip(*shares, strict=True)) and float(texture[11]) < 1.0
+
+
+def test_bad_scans_are_counted_and_a_count_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = script("scan_check")
+    thick = thick_scan(thin_scan())
+    thinslice.write(thick, tmp_path / "one.nii.gz")
+    for kind, make in trial.cases(thick, None).items():
+        made = make()
+        assert kind == "ordinary" or made.geometry != thick.geometry or not np.array_equal(made.hu, thick.hu), kind
+    counted = tmp_path / "count.json"
+    kinds = ["inverted", "header: 2 x thickness"]
+    arguments = ["scan_check.py", "count", str(tmp_path), "--model", "fast", "--json", str(counted)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--kinds", *kinds])
+    trial.main()
+    assert [row["kind"] for row in json.loads(counted.read_text())] == ["ordinary", *kinds]
+    printed = capsys.readouterr().out
+    assert "| ordinary | 1 | 0 | 0 |" in printed and "made bad: 2 of 2 warned" in printed
+    monkeypatch.setattr(sys, "argv", [*arguments, "--kinds", "gamma 0.5"])
+    trial.main()
+    assert [row["kind"] for row in json.loads(counted.read_text())] == ["ordinary", *kinds, "gamma 0.5"]
+
+
+def test_the_training_set_is_measured_by_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from thinslice.evaluation.scan_traits.reference import TrainingSet, training_set
+
+    thinslice.write(thin_scan(), tmp_path / "one.nii.gz")
+    out = tmp_path / "set.json"
+    arguments = ["reference", str(tmp_path), "--models", "fast", "--distances", "5", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["scan_check.py", *arguments])
+    script("scan_check").main()
+    found = TrainingSet.model_validate_json(out.read_text())
+    (scan,) = found.scans
+    assert scan.case == "one x5" and scan.gain_db["fast"][2] > 0.3
+    assert found.gains_db(found.weights["fast"], 2) == (scan.gain_db["fast"][2],) * 2
+    assert set(training_set().scans[0].traits.model_fields_set) == set(scan.traits.model_fields_set)
 
 
 def test_training_on_three_pairs_is_tabulated_and_not_repeated(

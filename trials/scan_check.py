@@ -49,6 +49,9 @@ LEAST_SLICES = 11
 MODELS = ("default", "fast", "best")
 """Networks whose gain the reference holds."""
 
+STATED = (0.2, 0.5, 1.5, 2.0)
+"""Thickness over distance in the wrong headers of contiguous slices."""
+
 Values = npt.NDArray[np.float32]
 Change = Callable[[Values, Volume, np.random.Generator], Values]
 
@@ -118,22 +121,22 @@ def count_all(files: list[Path], options: argparse.Namespace) -> None:
     kept = [scan for scan in reference.scans if not any(name in scan.case for name in options.leave_out)]
     reference = reference.model_copy(update={"scans": tuple(kept)})
     network = load_model(options.model)
-    kinds = {kind: change for kind, change in BAD.items() if not options.kinds or kind in options.kinds}
+    # An interrupted count goes on where it was.
     rows: list[dict[str, Any]] = []
+    if options.json is not None and options.json.exists():
+        rows = json.loads(options.json.read_text(encoding="utf-8"))
+    done = {(row["scan"], row["kind"]) for row in rows}
     for file in files:
         for name, scan, thin in thick_scans(file, tuple(options.distances)):
-            cases = [("ordinary", scan), *((kind, bad(scan, kind, change)) for kind, change in kinds.items())]
-            if thin is not None:
-                cases += [
-                    (kind, made) for kind, made in wrong_headers_of_thin(*thin) if kind in (options.kinds or kind)
-                ]
-            cases += [(kind, made) for kind, made in wrong_headers(scan) if kind in (options.kinds or kind)]
-            for kind, case in cases:
+            for kind, make in cases(scan, thin).items():
+                if (name, kind) in done or (options.kinds and kind not in ("ordinary", *options.kinds)):
+                    continue
+                case = make()
                 row = _checked(case, network, reference, is_ordinary=kind == "ordinary")
                 rows.append({"scan": name, "kind": kind, **row})
                 print(f"{name:40} {kind:32} {row['verdict']:20} {', '.join(row['findings'])}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+                if options.json is not None:
+                    options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     print(table(rows))
 
 
@@ -194,8 +197,7 @@ def thick_scans(file: Path, distances_mm: tuple[float, ...]) -> Iterator[tuple[s
         if volume.shape[0] // factor > LEAST_SLICES:
             thick, _ = simulate_thick(volume, SliceProfile.mean(factor), whole_hu=True)
             # An odd number of equal slices is exactly as thick as it is apart, an even one by convention.
-            grid = replace(thick.geometry, thickness_mm=thick.geometry.spacing_mm[0])
-            yield f"{name} x{factor}", Volume(thick.hu, grid), (volume, factor)
+            yield f"{name} x{factor}", contiguous(thick), (volume, factor)
 
 
 def bad(scan: Volume, kind: str, change: Change) -> Volume:
@@ -205,23 +207,41 @@ def bad(scan: Volume, kind: str, change: Change) -> Volume:
     return Volume(hu, replace(scan.geometry, shape=hu.shape))
 
 
-def wrong_headers(scan: Volume) -> Iterator[tuple[str, Volume]]:
-    """Contiguous slices whose header states another thickness."""
-    for ratio in (0.2, 0.5, 1.5, 2.0):
-        grid = replace(scan.geometry, thickness_mm=ratio * scan.geometry.spacing_mm[0])
-        yield f"header: {ratio:g} x thickness", Volume(scan.hu, grid)
+def cases(scan: Volume, thin: tuple[Volume, int] | None) -> dict[str, Callable[[], Volume]]:
+    """Kind -> what makes the scan of that kind; `thin` is the thin volume and the factor, where there is one."""
+    made: dict[str, Callable[[], Volume]] = {"ordinary": lambda: scan}
+    for kind, change in BAD.items():
+        made[kind] = lambda kind=kind, change=change: bad(scan, kind, change)  # type: ignore[misc]
+    for ratio in STATED:
+        made[f"header: {ratio:g} x thickness"] = lambda ratio=ratio: stated(scan, ratio)  # type: ignore[misc]
+    for ratio in (0.5, 2.0):
+        made[f"header: {ratio:g} x distance"] = lambda ratio=ratio: stretched(scan, ratio)  # type: ignore[misc]
+    if thin is not None:
+        volume, factor = thin
+        made["header: contiguous, slices 2 x as thick"] = lambda: contiguous(
+            simulate_thick(volume, SliceProfile.mean(factor, width=2.0), whole_hu=True)[0]
+        )
+        made["header: contiguous, one thin slice each"] = lambda: contiguous(
+            simulate_thick(volume, SliceProfile.subsample(factor), whole_hu=True)[0]
+        )
+    return made
 
 
-def wrong_headers_of_thin(thin: Volume, factor: int) -> Iterator[tuple[str, Volume]]:
-    """Slices thinner or thicker than they are apart whose header states that they are contiguous."""
-    for ratio in (1.0 / factor, 2.0):
-        if ratio > 1.0:
-            thick, _ = simulate_thick(thin, SliceProfile.mean(factor, width=ratio), whole_hu=True)
-        else:
-            thick, _ = simulate_thick(thin, SliceProfile.subsample(factor), whole_hu=True)
-        grid = replace(thick.geometry, thickness_mm=thick.geometry.spacing_mm[0])
-        kind = "slices twice as thick as stated" if ratio > 1.0 else "slices of one thin slice"
-        yield kind, Volume(thick.hu, grid)
+def stated(scan: Volume, ratio: float) -> Volume:
+    """The same slices with another thickness over distance in their header."""
+    return Volume(scan.hu, replace(scan.geometry, thickness_mm=ratio * scan.geometry.spacing_mm[0]))
+
+
+def stretched(scan: Volume, ratio: float) -> Volume:
+    """The same slices with another distance, and the thickness that fits it, in their header."""
+    grid = scan.geometry
+    distance_mm = ratio * grid.spacing_mm[0]
+    return Volume(scan.hu, replace(grid, spacing_mm=(distance_mm, *grid.spacing_mm[1:]), thickness_mm=distance_mm))
+
+
+def contiguous(scan: Volume) -> Volume:
+    """The same slices, as thick as they are apart by their header."""
+    return stated(scan, 1.0)
 
 
 def _sharp(amount: float, pixels: float) -> Change:

@@ -18,7 +18,7 @@ from thinslice.volume import Volume
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with doe_good.nii.gz and doe_inverted.nii.gz."""
     folder = tmp_path_factory.mktemp("scans")
-    thick = thick_scan(thin_scan(96, 128))
+    thick = thick_scan(thin_scan())
     thinslice.write(thick, folder / "doe_good.nii.gz")
     thinslice.write(Volume((-thick.hu).astype(np.int16), thick.geometry), folder / "doe_inverted.nii.gz")
     return folder

@@ -21,15 +21,17 @@ def thin_scan(depth: int = 126, plane: int = 160, *, noise_hu: float = 30.0, see
     """
     z, y, x = np.mgrid[:depth, :plane, :plane].astype(np.float32)
     middle = plane / 2.0
-    away = np.hypot((y - middle) / 0.8, x - middle)
+    # The trunk tapers, so that all neighbouring slices differ about alike.
+    away = np.hypot((y - middle) / 0.8, x - middle) * (1.0 + 0.003 * (z - depth / 2))
     hu = np.full((depth, plane, plane), -1000.0, np.float32)
     hu[away < 0.48 * plane] = -105.0
     hu[away < 0.40 * plane] = 45.0
     for side in (-1, 1):
         centre = middle + side * 0.19 * plane
-        # Domes: lung lies above a surface that rises and falls along the patient.
-        surface = 0.5 * depth + 8.0 * np.sin(0.06 * (x - centre) + side) * np.cos(0.05 * (y - middle))
-        lung = (np.hypot((y - middle) / 1.4, x - centre) < 0.15 * plane) & (z > surface)
+        # Domes: lung lies above a surface that rises and falls along the patient. There is too little for a chest,
+        # since a trunk like this one runs along the patient, as no chest does.
+        surface = 0.55 * depth + 9.0 * side + 11.0 * np.sin(0.06 * (x - centre) + side) * np.cos(0.05 * (y - middle))
+        lung = (np.hypot((y - middle) / 1.4, x - centre) < 0.11 * plane) & (z > surface)
         hu[lung] = -860.0
     rng = np.random.default_rng(seed)
     noise = gaussian_filter(rng.normal(size=hu.shape).astype(np.float32), (0, 0.8, 0.8))

@@ -76,6 +76,7 @@ ROWS = (
     ("noise shared by neighbours", "neighbour_correlation", ""),
     ("thickness / distance, by header", "header_thickness", ""),
     ("thickness / distance, measured", "measured_thickness", ""),
+    ("distance / header's, in a chest", "apparent_distance", ""),
     ("largest jump between slices", "jump", ""),
     ("overshoot of edges in plane", "overshoot", ""),
     ("lowest even level", "lowest_level_hu", "HU"),

@@ -217,6 +217,18 @@ class RunReport(_Frozen):
         """JSON values, under the names of the interface."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Names and values for a page that may be passed on: nothing of the series' names, nor its voxels' digest."""
+        private = ("series number", "description", "voxels SHA-256")
+        rows = [
+            (f"{heading}: {name}", text)
+            for heading, named in _groups(self)
+            if heading not in ("Time and memory", "Software")
+            for name, text in named
+            if name not in private
+        ]
+        return [*rows, *(("Warning", sentence) for sentence in self.warnings), ("Software", f"thinslice {__version__}")]
+
     def to_html(self, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
         """One self-contained page: no script, nothing loaded from elsewhere, every value escaped.
 

@@ -19,6 +19,7 @@ from thinslice.evaluation.clinical.edges import find_edges, measure_edges
 from thinslice.evaluation.clinical.noise import patch_noise
 from thinslice.evaluation.clinical.tissue_bias import inner_thin, tissue_bias
 from thinslice.evaluation.metrics import psnr
+from thinslice.evaluation.scan_traits.scale import central_part
 from thinslice.evaluation.scan_traits.scores import MethodScore, ThickerTest
 from thinslice.experiments.scorecard import BASELINES
 from thinslice.inference.upscale import collect, upscale_slabs
@@ -37,9 +38,6 @@ MIN_THICKER = 5
 
 PLANE, DEPTH = 160, 64
 """Largest height and width in pixels, and largest number of slices, of the part of the scan that is tested."""
-
-BODY_HU = -500.0
-"""Voxels above are body; the part that is tested lies about their centre."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def measure_thicker(
         device, backend, threads: as for `thinslice.upscale`.
         share: called with the share of the work that is done, 0 to 1.
     """
-    part = _centre(scan)
+    part = central_part(scan, depth=DEPTH, plane=PLANE)
     cases = list(_cases(part, [factor for factor in factors if factor in model.factors]))
     tests = []
     for number, case in enumerate(cases):
@@ -95,21 +93,6 @@ def measure_thicker(
         estimates.append(thin_of(model, report=advance))
         tests.append(_compared(case, *estimates))
     return tuple(tests)
-
-
-def _centre(scan: Volume) -> Volume:
-    """The part about the body's centre of mass, in plane, and about the middle slice."""
-    depth, height, width = scan.shape
-    body = scan.hu[:: max(1, depth // 16)] > BODY_HU
-    starts = []
-    for extent, most, axes in ((height, PLANE, (0, 2)), (width, PLANE, (0, 1))):
-        mass = body.sum(axis=axes).astype(np.float64)
-        middle = float(mass @ np.arange(extent) / mass.sum()) if mass.any() else extent / 2.0
-        starts.append(int(np.clip(round(middle - most / 2.0), 0, max(0, extent - most))))
-    first = max(0, (depth - DEPTH) // 2)
-    start = (first, starts[0], starts[1])
-    stop = (min(depth, first + DEPTH), min(height, starts[0] + PLANE), min(width, starts[1] + PLANE))
-    return scan.crop(start, stop)
 
 
 def _cases(part: Volume, factors: list[int]) -> Iterator[_Case]:

@@ -72,6 +72,8 @@ def test_chests_of_the_training_set_have_no_finding() -> None:
         ({"noise_hu": 300.0}, "noise_hu", "300 HU"),
         ({"noise_whiteness": 0.97}, "noise_whiteness", "white"),
         ({"overshoot": 0.06}, "overshoot", "6 %"),
+        ({"apparent_distance": 1.7}, "apparent_distance", "8.5 mm apart"),
+        ({"apparent_distance": 0.55}, "apparent_distance", "Check the distance"),
         ({"pixel_mm": 2.8}, "pixel_mm", "2.8 mm"),
     ],
 )

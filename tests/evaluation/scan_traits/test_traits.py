@@ -9,6 +9,7 @@ import pytest
 
 from support.scans import thick_scan, thin_scan
 from thinslice.evaluation.scan_traits.noise import noise_traits
+from thinslice.evaluation.scan_traits.scale import apparent_distance
 from thinslice.evaluation.scan_traits.steps import largest_jump
 from thinslice.evaluation.scan_traits.traits import measure_traits
 from thinslice.evaluation.scan_traits.values import value_traits
@@ -120,3 +121,20 @@ def test_two_slices_and_one_colour_are_measured_as_far_as_they_go() -> None:
     found = measure_traits(Volume.from_array(np.full((2, 20, 20), 40.0), spacing_mm=(5.0, None, None)))
     assert found.jump is None and found.measured_thickness is None and found.pixel_mm is None
     assert found.repeated == ()
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_the_distance_of_slices_is_read_from_anatomy_without_a_preferred_axis(ratio: float) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    blobs = gaussian_filter(np.random.default_rng(3).normal(size=(100, 130, 130)), 4.0)
+    lung = np.where(blobs > 0, -850.0, 40.0)
+    thick = thick_scan(Volume.from_array(lung, spacing_mm=(1.0, 1.0, 1.0)))
+    stated = Volume(thick.hu, replace(thick.geometry, spacing_mm=(5.0 * ratio, 1.0, 1.0)))
+    found = apparent_distance(stated, 1.0, 1.0 / ratio)
+    assert found == pytest.approx(1.0 / ratio, rel=0.2)
+
+
+def test_the_distance_of_slices_is_read_in_chests_only() -> None:
+    head = np.random.default_rng(3).normal(40.0, 5.0, (12, 60, 60))
+    assert apparent_distance(Volume.from_array(head, spacing_mm=(5.0, 0.5, 0.5)), 0.5, 1.0) is None

@@ -37,6 +37,10 @@ THICKNESS_MARGIN = 0.25
 GAP_MARGIN = 0.75
 """How much thicker than the header states, over the slice distance, slices with gaps between them may measure."""
 
+DISTANCE_TIMES = 1.13
+"""How many times nearer or farther than in any training chest slices may lie by the anatomy, over the distance in the
+header: half the true distance there gives 1.4 to 2.1, twice the true one 0.4 to 0.7."""
+
 GAP = 0.7
 """Slice thickness over slice distance below which tissue lies in no slice at all."""
 
@@ -49,7 +53,7 @@ OVERSHOOT_MARGIN = 0.02
 LOWEST_LEVEL_HU, AIR_HU, NO_AIR_HU = -1100.0, -900.0, -150.0
 """The lowest even level of a CT is air or lung, between the first two; in a crop without any it lies above the last."""
 
-LEAST_FAMILIAR, LEAST_SOFT, MOST_RAISED, MOST_DENSE = 0.85, 0.05, 0.4, 0.4
+LEAST_FAMILIAR, LEAST_SOFT, MOST_RAISED, MOST_DENSE = 0.85, 0.05, 0.4, 0.45
 """Shares: of fat and soft tissue among the levels near them; of soft tissue, tissue with contrast, and bone among all
 tissue."""
 
@@ -211,6 +215,20 @@ def _slices(traits: ScanTraits, reference: TrainingSet) -> Iterator[Finding]:
                 sentence=f"By the boundaries of organs, slices are {max(measured, 0.0):.1f} times as thick as they are "
                 f"apart; by the header they {stated}. Check slice thickness and distance in the header.",
             )
+    apparent, usual = traits.apparent_distance, reference.usual("apparent_distance")
+    if (
+        apparent is not None
+        and usual is not None
+        and not usual[0] / DISTANCE_TIMES <= apparent <= usual[1] * DISTANCE_TIMES
+    ):
+        yield Finding(
+            trait="apparent_distance",
+            verdict="look closely",
+            value=apparent,
+            usual=usual,
+            sentence=f"By the anatomy of the chest slices seem to lie {apparent * traits.distance_mm:.2g} mm apart, "
+            f"and by the header they lie {traits.distance_mm:.3g} mm apart. Check the distance of slices and pixels.",
+        )
     if header < GAP:
         yield Finding(
             trait="header_thickness",

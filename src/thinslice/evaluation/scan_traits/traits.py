@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from thinslice.evaluation.clinical.tissue_bias import FLOOR_HU
 from thinslice.evaluation.scan_traits.noise import REPEATED, noise_traits
+from thinslice.evaluation.scan_traits.scale import MOST_NOISE_HU, apparent_distance
 from thinslice.evaluation.scan_traits.steps import step_traits
 from thinslice.evaluation.scan_traits.values import value_traits
 from thinslice.planning import relative_thickness
@@ -32,6 +33,7 @@ class ScanTraits(BaseModel):
         noise_whiteness: share of the noise that a second difference in plane leaves, 1 for white noise.
         neighbour_correlation: correlation of the noise of neighbouring slices.
         repeated: numbers of slices (from 1) whose successor is a copy.
+        apparent_distance: distance of slices over that of the header, from the anatomy of a chest.
         measured_thickness: slice thickness over slice distance, from boundaries across the slices.
         boundaries: columns of voxels that was measured on.
         jump: how much more two neighbours differ than the pairs beside them, at its largest.
@@ -57,6 +59,7 @@ class ScanTraits(BaseModel):
     noise_whiteness: float | None = None
     neighbour_correlation: float | None = None
     repeated: tuple[int, ...] = ()
+    apparent_distance: float | None = None
     measured_thickness: float | None = None
     boundaries: int = 0
     jump: float | None = None
@@ -89,7 +92,11 @@ def measure_traits(volume: Volume, *, phase: PhaseProgress | None = None) -> Sca
     noise = noise_traits(volume.hu if is_fine else volume.hu[:0])
     report("measuring", 0.4)
     steps = step_traits(volume.hu, pixel_mm)
-    report("measuring", 0.8)
+    report("measuring", 0.7)
+    apparent = None
+    if noise.sd_hu is not None and noise.sd_hu < MOST_NOISE_HU:
+        apparent = apparent_distance(volume, pixel_mm, relative_thickness(grid))
+    report("measuring", 0.85)
     voxel_mm3 = distance_mm * pixel_mm * (grid.spacing_mm[1] or USUAL_PIXEL_MM)
     values = value_traits(volume.hu, voxel_mm3, padding_hu=volume.provenance.padding_hu)
     report("measuring", 1.0)
@@ -102,6 +109,7 @@ def measure_traits(volume: Volume, *, phase: PhaseProgress | None = None) -> Sca
         noise_whiteness=_rounded(noise.whiteness),
         neighbour_correlation=_rounded(noise.correlation),
         repeated=_repeated(volume, noise.pairs),
+        apparent_distance=_rounded(apparent),
         measured_thickness=_rounded(steps.thickness),
         boundaries=steps.steps,
         jump=_rounded(steps.jump),

@@ -165,20 +165,23 @@ def edge_overshoot(hu: npt.NDArray[Any]) -> tuple[float | None, int]:
 def _falls(plane: npt.NDArray[np.float32]) -> Doubles:
     """For each edge that rises along the rows: its share three pixels behind half height, less that five behind."""
     reach = FAR_PIXELS[-1]
-    at = np.arange(reach, plane.shape[1] - reach)
-    if not len(at):
+    width = plane.shape[1] - 2 * reach
+    if width <= 0:
         return np.zeros(0)
-    dark = np.stack([plane[:, at - step] for step in FAR_PIXELS])
-    low = dark.mean(axis=0)
-    high = np.mean([plane[:, at + step] for step in NEAR_PIXELS], axis=0)
-    height = high - low
-    half = 0.5 * (low + high)
+    # Few pixels are edges: they are found by two pixels alone, and the others are read for them only.
+    behind, before = NEAR_PIXELS[1], FAR_PIXELS[2]
+    rise = plane[:, reach + behind : reach + behind + width] - plane[:, reach - before : reach - before + width]
+    rows, columns = np.nonzero(rise > EDGE_HU * (1.0 - EDGE_LEVEL_SHARE))
+    columns += reach
+    dark = np.stack([plane[rows, columns - step] for step in FAR_PIXELS])
+    bright = np.stack([plane[rows, columns + step] for step in NEAR_PIXELS])
+    low, high = dark.mean(axis=0), bright.mean(axis=0)
+    height, half = high - low, 0.5 * (low + high)
     taken = (height > EDGE_HU) & _within(low, LUNG_SIDE_HU) & _within(high, TISSUE_SIDE_HU)
     taken &= np.ptp(dark, axis=0) < EDGE_LEVEL_SHARE * height
-    taken &= (plane[:, at] < half) & (plane[:, at + 1] >= half)
-    rows, columns = np.nonzero(taken)
-    near, far = (plane[rows, at[columns] + step] for step in (NEAR_PIXELS[0], NEAR_PIXELS[-1]))
-    return np.asarray((near - far) / height[rows, columns], dtype=np.float64)
+    taken &= (plane[rows, columns] < half) & (plane[rows, columns + 1] >= half)
+    fall = (bright[0] - bright[-1])[taken] / height[taken]
+    return np.asarray(fall, dtype=np.float64)
 
 
 def _cut_ends(hu: npt.NDArray[Any], padding_hu: float | None) -> tuple[float, float]:
