@@ -52,6 +52,8 @@ def test_the_clinical_protocol_takes_the_thick_source(tmp_path: Path, run: Run) 
     assert measured, "the clinical measures are in the JSON"
     assert "clinical:" in outcome.out
     assert all(f"  {name}:" in outcome.out for name in measured)
+    # Spectra and single features are for programs.
+    assert "per_mm" not in outcome.out and "concordance:" not in outcome.out and "percent" in outcome.out
 
 
 def test_json_is_not_overwritten_unasked(pair: tuple[Path, Path], tmp_path: Path, run: Run) -> None:

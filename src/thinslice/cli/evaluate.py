@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -92,8 +92,23 @@ def evaluate(
     if json_file is not None and str(json_file) == "-":
         print(text, end="")
         return
-    # PSNR and SSIM with the digits of published tables; the list by slice is only in the JSON.
+    # PSNR and SSIM with the digits of published tables; lists by slice, frequency and feature are only in the JSON.
     print(f"psnr: {'infinite (identical)' if scores.identical else f'{scores.psnr:.4f} dB'}")
     print(f"ssim: {scores.ssim:.4f}")
     printed = {"psnr", "identical", "ssim", "ssim_per_slice", "warnings"}
-    print("\n".join(readable({name: value for name, value in measured.items() if name not in printed})))
+    rest = {name: value for name, value in measured.items() if name not in printed}
+    print("\n".join(readable(_without_lists(rest))))
+
+
+def _without_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """The values without spectra and without the concordance of single features.
+
+    >>> _without_lists({"radiomics": {"lung": {"median": 0.9, "concordance": {"mean": 1.0}}}, "psnr": 40.0})
+    {'radiomics': {'lung': {'median': 0.9}}, 'psnr': 40.0}
+    """
+    left_out = ("concordance", "in_plane", "along_z")
+    return {
+        name: _without_lists(value) if isinstance(value, dict) and name != "percent" else value
+        for name, value in values.items()
+        if name not in left_out
+    }
