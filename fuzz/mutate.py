@@ -127,10 +127,10 @@ def voxels_alone(reader: Reader, seed: Seed, whole: Reading, case: Case) -> bool
 
 
 def with_voxels_of(seed: Seed, name: str, content: bytes) -> bytes | None:
-    """A damaged file with the voxels of the seed, where a file of this seed keeps them without a checksum."""
+    """A damaged file with the voxels of the seed, where it keeps them without a checksum; None where that fails."""
     whole, first = seed.files[name], seed.voxels_from.get(name)
     if first is None:
-        return None
+        return content
     if seed.coded != "deflated":
         return content[: len(content) - len(whole) + first] + whole[first:]
     try:

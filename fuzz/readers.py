@@ -17,7 +17,7 @@ import seeds
 from mutations import TEXT, Mutation, edit_element, edit_weights_header
 
 import thinslice
-from thinslice.continuity import continuity_warning
+from thinslice.continuity import continuity_warnings
 from thinslice.errors import InputError
 from thinslice.file_grid import affine_in_file_order
 from thinslice.plausibility import examine
@@ -94,7 +94,7 @@ def read_volume(path: Path) -> Reading:
     voxels = examine(volume.hu, padding=volume.provenance.padding_hu)
     if voxels.is_refused:
         raise InputError(voxels.sentence() or "")
-    remarks = [text for text in (voxels.sentence(), continuity_warning(volume.hu)) if text]
+    remarks = [*filter(None, [voxels.sentence()]), *continuity_warnings(volume.hu)]
     found = _in_file_order(volume)
     if volume.provenance.format == "dicom":
         corners = _corners(volume.geometry.affine_lps, volume.geometry.shape)

@@ -62,6 +62,7 @@ def thick() -> thinslice.Volume:
 
 THICK = thick()
 THIN = thinslice.upscale(THICK, model="linear", factor=5)
+LABELS = thinslice.Volume(np.zeros(THICK.shape, np.int16), THICK.geometry)
 GRID = THICK.geometry
 LINEAR = load_model("linear")
 
@@ -76,6 +77,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         thinslice.upscale_with_uncertainty,
         {"volume": THICK, "model": "linear", "uncertainty": "ensemble"},
     ),
+    "upscale_labels": (thinslice.upscale_labels, {"labels": LABELS, "thin": THIN}),
     "evaluate": (thinslice.evaluate, {"estimate": THIN, "reference": THIN}),
     "preview": (thinslice.preview, {"thick": THICK, "thin": THIN}),
     "Geometry": (thinslice.Geometry, {"shape": (3, 4, 5), "spacing_mm": SPACING}),
@@ -115,6 +117,7 @@ TAKEN: dict[tuple[str, str], tuple[str, ...]] = {
     ("upscale", "spacing_mm"): ("fraction",),
     ("upscale_slabs", "spacing_mm"): ("fraction",),
     ("upscale_with_uncertainty", "spacing_mm"): ("fraction",),
+    **{(name, "texture_seed"): ("zero",) for name in ("upscale", "upscale_slabs", "upscale_with_uncertainty")},
     ("upscale_slabs", "force"): ("true",),
     ("upscale_slabs", "uncertainty"): ("None",),
     ("upscale_slabs", "progress"): ("class", "function"),

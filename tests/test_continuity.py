@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thinslice.continuity import continuity_warning, unlike_slices
+from thinslice.continuity import continuity_warnings, repeated_slices, unlike_slices
 from thinslice.data.phantoms.painting import render
 from thinslice.data.phantoms.thorax import phantom_grid, thorax
 from thinslice.io.files import read
@@ -41,24 +41,36 @@ def test_a_spoiled_slice_is_found_alone(hu: np.ndarray, slice_index: int, spoil:
     spoiled = hu.copy()
     spoil(spoiled[slice_index])
     assert slice_index in {found.slice_index for found in unlike_slices(spoiled)}
-    assert f"{slice_index}" in str(continuity_warning(spoiled))
+    assert f"{slice_index}" in continuity_warnings(spoiled)[0]
 
 
 def test_sound_slices_are_left_alone(hu: np.ndarray) -> None:
-    assert continuity_warning(hu) is None
-    assert continuity_warning(np.random.default_rng(0).normal(0, 200, hu.shape)) is None
-    assert continuity_warning(np.full((5, 7, 9), -1000, np.int16)) is None
+    assert continuity_warnings(hu) == []
+    assert continuity_warnings(np.random.default_rng(0).normal(0, 200, hu.shape)) == []
+    assert continuity_warnings(np.full((5, 7, 9), -1000, np.int16)) == []
     assert unlike_slices(hu[:3] * np.array([1, -1, 1])[:, None, None]) == []
 
 
 def test_many_slices_are_counted(hu: np.ndarray) -> None:
-    spoiled = np.repeat(hu[5:6], 36, axis=0)
+    spoiled = np.repeat(hu[5:6], 36, axis=0) + np.random.default_rng(2).normal(0, 1, (36, 160, 160))
     for k in (4, 10, 16, 22, 28):
         spoiled[k] += 2000
-    assert "5 slice(s)" in str(continuity_warning(spoiled))
-    assert "(number 4, 10, 16 and 2 more, counted from 0;" in str(continuity_warning(spoiled))
+    (warning,) = continuity_warnings(spoiled)
+    assert warning.startswith("5 slice(s)")
+    assert "(number 4, 10, 16 and 2 more, counted from 0;" in warning
+
+
+def test_a_slice_that_repeats_another_is_found(hu: np.ndarray) -> None:
+    copied = hu.copy()
+    copied[7] = copied[6]
+    assert repeated_slices(copied) == [7]
+    assert "number 7, counted from 0" in continuity_warnings(copied)[0]
+    assert repeated_slices(np.repeat(hu, 2, axis=0)) == list(range(1, 24, 2))
+    padded = np.concatenate([np.full((3, 160, 160), -1024.0), hu])
+    assert repeated_slices(padded) == []
+    assert repeated_slices(np.repeat(hu[:1], 5, axis=0)) == []  # a phantom that is the same throughout
 
 
 def test_real_ct_is_left_alone(shared: Path) -> None:
     for path in sorted((shared / "ct" / "thick").glob("*.nii.gz")) + sorted((shared / "ct" / "pair").glob("*.nii.gz")):
-        assert continuity_warning(read(path).hu) is None, path.name
+        assert continuity_warnings(read(path).hu) == [], path.name

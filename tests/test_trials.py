@@ -18,10 +18,11 @@ import pytest
 import torch
 
 import thinslice
+from support.noisy_phantom import phantom
 from support.scans import thick_scan, thin_scan
 from thinslice.data.phantoms.painting import render
 from thinslice.data.phantoms.thorax import phantom_grid, thorax
-from thinslice.models import catalog
+from thinslice.models import catalog, checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,6 +137,25 @@ def test_exact_spacing_averages_what_a_thick_slice_covers(
     trial.main()
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| 2.5 | linear |") and float(row.split("|")[3]) > 80
+
+
+def test_texture_is_compared_with_the_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "sure.safetensors"
+    network = catalog.build("thinnet", features=4, blocks=1, condition=8, deviation=True)
+    checkpoint.save(network, weights, architecture="thinnet", card={"name": "sure", "version": "1"})
+    made = phantom(3, depth=7, side=80)
+    thinslice.write(thinslice.Volume.from_array(made.thin, spacing_mm=(1.0, 0.7, 0.7)), tmp_path / "thin.nii.gz")
+    arguments = ["texture.py", str(tmp_path), "--factor", "3", "--model", str(weights)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.warns(thinslice.ThinsliceWarning, match="synthetic noise"):
+        script("texture").main()
+    plain, texture = ([cell.strip() for cell in row.split("|")] for row in capsys.readouterr().out.splitlines()[-2:])
+    assert (plain[4], texture[4]) == ("plain", "texture")
+    shares = [[float(share) for share in row[5].split()] for row in (plain, texture)]
+    assert all(more > less for less, more in zip(*shares, strict=True)) and float(texture[11]) < 1.0
 
 
 def test_bad_scans_are_counted_and_a_count_goes_on(

@@ -72,7 +72,7 @@ SCANNERS = {
     ),
     "soft": Scanner(SliceProfile.trapezoid(FACTOR, width=1.15, ramp=0.9), gain=0.0, sigma=1.0, noise_hu=5, cutoff=0.15),
 }
-"""One with a narrow core and heavy tails, one wider than its header says with long flanks."""
+"""One with a narrow core and heavy tails, one wider than its header states with long flanks."""
 
 
 def main() -> None:

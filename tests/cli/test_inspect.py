@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import thinslice
 from support.command_line import Run, smooth_volume
 from support.dicom_factory import assert_no_canary, write_series
+from thinslice.errors import InputError
+from thinslice.io import nifti
 
 KEYS = {"series_uid", "kind", "slices", "spacing_mm", "thickness_mm", "eligible", "reasons", "factor"}
 
@@ -41,13 +45,53 @@ def test_lines_say_the_verdict(tmp_path: Path, run: Run) -> None:
     assert_no_canary(outcome.text)
 
 
-def test_of_a_nifti_only_the_header_is_read(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(*_: object) -> None:
-        raise AssertionError("voxels were read")
+def test_of_a_nifti_a_few_planes_are_read(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
 
-    thinslice.write(smooth_volume(), tmp_path / "thick.nii.gz")
-    monkeypatch.setattr("thinslice.io.nifti.read_into", read)
-    assert run("inspect", tmp_path / "thick.nii.gz").code == 0
+    def counted(stream: Any, view: memoryview, path: Path) -> None:
+        read.append(len(view))
+        original(stream, view, path)
+
+    original = nifti.read_into
+    monkeypatch.setattr(nifti, "read_into", counted)
+    volume = smooth_volume(depth=40)
+    thinslice.write(volume, tmp_path / "thick.nii")
+    assert run("inspect", tmp_path / "thick.nii").code == 0
+    assert sum(read) == 3 * volume.hu[0].nbytes
+
+
+@pytest.mark.parametrize("kind", ["hu", "unit", "signed unit", "normalised", "labels", "raw", "late"])
+@pytest.mark.parametrize("form", ["dicom", "thick.nii", "thick.nii.gz", "thick.mha"])
+def test_inspect_and_upscale_agree_on_what_is_no_hu(kind: str, form: str, tmp_path: Path) -> None:
+    hu = np.random.default_rng(0).normal(-400, 300, (12, 24, 24)).clip(-1000, 1000).round()
+    late = np.zeros_like(hu)
+    late[-1] = hu[-1]
+    values, slope = {
+        "hu": (hu, 1.0),
+        "unit": ((hu + 1000) / 2000, 1 / 2000),
+        "signed unit": (hu / 1000, 1 / 1000),
+        "normalised": (hu / 300, 1 / 300),
+        "labels": ((hu > -400).astype(float) * 3, 1.0),
+        "raw": (hu + 1024, 1.0),
+        "late": (late, 1.0),  # zeros that look like nothing, but for one slice that is not sampled
+    }[kind]
+    if form == "dicom":
+        intercept = float(values.min())
+        write_series(tmp_path / form, shape=hu.shape, hu=values, slope=slope, intercept=intercept)
+    else:
+        if form.endswith(".mha"):
+            pytest.importorskip("SimpleITK")
+        thinslice.write(thinslice.Volume.from_array(values, spacing_mm=(5.0, 0.7, 0.7)), tmp_path / form)
+    (found,) = thinslice.inspect(tmp_path / form)
+    try:
+        thin = thinslice.upscale(tmp_path / form, model="linear", factor=5)
+    except InputError as error:
+        assert not found.eligible and str(error) in " ".join(found.reasons)
+        assert kind not in ("hu", "raw", "late")
+    else:
+        assert found.eligible and kind in ("hu", "raw", "late"), found.reasons
+        said = [sentence for sentence in thin.provenance.warnings if "result will be wrong" in sentence]
+        assert kind != "raw" or (said and any(said[0].split(" (Values")[0] in each for each in found.warnings))
 
 
 def test_a_nifti_and_a_folder_of_them(tmp_path: Path, run: Run) -> None:

@@ -34,11 +34,11 @@ def unread(source: Path) -> Path:
     return source
 
 
-@pytest.mark.parametrize("side", ["output", "preview", "report", "uncertainty"])
+@pytest.mark.parametrize("side", ["output", "preview", "report", "uncertainty", "view"])
 def test_a_missing_folder_of_any_output_is_named_before_the_input_is_read(
     side: str, unread: Path, tmp_path: Path
 ) -> None:
-    files = {"output": "thin.nii", "preview": "a.png", "report": "a.html", "uncertainty": "sd.nii"}
+    files = {"output": "thin.nii", "preview": "a.png", "report": "a.html", "uncertainty": "sd.nii", "view": "v.html"}
     places = {name: tmp_path / file for name, file in files.items()}
     places[side] = tmp_path / "absent folder" / files[side]
     settings = UpscaleSettings(model="linear", uncertainty="ensemble")
@@ -47,9 +47,9 @@ def test_a_missing_folder_of_any_output_is_named_before_the_input_is_read(
     assert {entry.name for entry in tmp_path.iterdir()} == {"in"}
 
 
-@pytest.mark.parametrize("side", ["preview", "report", "uncertainty"])
+@pytest.mark.parametrize("side", ["preview", "report", "uncertainty", "view"])
 def test_an_existing_side_file_is_refused_before_the_input_is_read(side: str, unread: Path, tmp_path: Path) -> None:
-    place = tmp_path / {"preview": "a.png", "report": "a.html", "uncertainty": "sd.nii"}[side]
+    place = tmp_path / {"preview": "a.png", "report": "a.html", "uncertainty": "sd.nii", "view": "v.html"}[side]
     place.write_text("mine")
     settings = UpscaleSettings(model="linear", uncertainty="ensemble" if side == "uncertainty" else None)
     job: dict[str, Any] = {side: place}
@@ -70,6 +70,7 @@ def test_a_file_where_the_folder_should_be_is_called_a_file(unread: Path, tmp_pa
     [
         {"report": "report.txt"},
         {"preview": "look.jpg"},
+        {"view": "look.htm"},
         {"output_format": "dicom"},
         {"settings": UpscaleSettings(model="no such model")},
     ],
@@ -77,7 +78,9 @@ def test_a_file_where_the_folder_should_be_is_called_a_file(unread: Path, tmp_pa
 )
 def test_wrong_usage_comes_before_an_output_that_exists(wrong: dict[str, Any], unread: Path, tmp_path: Path) -> None:
     (tmp_path / "thin.nii").write_text("mine")
-    options = {name: tmp_path / value if name in ("report", "preview") else value for name, value in wrong.items()}
+    options = {
+        name: tmp_path / value if name in ("report", "preview", "view") else value for name, value in wrong.items()
+    }
     with pytest.raises(UsageError):
         run_upscale(UpscaleJob(unread, **{"output": tmp_path / "thin.nii", "settings": LINEAR, **options}))
 

@@ -12,6 +12,7 @@ import pytest
 import thinslice
 from support.command_line import Run
 from support.dicom_factory import assert_no_canary, write_series
+from support.open_viewer import held
 
 
 def test_a_nifti_becomes_a_thin_nifti(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
@@ -69,6 +70,22 @@ def test_preview_and_reports_are_written(thick_nifti: Path, tmp_path: Path, run:
     assert "data:image/png" in page.read_text(), "the page shows the preview, although no file of it was asked for"
 
 
+def test_a_view_holds_the_volumes_that_are_written(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
+    view, output = tmp_path / "view.html", tmp_path / "thin.nii"
+    outcome = run("upscale", thick_nifti, output, "--model", "linear", "--view", view)
+    assert outcome.code == 0, outcome.err
+    options, volumes = held(view.read_text())
+    thin = thinslice.read(output)
+    np.testing.assert_array_equal(volumes["thin"], thin.hu)
+    assert options["thin"]["shape"] == list(thin.shape)
+    assert "linear" in dict(options["facts"]).values()
+
+
+def test_a_view_is_not_made_by_a_server(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
+    outcome = run("upscale", thick_nifti, tmp_path / "a.nii", "--view", tmp_path / "v.html", "--server", "http://x/")
+    assert outcome.code == 2 and "--view" in outcome.err and "--server" in outcome.err
+
+
 def test_quiet_prints_nothing(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
     outcome = run("upscale", thick_nifti, tmp_path / "thin.nii", "--model", "linear", "--quiet")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
@@ -103,7 +120,15 @@ def test_a_folder_of_studies(tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [["--series", "1"], ["--preview", "a.png"], ["--report", "a.json"], ["--uncertainty", "a.nii"]], ids=str
+    "option",
+    [
+        ["--series", "1"],
+        ["--preview", "a.png"],
+        ["--report", "a.json"],
+        ["--uncertainty", "a.nii"],
+        ["--view", "a.html"],
+    ],
+    ids=str,
 )
 def test_options_of_one_series_contradict_all(option: list[str], tmp_path: Path, run: Run) -> None:
     (tmp_path / "in").mkdir()

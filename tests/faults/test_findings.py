@@ -119,6 +119,19 @@ def test_one_voxel_of_all_bits_does_not_change_the_sign_of_a_volume_in_silence(t
         assert outcome.code == 3
 
 
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr"])
+def test_a_data_file_whose_name_no_file_system_permits_is_missing(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    long = "x" * 300 + ".raw"
+    text = {
+        "a.mhd": f"ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_SHORT\nElementDataFile = {long}\n",
+        "a.nhdr": f"NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndata file: {long}\n\n",
+    }
+    (tmp_path / name).write_text(text[name])
+    with pytest.raises(InputError, match="data file"):
+        thinslice.read(tmp_path / name)
+
+
 def test_an_orientation_code_that_does_not_exist_is_said(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "in" / "a.nii"
     path.parent.mkdir()

@@ -131,6 +131,23 @@ def test_a_job_that_ends_its_worker_each_time_is_set_aside_with_the_reason(queue
     assert claimed(queue).key == "good"
 
 
+def test_a_job_that_crashes_its_worker_lets_others_go_first_and_is_soon_set_aside(queue: Queue, clock: Clock) -> None:
+    add(queue, "poison")
+    add(queue, "good")
+    assert claimed(queue).key == "poison"
+    assert queue.recover("w", crashed=True) == 1
+    good = claimed(queue)
+    assert good.key == "good" and queue.finish(good, {})
+    assert claim(queue) is None
+    for _ in range(POLICY.failures - 1):
+        clock.now_s += 1000.0
+        assert claimed(queue).key == "poison"
+        queue.recover("w", crashed=True)
+    poison = queue.find("poison")
+    assert poison is not None and poison.state is State.FAILED
+    assert poison.reason == "Its worker crashed, 3 times; the input may be damaged, or memory is short."
+
+
 def test_a_failure_that_may_pass_is_tried_again_after_growing_waits(queue: Queue, clock: Clock) -> None:
     add(queue, "a")
     for wait_s in (5.0, 10.0):

@@ -106,7 +106,7 @@ def test_an_interrupted_worker_gives_its_job_back(queue: Queue) -> None:
     assert (job.state, job.losses) == (State.QUEUED, 0)
 
 
-def test_an_attempt_that_hangs_is_reported_once(queue: Queue) -> None:
+def test_an_attempt_that_hangs_is_set_aside(queue: Queue) -> None:
     overdue = threading.Event()
 
     def hang(job: Job, lease: Lease) -> dict[str, Any]:
@@ -117,6 +117,9 @@ def test_an_attempt_that_hangs_is_reported_once(queue: Queue) -> None:
     assert job is not None
     with Lease(queue, job, every_s=0.01, limit_s=0.0, overdue=overdue.set) as lease:
         hang(job, lease)
+    ended = queue.get(job.id)
+    assert ended is not None and ended.state is State.FAILED
+    assert ended.reason == "It took longer than 0 s, and was ended."
 
 
 WORKER = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +33,22 @@ def scan(folder: Path, uploader: int, number: int) -> Path:
     path = folder / f"{uploader}-{number}.nii.gz"
     thinslice.write(Volume(hu, volume.geometry), path)
     return path
+
+
+def test_a_worker_that_is_killed_alone_is_replaced_and_its_job_done(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    with served(tmp_path / "data") as server:
+        client = server.client()
+        job = client.submit(client.upload([scan(tmp_path, 1, 1)]), model="best")
+        other = client.submit(job.source, model="linear")
+        begun = threading.Event()
+        while client.job(job).state == "queued":
+            begun.wait(0.05)
+        os.kill(server.worker("upscale-1"), signal.SIGKILL)
+        done = [client.wait(each) for each in (job, other)]
+        assert [each.state for each in done] == ["done", "done"]
+        assert len(list((server.data / "results").iterdir())) == 2
 
 
 @pytest.mark.parametrize("kills", [0, 3], ids=["undisturbed", "killed three times"])

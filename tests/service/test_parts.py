@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 from pathlib import Path
@@ -9,14 +10,19 @@ from typing import Any
 
 import pytest
 
+from support.skips import PROJECT
 from thinslice.errors import NotEligibleError, OutputError, SeriesChoiceError, UsageError
+from thinslice.inference.settings import UpscaleSettings
+from thinslice.io.settings import ReadSettings
 from thinslice.service.client import Client
-from thinslice.service.jobs import chosen_series, offered_models
+from thinslice.service.jobs import READING_NAMES, SETTING_NAMES, chosen_series, offered_models
 from thinslice.service.remote import series_number
-from thinslice.service.schemas import SourceView, VolumeView
+from thinslice.service.schemas import JobRequest, SourceView, VolumeView
 from thinslice.service.settings import ServeSettings
 from thinslice.service.volumes import byte_range
 from thinslice.service.zip_stream import PIECE_BYTES, zip_pieces
+
+STATIC = PROJECT / "src" / "thinslice" / "service" / "static"
 
 
 def series(number: int, **rest: Any) -> dict[str, Any]:
@@ -70,6 +76,16 @@ def test_hosts_are_those_of_loopback_and_the_names_that_were_given(tmp_path: Pat
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         ServeSettings(tmp_path, **wrong)
+
+
+def test_a_request_carries_every_setting_but_those_of_the_computer() -> None:
+    fields = set(JobRequest.model_fields)
+    own = {"profile", "threads", "force"}
+    assert {field.name for field in dataclasses.fields(UpscaleSettings)} == set(SETTING_NAMES) | own
+    assert {field.name for field in dataclasses.fields(ReadSettings)} == {*READING_NAMES, "series"}
+    assert fields == {*SETTING_NAMES, *READING_NAMES, "series", "source", "deidentify"}
+    page = "".join(path.read_text(encoding="utf-8") for path in STATIC.glob("*.*"))
+    assert [name for name in fields - {"axis", "plan", "backend", "texture_seed"} if name not in page] == []
 
 
 def test_networks_without_weights_are_not_offered() -> None:

@@ -76,6 +76,16 @@ class Served:
             method, self.base + path, headers={**headers, **rest.pop("headers", {})}, timeout=120, **rest
         )
 
+    def worker(self, place: str) -> int:
+        """Process number of the worker in a place; it must run."""
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                    if parent == self.process.pid and place.encode() in (folder / "cmdline").read_bytes():
+                        return int(folder.name)
+        raise LookupError(place)
+
     def memory_mib(self) -> float:
         """Highest resident memory of the server process so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")

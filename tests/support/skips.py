@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.browser import AXE_SCRIPT
 from support.limits import PRIVATE_MOUNTS
 from thinslice.system.resources import peak_memory_mib
 
@@ -59,6 +60,7 @@ EXPECTED = (
     ExpectedSkip(r"could not import 'monai'", "no monai", lambda: _lacks_module("monai")),
     ExpectedSkip(r"could not import 'skimage", "no scikit-image", lambda: _lacks_module("skimage")),
     ExpectedSkip(r"could not import 'highdicom", "no highdicom", lambda: _lacks_module("highdicom")),
+    ExpectedSkip(r"axe-core", "no viewer/node_modules: npm ci there", lambda: not AXE_SCRIPT.is_file()),
     ExpectedSkip(r"could not import 'lightning_fabric", "no lightning", lambda: _lacks_module("lightning_fabric")),
     ExpectedSkip(r"could not import 'fastrad'", "no fastrad", lambda: _lacks_module("fastrad")),
     ExpectedSkip(r"could not import 'fastapi'", "no fastapi (the serve extra)", lambda: _lacks_module("fastapi")),

@@ -296,6 +296,11 @@ def test_a_missing_validation_split_is_named_with_a_way_on(tmp_path: Path, pairs
         train(overridden(RECIPE, {"dataset.validation": "dev"}), tmp_path, pairs_root)
 
 
+def test_a_missing_training_split_is_named_with_a_way_on(tmp_path: Path, pairs_root: Path) -> None:
+    with pytest.raises(UsageError, match=r"no split 'mine' to train on, only train, val; name one in dataset.split"):
+        train(overridden(RECIPE, {"dataset.split": "mine"}), tmp_path, pairs_root)
+
+
 def test_pairs_of_two_protocols_are_named(pairs: list[CachedPair]) -> None:
     with pytest.raises(GeometryError, match=r"CT00000000 and odd are of two protocols: .*5 mm apart and 10 mm thick"):
         _measured([*pairs, replace(pairs[0], case_id="odd", relative_thickness=2.0, thickness_mm=10.0)], None)

@@ -45,8 +45,9 @@ def inspect(
 ) -> None:
     """List all series with their numbers, and which of them can be upscaled.
 
-    Only headers of DICOM and NIfTI are read. Nothing that identifies a patient is printed: descriptions lose names,
-    identifiers and dates. 'thinslice upscale --series N' takes the number of a DICOM series in this list.
+    Headers and a few slices are read; values that are certainly no HU are not eligible. Nothing that identifies a
+    patient is printed: descriptions lose names, identifiers and dates. 'thinslice upscale --series N' takes the number
+    of a DICOM series in this list.
 
     \b
     thinslice inspect disk/

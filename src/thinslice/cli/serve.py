@@ -52,7 +52,7 @@ def serve(
     thinslice serve --allow /data/studies --keep-days 2
     thinslice serve --no-browser --port 0 --data /scratch/thinslice
 
-    Needs the serve extra: pip install "thinslice[serve]".
+    Needs more packages; in a clone of the repository: pip install ".[serve]".
     """
     from thinslice.errors import MissingExtraError
     from thinslice.options import option
@@ -78,7 +78,8 @@ def serve(
         if (error.name or "").partition(".")[0] == "thinslice":
             raise
         raise MissingExtraError(
-            f'The service needs more packages ({error.name} is missing): pip install "thinslice[serve]".'
+            f"The service needs more packages ({error.name} is missing); in a clone of the repository: "
+            'pip install ".[serve]".'
         ) from error
     if not settings.is_local:
         console.warn(

@@ -74,6 +74,13 @@ def upscale(
         Path | None,
         typer.Option(metavar="FILE.json|FILE.html", help="Also write a report: settings, times and consistency."),
     ] = None,
+    view: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Also write one page with a viewer and both volumes, without identity; it opens offline in a browser.",
+        ),
+    ] = None,
     uncertainty: Annotated[
         Path | None,
         typer.Option(
@@ -166,6 +173,7 @@ def upscale(
             "--preview": preview,
             "--report": report,
             "--uncertainty": uncertainty,
+            "--view": view,
             "--labels": labels,
             "--server": server,
         }
@@ -191,6 +199,8 @@ def upscale(
             console,
         )
         return
+    if view is not None and server is not None:
+        raise UsageError("--view is made where the volumes are, not by --server; leave one of the two out.")
     job = UpscaleJob(
         source=sources[0] if len(sources) == 1 else sources,
         output=target,
@@ -200,6 +210,7 @@ def upscale(
         preview=preview,
         report=report,
         uncertainty=uncertainty,
+        view=view,
         labels=labels,
         check=check,
         overwrite=overwrite,

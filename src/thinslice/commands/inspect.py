@@ -1,4 +1,4 @@
-"""Contents of a folder or file, and the series in it that can be upscaled; from headers alone where possible."""
+"""Contents of a folder or file, and the series in it that can be upscaled, from headers and a few slices."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from thinslice.geometry import orientation_name
 if TYPE_CHECKING:
     from thinslice.geometry import Geometry
     from thinslice.io.dicom.series.report import SeriesReport
+    from thinslice.plausibility import Plausibility
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Names of files that hold a volume, or its header."""
+
+SAMPLED_SLICES = 3
+"""Slices of each DICOM series whose values are examined: an upscaling refuses values that are certainly no HU."""
 
 VOXEL_SUFFIXES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
 """Names of files that hold the voxels of a volume whose header lies beside them."""
@@ -125,7 +129,7 @@ def survey(path: str | Path) -> list[SurveyedSeries]:
     if sniff(path) in ("dicom", "zip"):
         from thinslice.io.dicom.read import scan
 
-        return [_surveyed(report, path) for report in scan(path)]
+        return [_surveyed(report, path) for report in scan(path, sampled_slices=SAMPLED_SLICES)]
     return [_surveyed_file(path, path, 1)]
 
 
@@ -135,7 +139,7 @@ def _in_folder(folder: Path) -> list[SurveyedSeries]:
 
     files = _volume_files(folder)
     try:
-        reports = scan(folder)
+        reports = scan(folder, sampled_slices=SAMPLED_SLICES)
     except UnreadableError:
         if not files:
             raise
@@ -160,7 +164,11 @@ def _volume_files(folder: Path) -> list[Path]:
 
 
 def _surveyed(report: SeriesReport, root: Path) -> SurveyedSeries:
-    factor, reasons = _verdict(report.geometry) if report.geometry is not None and not report.reasons else (None, ())
+    factor: int | None = None
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    if report.geometry is not None and not report.reasons:
+        factor, reasons, warnings = _verdict(report.geometry, report.values)
     return SurveyedSeries(
         series_uid=report.series_uid,
         kind=report.kind,
@@ -169,7 +177,7 @@ def _surveyed(report: SeriesReport, root: Path) -> SurveyedSeries:
         thickness_mm=report.thickness_mm,
         factor=factor,
         reasons=(*report.reasons, *reasons),
-        warnings=report.warnings,
+        warnings=(*report.warnings, *warnings),
         skipped=report.skipped,
         number=report.number,
         series_number=report.series_number,
@@ -185,7 +193,8 @@ def _surveyed(report: SeriesReport, root: Path) -> SurveyedSeries:
 
 def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
     from thinslice.io.files import read, sniff
-    from thinslice.io.nifti import scan_nifti
+    from thinslice.io.nifti import examine_nifti, scan_nifti
+    from thinslice.plausibility import examine
 
     place = path.name if path == root else path.relative_to(root).as_posix()
     source = neutral_place(PurePosixPath(place)).as_posix()
@@ -195,15 +204,18 @@ def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
             raise UnreadableError(f"{path.name!r} is not what its name says; check where it came from.")
         if kind == "NIfTI":
             geometry, provenance = scan_nifti(path)
+            values = examine_nifti(path)
         else:
             volume = read(path)
             geometry, provenance = volume.geometry, volume.provenance
+            values = examine(volume.hu, padding=provenance.padding_hu)
     except InputError as error:
         reasons: tuple[str, ...] = (str(error),)
         return SurveyedSeries(
             None, "unreadable", 0, None, None, None, reasons, file=path.name, number=number, path=place, source=source
         )
-    factor, reasons = _verdict(geometry, ambiguous=bool(provenance.details.get("axis_ambiguous")))
+    ambiguous = bool(provenance.details.get("axis_ambiguous"))
+    factor, reasons, warnings = _verdict(geometry, values, ambiguous=ambiguous)
     return SurveyedSeries(
         series_uid=None,
         kind=kind,
@@ -212,7 +224,7 @@ def _surveyed_file(path: Path, root: Path, number: int) -> SurveyedSeries:
         thickness_mm=geometry.thickness_mm,
         factor=factor,
         reasons=reasons,
-        warnings=provenance.warnings,
+        warnings=(*provenance.warnings, *warnings),
         file=path.name,
         number=number,
         matrix=geometry.shape[1:],
@@ -233,8 +245,16 @@ def _relative(path: Path | None, root: Path) -> str | None:
         return path.name
 
 
-def _verdict(geometry: Geometry, *, ambiguous: bool = False) -> tuple[int | None, tuple[str, ...]]:
+def _verdict(
+    geometry: Geometry, values: Plausibility | None, *, ambiguous: bool = False
+) -> tuple[int | None, tuple[str, ...], tuple[str, ...]]:
+    """Factor, reasons against it and warnings, as an upscaling with default options would have them."""
     from thinslice.planning import eligibility
 
     verdict = eligibility(geometry, axis_ambiguous=ambiguous)
-    return verdict.factor, verdict.reasons
+    sentence = None if values is None else values.sentence()
+    if values is None or sentence is None:
+        return verdict.factor, verdict.reasons, ()
+    if values.is_refused:
+        return None, (*verdict.reasons, sentence), ()
+    return verdict.factor, verdict.reasons, (sentence,)

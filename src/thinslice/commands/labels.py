@@ -11,7 +11,7 @@ from thinslice.io.settings import ReadSettings
 from thinslice.options import option
 
 if TYPE_CHECKING:
-    from thinslice.commands.run_report import LabelsReport
+    from thinslice.commands.labels_report import LabelsReport
     from thinslice.geometry import Geometry
     from thinslice.inference.labels import Labels
     from thinslice.volume import Provenance
@@ -101,7 +101,7 @@ def write_labels(
     Raises:
         OutputError, ResourceError: it cannot be written.
     """
-    from thinslice.commands.run_report import LabelReport, LabelsReport
+    from thinslice.commands.labels_report import LabelReport, LabelsReport
     from thinslice.inference.labels import LabelAreas, thin_labels
     from thinslice.io.files import open_writer, output_format
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
 from thinslice.commands.check_report import CheckReport
+from thinslice.commands.labels_report import LabelsReport
 from thinslice.errors import UsageError
 
 if TYPE_CHECKING:
@@ -133,45 +134,6 @@ class TextureReport(_Frozen):
     map_factor_lung: float = Field(ge=0)
 
 
-class LabelReport(_Frozen):
-    """Volume of one label, areas between slices being linear, over the extent of the thin volume.
-
-    Attributes:
-        label: its number.
-        thick_ml, thin_ml: in the segmentation, and on the thin grid.
-    """
-
-    label: int
-    thick_ml: float = Field(ge=0)
-    thin_ml: float = Field(ge=0)
-
-    @property
-    def change_percent(self) -> float:
-        """The thin volume less the thick one, in percent of it; 0 for a label without volume.
-
-        >>> LabelReport(label=3, thick_ml=2.0, thin_ml=2.01).change_percent
-        0.5
-        """
-        return round(100.0 * (self.thin_ml - self.thick_ml) / self.thick_ml, 4) if self.thick_ml else 0.0
-
-
-class LabelsReport(_Frozen):
-    """Labels written beside the result.
-
-    Attributes:
-        format: "nifti", "nrrd" or "metaimage"; no name, as it may hold a patient's.
-        volumes: by label.
-    """
-
-    format: str
-    volumes: tuple[LabelReport, ...] = ()
-
-    @property
-    def largest_change_percent(self) -> float:
-        """The largest change of a label's volume, either way."""
-        return max((abs(entry.change_percent) for entry in self.volumes), default=0.0)
-
-
 class MachineReport(_Frozen):
     """Machine on which the times were measured.
 
@@ -254,6 +216,18 @@ class RunReport(_Frozen):
     def to_json(self) -> dict[str, Any]:
         """JSON values, under the names of the interface."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Names and values for a page that may be passed on: nothing of the series' names, nor its voxels' digest."""
+        private = ("series number", "description", "voxels SHA-256")
+        rows = [
+            (f"{heading}: {name}", text)
+            for heading, named in _groups(self)
+            if heading not in ("Time and memory", "Software")
+            for name, text in named
+            if name not in private
+        ]
+        return [*rows, *(("Warning", sentence) for sentence in self.warnings), ("Software", f"thinslice {__version__}")]
 
     def to_html(self, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
         """One self-contained page: no script, nothing loaded from elsewhere, every value escaped.

@@ -18,13 +18,8 @@ from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
     from thinslice.commands.check_report import CheckReport
-    from thinslice.commands.run_report import (
-        DeviationReport,
-        LabelsReport,
-        RunReport,
-        SecondsReport,
-        TextureReport,
-    )
+    from thinslice.commands.labels_report import LabelsReport
+    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport, TextureReport
     from thinslice.geometry import Geometry
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import Prepared
@@ -47,6 +42,7 @@ class UpscaleJob:
         preview: PNG to draw, or None.
         report: .json or .html to write, or None.
         uncertainty: NIfTI, NRRD or MetaImage file for the standard deviations, or None.
+        view: HTML file with the viewer and both volumes, or None.
         labels: segmentation of the thick scan (NIfTI, NRRD or MetaImage) to bring onto the thin grid, or None. It is
             written beside `output` (`thinslice.commands.labels.labels_path`).
         copies: the same thin volume again, in other formats by their names.
@@ -63,6 +59,7 @@ class UpscaleJob:
     preview: Path | None = None
     report: Path | None = None
     uncertainty: Path | None = None
+    view: Path | None = None
     labels: Path | None = None
     copies: tuple[Path, ...] = ()
     check: bool = False
@@ -100,7 +97,7 @@ def run_upscale(
 
     Outputs are checked before the input is read, everything else before the network starts. Slabs go to the writer as
     they come, so memory does not grow with the number of thin slices. The input is never changed; each output appears
-    whole or not at all. The volume and its uncertainty come first, then the preview and the report: where one of these
+    whole or not at all. The volume and its uncertainty come first, then preview, report and view: where one of these
     cannot be written after all, the volume stays, and the error names the outputs that are complete.
 
     Args:
@@ -131,6 +128,7 @@ def run_upscale(
     from thinslice.io.files import open_writer, read_as
     from thinslice.io.write_behind import WriteBehind
     from thinslice.pictures.figures import Preview, save_png
+    from thinslice.pictures.viewer.page import ViewerPage
 
     begun = time.perf_counter()
     enter = phase or (lambda name, share: None)
@@ -180,6 +178,9 @@ def run_upscale(
             f"{prepared.model_name} {prepared.model_version}, factor {prepared.ratio:.4g}, plan {prepared.plan_name}"
         )
         preview = Preview(prepared.volume, prepared.geometry, caption=caption, deviation=job.uncertainty is not None)
+    view = None
+    if job.view is not None:
+        view = ViewerPage(prepared.volume, prepared.geometry, deviation=job.uncertainty is not None)
     if watcher is not None:
         watcher.begin(prepared.volume, prepared.geometry)
     complete: list[Path] = []
@@ -196,8 +197,9 @@ def run_upscale(
                 if uncertainty_writer is not None and slab.deviation_hu is not None:
                     uncertainty_writer.write(slab.deviation_hu)
                     summary.add(slab.deviation_hu, slab.hu)
-                if preview is not None:
-                    preview.add(slab.start, slab.hu, slab.deviation_hu)
+                for picture in (preview, view):
+                    if picture is not None:
+                        picture.add(slab.start, slab.hu, slab.deviation_hu)
             enter("writing", 0.0)
         complete.append(job.output)
     complete += job.copies
@@ -226,6 +228,10 @@ def run_upscale(
         with _after(complete):
             pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
             report.write(job.report, pictures, overwrite=job.overwrite)
+        complete.append(job.report)
+    if view is not None and job.view is not None:
+        with _after(complete):
+            view.write(job.view, report.facts(), overwrite=job.overwrite)
     return report
 
 
@@ -254,7 +260,7 @@ def check_job(job: UpscaleJob) -> None:
         OutputError: an output cannot be written there, or its folder is missing.
     """
     kind = _check_options(job)
-    side_files = [path for path in (job.preview, job.report, job.uncertainty, *job.copies) if path is not None]
+    side_files = [path for path in (job.preview, job.report, job.uncertainty, job.view, *job.copies) if path]
     if job.labels is not None:
         side_files.append(labels_path(job.output))
     inputs = job.sources if job.labels is None else (*job.sources, job.labels)
@@ -282,6 +288,8 @@ def _check_options(job: UpscaleJob) -> str:
         raise UsageError(f"{option('preview')} writes PNG; end {str(job.preview)!r} in .png.")
     if job.report is not None and job.report.suffix.lower() not in (".json", ".html"):
         raise UsageError(f"{option('report')} writes JSON or HTML; end {str(job.report)!r} in .json or .html.")
+    if job.view is not None and job.view.suffix.lower() != ".html":
+        raise UsageError(f"{option('view')} writes HTML; end {str(job.view)!r} in .html.")
     source_of = job.settings.uncertainty
     if job.uncertainty is None and source_of is not None:
         raise UsageError(

@@ -321,6 +321,6 @@ class MixedSampler:
 
     def draw(self, step: int, items: range) -> Batch:
         """Crops `items` of the batch of a step."""
-        # The last number tells this draw from those of the crops, whose last number is their place in the batch.
+        # The last number keeps this draw apart from those of the crops, whose last number is their place in the batch.
         chance = np.random.default_rng((self.seed, step, 2**31)).random()
         return (self.simulated if chance < self.share else self.pairs).draw(step, items)

@@ -36,7 +36,7 @@ from thinslice.training.validate import as_volumes
 from thinslice.typing import Notify
 
 ADVISED = 3
-"""Patients below which a score says little."""
+"""Patients below which a score means little."""
 
 RESULTS = "leave-one-out.json"
 
@@ -111,7 +111,7 @@ def train_leaving_out(
             f"pairs ({ADVISED} patients or more are advised), or train without a score ({option('leave_out', 0)})."
         )
     if len(names) < ADVISED:
-        note(f"{len(names)} patients: their score says little; {ADVISED} or more are advised.")
+        note(f"{len(names)} patients: their score means little; {ADVISED} or more are advised.")
     left_out, errors = [], []
     for number, name in enumerate(names[:leave_out], start=1):
         note(f"Patient {number} of {min(leave_out, len(names))} is left out.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def measured_profile(
     given: Path | MeasuredProfile | None, model: ThroughPlaneModel, name: str, thick: Volume
 ) -> tuple[MeasuredProfile | None, list[str]]:
-    """The measured profile, and what a user should know about it.
+    """The measured profile, and what is worth a sentence in the report.
 
     A network that was trained on real pairs has their profile in its card. It holds for scans whose slices lie as far
     apart and are as thick; for others, and for slices that thinslice simulated, the box of the header is used.

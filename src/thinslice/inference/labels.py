@@ -20,7 +20,7 @@ from thinslice.errors import GeometryError, InputError
 from thinslice.geometry import REGISTRATION_TOLERANCE_MM, Geometry
 from thinslice.inference.shapes import Plane, Structure, largest, structures, whole_areas
 from thinslice.typing import Doubles
-from thinslice.volume import Volume, reorient
+from thinslice.volume import Volume, check_volume, reorient
 
 Labels = npt.NDArray[np.integer[Any]]
 """Integer labels, (depth, height, width) or one slice of it; 0 is background."""
@@ -44,6 +44,7 @@ def upscale_labels(labels: Volume, thin: Volume | Geometry) -> Volume:
         GeometryError: the two do not lie on one grid; segment the scan that was upscaled, or resample the segmentation
             onto its grid.
         InputError: values that are no labels (fractions, negative or not finite); give a segmentation.
+        ArgumentTypeError: no volume; make one with `Volume.from_array`.
 
     >>> disc = np.hypot(*np.ogrid[-9:10, -9:10]) <= 6
     >>> thick = Volume.from_array(np.stack([0 * disc, 3 * disc, 0 * disc]), spacing_mm=(5.0, 0.7, 0.7))
@@ -51,7 +52,8 @@ def upscale_labels(labels: Volume, thin: Volume | Geometry) -> Volume:
     >>> np.unique(found.hu).tolist(), int((found.hu[5] == 3).sum()), int((found.hu == 3).sum()) / 5
     ([0, 3], 113, 113.0)
     """
-    grid = thin.geometry if isinstance(thin, Volume) else thin
+    labels = check_volume("labels", labels)
+    grid = thin if isinstance(thin, Geometry) else check_volume("thin", thin, "a thinslice.Volume or its grid").geometry
     turned = reorient(labels, grid)
     depth, thick_mm = turned.geometry.shape[0], turned.geometry.spacing_mm[0]
     thick = grid.respaced(thick_mm, depth)

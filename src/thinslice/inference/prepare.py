@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinslice.about import __version__
-from thinslice.continuity import continuity_warning
+from thinslice.continuity import continuity_warnings
 from thinslice.errors import InputError, NotEligibleError, ResourceError, ShapeError
 from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import Backend, Choice, batch_size, choose_backend, choose_device, make, settle
@@ -191,8 +191,7 @@ def prepare(
     """
     _refuse_non_finite(volume.hu)
     volume, notes = _in_hu(volume, settings.intensity)
-    unlike = continuity_warning(volume.hu)
-    notes += [unlike] if unlike else []
+    notes += continuity_warnings(volume.hu)
     thick = volume.geometry
     factor = choose_factor(
         thick,

@@ -127,6 +127,8 @@ class UpscaleSettings:
             check_text(name, value, "a name")
         check_bool("force", self.force)
         check_bool("texture", self.texture)
+        check_whole("texture_seed", self.texture_seed)
+        check_bool("texture", self.texture)
         check_whole("texture_seed", self.texture_seed, "a whole number from 0 on")
         if self.profile is not None and not hasattr(self.profile, "on_grid"):
             check_path("profile", self.profile, "a file of 'thinslice dataset profile', its content, or None")

@@ -37,8 +37,15 @@ from thinslice.io.nifti_header import (
 )
 from thinslice.io.padding import padding_below_window
 from thinslice.io.slabs import FileSlabWriter
+from thinslice.plausibility import Plausibility, examine
 from thinslice.typing import Doubles
 from thinslice.volume import Provenance, Volume
+
+SAMPLED_PLANES = 3
+"""Planes of a file that `examine_nifti` reads."""
+
+SAMPLED_BYTES = 32 << 20
+"""Most bytes that it unpacks to reach them."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,47 @@ def scan_nifti(path: str | Path, *, axis: int | None = None) -> tuple[Geometry, 
     with open_plain(opened.voxel_path) as (_, most, _):
         opened.check_size(most)
     return opened.geometry, opened.provenance
+
+
+def examine_nifti(path: str | Path) -> Plausibility:
+    """What the values of a NIfTI file look like, from a few planes at its beginning, or spread over it where it can be
+    entered anywhere.
+
+    A few planes may lack what the others hold, so a file that seems to be no HU is read whole before it counts as such.
+
+    Raises:
+        UnreadableError, GeometryError, ResourceError: as `read_nifti`.
+    """
+    opened = _open(path, None)
+    layout = opened.layout
+    width, height, depth = layout.shape
+    plane_bytes = width * height * layout.dtype.itemsize
+    with open_plain(opened.voxel_path) as (stream, most, compressed):
+        opened.check_size(most)
+        # Packed bytes are unpacked up to the last plane that is sampled.
+        reach = max(1, min(depth, SAMPLED_BYTES // max(1, plane_bytes))) if compressed else depth
+        planes = sorted({reach * part // (2 * SAMPLED_PLANES) for part in range(1, 2 * SAMPLED_PLANES, 2)})
+        collector = HuCollector(
+            (len(planes), height, width), (2, 1, 0), layout.dtype, layout.slope, layout.intercept, opened.path.name
+        )
+        at = 0
+        for row, plane in enumerate(planes):
+            start = layout.offset + plane * plane_bytes
+            if compressed:
+                _skip(stream, start - at, opened.voxel_path)
+            else:
+                stream.seek(start)
+            stored = bytearray(plane_bytes)
+            read_into(stream, memoryview(stored), opened.voxel_path)
+            at = start + plane_bytes
+            values = np.frombuffer(stored, layout.dtype).reshape(1, height, width)
+            collector.add((slice(row, row + 1), slice(0, height)), values)
+    hu = collector.finish()[0]
+    seen = examine(hu, padding=padding_below_window(hu))
+    if seen.is_refused or seen.kind == "empty":
+        volume = read_nifti(path)
+        seen = examine(volume.hu, padding=volume.provenance.padding_hu)
+    return seen
 
 
 def _open(path: str | Path, axis: int | None) -> _Opened:

@@ -103,7 +103,11 @@ class TextHeader:
                 "put everything into one file (.nrrd, .mha) or into one folder."
             )
         voxels = self.path.with_name(name)
-        if not voxels.is_file():
+        try:
+            is_there = voxels.is_file()
+        except OSError:  # a name that the file system does not permit
+            is_there = False
+        if not is_there:
             raise UnreadableError(f"The data file of {self.path.name!r} is not beside it; put both in one folder.")
         return voxels
 

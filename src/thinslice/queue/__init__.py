@@ -1,7 +1,8 @@
 """One durable queue of jobs in an SQLite file: the web service's jobs, a node's outbox and an archive's plan use it.
 
-`Queue` in `store.py` keeps the jobs, `Lease` in `lease.py` holds one while it is worked on, and `work` in `work.py` is
-the loop of a worker. What a job does is its user's: a job carries JSON values in and JSON values out.
+`Queue` (`store.py`, on the file of `database.py`) keeps the jobs, `Lease` (`lease.py`) holds one while it is worked on,
+and `work` (`work.py`) is the loop of a worker. What a job does is its user's: a job carries JSON values in and JSON
+values out.
 """
 
 from thinslice.queue.job import Job, NewJob, RetryPolicy, State, job_key

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -39,7 +40,7 @@ class Lease:
         job: as it was claimed.
         lease_s: length of the lease.
         every_s: time between two renewals.
-        limit_s: longest time of an attempt; afterwards the lease is not renewed, and `overdue` is called.
+        limit_s: longest time of an attempt; afterwards the job is set aside, and `overdue` is called.
         overdue: ends the process of an attempt that hangs; it is called in the thread of the lease.
     """
 
@@ -113,6 +114,9 @@ class Lease:
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):
             if self._limit_s is not None and time.monotonic() - self._begun_s > self._limit_s:
+                reason = f"It took longer than {self._limit_s:.0f} s, and was ended."
+                with suppress(ThinsliceError):
+                    self._queue.fail(self.job, reason, exit_code=1, retry=False)
                 if self._overdue is not None:
                     self._overdue()
                 return

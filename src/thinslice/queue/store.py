@@ -7,66 +7,24 @@ Laws, which `tests/queue` checks:
 - A job that was queued is not lost: queueing and outcomes are on the disk before the call returns.
 - A key is queued once. The result belongs under a name made from the key, so that an attempt that was killed after it
   had finished its output, but before it could note that, costs nothing but a look.
-
-Write-ahead logging needs a local disk: SQLite's shared memory does not work over a network file system.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thinslice.errors import OutputBusyError, OutputError, ResourceError, UsageError
+from thinslice.errors import OutputError, UsageError
+from thinslice.queue.database import Database
 from thinslice.queue.job import Job, NewJob, RetryPolicy, State
-from thinslice.system.mounts import network_file_system
-
-VERSION = 1
-"""Version of the table, in the file's user_version; a file of another one is refused."""
-
-BUSY_WAIT_S = 60.0
-"""How long a transaction waits for those of other processes."""
 
 LOST = "Its worker ended without an outcome"
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS job(
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    spec TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'queued',
-    priority INTEGER NOT NULL DEFAULT 0,
-    failures INTEGER NOT NULL DEFAULT 0,
-    losses INTEGER NOT NULL DEFAULT 0,
-    worker TEXT,
-    token TEXT,
-    lease_until_s REAL,
-    due_at_s REAL NOT NULL DEFAULT 0,
-    phase TEXT NOT NULL DEFAULT '',
-    share REAL NOT NULL DEFAULT 0,
-    left_s REAL,
-    cancelling INTEGER NOT NULL DEFAULT 0,
-    reason TEXT,
-    exit_code INTEGER,
-    result TEXT,
-    made_at_s REAL NOT NULL,
-    begun_at_s REAL,
-    ended_at_s REAL,
-    revision INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS job_ready ON job(kind, priority DESC, id) WHERE state = 'queued';
-CREATE INDEX IF NOT EXISTS job_leased ON job(lease_until_s) WHERE state = 'running';
-CREATE INDEX IF NOT EXISTS job_changed ON job(revision);
-CREATE TABLE IF NOT EXISTS change(revision INTEGER NOT NULL);
-INSERT INTO change SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM change);
-"""
+CRASHED = "Its worker crashed"
 
 _FREE = "token = NULL, lease_until_s = NULL, phase = '', left_s = NULL"
 """Assignments that take a job from its holder."""
@@ -97,24 +55,11 @@ class Queue:
         self.path = Path(path)
         self.policy = policy or RetryPolicy()
         self.clock = clock
-        self._lock = threading.RLock()
-        shared = network_file_system(self.path)
-        if shared is not None:
-            raise OutputError(
-                f"{str(self.path)!r} lies on a network file system ({shared}), on which a queue would be damaged; name "
-                "a folder on a local disk."
-            )
-        with self._errors():
-            self._connection = sqlite3.connect(
-                self.path, timeout=BUSY_WAIT_S, isolation_level=None, check_same_thread=False
-            )
-            self._connection.row_factory = sqlite3.Row
-            self._prepare()
+        self._database = Database(self.path)
 
     def close(self) -> None:
         """Close the file; the queue cannot be used afterwards."""
-        with self._lock:
-            self._connection.close()
+        self._database.close()
 
     def __enter__(self) -> Queue:
         return self
@@ -138,7 +83,7 @@ class Queue:
 
     def submit_all(self, jobs: Iterable[NewJob]) -> None:
         """Queue many jobs in one transaction, in their order, each as `submit` does."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             now = self.clock()
             for new in jobs:
                 connection.execute(
@@ -155,7 +100,7 @@ class Queue:
         Returns:
             The job afterwards; None where there is none of this number.
         """
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 "UPDATE job SET state = 'cancelled', ended_at_s = ?, revision = ? WHERE id = ? AND state = 'queued'",
                 (self.clock(), self._next_revision(connection), job_id),
@@ -172,7 +117,7 @@ class Queue:
         Returns:
             Whether it was there and final.
         """
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             # Watchers of changes learn of it by the revision alone.
             self._next_revision(connection)
             removed = connection.execute(
@@ -194,7 +139,7 @@ class Queue:
             The job, whose `token` is that of this attempt; None where nothing is due.
         """
         marks = ", ".join("?" * len(kinds))
-        with self._writing(durable=False) as connection:
+        with self._database.writing(durable=False) as connection:
             now = self.clock()
             for row in connection.execute(
                 "SELECT * FROM job WHERE state = 'running' AND lease_until_s < ?", (now,)
@@ -235,7 +180,7 @@ class Queue:
         Returns:
             The job, whose `cancelling` states whether the attempt should end; None where the attempt has lost the job.
         """
-        with self._writing(durable=False) as connection:
+        with self._database.writing(durable=False) as connection:
             until = self.clock() + lease_s
             if phase is None:
                 row = connection.execute(
@@ -270,7 +215,7 @@ class Queue:
         Returns:
             Whether the attempt still held the job; otherwise nothing is changed.
         """
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             row = connection.execute("SELECT * FROM job WHERE id = ? AND token = ?", (job.id, job.token)).fetchone()
             if row is None:
                 return False
@@ -299,26 +244,31 @@ class Queue:
 
     def release(self, job: Job) -> bool:
         """Give a job back untouched, for a worker that stops in an orderly way; returns whether it still held it."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             released = connection.execute(
                 f"UPDATE job SET {_FREE}, state = 'queued', share = 0, revision = ? WHERE id = ? AND token = ?",
                 (self._next_revision(connection), job.id, job.token),
             )
             return released.rowcount == 1
 
-    def recover(self, worker: str) -> int:
+    def recover(self, worker: str, *, crashed: bool = False) -> int:
         """Take back what the predecessor of a worker held when it died, without waiting for its lease to end.
 
         The caller must be the only process in the place of that worker: a lock that dies with the process shows it
-        (`thinslice.system.atomic.sole_run`).
+        (`thinslice.system.atomic.sole_run`), or the caller has waited for its end.
+
+        Args:
+            worker: name of the place.
+            crashed: whether the worker died alone, while all around it went on. That is likely to be the job's fault:
+                it counts as a failure, and other jobs come first for a while.
 
         Returns:
             Number of jobs.
         """
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             rows = connection.execute("SELECT * FROM job WHERE state = 'running' AND worker = ?", (worker,)).fetchall()
             for row in rows:
-                self._lose(connection, _job(row))
+                self._lose(connection, _job(row), crashed=crashed)
             return len(rows)
 
     # Looking
@@ -349,112 +299,59 @@ class Queue:
 
     def revision(self) -> int:
         """Number of the last change of any job."""
-        with self._lock, self._errors():
-            return int(self._connection.execute("SELECT revision FROM change").fetchone()[0])
+        return int(self._database.rows("SELECT revision FROM change")[0][0])
 
     def ahead(self, job: Job) -> int:
         """Number of queued jobs of the same kind that come before a queued one."""
-        with self._lock, self._errors():
-            row = self._connection.execute(
-                "SELECT COUNT(*) FROM job WHERE state = 'queued' AND kind = ? AND (priority > ? OR (priority = ? AND "
-                "id < ?))",
-                (job.kind, job.priority, job.priority, job.id),
-            ).fetchone()
-            return int(row[0])
+        rows = self._database.rows(
+            "SELECT COUNT(*) FROM job "
+            "WHERE state = 'queued' AND kind = ? AND (priority > ? OR (priority = ? AND id < ?))",
+            job.kind,
+            job.priority,
+            job.priority,
+            job.id,
+        )
+        return int(rows[0][0])
 
     def counts(self, kind: str | None = None) -> dict[State, int]:
         """Number of jobs in each state."""
-        with self._lock, self._errors():
-            rows = self._connection.execute(
-                "SELECT state, COUNT(*) FROM job WHERE (?1 IS NULL OR kind = ?1) GROUP BY state", (kind,)
-            ).fetchall()
+        rows = self._database.rows(
+            "SELECT state, COUNT(*) FROM job WHERE (?1 IS NULL OR kind = ?1) GROUP BY state", kind
+        )
         found = {State(state): number for state, number in rows}
         return {state: found.get(state, 0) for state in State}
 
     # Inside
 
-    def _prepare(self) -> None:
-        connection = self._connection
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == VERSION:
-            return
-        if version != 0:
-            raise OutputError(
-                f"{self.path.name!r} is a queue of version {version}, and this version of thinslice reads {VERSION}; "
-                "name another place, or use the version that made it."
-            )
-        with self._writing():
-            for statement in _TABLE.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-
-    @contextmanager
-    def _writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """One transaction, alone among all processes.
-
-        Args:
-            durable: whether it is on the disk when the block ends. A claim and a heartbeat need not be: a power cut
-                ends their workers too.
-        """
-        with self._lock, self._errors():
-            connection = self._connection
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn SQLite's errors into those of thinslice."""
-        name = self.path.name
-        try:
-            yield
-        except sqlite3.ProgrammingError:
-            raise
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorname", "") or ""
-            if code.startswith("SQLITE_FULL"):
-                raise ResourceError(f"The disk that holds the queue {name!r} is full; free some space.") from error
-            if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise OutputBusyError(
-                    f"Another program keeps the queue {name!r} locked; end it, then try again."
-                ) from error
-            if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-                raise OutputError(f"{name!r} is damaged, or no queue of thinslice; name another place.") from error
-            raise OutputError(
-                f"The queue {name!r} cannot be read or written ({error}); check that its folder exists, is yours and "
-                "lies on a local disk."
-            ) from error
-
     def _next_revision(self, connection: sqlite3.Connection) -> int:
         row = connection.execute("UPDATE change SET revision = revision + 1 RETURNING revision").fetchone()
         return int(row[0])
 
-    def _lose(self, connection: sqlite3.Connection, job: Job) -> None:
+    def _lose(self, connection: sqlite3.Connection, job: Job, *, crashed: bool = False) -> None:
         """Take a job back from an attempt that ended without an outcome."""
-        losses = job.losses + 1
-        state = State.CANCELLED if job.cancelling else State.FAILED if losses >= self.policy.losses else State.QUEUED
+        losses, failures, now = job.losses + 1, job.failures + crashed, self.clock()
+        state, reason, due_at_s = State.QUEUED, job.reason, 0.0
+        if job.cancelling:
+            state = State.CANCELLED
+        elif crashed and failures >= self.policy.failures:
+            state, reason = State.FAILED, f"{CRASHED}, {failures} times; the input may be damaged, or memory is short."
+        elif losses >= self.policy.losses:
+            state, reason = State.FAILED, f"{LOST}, {losses} times."
+        elif crashed:
+            reason, due_at_s = f"{CRASHED}.", now + self.policy.wait_s(failures)
         connection.execute(
-            f"UPDATE job SET {_FREE}, state = ?, share = 0, losses = ?, reason = ?, ended_at_s = ?, revision = ? "
-            "WHERE id = ?",
+            f"UPDATE job SET {_FREE}, state = ?, share = 0, losses = ?, failures = ?, due_at_s = ?, reason = ?, "
+            "ended_at_s = ?, revision = ? WHERE id = ?",
             (
-                state,
-                losses,
-                f"{LOST}, {losses} times." if state is State.FAILED else job.reason,
-                self.clock() if state.is_final else None,
+                *(state, losses, failures, due_at_s, reason),
+                now if state.is_final else None,
                 self._next_revision(connection),
                 job.id,
             ),
         )
 
     def _end(self, job: Job, state: State, *, result: Mapping[str, Any] | None = None) -> bool:
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             ended = connection.execute(
                 f"UPDATE job SET {_FREE}, state = ?, result = ?, reason = NULL, exit_code = NULL, cancelling = 0, "
                 "ended_at_s = ?, share = 1, revision = ? WHERE id = ? AND token = ?",
@@ -474,8 +371,7 @@ class Queue:
         return found[0] if found else None
 
     def _many(self, query: str, *values: Any) -> list[Job]:
-        with self._lock, self._errors(), closing(self._connection.execute(query, values)) as rows:
-            return [_job(row) for row in rows.fetchall()]
+        return [_job(row) for row in self._database.rows(query, *values)]
 
 
 def _json(values: Mapping[str, Any]) -> str:

@@ -28,8 +28,14 @@ FILES = ("dicom.zip", "thin.nii.gz", "uncertainty.nii.gz", "report.html", "repor
 DICOM_FOLDER = "dicom"
 """Folder of the thin series in a result."""
 
-SETTING_NAMES = ("model", "factor", "spacing_mm", "plan", "device", "backend", "intensity", "uncertainty")
+SETTING_NAMES = (
+    *("model", "factor", "spacing_mm", "plan", "device", "backend", "intensity", "uncertainty"),
+    *("texture", "texture_seed"),
+)
+"""Settings of a run that a request carries; those that are missing concern the computer of the run."""
+
 READING_NAMES = ("axis", "on_tilt", "on_spacing")
+"""Settings of reading that a request carries beside the series."""
 
 
 class Jobs:
@@ -198,8 +204,6 @@ def check_request(request: JobRequest) -> None:
         UsageError: the message lists what is valid.
         ModelError: a network that is not offered.
     """
-    if request.factor is not None and request.spacing_mm is not None:
-        raise UsageError("factor and spacing_mm both set the distance of thin slices; give one of them.")
     names = [model.name for model in offered_models()]
     if request.model not in names:
         raise ModelError(f"This server offers no network of that name; choose one of {', '.join(names)}.")

@@ -96,6 +96,8 @@ class JobRequest(_Frozen):
     backend: str = Field(default="auto", max_length=32)
     intensity: str = Field(default="auto", max_length=16)
     uncertainty: Literal["learned", "ensemble"] | None = None
+    texture: bool = False
+    texture_seed: int = Field(default=0, ge=0)
     axis: int | None = Field(default=None, ge=0, le=2)
     on_tilt: Literal["refuse", "resample"] = "refuse"
     on_spacing: Literal["refuse", "resample"] = "refuse"

@@ -52,7 +52,7 @@ def serve(settings: ServeSettings, *, ready: Callable[[str], None]) -> None:
                     timeout_graceful_shutdown=CLOSING_S,
                     limit_concurrency=MOST_CONNECTIONS,
                 )
-                with Supervisor(folder, settings):
+                with Supervisor(folder, queue, settings):
                     ready(f"http://{settings.shown_host}:{port}/?token={token}")
                     uvicorn.Server(config).run(sockets=[listening])
             finally:

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
+from thinslice.errors import OutputBusyError, ThinsliceError
+from thinslice.queue import Queue
 from thinslice.service.folder import DataFolder
 from thinslice.service.jobs import UPSCALE
 from thinslice.service.settings import ServeSettings
@@ -39,8 +42,9 @@ def places(settings: ServeSettings) -> list[Place]:
 class Supervisor:
     """Keeps one process running in each place, as a context manager."""
 
-    def __init__(self, folder: DataFolder, settings: ServeSettings) -> None:
+    def __init__(self, folder: DataFolder, queue: Queue, settings: ServeSettings) -> None:
         self._folder = folder
+        self._queue = queue
         self._settings = settings
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -85,6 +89,11 @@ class Supervisor:
                 process.wait()
             if process.stdin is not None:
                 process.stdin.close()
+            if process.returncode not in (0, OutputBusyError.exit_code) and not self._stop.is_set():
+                # It died alone, and did not merely find its place taken: what it held is tried again later, and set
+                # aside if that goes on.
+                with suppress(ThinsliceError):
+                    self._queue.recover(place.name, crashed=True)
             self._stop.wait(wait_s)
 
     def _start(self, place: Place) -> subprocess.Popen[bytes]:

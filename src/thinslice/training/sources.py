@@ -98,6 +98,11 @@ def training_cases(dataset: Dataset, recipe: DatasetRecipe) -> Sequence[Case]:
     Raises:
         UsageError: a split that does not exist, or holds no pairs; correct the recipe.
     """
+    if recipe.split not in dataset.splits:
+        raise UsageError(
+            f"The data set has no split {recipe.split!r} to train on, only {', '.join(dataset.splits)}; name one in "
+            "dataset.split, or write it into the column split of the manifest."
+        )
     cases = [case for case in _paired(dataset, recipe.split) if case.patient not in recipe.without]
     if not cases:
         raise UsageError(f"Split {recipe.split!r} of the data set holds no pairs of other patients.")

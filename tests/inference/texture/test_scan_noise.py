@@ -55,3 +55,10 @@ def test_a_scan_without_even_soft_tissue_is_refused_with_a_way_out(hu: int) -> N
     thick = np.full((8, 64, 64), hu, dtype=np.int16)
     with options_as_flags(), pytest.raises(InputError, match=r"0 patches .* go without --texture"):
         measure_noise(thick, Averages.of_profile(SliceProfile.mean(5), 8))
+
+
+def test_a_scan_without_noise_is_refused_with_a_way_out() -> None:
+    thick = np.full((8, 96, 96), 40, dtype=np.int16)
+    thick[:, ::3] += 1
+    with options_as_flags(), pytest.raises(InputError, match=r"holds none .* go without --texture"):
+        measure_noise(thick, Averages.of_profile(SliceProfile.mean(5), 8))

@@ -28,10 +28,10 @@ BLURS = tuple(float(blur) for blur in np.geomspace(0.25, 1.5, 101))
 """Widths of the blur that are considered: standard deviations in thin slices."""
 
 USUAL_BLUR, BLUR_SPREAD = 0.5, 0.35
-"""Usual width, and the standard deviation of its logarithm: from 0.42 to 0.84 in seven scans of four makers."""
+"""Usual width, and the standard deviation of its logarithm: from 0.42 to 0.84 in eight scans of three makers."""
 
 ANATOMY_CORRELATION = 0.016
-"""Correlation of neighbouring thick slices at the finest detail that anatomy adds to that of the noise (mean of seven
+"""Correlation of neighbouring thick slices at the finest detail that anatomy adds to that of the noise (mean of eight
 scans)."""
 
 CORRELATION_ERROR = 0.01

@@ -17,6 +17,9 @@ from thinslice.options import option
 FEWEST_PATCHES = 60
 """Even patches of soft tissue without which noise is not measured."""
 
+LEAST_NOISE_HU = 0.5
+"""Noise of the thick slices below which there is none: rounding to whole HU alone gives 0.3."""
+
 BLOCK = 16
 """Extent in pixels of the patches whose spectrum is averaged."""
 
@@ -65,7 +68,7 @@ def measure_noise(thick: npt.NDArray[Any], averages: Averages) -> ScanNoise:
         averages: of the thick slices.
 
     Raises:
-        InputError: too little even soft tissue, or too few slices; leave texture out.
+        InputError: too little even soft tissue, too few slices, or no noise; leave texture out.
     """
     patches = find_patches(thick)
     even = patches.even["soft"]
@@ -78,6 +81,11 @@ def measure_noise(thick: npt.NDArray[Any], averages: Averages) -> ScanNoise:
     blur = find_blur(averages, patches.neighbour_correlation, PAIR_SPREAD / np.sqrt(max(patches.pairs, 1)))
     share, _ = thick_variance(averages, blur)
     thick_hu = MEDIAN_SHORT * float(np.sqrt(np.median(patches.variance[even])))
+    if thick_hu < LEAST_NOISE_HU:
+        raise InputError(
+            f"Texture follows the noise of the scan, and its soft tissue holds none ({thick_hu:.2f} HU), as where a "
+            f"picture was drawn or smoothed; go without {option('texture', True)}."
+        )
     return ScanNoise(patches, thick_hu, thick_hu / float(np.sqrt(share)), blur, share, _spectrum(thick))
 
 

@@ -2,8 +2,8 @@
 
 The map carries where errors are large. Its level belongs to the scans that the network was trained on; in a noisier
 scan, or one with a sharper kernel, it is wrong by up to a factor of 4. In even patches of the thick slices, variance
-over the averaging law is what thin slices miss. A factor is measured there, for soft tissue and for lung, whose factor
-has to lie near the range from that of soft tissue to 1. To find it, the network runs on a few small probes first.
+over the averaging law is what thin slices miss, so a factor is measured there, for soft tissue and for lung. The lung's
+has to lie near the range from that of soft tissue to 1. To find them, the network runs on a few small probes first.
 
 Where the map is larger than the noise, at edges and vessels, the rest of it is structure. There the geometric mean
 of the two is taken: errors are no Gaussian noise, and random structure would cost more accuracy than it gives.

@@ -116,7 +116,6 @@ def _with_noise(
                 sums[k] = sums[k] + weighted if k in sums else weighted
         return noise
 
-    amplitude: Floats | None = None
     for start, slab in slabs:
         for offset in range(slab.shape[1]):
             index, planes = start + offset, slab[:, offset].copy()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.errors import GeometryError, ResourceError, UnreadableError
+from thinslice.errors import GeometryError, InputError, ResourceError, UnreadableError
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.io.dicom.files.bounds import HeaderError
@@ -32,6 +32,7 @@ from thinslice.io.dicom.series.stacking import Fault
 from thinslice.io.dicom.series.stacks import Stack, lost_inside, restack, stacks_of
 from thinslice.io.padding import padding_below_window
 from thinslice.io.settings import ReadSettings
+from thinslice.plausibility import Plausibility, examine
 from thinslice.system.isolation import run_isolated
 from thinslice.volume import Provenance, Volume
 
@@ -44,11 +45,12 @@ SECONDS_A_SLICE = 10.0
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
-def scan(paths: Paths) -> list[SeriesReport]:
-    """List every series of a folder, of files or of a zip, reading headers only.
+def scan(paths: Paths, *, sampled_slices: int = 0) -> list[SeriesReport]:
+    """List every series of a folder, of files or of a zip, reading headers only, or a few slices too.
 
     Args:
         paths: a folder (searched recursively), a file, a zip, or several of these.
+        sampled_slices: slices of each readable CT series whose values are examined; 0 for headers alone.
 
     Returns:
         One report for each series (several where a series cannot be one volume), in the order found.
@@ -58,7 +60,15 @@ def scan(paths: Paths) -> list[SeriesReport]:
     """
     with quiet_pydicom():
         stacks, skipped = _collect(paths)
-    return [report_of(found, row, skipped) for row, found in enumerate(stacks, start=1)]
+        reports = [report_of(found, row, skipped) for row, found in enumerate(stacks, start=1)]
+        if not sampled_slices:
+            return reports
+        return [
+            replace(report, values=_examined(found, sampled_slices))
+            if found.kind == "CT" and report.geometry is not None
+            else report
+            for found, report in zip(stacks, reports, strict=True)
+        ]
 
 
 def read_dicom(
@@ -109,6 +119,31 @@ def read_stack(found: Stack) -> Volume:
         if found.faults:
             raise refusal(found, [])
         return _load(found, [], [])
+
+
+def _examined(found: Stack, slices: int) -> Plausibility | None:
+    """What the values of a series look like, from slices at even distances; None where these cannot be decoded.
+
+    A few slices may lack what the others hold, so a series that seems to be no HU is read whole before that counts.
+    """
+    step = max(1, len(found.positions) // slices)
+    sampled = found.positions[step // 2 :: step][:slices]
+    form = sampled[0][0].form
+    if form is None:
+        return None
+    voxels = HuStack(len(sampled), form.rows, form.columns)
+    decoded = decoded_slices([piece for copies in sampled for piece in copies])
+    try:
+        kept = [_store_copies(k, copies, decoded, voxels) for k, copies in enumerate(sampled)]
+        if not all(kept):
+            return None
+        seen = examine(voxels.hu, padding=_padding([copies[0] for copies in kept], voxels.hu, []))
+        if seen.is_refused or seen.kind == "empty":
+            volume = _load(found, [], [])
+            seen = examine(volume.hu, padding=volume.provenance.padding_hu)
+    except (InputError, ResourceError, PixelError):
+        return None
+    return seen
 
 
 def _collect(paths: Paths) -> tuple[list[Stack], list[SkippedFile]]:

@@ -202,7 +202,7 @@ def document(options: Mapping[str, Any], slabs: Sequence[Mapping[str, Any]], pac
 <style>{_STYLE}</style>
 </head>
 <body>
-<main id="viewer"><noscript><p>This page needs JavaScript. {NOTICE}</p></noscript></main>
+<main id="viewer"><h1>Thick and thin slices</h1><noscript><p>This page needs JavaScript. {NOTICE}</p></noscript></main>
 <script type="application/json" id="thinslice-volumes">{volumes}</script>
 {blocks}
 <script>{viewer}</script>
@@ -214,6 +214,7 @@ def document(options: Mapping[str, Any], slabs: Sequence[Mapping[str, Any]], pac
 
 _STYLE = (
     "html,body,main{height:100%;margin:0;background:#0b0c0e;color:#e8eaee}"
+    "h1{position:absolute;width:1px;height:1px;margin:0;overflow:hidden;clip-path:inset(50%)}"
     ".ts-fault{margin:0;padding:24px;font:18px/1.5 system-ui,sans-serif}"
 )
 

@@ -44,5 +44,9 @@ export function durationText(seconds) {
 
 /** Bytes in words: bytesText(2_500_000) is '2.5 MB'. */
 export function bytesText(count) {
-  return count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : count < 1e9 ? `${(count / 1e6).toFixed(1)} MB` : `${(count / 1e9).toFixed(2)} GB`;
+  return count < 1e6
+    ? `${Math.ceil(count / 1e3)} kB`
+    : count < 1e9
+      ? `${(count / 1e6).toFixed(1)} MB`
+      : `${(count / 1e9).toFixed(2)} GB`;
 }

@@ -21,7 +21,11 @@ async function open(root, path) {
       }),
     );
     const up = path === '' ? [] : [entry('..', () => void open(root, path.split('/').slice(0, -1).join('/')))];
-    const use = make('button', { type: 'button', className: 'main', onclick: () => void take(root, path) }, 'Use this folder');
+    const use = make(
+      'button',
+      { type: 'button', className: 'main', onclick: () => void take(root, path) },
+      'Use this folder',
+    );
     draw(path === '' ? root.name : `${root.name}/${path}`, [...up, ...inside], use);
     use.focus();
   } catch (error) {
@@ -36,7 +40,11 @@ function entry(text, run) {
 function draw(title, entries, ...buttons) {
   const close = make('button', { type: 'button', onclick: () => (at('folders').hidden = true) }, 'Close');
   at('folders').hidden = false;
-  at('folders').replaceChildren(make('h3', {}, title), make('div', { className: 'row' }, ...buttons, close), make('ul', { className: 'entries' }, ...entries));
+  at('folders').replaceChildren(
+    make('h3', {}, title),
+    make('div', { className: 'row' }, ...buttons, close),
+    make('ul', { className: 'entries' }, ...entries),
+  );
 }
 
 async function take(root, path) {

@@ -45,7 +45,9 @@ export async function followJobs() {
   });
   stream.addEventListener('error', () => {
     repeated += 1;
-    problem('The connection to the server is lost. It is tried again; queued work goes on when the server is started again.');
+    problem(
+      'The connection to the server is lost. It is tried again; queued work goes on when the server is started again.',
+    );
     if (stream.readyState === EventSource.CLOSED) setTimeout(() => void followJobs().catch(problem), 2000);
   });
 }
@@ -94,9 +96,20 @@ function draw() {
 
 function jobElement(job) {
   const title = make('h3', { id: `job-${job.id}` }, `Job ${job.id}: ${job.series}`);
-  const { model, factor, spacing_mm: spacing, uncertainty } = job.settings;
-  const settings = [model, factor && `factor ${factor}`, spacing && `${spacing} mm`, uncertainty && `uncertainty: ${uncertainty}`];
-  const article = make('article', { 'aria-labelledby': `job-${job.id}` }, title, make('p', { className: 'quiet' }, settings.filter(Boolean).join(', ')));
+  const { model, factor, spacing_mm: spacing, uncertainty, texture } = job.settings;
+  const settings = [
+    model,
+    factor && `factor ${factor}`,
+    spacing && `${spacing} mm`,
+    uncertainty && `uncertainty: ${uncertainty}`,
+    texture && 'with texture',
+  ];
+  const article = make(
+    'article',
+    { 'aria-labelledby': `job-${job.id}` },
+    title,
+    make('p', { className: 'quiet' }, settings.filter(Boolean).join(', ')),
+  );
   let progress = null;
   if (job.state === 'running') {
     const text = make('p', {});
@@ -114,7 +127,13 @@ function jobElement(job) {
     article.append(make('p', { className: kind }, sentenceOf(job)));
   }
   if (job.state === 'done' && job.consistency_rms_hu !== null) {
-    article.append(make('p', { className: 'quiet' }, `Averaged back, the thin slices differ from the thick ones by ${job.consistency_rms_hu.toFixed(2)} HU RMS.`));
+    article.append(
+      make(
+        'p',
+        { className: 'quiet' },
+        `Averaged back, the thin slices differ from the thick ones by ${job.consistency_rms_hu.toFixed(2)} HU RMS.`,
+      ),
+    );
   }
   for (const sentence of job.warnings) article.append(make('p', { className: 'quiet' }, sentence));
   article.append(actions(job));
@@ -123,15 +142,24 @@ function jobElement(job) {
 
 function actions(job) {
   const row = make('div', { className: 'row' });
-  if (job.volumes) row.append(make('button', { type: 'button', id: `show-${job.id}`, onclick: () => void showJob(job) }, 'View'));
+  if (job.volumes)
+    row.append(make('button', { type: 'button', id: `show-${job.id}`, onclick: () => void showJob(job) }, 'View'));
   for (const name of job.files) {
-    const link = make('a', { href: `/api/jobs/${job.id}/files/${name}`, id: `file-${job.id}-${name}` }, FILE_NAMES[name] ?? name);
+    const link = make(
+      'a',
+      { href: `/api/jobs/${job.id}/files/${name}`, id: `file-${job.id}-${name}` },
+      FILE_NAMES[name] ?? name,
+    );
     if (name === 'report.html' || name === 'preview.png') link.target = '_blank';
     else link.download = '';
     row.append(link);
   }
   const ends = job.state === 'queued' || job.state === 'running';
-  const button = make('button', { type: 'button', id: `end-${job.id}`, onclick: () => void end(job, ends) }, ends ? 'Cancel' : 'Remove');
+  const button = make(
+    'button',
+    { type: 'button', id: `end-${job.id}`, onclick: () => void end(job, ends) },
+    ends ? 'Cancel' : 'Remove',
+  );
   button.setAttribute('aria-label', `${ends ? 'Cancel' : 'Remove'} job ${job.id}`);
   row.append(button);
   return row;

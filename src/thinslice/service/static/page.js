@@ -76,6 +76,7 @@ function wanted() {
     spacing_mm: distance === 'spacing' ? Number(at('spacing').value) : null,
     uncertainty: at('uncertainty').value || null,
     device: at('device').value,
+    texture: at('texture').checked,
     deidentify: at('deidentify').checked,
     on_tilt: at('on_tilt').value,
     on_spacing: at('on_spacing').value,
@@ -112,14 +113,16 @@ function connectSettings(about) {
   at('settings').addEventListener('submit', (event) => void submit(event));
   onChoice(() => {
     at('go').disabled = chosen === null;
-    at('chosen').textContent = chosen === null ? 'Choose a series first.' : `Series ${chosen.series.number}, ${chosen.series.slices} slices`;
+    at('chosen').textContent =
+      chosen === null ? 'Choose a series first.' : `Series ${chosen.series.number}, ${chosen.series.slices} slices`;
   });
 }
 
 async function start() {
   const about = await call('GET', '/about');
   at('notice').textContent = about.notice;
-  at('kept').textContent = `Results are removed after ${about.keep_days} days, or earlier when space is short. Download what you need.`;
+  at('kept').textContent =
+    `Results are removed after ${about.keep_days} days, or earlier when space is short. Download what you need.`;
   connectSettings(about);
   connectDrop();
   if (about.folders.length > 0) {

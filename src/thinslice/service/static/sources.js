@@ -26,7 +26,11 @@ export async function refreshSources() {
   known = await call('GET', '/sources');
   for (const source of known) {
     if (before.get(source.id) === 'inspecting' && source.state !== 'inspecting') {
-      announce(source.state === 'ready' ? `The scan holds ${source.series.length} series.` : `The scan was refused: ${source.reason}`);
+      announce(
+        source.state === 'ready'
+          ? `The scan holds ${source.series.length} series.`
+          : `The scan was refused: ${source.reason}`,
+      );
     }
   }
   if (chosen !== null && !known.some((source) => source.id === chosen.source.id)) choose(null, null);
@@ -41,29 +45,56 @@ export async function refreshSources() {
 function draw() {
   const focused = document.activeElement?.id;
   at('sources').replaceChildren(
-    ...(known.length === 0 ? [make('p', { className: 'quiet' }, 'No scan yet.')] : [...known].reverse().map(sourceElement)),
+    ...(known.length === 0
+      ? [make('p', { className: 'quiet' }, 'No scan yet.')]
+      : [...known].reverse().map(sourceElement)),
   );
   if (focused) document.getElementById(focused)?.focus();
 }
 
 function sourceElement(source) {
   const when = new Date(source.made_at_s * 1000).toLocaleTimeString();
-  const size = source.kind === 'upload' ? `${source.files} file${source.files === 1 ? '' : 's'}, ${bytesText(source.bytes)}` : 'folder of the server';
+  const size =
+    source.kind === 'upload'
+      ? `${source.files} file${source.files === 1 ? '' : 's'}, ${bytesText(source.bytes)}`
+      : 'folder of the server';
   const title = `Scan of ${when}: ${size}`;
-  const remove = make('button', { type: 'button', id: `remove-${source.id}`, onclick: () => removeSource(source) }, 'Remove');
+  const remove = make(
+    'button',
+    { type: 'button', id: `remove-${source.id}`, onclick: () => removeSource(source) },
+    'Remove',
+  );
   remove.setAttribute('aria-label', `Remove the scan of ${when}`);
   const article = make('article', {}, make('div', { className: 'row' }, make('h3', {}, title), remove));
   if (source.state === 'inspecting') article.append(make('p', { className: 'quiet' }, 'Reading the headers ...'));
-  else if (source.state === 'refused') article.append(make('p', { className: 'bad' }, source.reason ?? 'It cannot be read.'));
+  else if (source.state === 'refused')
+    article.append(make('p', { className: 'bad' }, source.reason ?? 'It cannot be read.'));
   else article.append(make('div', { className: 'scroll' }, seriesTable(source, title)));
   return article;
 }
 
-const COLUMNS = ['', 'Series', 'Kind', 'Slices', 'Matrix', 'Plane', 'Spacing (mm)', 'Thickness (mm)', 'Kernel', 'Thin slices'];
+const COLUMNS = [
+  '',
+  'Series',
+  'Kind',
+  'Slices',
+  'Matrix',
+  'Plane',
+  'Spacing (mm)',
+  'Thickness (mm)',
+  'Kernel',
+  'Thin slices',
+];
 
 function seriesTable(source, title) {
   const head = make('tr', {}, ...COLUMNS.map((text) => make('th', { scope: 'col' }, text || 'Choose')));
-  return make('table', {}, make('caption', {}, `${title}: ${source.series.length} series`), make('thead', {}, head), make('tbody', {}, ...source.series.map((series) => seriesRow(source, series))));
+  return make(
+    'table',
+    {},
+    make('caption', {}, `${title}: ${source.series.length} series`),
+    make('thead', {}, head),
+    make('tbody', {}, ...source.series.map((series) => seriesRow(source, series))),
+  );
 }
 
 function seriesRow(source, series) {
@@ -80,10 +111,21 @@ function seriesRow(source, series) {
   radio.setAttribute('aria-label', `Series ${series.number}: ${name}, ${series.slices} slices`);
   const spacing = series.spacing_mm?.map((mm) => (mm === null ? '?' : Number(mm.toPrecision(4)))).join(' × ') ?? '';
   const verdict = make('td', {});
-  if (series.eligible) verdict.append(make('span', { className: 'good' }, `factor ${series.factor}${series.derived ? ', made by thinslice' : ''}`));
+  if (series.eligible)
+    verdict.append(
+      make('span', { className: 'good' }, `factor ${series.factor}${series.derived ? ', made by thinslice' : ''}`),
+    );
   else verdict.append(make('span', { className: 'bad' }, `no: ${series.reasons.join(' ')}`));
   for (const sentence of series.warnings) verdict.append(make('p', { className: 'quiet' }, sentence));
-  const cells = [series.kind, series.slices, series.matrix?.join(' × ') ?? '', series.orientation ?? '', spacing, series.thickness_mm ?? '', series.kernel];
+  const cells = [
+    series.kind,
+    series.slices,
+    series.matrix?.join(' × ') ?? '',
+    series.orientation ?? '',
+    spacing,
+    series.thickness_mm ?? '',
+    series.kernel,
+  ];
   return make(
     'tr',
     {},

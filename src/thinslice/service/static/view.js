@@ -19,12 +19,19 @@ function load() {
     const script = document.createElement('script');
     script.src = '/viewer.js';
     script.addEventListener('load', resolve);
-    script.addEventListener('error', () => reject(new Error('This installation has no viewer; download the result and open it in another one.')));
+    script.addEventListener('error', () =>
+      reject(new Error('This installation has no viewer; download the result and open it in another one.')),
+    );
     document.head.append(script);
   });
 }
 
-const gridOf = (view) => ({ shape: view.shape, spacingMm: view.spacing_mm, originMm: view.origin_mm, direction: view.direction });
+const gridOf = (view) => ({
+  shape: view.shape,
+  spacingMm: view.spacing_mm,
+  originMm: view.origin_mm,
+  direction: view.direction,
+});
 
 /** Show the volumes of a job. */
 export async function showJob(job) {
@@ -43,7 +50,10 @@ export async function showJob(job) {
       hasDeviation: views.uncertainty !== undefined,
       deviationStepHu: views.uncertainty?.scale ?? 1,
       paddingHu: views.thick.padding_hu,
-      facts: [['Series', job.series], ['Network', job.settings.model]],
+      facts: [
+        ['Series', job.series],
+        ['Network', job.settings.model],
+      ],
     });
     at('viewer-title').focus();
     at('viewer-section').scrollIntoView();

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
@@ -145,7 +145,7 @@ def test_one_pixel_spacing_is_square_and_said(tmp_path: Path) -> None:
     assert any("one value" in warning for warning in volume.provenance.warnings)
 
 
-@pytest.mark.parametrize("written", [b"0.8-0.8 ", b"0,8\\0,8 ", b"0_8\\0_8 ", b"nan\\nan "])
+@pytest.mark.parametrize("written", [b"0.8-0.8 ", b"0,8,1\\0,8 ", b"0_8\\0_8 ", b"nan\\nan "])
 def test_what_is_no_number_is_no_spacing(tmp_path: Path, written: bytes) -> None:
     made = write_series(tmp_path, shape=SHAPE)
     for file in made.files:
@@ -291,3 +291,32 @@ def test_a_matrix_far_smaller_than_the_pixels_is_refused(tmp_path: Path, keyword
         write_series(tmp_path, shape=SHAPE, edit=shrink)
     with pytest.raises(InputError, match="do not fit Rows"):
         read_dicom(tmp_path)
+
+
+def test_decimal_commas_are_points_and_said(tmp_path: Path) -> None:
+    made = write_series(tmp_path, shape=(4, 32, 32))
+    for file in made.files:
+        data = file.read_bytes()
+        for tag in (b"\x18\0\x50\0DS", b"\x20\0\x32\0DS", b"\x28\0\x30\0DS"):
+            start = data.index(tag) + 8
+            end = start + int.from_bytes(data[start - 2 : start], "little")
+            data = data[:start] + data[start:end].replace(b".", b",") + data[end:]
+        file.write_bytes(data)
+    volume = read_dicom(tmp_path)
+    np.testing.assert_array_equal(volume.hu, made.hu)
+    assert volume.geometry.spacing_mm == pytest.approx((5, 0.7, 0.7))
+    np.testing.assert_allclose(volume.geometry.origin_mm, made.positions_mm[0])
+    assert any("decimal comma" in text for text in volume.provenance.warnings)
+
+
+def test_a_table_beside_slope_and_intercept_is_left_aside_and_said(tmp_path: Path) -> None:
+    def with_table(dataset, k: int) -> None:
+        table = Dataset()
+        table.LUTDescriptor, table.ModalityLUTType = [4, 0, 16], "HU"
+        table.add_new(0x00283006, "US", [0, 1, 2, 3])
+        dataset.ModalityLUTSequence = [table]
+
+    made = write_series(tmp_path, shape=SHAPE, edit=with_table)
+    volume = read_dicom(tmp_path)
+    np.testing.assert_array_equal(volume.hu, made.hu)
+    assert any("Modality LUT" in text for text in volume.provenance.warnings)

@@ -290,6 +290,7 @@ def mend(dataset: Dataset) -> tuple[str, ...]:
     Returns:
         Sentences on what was assumed.
     """
+    commas = False
     for element in list(dataset.values()):
         if not isinstance(element, RawDataElement):
             continue
@@ -301,10 +302,15 @@ def mend(dataset: Dataset) -> tuple[str, ...]:
             with contextlib.suppress(ValueError):
                 cleaned = b"\\".join(decimals(value))
                 mended = mended._replace(value=cleaned, length=len(cleaned))
+        if isinstance(value, bytes) and b"," in value and _is_decimal(mended):
+            with contextlib.suppress(ValueError):
+                pointed = b"\\".join(decimals(value.replace(b",", b".")))
+                mended = mended._replace(value=pointed, length=len(pointed))
+                commas = True
         if mended is not element:
             dataset[element.tag] = mended
     # What follows is read as SimpleITK and dcm2niix read it.
-    notes = []
+    notes = ["Numbers are written with a decimal comma, which is taken as a point."] if commas else []
     spacing = numbers(dataset, "PixelSpacing", 1)
     if spacing is not None:
         dataset.PixelSpacing = [spacing[0], spacing[0]]

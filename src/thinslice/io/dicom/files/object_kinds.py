@@ -93,6 +93,8 @@ def oddities(first: Dataset) -> list[str]:
     slope = number(first, "RescaleSlope")
     if slope is not None and slope < 0:
         warnings.append("RescaleSlope is negative, so that air would be denser than bone; compare the HU.")
+    if "ModalityLUTSequence" in first:
+        warnings.append("A table of values (Modality LUT) stands beside slope and intercept; these were taken.")
     if {"MIP", "MINIP", "PROJECTION IMAGE"} & set(image_type(first)):
         warnings.append("ImageType marks the slices as projections (MIP), not slices of HU.")
     if series_label(first).startswith("no-uid-"):

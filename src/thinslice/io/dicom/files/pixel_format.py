@@ -78,7 +78,7 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
     high = high if high is not None and LEAST_BITS <= high + 1 <= allocated else None
     stored = stored or (allocated if high is None else high + 1)
     high = stored - 1 if high is None else high
-    if slope is None or slope == 0 or intercept is None or "ModalityLUTSequence" in dataset:
+    if slope is None or slope == 0 or intercept is None:
         raise PixelError("no usable RescaleSlope and RescaleIntercept, so its HU are unknown")
     if abs(slope) > MAX_RESCALE or abs(intercept) > MAX_RESCALE:
         raise PixelError("its RescaleSlope or RescaleIntercept is absurd")

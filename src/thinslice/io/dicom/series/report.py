@@ -14,6 +14,7 @@ from thinslice.io.dicom.files.input_files import SkippedFile
 from thinslice.io.dicom.series.facts import description_of, is_our_own, shown_text
 from thinslice.io.dicom.series.slices import orientation_of
 from thinslice.io.dicom.series.stacks import Stack
+from thinslice.plausibility import Plausibility
 
 SHOWN_NAMES = 5
 """Skipped files named in a warning; the others are counted."""
@@ -42,6 +43,7 @@ class SeriesReport:
         orientation: "axial", "coronal", "sagittal" or "oblique"; None where unknown.
         folder: the folder that holds its files, or the file or archive itself when it is one.
         derived: whether thinslice made it.
+        values: what its values look like, where `scan` examined them.
     """
 
     series_uid: str
@@ -62,6 +64,7 @@ class SeriesReport:
     orientation: str | None = None
     folder: Path | None = field(default=None, repr=False)
     derived: bool = False
+    values: Plausibility | None = field(default=None, repr=False)
 
 
 def report_of(found: Stack, number: int, skipped: Sequence[SkippedFile]) -> SeriesReport:
