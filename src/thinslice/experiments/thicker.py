@@ -22,7 +22,9 @@ from thinslice.evaluation.metrics import psnr
 from thinslice.evaluation.scan_traits.scale import central_part
 from thinslice.evaluation.scan_traits.scores import MethodScore, ThickerTest
 from thinslice.experiments.scorecard import BASELINES
-from thinslice.inference.upscale import collect, upscale_slabs
+from thinslice.inference.prepare import prepare
+from thinslice.inference.settings import UpscaleSettings
+from thinslice.inference.upscale import SlabStream, collect
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, WINDOW_WIDTH_HU
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume
@@ -76,17 +78,17 @@ def measure_thicker(
                 share((number + done / max(total, 1)) / len(cases))
 
         def thin_of(name: str | ThroughPlaneModel, case: _Case = case, report: Any = None) -> npt.NDArray[Any]:
-            stream = upscale_slabs(
-                case.thick,
+            settings = UpscaleSettings(
                 model=name,
                 factor=case.factor,
                 # The interpolations are one matrix each, and their scores are those of every other table.
                 device=device if report else "cpu",
                 backend=backend if report else "torch",
                 threads=threads,
-                progress=report,
                 intensity="hu",
             )
+            # Without the warnings of a run: they would be about slices that the user does not have.
+            stream = SlabStream(prepare(case.thick, settings, collect=True), progress=report)
             return collect(stream).hu
 
         estimates = [thin_of(name) for name in BASELINES]
