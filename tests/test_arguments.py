@@ -78,6 +78,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"volume": THICK, "model": "linear", "uncertainty": "ensemble"},
     ),
     "upscale_labels": (thinslice.upscale_labels, {"labels": LABELS, "thin": THIN}),
+    "check": (thinslice.check, {"volume": THICK, "model": "linear"}),
     "evaluate": (thinslice.evaluate, {"estimate": THIN, "reference": THIN}),
     "preview": (thinslice.preview, {"thick": THICK, "thin": THIN}),
     "Geometry": (thinslice.Geometry, {"shape": (3, 4, 5), "spacing_mm": SPACING}),
