@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thinslice.arguments import check_callback, check_instance
 from thinslice.commands.check_report import EXIT_CODES, CheckReport
 from thinslice.evaluation.scan_traits.findings import Finding, findings
 from thinslice.evaluation.scan_traits.reference import TrainingSet, training_set
@@ -52,11 +53,22 @@ def check(
         The report. A good verdict is no promise: faults that show in no trait remain possible.
 
     Raises:
-        ThinsliceError: as for `thinslice.read` and `thinslice.load_model`.
+        ArgumentTypeError: for a value of another type; the message describes what is taken.
+        ThinsliceError: as for `thinslice.read`, `thinslice.load_model` and the settings of `thinslice.upscale`.
     """
+    from thinslice.inference.backends.choice import choose_backend, choose_device
+    from thinslice.inference.settings import UpscaleSettings
+    from thinslice.inference.threads import set_threads
     from thinslice.io.files import read
     from thinslice.models.load import load_model
 
+    check_callback("phase", phase)
+    if reference is not None:
+        check_instance("reference", reference, TrainingSet, "a TrainingSet, or None")
+    settings = UpscaleSettings(model=model, device=device, backend=backend, threads=threads)
+    choose_backend(settings.backend)
+    choose_device(settings.device)
+    set_threads(settings.threads)
     scan = volume if isinstance(volume, Volume) else read(volume)
     network = load_model(model) if isinstance(model, str | Path) else model
     training = training_set() if reference is None else reference
