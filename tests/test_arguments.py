@@ -106,8 +106,6 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 """Public functions, and arguments that they take."""
 
 NOT_CALLED = {"NOTICE", "__version__", "ThinsliceError", "ThinsliceWarning"}
-
-NOT_CALLED = {"NOTICE", "__version__", "ThinsliceError", "ThinsliceWarning"}
 """Public names that take no arguments of a user."""
 
 REALS = ("fraction", "scalar array")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.browser import barriers, running_browser
 from support.command_line import Run
 from support.dicom_factory import write_series
 from support.served import EPOCH, Served, served
@@ -44,16 +44,8 @@ def server(place: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright")
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("no program chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with running_browser() as opened:
         yield opened
-        opened.close()
 
 
 @contextmanager
@@ -176,16 +168,12 @@ def test_the_keyboard_alone_chooses_upscales_and_removes(page: Any) -> None:
 
 
 def test_an_accessibility_checker_finds_nothing(page: Any, place: Path) -> None:
-    pytest.importorskip("axe_playwright_python")
-    from axe_playwright_python.sync_playwright import Axe
-
     drop(page, place / "allowed" / "in")
     page.wait_for_selector("input[name=series]:checked")
     page.click("summary")
     for width in (1280, 768):
         page.set_viewport_size({"width": width, "height": 1024})
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
+        assert barriers(page) == []
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0
 

@@ -67,17 +67,11 @@ EXPECTED = (
     ExpectedSkip(r"could not import 'uvicorn'", "no uvicorn (the serve extra)", lambda: _lacks_module("uvicorn")),
     ExpectedSkip(r"could not import 'playwright'", "no playwright", lambda: _lacks_module("playwright")),
     ExpectedSkip(
-        r"could not import 'axe_playwright_python'",
-        "no axe-playwright-python",
-        lambda: _lacks_module("axe_playwright_python"),
-    ),
-    ExpectedSkip(
         r"no viewer in this installation",
         "the viewer is not built",
         lambda: not (PROJECT / "src" / "thinslice" / "pictures" / "viewer" / "viewer.js").is_file(),
     ),
     ExpectedSkip(r"program chromium", "no program chromium", lambda: shutil.which("chromium") is None),
-    ExpectedSkip(r"could not import 'fastrad'", "no fastrad", lambda: _lacks_module("fastrad")),
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
     ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),
     ExpectedSkip(r"gzip program", "no program gzip", lambda: shutil.which("gzip") is None),

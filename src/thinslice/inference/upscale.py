@@ -198,8 +198,8 @@ def upscale_with_uncertainty(
         volume: the thick volume, or the path that `thinslice.read` reads it from.
         uncertainty: "learned" takes standard deviations from the network's own head, "ensemble" from the spread of any
             network's estimates over mirrored inputs (8 times the cost, not calibrated).
-        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile, texture,
-            texture_seed: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
+        texture, texture_seed: as for `upscale`.
 
     Returns:
         The thin volume of `upscale`, and a second volume on its grid, float32, with standard deviations in HU, 0 in
@@ -256,8 +256,8 @@ def upscale_slabs(
 
     Args:
         volume: the thick volume, or the path that `thinslice.read` reads it from.
-        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile, texture,
-            texture_seed: as for `upscale`.
+        model, factor, spacing_mm, plan, device, backend, threads, progress, intensity, profile: as for `upscale`.
+        texture, texture_seed: as for `upscale`.
         uncertainty: True or "learned", or "ensemble", for standard deviations beside the slices
             (`Slab.deviation_hu`); see `upscale_with_uncertainty`.
         force: run although memory looks short.

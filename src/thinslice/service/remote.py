@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from thinslice.commands.upscale import UpscaleJob, check_job
 from thinslice.errors import OutputError, SeriesChoiceError, UsageError
+from thinslice.io.dicom.series.choice import SeriesName, named
 from thinslice.options import option
 from thinslice.service.client import Client
 from thinslice.service.jobs import READING_NAMES, SETTING_NAMES
@@ -79,25 +80,22 @@ def upscale_on_server(
 
 
 def series_number(source: SourceView, wanted: str) -> int:
-    """Number of the series that `--series` names: its number, its UID, or a part of the UID that no other has.
+    """Number of the series that `--series` names, by the rules of `thinslice.read`.
 
     Raises:
         SeriesChoiceError: none, or several.
     """
-    rows: list[dict[str, Any]] = list(source.series)
-    for matches in (
-        [row for row in rows if wanted == str(row["number"])],
-        [row for row in rows if wanted == row["series_uid"]],
-        [row for row in rows if row["series_uid"] and wanted in row["series_uid"]],
-    ):
-        if len(matches) == 1:
-            return int(matches[0]["number"])
-        if matches:
-            break
-    raise SeriesChoiceError(
-        f"{option('series', wanted)} names {'several' if matches else 'none'} of the {len(rows)} series; give a number "
-        "that 'thinslice inspect' prints."
-    )
+    names = [
+        SeriesName(row["number"], row["series_uid"] or "", row.get("series_number"), row.get("description") or "")
+        for row in source.series
+    ]
+    meant = named(names, wanted.strip())
+    if len(meant) != 1:
+        raise SeriesChoiceError(
+            f"{option('series', wanted)} names {'several' if meant else 'none'} of the {len(names)} series; give a "
+            "number that 'thinslice inspect' prints."
+        )
+    return int(source.series[meant[0]]["number"])
 
 
 def _settings(job: UpscaleJob) -> dict[str, Any]:

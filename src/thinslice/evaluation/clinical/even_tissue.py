@@ -8,6 +8,7 @@ Source: our own definitions.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import numpy.typing as npt
 
 from thinslice.evaluation.clinical.tissues import MAX_UNEVENNESS_HU, TISSUES_HU
 from thinslice.typing import Doubles
+
+TREND_TERMS = 6
+"""Terms of the polynomial that `without_trend` takes away."""
 
 Chosen = npt.NDArray[np.bool_]
 """(patches,): whether a patch counts, in the order of `patches_of`."""
@@ -49,12 +53,46 @@ def is_even(plane: npt.NDArray[Any], extent: int) -> Chosen:
     """
     tiles = patches_of(plane, extent)
     low, high = TISSUES_HU["soft"]
-    row, column = np.divmod(np.arange(extent**2), extent)
-    even = (tiles >= low).all(axis=1) & (tiles < high).all(axis=1)
-    for place in (row, column):
+    soft = (tiles >= low).all(axis=1) & (tiles < high).all(axis=1)
+    return np.asarray(soft & (unevenness_hu(tiles) < MAX_UNEVENNESS_HU))
+
+
+def unevenness_hu(patches: Doubles) -> Doubles:
+    """(patches,): difference of the means of the upper and the lower half, or of the left and the right: the larger.
+
+    Args:
+        patches: (patches, pixels) HU, square; a middle row or column belongs to no half.
+
+    >>> step = np.where(np.arange(49) % 7 < 3, 0.0, 100.0)
+    >>> unevenness_hu(np.stack([np.zeros(49), step])).tolist()
+    [0.0, 100.0]
+    """
+    extent = _extent(patches)
+    differences = []
+    for place in np.divmod(np.arange(extent**2), extent):
         first, second = place < extent // 2, place >= extent - extent // 2
-        even &= np.abs(tiles[:, first].mean(axis=1) - tiles[:, second].mean(axis=1)) < MAX_UNEVENNESS_HU
-    return np.asarray(even)
+        differences.append(np.abs(patches[:, first].mean(axis=1) - patches[:, second].mean(axis=1)))
+    return np.asarray(np.maximum(*differences))
+
+
+def without_trend(patches: Doubles) -> Doubles:
+    """(patches, pixels) less their best polynomial of `TREND_TERMS` terms, of second order in row and column.
+
+    Args:
+        patches: (patches, pixels) HU, square.
+
+    >>> row, column = np.divmod(np.arange(25.0), 5)
+    >>> bool(np.abs(without_trend((3.0 + row * column - column**2)[None])).max() < 1e-9)
+    True
+    """
+    extent = _extent(patches)
+    y, x = ((place - (extent - 1) / 2) / extent for place in np.divmod(np.arange(extent**2), extent))
+    basis, _ = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1))
+    return np.asarray(patches - (patches @ basis) @ basis.T)
+
+
+def _extent(patches: Doubles) -> int:
+    return math.isqrt(patches.shape[-1])
 
 
 def is_within(plane: npt.NDArray[Any], extent: int) -> Chosen:

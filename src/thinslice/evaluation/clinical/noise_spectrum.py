@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.evaluation.clinical.even_tissue import Chosen, is_even, is_within, patches_of
+from thinslice.evaluation.clinical.even_tissue import Chosen, is_even, is_within, patches_of, without_trend
 from thinslice.evaluation.clinical.tissues import SPECTRUM_PATCH
 from thinslice.typing import Doubles
 
@@ -106,7 +106,7 @@ def patch_spectra(
         if not chosen.any():
             continue
         planes = thin[begin : begin + slices]
-        noise = np.stack([_without_trend(patches_of(plane, SPECTRUM_PATCH)[chosen]) for plane in planes])
+        noise = np.stack([without_trend(patches_of(plane, SPECTRUM_PATCH)[chosen]) for plane in planes])
         count = int(chosen.sum())
         squares = noise.reshape(slices * count, SPECTRUM_PATCH, SPECTRUM_PATCH)
         rings += (np.abs(np.fft.fft2(squares)) ** 2).sum(axis=0)
@@ -171,14 +171,6 @@ class _Within:
         if index not in self._found:
             self._found[index] = is_within(self._truth[index], SPECTRUM_PATCH)
         return self._found[index]
-
-
-def _without_trend(patches: Doubles) -> Doubles:
-    """(patches, pixels) less their best polynomial of second order in row and column."""
-    row, column = np.divmod(np.arange(SPECTRUM_PATCH**2), SPECTRUM_PATCH)
-    y, x = ((place - place.mean()) / SPECTRUM_PATCH for place in (row, column))
-    basis, _ = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1))
-    return np.asarray(patches - (patches @ basis) @ basis.T)
 
 
 def _taper(slices: int) -> Doubles:

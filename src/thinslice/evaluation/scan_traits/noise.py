@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import correlate1d
 
+from thinslice.evaluation.clinical.even_tissue import TREND_TERMS, patches_of, unevenness_hu, without_trend
 from thinslice.evaluation.clinical.tissues import MAX_UNEVENNESS_HU, NOISE_PATCH, TISSUES_HU
 from thinslice.typing import Doubles
 
@@ -76,10 +77,10 @@ def noise_traits(hu: npt.NDArray[Any]) -> NoiseTraits:
     correlations: list[Doubles] = []
     before: tuple[npt.NDArray[np.bool_], Doubles] | None = None
     for plane in hu:
-        values = _patches(np.asarray(plane, dtype=np.float32))
-        even = is_even(values) & _is_soft(values)
-        sharp = _patches(_second_difference(plane))
-        deviations.append(_surface_deviation(values[even]))
+        values = patches_of(plane, NOISE_PATCH)
+        even = is_flat(values) & _is_soft(values)
+        sharp = patches_of(_second_difference(plane), NOISE_PATCH)
+        deviations.append(_deviation(values[even]))
         differences.append(np.sqrt(np.mean(np.square(sharp[even]), axis=-1)) / 6.0)
         if before is not None:
             both = even & before[0]
@@ -101,32 +102,18 @@ def noise_traits(hu: npt.NDArray[Any]) -> NoiseTraits:
     )
 
 
-def patches_of(plane: npt.NDArray[Any]) -> Doubles:
-    """(patches, pixels) of a slice in patches of `NOISE_PATCH` pixels; rows and columns left over are cut off."""
-    values = _patches(np.asarray(plane, dtype=np.float32))
-    return values.reshape(-1, values.shape[-1])
+def is_flat(values: Doubles, *, in_noise: float = UNEVENNESS_IN_NOISE) -> npt.NDArray[np.bool_]:
+    """Whether patches (patches, pixels) hold no edge, for their noise: their halves have like means.
 
-
-def is_even(values: Doubles, *, in_noise: float = UNEVENNESS_IN_NOISE) -> npt.NDArray[np.bool_]:
-    """Whether patches (..., pixels) hold no edge: their left and right, upper and lower halves have like means.
+    Args:
+        values: (patches, pixels) HU, square.
+        in_noise: share of a patch's standard deviation by which its halves may differ beside `MAX_UNEVENNESS_HU`.
 
     >>> step = np.where(np.arange(49) % 7 < 3, 0.0, 100.0)
-    >>> is_even(np.stack([np.zeros(49), step])).tolist()
+    >>> is_flat(np.stack([np.zeros(49), step])).tolist()
     [True, False]
     """
-    allowed = MAX_UNEVENNESS_HU + in_noise * values.std(axis=-1)
-    even = np.ones(values.shape[:-1], dtype=bool)
-    for place in np.divmod(np.arange(NOISE_PATCH**2), NOISE_PATCH):
-        first, second = place < NOISE_PATCH // 2, place > NOISE_PATCH // 2
-        even &= np.abs(values[..., first].mean(axis=-1) - values[..., second].mean(axis=-1)) < allowed
-    return np.asarray(even)
-
-
-def _patches(plane: npt.NDArray[Any]) -> Doubles:
-    height, width = (extent // NOISE_PATCH for extent in plane.shape)
-    cut = plane[: height * NOISE_PATCH, : width * NOISE_PATCH].astype(np.float64)
-    tiles = cut.reshape(height, NOISE_PATCH, width, NOISE_PATCH).transpose(0, 2, 1, 3)
-    return tiles.reshape(height, width, NOISE_PATCH**2)
+    return np.asarray(unevenness_hu(values) < MAX_UNEVENNESS_HU + in_noise * values.std(axis=-1))
 
 
 def _is_soft(values: Doubles) -> npt.NDArray[np.bool_]:
@@ -141,13 +128,9 @@ def _second_difference(plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     )
 
 
-def _surface_deviation(values: Doubles) -> Doubles:
-    """Standard deviation of patches (n, pixels) from the surface of second degree that fits best."""
-    row, column = (place - NOISE_PATCH // 2 for place in np.divmod(np.arange(NOISE_PATCH**2), NOISE_PATCH))
-    surfaces = np.stack([np.ones(NOISE_PATCH**2), row, column, row * column, row**2, column**2], axis=1)
-    basis, _ = np.linalg.qr(surfaces)
-    rest = values - (values @ basis) @ basis.T
-    return np.asarray(np.sqrt(np.sum(rest**2, axis=-1) / (NOISE_PATCH**2 - basis.shape[1])))
+def _deviation(values: Doubles) -> Doubles:
+    """Standard deviation of patches (patches, pixels) from their trend."""
+    return np.asarray(np.sqrt(np.sum(without_trend(values) ** 2, axis=-1) / (values.shape[-1] - TREND_TERMS)))
 
 
 def _correlation(first: Doubles, second: Doubles) -> Doubles:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinslice.evaluation.scan_traits.noise import is_even, patches_of
+from thinslice.evaluation.clinical.even_tissue import patches_of
+from thinslice.evaluation.clinical.tissues import NOISE_PATCH
+from thinslice.evaluation.scan_traits.noise import is_flat
 from thinslice.typing import Doubles
 
 TISSUE_ABOVE_HU = -650.0
@@ -138,8 +140,8 @@ def even_levels(hu: npt.NDArray[Any]) -> Doubles:
     """
     found = [np.zeros(0)]
     for plane in hu:
-        values = patches_of(plane)
-        found.append(values[is_even(values, in_noise=0.0)].mean(axis=-1))
+        values = patches_of(plane, NOISE_PATCH)
+        found.append(values[is_flat(values, in_noise=0.0)].mean(axis=-1))
     return np.concatenate(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from thinslice.errors import InputError, SeriesChoiceError
 from thinslice.io.dicom.files.header import integer, text
@@ -45,34 +46,68 @@ def choose(stacks: list[Stack], wanted: str | None) -> tuple[Stack, list[str]]:
     return chosen, [*notes, *_left_out([found for found in meant if found is not chosen])]
 
 
-def _named(stacks: Sequence[Stack], wanted: str) -> list[Stack]:
-    """The stacks that a name means: one, or all parts of one series."""
-    if wanted.isdecimal() and 1 <= int(wanted) <= len(stacks):
-        return [stacks[int(wanted) - 1]]
-    whole: list[Callable[[Stack], bool]] = [
-        lambda found: found.uid == wanted,
-        lambda found: _series_of(found) == wanted,
-        lambda found: wanted.isdecimal() and integer(found.slices[0].header.dataset, "SeriesNumber") == int(wanted),
-        lambda found: len(wanted) >= LEAST_PART_OF_UID and wanted in found.uid,
-        lambda found: not wanted.isdecimal() and wanted.casefold() in _description(found).casefold(),
+@dataclass(frozen=True)
+class SeriesName:
+    """What a series may be named by.
+
+    Attributes:
+        number: in the list of `thinslice inspect`, from 1.
+        uid: its UID; "UID#2" for a part.
+        series_number: SeriesNumber, or None.
+        description: SeriesDescription without identity.
+    """
+
+    number: int
+    uid: str
+    series_number: int | None = None
+    description: str = ""
+
+
+def named(names: Sequence[SeriesName], wanted: str) -> list[int]:
+    """Places in a list of the series that a name means, by the first rule that any of them meets.
+
+    Args:
+        names: of the series.
+        wanted: number in the list, UID with or without its part, SeriesNumber, or a part of the UID or of the
+            description.
+
+    >>> listed = [SeriesName(1, "1.2.3.1111", 4, "Chest"), SeriesName(2, "1.2.3.2222", 1, "Chest lung")]
+    >>> named(listed, "1"), named(listed, "4"), named(listed, "2222"), named(listed, "chest"), named(listed, "head")
+    ([0], [0], [1], [0, 1], [])
+    """
+    rules: list[Callable[[SeriesName], bool]] = [
+        lambda name: wanted.isdecimal() and name.number == int(wanted),
+        lambda name: name.uid == wanted,
+        lambda name: _series_of(name.uid) == wanted,
+        lambda name: wanted.isdecimal() and name.series_number == int(wanted),
+        lambda name: len(wanted) >= LEAST_PART_OF_UID and wanted in name.uid,
+        lambda name: not wanted.isdecimal() and wanted.casefold() in name.description.casefold(),
     ]
-    for means in whole:
-        meant = [found for found in stacks if means(found)]
-        # A localizer or capture beside a CT series of the same number is never meant.
-        meant = [found for found in meant if found.kind == "CT" and not found.stray] or meant
-        if len({_series_of(found) for found in meant}) > 1:
-            raise SeriesChoiceError(
-                f"{printable(wanted, 72)!r} means {len(meant)} series; choose one with {option('series')} by its "
-                f"number or UID: "
-                f"{_candidates(stacks, meant)}."
-            )
+    for means in rules:
+        meant = [place for place, name in enumerate(names) if means(name)]
         if meant:
             return meant
-    raise SeriesChoiceError(
-        f"No series {printable(wanted, 72)!r} is here; choose one with {option('series')} by its number or "
-        f"UID: "
-        f"{_candidates(stacks, stacks)}."
-    )
+    return []
+
+
+def _named(stacks: Sequence[Stack], wanted: str) -> list[Stack]:
+    """The stacks that a name means: one, or all parts of one series."""
+    meant = [
+        stacks[place] for place in named([_name(found, number) for number, found in enumerate(stacks, start=1)], wanted)
+    ]
+    # A localizer or capture beside a CT series of the same number is never meant.
+    meant = [found for found in meant if found.kind == "CT" and not found.stray] or meant
+    if len({_series_of(found.uid) for found in meant}) > 1:
+        raise SeriesChoiceError(
+            f"{printable(wanted, 72)!r} means {len(meant)} series; choose one with {option('series')} by its "
+            f"number or UID: {_candidates(stacks, meant)}."
+        )
+    if not meant:
+        raise SeriesChoiceError(
+            f"No series {printable(wanted, 72)!r} is here; choose one with {option('series')} by its number or "
+            f"UID: {_candidates(stacks, stacks)}."
+        )
+    return meant
 
 
 def _other_meaning(stacks: Sequence[Stack], chosen: Stack, wanted: str) -> list[str]:
@@ -81,7 +116,7 @@ def _other_meaning(stacks: Sequence[Stack], chosen: Stack, wanted: str) -> list[
         found
         for found in stacks
         if wanted.isdecimal()
-        and _series_of(found) != _series_of(chosen)
+        and _series_of(found.uid) != _series_of(chosen.uid)
         and integer(found.slices[0].header.dataset, "SeriesNumber") == int(wanted)
     ]
     if not others:
@@ -167,12 +202,14 @@ def _left_out(others: Sequence[Stack]) -> list[str]:
     return warnings
 
 
-def _series_of(found: Stack) -> str:
-    return found.uid.split("#")[0]
+def _name(found: Stack, number: int) -> SeriesName:
+    header = found.slices[0].header.dataset
+    return SeriesName(number, found.uid, integer(header, "SeriesNumber"), description_of(header))
 
 
-def _description(found: Stack) -> str:
-    return description_of(found.slices[0].header.dataset)
+def _series_of(uid: str) -> str:
+    """The UID without the number of a part."""
+    return uid.split("#")[0]
 
 
 def _label(number: int, found: Stack) -> str:
