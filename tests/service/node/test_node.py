@@ -14,9 +14,11 @@ from pydicom.dataset import FileDataset
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
-from support.command_line import run
+from support.command_line import Run, run
 from support.dicom_factory import assert_no_canary, write_series
 from support.noded import Archive, Node, noded, send
+
+__all__ = ["run"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
@@ -65,7 +67,7 @@ def thin_series(archive: Archive) -> dict[str, int]:
     return found
 
 
-def test_a_thick_series_comes_back_thin_and_nothing_tells_whose_it_is(tmp_path: Path) -> None:
+def test_a_thick_series_comes_back_thin_and_nothing_tells_whose_it_is(tmp_path: Path, run: Run) -> None:
     """And rules choose, a broken series is set aside, the same again is no work, and a derived one is left alone."""
     with Archive(commitment="same") as archive, noded(tmp_path, [archive.port], rules=RULES) as node:
         broken = study(tmp_path, 2, missing=[1])
@@ -103,6 +105,7 @@ def test_a_thick_series_comes_back_thin_and_nothing_tells_whose_it_is(tmp_path: 
         assert node.stop() == 0
 
 
+@pytest.mark.heavy
 def test_a_node_that_is_killed_at_every_stage_loses_and_doubles_nothing(tmp_path: Path) -> None:
     with Archive() as archive:
         port = archive.port
@@ -128,6 +131,7 @@ def test_a_node_that_is_killed_at_every_stage_loses_and_doubles_nothing(tmp_path
         assert not list((node.data / "arriving").iterdir())
 
 
+@pytest.mark.heavy
 def test_a_worker_that_dies_alone_is_replaced(tmp_path: Path) -> None:
     with Archive() as archive, noded(tmp_path, [archive.port]) as node:
         for place in ("examine-1", "upscale-1", "send-archive0"):
@@ -150,7 +154,7 @@ def worker_of(node: Node, place: str) -> int:
     raise LookupError(place)
 
 
-def test_settings_can_be_checked_without_a_start(tmp_path: Path) -> None:
+def test_settings_can_be_checked_without_a_start(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "node.toml"
     path.write_text('data = "data"\nhost = "127.0.0.1"\n[[caller]]\nae_title = "CT1"\n')
     checked = run("node", str(path), "--check")
