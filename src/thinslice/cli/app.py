@@ -106,6 +106,7 @@ _models = typer.Typer(
 )
 _models.command("list", cls=Command, epilog=EPILOG)(models.list_models)
 _models.command("show", cls=Command, epilog=EPILOG)(models.show_model)
+_models.command("verify", cls=Command, epilog=EPILOG)(models.verify_models)
 _models.command("score", cls=Command, epilog=EPILOG)(models.score_model)
 _models.command("check", cls=Command, epilog=EPILOG)(models_check.check_models)
 _models.command("calibrate", cls=Command, epilog=EPILOG)(models_calibrate.calibrate_model)
