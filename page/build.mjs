@@ -4,6 +4,7 @@
  *     node build.mjs        with the networks in build/, where `make page` puts them
  */
 
+import { Buffer } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
