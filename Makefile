@@ -16,7 +16,7 @@ DOCS_LOCK := constraints/docs.txt
 AUDIT_LOCK := constraints/audit.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check docs demo reproduce-mini sbom audit guard licences lock lock-docs lock-audit clean
+.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check docs demo reproduce-mini sbom audit dist guard licences lock lock-docs lock-audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -133,6 +133,13 @@ audit: $(AUDIT)/.installed ## compare the pinned packages with the public lists 
 	@{ $(PIP_AUDIT) --require-hashes -r $(LOCK) -r $(DOCS_LOCK) && $(PIP_AUDIT) --no-deps -r $(AUDIT)/torch.txt; } \
 		|| { echo "make audit: a vulnerability was found (see the table), or the service could not be asked for every" \
 		"package (see the last line: then nothing is known)." >&2; exit 1; }
+
+# The time of the commit stands in the archives, so that anybody gets the same bytes from the same commit.
+dist: setup ## build wheel and sdist into dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -c 'from hatchling.build import build_sdist, build_wheel; \
+		print("dist/" + build_wheel("dist")); print("dist/" + build_sdist("dist"))'
+	cd dist && sha256sum * > SHA256SUMS
 
 # Which weights may be embedded: docs/explanation/clinical-checks.md, The guard.
 guard: setup ## judge the embedded networks by the phantom's nodules; minutes

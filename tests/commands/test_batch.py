@@ -221,8 +221,12 @@ def test_a_tilted_series_is_refused_unless_it_is_resampled(tmp_path: Path) -> No
     job = BatchJob(tmp_path / "in", tmp_path / "out", LINEAR)
     (row,) = run_batch(job).series
     assert row.status == "refused" and "tilt" in str(row.reason)
-    (row,) = run_batch(replace(job, reading=ReadSettings(on_tilt="resample"))).series
-    assert row.status == "done", row.reason
+    write_series(tmp_path / "even", shape=(4, 16, 16), seed=2)
+    thinslice.write(thinslice.read(tmp_path / "even"), tmp_path / "in" / "even.nii.gz")
+    # Options of reading hold for the sources to which they apply.
+    reading = ReadSettings(axis=2, on_tilt="resample", on_spacing="resample")
+    rows = run_batch(replace(job, reading=reading)).series
+    assert [row.status for row in rows] == ["done", "done"], [row.reason for row in rows]
 
 
 def test_what_cannot_be_read_is_counted_and_makes_the_batch_partly_done(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from thinslice.cli import (
     dataset_build,
     dataset_download,
     demo,
+    dicomweb,
     evaluate,
     inspect,
     models,
     models_calibrate,
     models_check,
+    node,
     serve,
     train,
     upscale,
@@ -66,6 +68,7 @@ def thinslice(
     thinslice upscale thick.nii.gz thin.nii.gz  make a thin NIfTI file
     thinslice upscale studies/ thin/ --all      every eligible series of a folder
     thinslice serve                             the same in a page of your browser
+    thinslice node NODE.toml                    the same for scanners and PACS
 
     thinslice COMMAND --help describes each command.
     """
@@ -90,6 +93,9 @@ app.command("upscale", cls=Command, epilog=EPILOG)(upscale.upscale)
 app.command("check", cls=Command, epilog=EPILOG)(check.check_scan)
 app.command("inspect", cls=Command, epilog=EPILOG)(inspect.inspect)
 app.command("serve", cls=Command, epilog=EPILOG)(serve.serve)
+app.command("node", cls=Command, epilog=EPILOG)(node.node)
+app.command("pull", cls=Command, epilog=EPILOG)(dicomweb.pull)
+app.command("push", cls=Command, epilog=EPILOG)(dicomweb.push)
 app.command("evaluate", cls=Command, epilog=EPILOG)(evaluate.evaluate)
 app.command("convert", cls=Command, epilog=EPILOG)(convert.convert)
 app.command("demo", cls=Command, epilog=EPILOG)(demo.demo)
@@ -106,6 +112,7 @@ _models = typer.Typer(
 )
 _models.command("list", cls=Command, epilog=EPILOG)(models.list_models)
 _models.command("show", cls=Command, epilog=EPILOG)(models.show_model)
+_models.command("verify", cls=Command, epilog=EPILOG)(models.verify_models)
 _models.command("score", cls=Command, epilog=EPILOG)(models.score_model)
 _models.command("check", cls=Command, epilog=EPILOG)(models_check.check_models)
 _models.command("calibrate", cls=Command, epilog=EPILOG)(models_calibrate.calibrate_model)

@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -256,7 +256,7 @@ class _Batch:
                 output=output,
                 settings=self.job.settings,
                 output_format=part.output_format,
-                reading=replace(self.job.reading, series=part.series),
+                reading=part.reading(self.job.reading),
                 overwrite=state != "absent",
                 deidentify=self.job.deidentify,
             ),

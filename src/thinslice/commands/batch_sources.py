@@ -14,6 +14,7 @@ from thinslice.errors import UnreadableError
 
 if TYPE_CHECKING:
     from thinslice.io.dicom.files.header import SliceHeader
+    from thinslice.io.settings import ReadSettings
 
 VOLUME_SUFFIXES = {
     ".nii": ("NIfTI", "nifti", ".nii.gz"),
@@ -70,6 +71,12 @@ class Source:
     def digest(self) -> str:
         """Digest of the place, size and time of change of all files: it differs once one of them was changed."""
         return hashlib.sha256(json.dumps([self.series, sorted(self.stamps)]).encode()).hexdigest()
+
+    def reading(self, asked: ReadSettings) -> ReadSettings:
+        """The options of a batch that apply to a source of this format; reading it alone refuses the others."""
+        if self.series_uid is None:
+            return replace(asked, series=None, on_spacing="refuse")
+        return replace(asked, series=self.series, axis=None)
 
     def part(self, series: str) -> Source:
         """The part of this series that the reader calls `series`, such as "1.2.3#2"."""
