@@ -17,6 +17,7 @@ from thinslice.cli.app import app
 from thinslice.commands.batch import BatchJob
 from thinslice.commands.calibrate import CalibrationJob
 from thinslice.commands.demo import run_demo
+from thinslice.commands.export import ExportJob
 from thinslice.commands.upscale import UpscaleJob
 from thinslice.data.download.dataset import download
 from thinslice.data.hospital.build import PairRules, build_dataset
@@ -54,6 +55,7 @@ ENTRANCES = {
     "system/": Entrance((thinslice.write, thinslice.preview), ("upscale",)),
     "commands/": Entrance((UpscaleJob, BatchJob, UpscaleSettings, ReadSettings, run_demo), ("upscale", "demo")),
     "commands/calibrate": Entrance((CalibrationJob,), ("models calibrate",)),
+    "commands/export": Entrance((ExportJob,), ("models export",)),
     "training/": Entrance((fit,), ("train",)),
     "evaluation/match_near_far": Entrance((save,), ("dataset analyse",)),
     "evaluation/protocol": Entrance((evaluate_all,), ("evaluate",)),

@@ -21,6 +21,7 @@ from thinslice.cli import (
     models,
     models_calibrate,
     models_check,
+    models_export,
     node,
     serve,
     train,
@@ -107,7 +108,7 @@ _models = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="List, show, score, check and calibrate networks.",
+    help="List, show, score, check, calibrate and export networks.",
     epilog=EPILOG,
 )
 _models.command("list", cls=Command, epilog=EPILOG)(models.list_models)
@@ -116,6 +117,7 @@ _models.command("verify", cls=Command, epilog=EPILOG)(models.verify_models)
 _models.command("score", cls=Command, epilog=EPILOG)(models.score_model)
 _models.command("check", cls=Command, epilog=EPILOG)(models_check.check_models)
 _models.command("calibrate", cls=Command, epilog=EPILOG)(models_calibrate.calibrate_model)
+_models.command("export", cls=Command, epilog=EPILOG)(models_export.export_model)
 app.add_typer(_models, name="models")
 
 _dataset = typer.Typer(
