@@ -7,6 +7,8 @@ import type { NetworkWindow } from './spans';
 export interface NetworkFacts {
   readonly name: string;
   readonly version: string;
+  /** Version of the package that exported it. */
+  readonly packageVersion: string;
   readonly summary: string;
   /** SHA-256 of the weights in the package. */
   readonly weightsSha256: string;

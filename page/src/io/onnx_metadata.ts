@@ -13,6 +13,7 @@ const THINSLICE = 'thinslice';
 interface Exported {
   readonly name: string;
   readonly version: string;
+  readonly thinslice: string;
   readonly summary: string | null;
   readonly weights_sha256: string;
   readonly factors: readonly number[];
@@ -31,6 +32,7 @@ export function networkFacts(onnx: Uint8Array): NetworkFacts {
     return {
       name: facts.name,
       version: facts.version,
+      packageVersion: facts.thinslice,
       summary: facts.summary ?? '',
       weightsSha256: facts.weights_sha256,
       factors: facts.factors,
