@@ -71,6 +71,24 @@ class UpscaleJob:
         """The paths of the input."""
         return (self.source,) if isinstance(self.source, Path) else self.source
 
+    @property
+    def side_files(self) -> tuple[Path, ...]:
+        """The outputs beside `output`."""
+        labels = None if self.labels is None else labels_path(self.output)
+        return tuple(
+            path for path in (self.preview, self.report, self.uncertainty, self.view, labels, *self.copies) if path
+        )
+
+    def withdraw(self) -> None:
+        """Remove the side files of an earlier run that are to be overwritten.
+
+        Outputs take their names one after the other, so a run that is killed in between would leave an older report
+        or picture beside the new volume; an absent one deceives nobody.
+        """
+        for path in self.side_files:
+            if self.overwrite and path.is_file():
+                path.unlink(missing_ok=True)
+
 
 class Watcher(Protocol):
     """Receives the volumes of a run as they come, beside the writers: for a picture of work in progress."""
@@ -154,7 +172,8 @@ def run_upscale(
                 overwrite=job.overwrite,
                 declared=declared,
                 deidentify=job.deidentify,
-            )
+            ),
+            before_end=job.withdraw if path is job.output else None,
         )
         for path, declared in ((job.output, job.output_format), *((path, None) for path in job.copies))
     )
@@ -260,16 +279,13 @@ def check_job(job: UpscaleJob) -> None:
         OutputError: an output cannot be written there, or its folder is missing.
     """
     kind = _check_options(job)
-    side_files = [path for path in (job.preview, job.report, job.uncertainty, job.view, *job.copies) if path]
-    if job.labels is not None:
-        side_files.append(labels_path(job.output))
     inputs = job.sources if job.labels is None else (*job.sources, job.labels)
-    check_distinct([job.output, *side_files], inputs)
+    check_distinct([job.output, *job.side_files], inputs)
     check_sources(inputs)
     if job.labels is not None:
         check_labels(job.labels)
     check_place(job.output, overwrite=job.overwrite, folder=kind == "dicom")
-    for path in side_files:
+    for path in job.side_files:
         check_place(path, overwrite=job.overwrite)
 
 
