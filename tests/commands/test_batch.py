@@ -20,7 +20,7 @@ from pydicom.dataset import FileDataset
 import thinslice
 from support.command_line import smooth_volume
 from support.dicom_factory import CANARY, assert_no_canary, write_series
-from thinslice.commands import batch, upscale
+from thinslice.commands import one_of_many, upscale
 from thinslice.commands.batch import BatchJob, run_batch
 from thinslice.commands.batch_records import SeriesRow
 from thinslice.commands.batch_sources import find_sources
@@ -160,7 +160,7 @@ def test_a_failure_ends_its_series_alone(job: BatchJob, monkeypatch: pytest.Monk
             raise RuntimeError("Kanarienvogel")
         return upscale.run_upscale(*arguments, **keywords)
 
-    monkeypatch.setattr(batch, "run_upscale", failing)
+    monkeypatch.setattr(one_of_many, "run_upscale", failing)
     summary = run_batch(job)
     assert summary.counts["failed"] == 1 and summary.counts["done"] == 2 and summary.exit_code == 8
     failed = next(row for row in summary.series if row.status == "failed")
@@ -266,7 +266,7 @@ def test_two_batches_do_not_share_a_folder(job: BatchJob, monkeypatch: pytest.Mo
             run_batch(job)
         raise OutputError("tried")
 
-    monkeypatch.setattr(batch, "run_upscale", second)
+    monkeypatch.setattr(one_of_many, "run_upscale", second)
     summary = run_batch(job)
     assert {row.reason for row in summary.series if row.status == "failed"} == {"tried"}
 
@@ -309,7 +309,7 @@ def test_an_interruption_leaves_the_summary_so_far(job: BatchJob, monkeypatch: p
             raise KeyboardInterrupt
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(batch, "run_upscale", interrupted)
+    monkeypatch.setattr(one_of_many, "run_upscale", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_batch(job)
     values = json.loads((job.out / "summary.json").read_text())
@@ -321,7 +321,7 @@ def test_an_interruption_leaves_the_summary_so_far(job: BatchJob, monkeypatch: p
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from thinslice.commands import batch
+from thinslice.commands import batch, one_of_many
 from thinslice.commands.batch import BatchJob, run_batch
 from thinslice.commands.batch_records import Record
 from thinslice.inference.settings import UpscaleSettings
@@ -330,14 +330,14 @@ def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 if moment == "in the network":
     from thinslice.inference import stitch
-    original = batch.run_upscale
+    original = one_of_many.run_upscale
     def second(*a, **k):
         done.append(a)
         if len(done) == 2:
             from thinslice.inference.backends.torch_backend import TorchBackend
             TorchBackend.__call__ = kill
         return original(*a, **k)
-    batch.run_upscale = second
+    one_of_many.run_upscale = second
 elif moment == "before the record":
     Record.finish = kill
 else:

@@ -110,6 +110,7 @@ def run_upscale(
     phase: PhaseProgress | None = None,
     loaded: ThroughPlaneModel | None = None,
     watcher: Watcher | None = None,
+    read: tuple[Volume, float] | None = None,
 ) -> RunReport:
     """Carry out a job.
 
@@ -126,6 +127,7 @@ def run_upscale(
             window too.
         loaded: the network of `job.settings`, where it was loaded before.
         watcher: takes the thick volume and finished slabs.
+        read: the volume of the job's source, where it was read before, and the seconds that this took.
 
     Returns:
         The report, also when no file for it was asked for.
@@ -152,8 +154,11 @@ def run_upscale(
     enter = phase or (lambda name, share: None)
     check_job(job)
     enter("reading", 0.0)
-    volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
-    read_s = time.perf_counter() - begun
+    if read is None:
+        volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
+        read_s = time.perf_counter() - begun
+    else:
+        volume, read_s = read
     labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)
