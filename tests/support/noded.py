@@ -38,6 +38,8 @@ class Node:
         rules: TOML of the rules.
         settings: further lines of TOML before the tables.
         more: further tables.
+        stable_s: time after which a study is complete.
+        port: port of the node; 0 takes a free one.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Node:
         settings: str = "",
         more: str = "",
         stable_s: float = 1.0,
+        port: int = 0,
     ) -> None:
         self.data = folder / "data"
         self.log: list[str] = []
@@ -65,7 +68,7 @@ class Node:
             more,
             rules,
         ]
-        self.port = self.status_port = 0
+        self.port, self.status_port = port, 0
         self.start()
 
     def start(self) -> None:
@@ -109,6 +112,18 @@ class Node:
             )
             assert len(found()) >= times, self.log
             return found()
+
+    def wait_until(self, holds: Callable[[], bool], within_s: float = 600.0) -> None:
+        """Wait until something holds that is looked at after each line of the log."""
+        with self._heard:
+            assert self._heard.wait_for(lambda: holds() or self.process.poll() is not None, within_s), self.log
+        assert holds(), self.log
+
+    def more(self, lines: int, within_s: float = 60.0) -> bool:
+        """Wait for so many more lines of the log; returns whether they came."""
+        begun = len(self.log)
+        with self._heard:
+            return self._heard.wait_for(lambda: len(self.log) >= begun + lines, within_s)
 
     def metrics(self) -> dict[str, float]:
         """Metrics by name and labels."""

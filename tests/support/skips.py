@@ -67,6 +67,19 @@ EXPECTED = (
     ExpectedSkip(r"could not import 'lightning_fabric", "no lightning", lambda: _lacks_module("lightning_fabric")),
     ExpectedSkip(r"could not import 'fastrad'", "no fastrad", lambda: _lacks_module("fastrad")),
     ExpectedSkip(r"could not import 'fastapi'", "no fastapi (the serve extra)", lambda: _lacks_module("fastapi")),
+    ExpectedSkip(
+        r"could not import 'pynetdicom'", "no pynetdicom (the node extra)", lambda: _lacks_module("pynetdicom")
+    ),
+    ExpectedSkip(
+        r"could not import 'dicomweb_client'",
+        "no dicomweb-client (the node extra)",
+        lambda: _lacks_module("dicomweb_client"),
+    ),
+    ExpectedSkip(
+        r"^no real peers",
+        "no Orthanc, dcmtk or dicom3tools, or no unshare",
+        lambda: any(shutil.which(name) is None for name in ("Orthanc", "storescu", "dciodvfy", "unshare", "ip")),
+    ),
     ExpectedSkip(r"could not import 'uvicorn'", "no uvicorn (the serve extra)", lambda: _lacks_module("uvicorn")),
     ExpectedSkip(r"could not import 'playwright'", "no playwright", lambda: _lacks_module("playwright")),
     ExpectedSkip(

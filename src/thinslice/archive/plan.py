@@ -86,7 +86,7 @@ class Chosen:
     @property
     def thin_mvoxels(self) -> float:
         """Voxels of the thin series, in millions."""
-        return self.thick_mvoxels / self.row["slices"] * self.thin_slices
+        return float(self.thick_mvoxels / self.row["slices"] * self.thin_slices)
 
     @property
     def disk_mib(self) -> float:
