@@ -2,8 +2,8 @@
 
 import start from '@niivue/dcm2niix/module';
 import { PageError } from '../core/errors';
-import { candidateOf, type Sidecar } from '../io/dicom';
-import type { Candidate, ConvertJob, Report } from './messages';
+import { candidates, parseSidecar, type Sidecar } from '../io/dicom';
+import type { ConvertJob, Report } from './messages';
 
 /** Most bytes of files that are taken at once: they are held in memory beside what is made of them. */
 const MOST_BYTES = 2 ** 31;
@@ -20,7 +20,7 @@ export async function convert(job: ConvertJob, send: (report: Report) => void): 
   }
   const lines: string[] = [];
   const note = (line: string): void => void lines.push(line);
-  const converter = await start({ wasmBinary: job.binary, print: note, printErr: note });
+  const converter = await start({ wasmBinary: job.binary, locateFile: (name) => name, print: note, printErr: note });
   converter.FS.mkdir(INPUT);
   converter.FS.mkdir(OUTPUT);
   for (const [number, file] of job.files.entries()) {
@@ -39,19 +39,20 @@ export async function convert(job: ConvertJob, send: (report: Report) => void): 
         : `The DICOM files could not be read (dcm2niix, exit code ${code}); choose the folder of one complete series.`,
     );
   }
-  const candidates: Candidate[] = names.map((name) => {
+  const files = names.map((name) => {
     const stem = name.slice(0, -'.nii'.length);
     const bytes = converter.FS.readFile(`${OUTPUT}/${name}`);
     converter.FS.unlink(`${OUTPUT}/${name}`);
-    return candidateOf(stem, bytes, sidecarOf(converter.FS, `${OUTPUT}/${stem}.json`), lines);
+    return { stem, bytes, sidecar: sidecarOf(converter.FS, `${OUTPUT}/${stem}.json`) };
   });
-  send({ kind: 'candidates', candidates });
+  send({ kind: 'candidates', candidates: candidates(files, lines) });
 }
 
 function sidecarOf(files: { readFile(path: string): Uint8Array }, path: string): Sidecar {
   try {
-    return JSON.parse(new TextDecoder().decode(files.readFile(path))) as Sidecar;
+    return parseSidecar(new TextDecoder().decode(files.readFile(path)));
   } catch {
+    // Without facts a volume is what its NIfTI header states.
     return {};
   }
 }
