@@ -18,6 +18,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from thinslice.continuity import continuity_warnings
 from thinslice.inference.consistency import ConsistencyMeter, clamp_consistently
@@ -242,6 +245,36 @@ def files() -> list[dict[str, Any]]:
     return cases
 
 
+def dicom() -> list[dict[str, Any]]:
+    """DICOM files whose headers state a slice thickness after sequences of known and unknown length."""
+    cases = []
+    for encoding, implicit, little, undefined in (
+        ("explicit", False, True, False),
+        ("explicit, undefined lengths", False, True, True),
+        ("implicit", True, True, True),
+        ("big endian", False, False, True),
+    ):
+        inner = Dataset()
+        inner.SliceThickness = 99
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        dataset.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        )
+        dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, "1.2.3"
+        dataset.ReferencedImageSequence = [inner, inner]
+        dataset["ReferencedImageSequence"].is_undefined_length = undefined
+        for item in dataset.ReferencedImageSequence:
+            item.is_undefined_length_sequence_item = undefined
+        dataset.SliceThickness, dataset.SeriesNumber = "2.5", 7
+        stored = io.BytesIO()
+        dcmwrite(stored, dataset, enforce_file_format=True)
+        cases.append({"encoding": encoding, "file": base64.b64encode(stored.getvalue()).decode()})
+    return cases
+
+
 def fixture() -> str:
     """The file's text."""
     values = {
@@ -252,6 +285,7 @@ def fixture() -> str:
         "plausible": plausible(),
         "continuity": continuity(),
         "files": files(),
+        "dicom": dicom(),
     }
     return json.dumps(values, separators=(",", ":")) + "\n"
 

@@ -3,7 +3,8 @@ import { gzipSync } from 'node:zlib';
 import { chooseFactor, profileWarning, relativeThickness, sliceProfile, usualFactor } from '../src/core/eligibility';
 import { PageError } from '../src/core/errors';
 import { rowsReversed, thinGrid, type Volume } from '../src/core/volume';
-import { candidates, parseSidecar } from '../src/io/dicom';
+import { candidates } from '../src/io/dicom';
+import { sliceFacts } from '../src/io/dicom_header';
 import { toHu } from '../src/io/hu_reader';
 import { chooseAxes, niftiParts, readNifti } from '../src/io/nifti';
 import { networkFacts } from '../src/io/onnx_metadata';
@@ -152,18 +153,21 @@ describe('volumes of DICOM', () => {
     expect(positionOf(after.grid, [2, 1, 1])).toEqual(positionOf(before.grid, [2, 0, 1]));
   });
 
-  it('have facts, also where dcm2niix leaves a backslash', () => {
-    expect(parseSidecar('{"ConvolutionKernel": "Br38f\\3", "SliceThickness": 3}')).toEqual({
-      ConvolutionKernel: 'Br38f\\3',
-      SliceThickness: 3,
-    });
+  it('have facts in their headers, in every encoding', () => {
+    for (const { encoding, file } of fixture.dicom) {
+      expect(sliceFacts(bytesOf(file)), encoding).toEqual({ seriesNumber: 7, thicknessMm: 2.5 });
+    }
+    expect(sliceFacts(new Uint8Array(300))).toBeNull();
+    // A file that ends anywhere gives what it has.
+    const whole = bytesOf(fixture.dicom[0].file);
+    for (let end = 0; end < whole.length; end += 7) expect(() => sliceFacts(whole.subarray(0, end))).not.toThrow();
   });
 
   it('are refused where they had to be corrected, or are no CT', () => {
     const bytes = bytesOf(fixture.files[0].file);
     const made = (stem: string, sidecar = {}) => ({ stem, bytes, sidecar });
     const refusals = (files: ReturnType<typeof made>[], lines: string[] = []): (string | null)[] =>
-      candidates(files, lines).map(({ refusal }) => refusal);
+      candidates(files, [], lines).map(({ refusal }) => refusal);
     expect(refusals([made('s2')])).toEqual([null]);
     expect(refusals([made('s2'), made('s2_Tilt_1'), made('s21')])).toEqual([
       expect.stringContaining('gantry tilt'),
@@ -173,7 +177,9 @@ describe('volumes of DICOM', () => {
     expect(refusals([made('s2')], ['Warning: Interslice distance varies'])).toEqual([expect.stringContaining('equal')]);
     expect(refusals([made('s2', { Modality: 'MR' })])).toEqual(['This is MR, not CT.']);
     expect(refusals([made('s2', { ImageType: ['ORIGINAL', 'PRIMARY', 'LOCALIZER'] })])[0]).toContain('localizer');
-    expect(candidates([made('s2', { SeriesNumber: 2, SliceThickness: 5 })], [])[0]).toMatchObject({
+    const slice = (thicknessMm: number) => ({ seriesNumber: 2, thicknessMm });
+    expect(candidates([made('s2')], [slice(4), slice(7)], [])[0].refusal).toContain('from 4 to 7 mm');
+    expect(candidates([made('s2', { SeriesNumber: 2 })], [slice(5), slice(5)], [])[0]).toMatchObject({
       label: 'Series 2, 4 slices of 5 x 6, 5 mm apart',
       thicknessMm: 5,
     });

@@ -1,6 +1,7 @@
 /** What dcm2niix made of DICOM files, judged: what it had to correct is refused. */
 
 import type { Candidate } from '../worker/messages';
+import type { SliceFacts } from './dicom_header';
 import { parseHeader } from './nifti_header';
 import { PageError } from '../core/errors';
 import { columnLength } from '../core/affine';
@@ -12,12 +13,6 @@ export interface Sidecar {
   readonly SeriesNumber?: number;
   readonly SeriesDescription?: string;
   readonly ConvolutionKernel?: string;
-  readonly SliceThickness?: number;
-}
-
-/** The facts in a file of dcm2niix, which leaves the separator of several values, a backslash, as it is. */
-export function parseSidecar(text: string): Sidecar {
-  return JSON.parse(text.replace(/\\(?!["\\/bfnrtu])/g, '\\\\')) as Sidecar;
 }
 
 /** Marks in the names of volumes that dcm2niix made upright, or of equal distances, beside the volume as it was. */
@@ -39,23 +34,46 @@ export interface Converted {
  *
  * What dcm2niix corrected is not offered: thin slices of a resampled volume would not be those of the scan.
  *
+ * @param slices facts of the DICOM files.
  * @param lines what dcm2niix printed.
  */
-export function candidates(files: readonly Converted[], lines: readonly string[]): Candidate[] {
+export function candidates(
+  files: readonly Converted[],
+  slices: readonly SliceFacts[],
+  lines: readonly string[],
+): Candidate[] {
   const corrected = files.map(({ stem }) => stem).filter((stem) => TILT.test(stem) || UNEQUAL.test(stem));
   const isUnexplained = lines.some((line) => IRREGULAR.test(line)) && !corrected.some((stem) => UNEQUAL.test(stem));
   const originals = files.filter(({ stem }) => !corrected.includes(stem));
   return originals.map(({ stem, bytes, sidecar }) => {
     const marks = corrected.filter((other) => other.startsWith(`${stem}_`)).join(' ');
     const facts = factsOf(bytes);
-    const thickness = sidecar.SliceThickness;
+    const thicknesses = thicknessesOf(stem, slices);
     return {
       label: labelOf(sidecar, facts.text),
-      refusal: refusalOf(sidecar, marks, isUnexplained) ?? facts.refusal,
+      refusal: refusalOf(sidecar, marks, isUnexplained) ?? thicknessRefusal(thicknesses) ?? facts.refusal,
       file: new Blob([bytes]),
-      thicknessMm: thickness !== undefined && thickness > 0 ? thickness : null,
+      thicknessMm: thicknesses.length === 1 ? thicknesses[0] : null,
     };
   });
+}
+
+/** The slice thicknesses of a series, mm, ascending; its number stands at the beginning of the name. */
+function thicknessesOf(stem: string, slices: readonly SliceFacts[]): readonly number[] {
+  const number = Number(/^s(\d+)/.exec(stem)?.[1]);
+  const found = slices.flatMap(({ seriesNumber, thicknessMm }) =>
+    // A series without a number is 0 to the converter.
+    (seriesNumber ?? 0) === number && thicknessMm !== null && thicknessMm > 0 ? [thicknessMm] : [],
+  );
+  return [...new Set(found)].sort((a, b) => a - b);
+}
+
+function thicknessRefusal(thicknesses: readonly number[]): string | null {
+  if (thicknesses.length < 2) return null;
+  return (
+    `Slice thickness changes inside the series, from ${thicknesses[0]} to ${thicknesses[thicknesses.length - 1]} mm; ` +
+    'give the part of one thickness in a folder of its own.'
+  );
 }
 
 function labelOf(sidecar: Sidecar, text: string): string {

@@ -2,7 +2,8 @@
 
 import start from '@niivue/dcm2niix/module';
 import { PageError } from '../core/errors';
-import { candidates, parseSidecar, type Sidecar } from '../io/dicom';
+import { candidates, type Sidecar } from '../io/dicom';
+import { HEAD_BYTES, sliceFacts, type SliceFacts } from '../io/dicom_header';
 import type { ConvertJob, Report } from './messages';
 
 /** Most bytes of files that are taken at once: they are held in memory beside what is made of them. */
@@ -23,9 +24,11 @@ export async function convert(job: ConvertJob, send: (report: Report) => void): 
   const converter = await start({ wasmBinary: job.binary, locateFile: (name) => name, print: note, printErr: note });
   converter.FS.mkdir(INPUT);
   converter.FS.mkdir(OUTPUT);
+  const slices: SliceFacts[] = [];
   for (const [number, file] of job.files.entries()) {
     // A number for a name: names of files may be those of patients.
     const bytes = new Uint8Array(await file.arrayBuffer());
+    slices.push(...[sliceFacts(bytes.subarray(0, HEAD_BYTES)) ?? []].flat());
     converter.FS.createDataFile(INPUT, `${number}.dcm`, bytes, true, true);
     send({ kind: 'progress', share: (number + 1) / job.files.length / 2 });
   }
@@ -45,12 +48,12 @@ export async function convert(job: ConvertJob, send: (report: Report) => void): 
     converter.FS.unlink(`${OUTPUT}/${name}`);
     return { stem, bytes, sidecar: sidecarOf(converter.FS, `${OUTPUT}/${stem}.json`) };
   });
-  send({ kind: 'candidates', candidates: candidates(files, lines) });
+  send({ kind: 'candidates', candidates: candidates(files, slices, lines) });
 }
 
 function sidecarOf(files: { readFile(path: string): Uint8Array }, path: string): Sidecar {
   try {
-    return parseSidecar(new TextDecoder().decode(files.readFile(path)));
+    return JSON.parse(new TextDecoder().decode(files.readFile(path))) as Sidecar;
   } catch {
     // Without facts a volume is what its NIfTI header states.
     return {};
