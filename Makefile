@@ -16,7 +16,7 @@ DOCS_LOCK := constraints/docs.txt
 AUDIT_LOCK := constraints/audit.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check docs demo reproduce-mini sbom audit dist guard licences lock lock-docs lock-audit clean
+.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check page page-check docs demo reproduce-mini sbom audit dist guard licences lock lock-docs lock-audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,22 @@ viewer: viewer/node_modules/.installed ## bundle viewer/ into src/thinslice/pict
 
 viewer-check: viewer/node_modules/.installed ## lint, types and tests of viewer/, and whether its bundle is current (needs Node)
 	cd viewer && npm run --silent check
+
+page/node_modules/.installed: page/package-lock.json
+	cd page && npm ci --no-audit --no-fund
+	@touch $@
+
+# The networks first: the page runs what `thinslice models export` writes. Nothing of it is committed.
+PAGE_NETWORKS := fast default
+
+page: setup page/node_modules/.installed ## build page/: one HTML file that upscales in the browser, and a folder for a web server (needs Node)
+	mkdir -p page/build
+	for name in $(PAGE_NETWORKS); do \
+		$(BIN)/thinslice models export $$name page/build/$$name.onnx --all-inputs --overwrite || exit; done
+	cd page && npm run --silent build
+
+page-check: page/node_modules/.installed ## lint, types and tests of page/ (needs Node)
+	cd page && npm run --silent check
 
 $(VENV)/.docs: $(DOCS_LOCK) $(VENV)/.installed
 	$(PIP) install --quiet --no-deps --require-hashes -r $(DOCS_LOCK)
@@ -175,5 +191,5 @@ lock-audit: setup ## write constraints/audit.txt again: the tools of make sbom a
 		--output-file $(AUDIT_LOCK) $(VENV)/audit.in
 
 clean: ## remove .venv, caches and what demo and reproduce-mini made
-	rm -rf $(VENV) $(AUDIT) viewer/node_modules sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
+	rm -rf $(VENV) $(AUDIT) viewer/node_modules page/node_modules page/build page/dist sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

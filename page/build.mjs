@@ -62,12 +62,14 @@ function page(template, { policy, style, assets, script }) {
     style: `<style>${style}</style>`,
     assets,
     script,
+    licences: `<pre>${licences.replace(/</g, '&lt;')}</pre>`,
   };
-  return template.replace(/<!-- (policy|style|assets|script) -->\n/g, (_, name) =>
+  return template.replace(/<!-- (policy|style|assets|script|licences) -->\n/g, (_, name) =>
     parts[name] ? `${parts[name]}\n` : '',
   );
 }
 
+const licences = await readFile(at('licences.txt'), 'utf8');
 const template = await readFile(at('index.html'), 'utf8');
 const { code } = await transform(await readFile(at('src/ui/style.css'), 'utf8'), { loader: 'css', minify: true });
 const style = code.trim();

@@ -20,6 +20,9 @@ from thinslice.system.resources import peak_memory_mib
 
 PROJECT = Path(__file__).resolve().parents[2]
 
+PAGE = PROJECT / "page" / "dist"
+"""What `make page` builds."""
+
 
 def shared_folder() -> Path:
     """The folder of shared data: THINSLICE_SHARED, or `shared` beside the repository; it need not exist."""
@@ -87,6 +90,7 @@ EXPECTED = (
         "the viewer is not built",
         lambda: not (PROJECT / "src" / "thinslice" / "pictures" / "viewer" / "viewer.js").is_file(),
     ),
+    ExpectedSkip(r"the page is not built", "no page/dist", lambda: not (PAGE / "thinslice.html").is_file()),
     ExpectedSkip(r"program chromium", "no program chromium", lambda: shutil.which("chromium") is None),
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
     ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),

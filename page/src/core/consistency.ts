@@ -79,7 +79,8 @@ export class Averages {
     const missing = new Float32Array(this.averages.length * count);
     for (let round = 0; round < ROUNDS; round++) {
       if (this.missingOf(missing, values, thick, columns, chosen) < SETTLED) break;
-      for (const sign of [1, -1]) this.moveInto(values, missing, count, sign);
+      const before = values.slice();
+      for (const sign of [1, -1]) this.moveInto(values, before, missing, count, sign);
       for (let i = 0; i < values.length; i++) values[i] = Math.min(Math.max(values[i], 0), 1);
     }
     for (let slice = 0; slice < this.thinSlices; slice++) {
@@ -112,10 +113,15 @@ export class Averages {
     return largest;
   }
 
-  /** Spread what is missing, of one sign, over the voxels that have room in its direction. */
-  private moveInto(values: Float32Array, missing: Float32Array, count: number, sign: number): void {
+  /** Spread what is missing, of one sign, over the voxels that had room in its direction `before` either sign was spread. */
+  private moveInto(
+    values: Float32Array,
+    before: Float32Array,
+    missing: Float32Array,
+    count: number,
+    sign: number,
+  ): void {
     const hasRoom = (value: number): boolean => (sign > 0 ? value < 1 : value > 0);
-    const before = values.slice();
     this.averages.forEach((row, k) => {
       for (let c = 0; c < count; c++) {
         const part = missing[k * count + c];

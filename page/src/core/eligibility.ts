@@ -34,6 +34,12 @@ export function chooseFactor(volume: Volume, factor: number | null): number {
       'There is one slice only, and thin slices are made between two; give the folder of the whole series, or a file of the whole volume.',
     );
   }
+  if (volume.isAxisAmbiguous) {
+    throw new PageError(
+      'Several axes could be the through-plane one (their spacings are equal or nearly so); on the command line, ' +
+        'thinslice upscale with --axis names it.',
+    );
+  }
   const thickMm = volume.grid.spacingMm[0];
   const shown = written(thickMm);
   const chosen = factor ?? usualFactor(thickMm);

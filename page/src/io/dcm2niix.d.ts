@@ -12,6 +12,8 @@ declare module '@niivue/dcm2niix/module' {
   }
   export default function start(options: {
     readonly wasmBinary: ArrayBuffer;
+    /** Otherwise the address of a script from a blob would be taken for a folder. */
+    readonly locateFile: (name: string) => string;
     readonly print: (line: string) => void;
     readonly printErr: (line: string) => void;
   }): Promise<Dcm2niix>;

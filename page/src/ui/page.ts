@@ -1,6 +1,6 @@
 /** The page: a scan is chosen, read, upscaled, shown and saved, all of it here. */
 
-import { chooseFactor, MAX_FACTOR, MIN_FACTOR, relativeThickness, usualFactor, written } from '../core/eligibility';
+import { chooseFactor, relativeThickness, usualFactor, written } from '../core/eligibility';
 import { PageError } from '../core/errors';
 import { USUAL_CONSISTENCY_HU } from '../core/meter';
 import type { NetworkFacts } from '../core/network';
@@ -185,22 +185,24 @@ class Page {
     const place = at('scan', 'div');
     place.replaceChildren(make('p', {}, text), ...warningList(warnings));
     place.hidden = false;
-    const usual = Math.min(Math.max(usualFactor(spacingMm[0]), MIN_FACTOR), MAX_FACTOR);
+    const usual = usualFactor(spacingMm[0]);
     const factors = this.networks[0].facts.factors;
-    const select = at('factor', 'select');
-    select.replaceChildren(
-      ...factors.map((factor) =>
-        make(
-          'option',
-          { value: `${factor}`, selected: factor === usual },
-          `${written(spacingMm[0] / factor)} mm (factor ${factor})${factor === usual ? ', nearest to 1 mm' : ''}`,
-        ),
+    const options = factors.map((factor) =>
+      make(
+        'option',
+        { value: `${factor}`, selected: factor === usual },
+        `${written(spacingMm[0] / factor)} mm (factor ${factor})${factor === usual ? ', nearest to 1 mm' : ''}`,
       ),
     );
+    // Where no factor comes near 1 mm, the reader has to choose one; the run states why.
+    const none = factors.includes(usual) ? [] : [make('option', { value: '', selected: true }, 'about 1 mm')];
+    at('factor', 'select').replaceChildren(...none, ...options);
   }
 
-  private get factor(): number {
-    return Number(at('factor', 'select').value);
+  /** The factor that is chosen; null for the usual one. */
+  private get factor(): number | null {
+    const { value } = at('factor', 'select');
+    return value === '' ? null : Number(value);
   }
 
   private async upscale(): Promise<void> {
@@ -340,7 +342,7 @@ class Page {
   private updateNeeds(): void {
     const place = at('needs', 'span');
     if (this.scan === null) place.textContent = 'Choose a scan first.';
-    else place.textContent = memoryWarning(this.scan.volume, this.factor) ?? '';
+    else place.textContent = (this.factor === null ? null : memoryWarning(this.scan.volume, this.factor)) ?? '';
   }
 }
 

@@ -2,8 +2,9 @@
 
 import start from '@niivue/dcm2niix/module';
 import { PageError } from '../core/errors';
-import { candidateOf, type Sidecar } from '../io/dicom';
-import type { Candidate, ConvertJob, Report } from './messages';
+import { candidates, type Sidecar } from '../io/dicom';
+import { HEAD_BYTES, sliceFacts, type SliceFacts } from '../io/dicom_header';
+import type { ConvertJob, Report } from './messages';
 
 /** Most bytes of files that are taken at once: they are held in memory beside what is made of them. */
 const MOST_BYTES = 2 ** 31;
@@ -20,12 +21,14 @@ export async function convert(job: ConvertJob, send: (report: Report) => void): 
   }
   const lines: string[] = [];
   const note = (line: string): void => void lines.push(line);
-  const converter = await start({ wasmBinary: job.binary, print: note, printErr: note });
+  const converter = await start({ wasmBinary: job.binary, locateFile: (name) => name, print: note, printErr: note });
   converter.FS.mkdir(INPUT);
   converter.FS.mkdir(OUTPUT);
+  const slices: SliceFacts[] = [];
   for (const [number, file] of job.files.entries()) {
     // A number for a name: names of files may be those of patients.
     const bytes = new Uint8Array(await file.arrayBuffer());
+    slices.push(...[sliceFacts(bytes.subarray(0, HEAD_BYTES)) ?? []].flat());
     converter.FS.createDataFile(INPUT, `${number}.dcm`, bytes, true, true);
     send({ kind: 'progress', share: (number + 1) / job.files.length / 2 });
   }
@@ -39,19 +42,20 @@ export async function convert(job: ConvertJob, send: (report: Report) => void): 
         : `The DICOM files could not be read (dcm2niix, exit code ${code}); choose the folder of one complete series.`,
     );
   }
-  const candidates: Candidate[] = names.map((name) => {
+  const files = names.map((name) => {
     const stem = name.slice(0, -'.nii'.length);
     const bytes = converter.FS.readFile(`${OUTPUT}/${name}`);
     converter.FS.unlink(`${OUTPUT}/${name}`);
-    return candidateOf(stem, bytes, sidecarOf(converter.FS, `${OUTPUT}/${stem}.json`), lines);
+    return { stem, bytes, sidecar: sidecarOf(converter.FS, `${OUTPUT}/${stem}.json`) };
   });
-  send({ kind: 'candidates', candidates });
+  send({ kind: 'candidates', candidates: candidates(files, slices, lines) });
 }
 
 function sidecarOf(files: { readFile(path: string): Uint8Array }, path: string): Sidecar {
   try {
     return JSON.parse(new TextDecoder().decode(files.readFile(path))) as Sidecar;
   } catch {
+    // Without facts a volume is what its NIfTI header states.
     return {};
   }
 }
