@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,6 +110,7 @@ def run_upscale(
     phase: PhaseProgress | None = None,
     loaded: ThroughPlaneModel | None = None,
     watcher: Watcher | None = None,
+    read: Callable[[ReadSettings], Volume] | None = None,
 ) -> RunReport:
     """Carry out a job.
 
@@ -126,6 +127,7 @@ def run_upscale(
             window too.
         loaded: the network of `job.settings`, where it was loaded before.
         watcher: takes the thick volume and finished slabs.
+        read: reads the volume of `job.source`, where its headers are in memory already.
 
     Returns:
         The report, also when no file for it was asked for.
@@ -152,7 +154,10 @@ def run_upscale(
     enter = phase or (lambda name, share: None)
     check_job(job)
     enter("reading", 0.0)
-    volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
+    if read is None:
+        volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
+    else:
+        volume = read(job.reading)
     read_s = time.perf_counter() - begun
     labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
