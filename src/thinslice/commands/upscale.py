@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from thinslice.inference.upscale import RunResult, Slab
     from thinslice.models.base import ThroughPlaneModel
     from thinslice.volume import Volume
+
+
+Read = Callable[[ReadSettings], "Volume"]
+"""Gives the volume of a source that was read before, wholly or its headers."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ def run_upscale(
     phase: PhaseProgress | None = None,
     loaded: ThroughPlaneModel | None = None,
     watcher: Watcher | None = None,
-    read: tuple[Volume, float] | None = None,
+    read: Read | None = None,
+    read_before_s: float = 0.0,
 ) -> RunReport:
     """Carry out a job.
 
@@ -127,7 +132,8 @@ def run_upscale(
             window too.
         loaded: the network of `job.settings`, where it was loaded before.
         watcher: takes the thick volume and finished slabs.
-        read: the volume of the job's source, where it was read before, and the seconds that this took.
+        read: gives the volume of `job.source`, where its headers or its voxels are in memory already.
+        read_before_s: seconds that the reading has taken before.
 
     Returns:
         The report, also when no file for it was asked for.
@@ -156,9 +162,9 @@ def run_upscale(
     enter("reading", 0.0)
     if read is None:
         volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
-        read_s = time.perf_counter() - begun
     else:
-        volume, read_s = read
+        volume = read(job.reading)
+    read_s = read_before_s + time.perf_counter() - begun
     labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)
