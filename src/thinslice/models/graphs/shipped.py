@@ -1,8 +1,8 @@
 """Graphs of the embedded networks that come with the package, without weights.
 
 A graph without weights has 40 kB. Its weights are named as in the weights file, so a runtime takes them from there:
-they exist once, and are checked where every run checks them (`thinslice.models.checkpoint`). One graph serves all networks
-of the same sizes, fine-tuned ones too. `tools/write_graphs.py` writes the files.
+they exist once, and are checked where every run checks them (`thinslice.models.checkpoint`). One graph serves all
+networks of the same sizes, fine-tuned ones too. `tools/write_graphs.py` writes the files.
 """
 
 from __future__ import annotations
