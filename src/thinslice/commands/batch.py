@@ -38,6 +38,7 @@ from thinslice.typing import Notify, PhaseProgress
 
 if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
+    from thinslice.volume import Volume
 
 SUMMARY_EVERY_S = 30.0
 """Longest time for which the summary on the disk is behind; it is also written at the end and when interrupted."""
