@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,6 +36,7 @@ from thinslice.system.faults import machine_fault
 
 if TYPE_CHECKING:
     from thinslice.commands.run_report import RunReport
+    from thinslice.commands.upscale import Read
     from thinslice.volume import Volume
 
 POLL_S = 0.25
@@ -145,7 +146,7 @@ class ArchiveWorker:
             if (how.out / source.output).exists():
                 return  # an earlier attempt may have made it: the record decides
             paths = source.paths if len(source.paths) > 1 else source.paths[0]
-            volume = read_as(paths, replace(how.reading, series=source.series))
+            volume = read_as(paths, source.reading(how.reading))
             hand.volume = (volume, time.perf_counter() - clock)
         except Exception as error:
             hand.error = error
@@ -178,7 +179,15 @@ class ArchiveWorker:
             if hand.error is not None:
                 raise hand.error
             begun = time.time()
-            done = upscale_one(source, row, how, phase=phase, read=hand.volume, reported=reports.append)
+            done = upscale_one(
+                source,
+                row,
+                how,
+                phase=phase,
+                read=None if hand.volume is None else _given(hand.volume[0]),
+                read_before_s=0.0 if hand.volume is None else hand.volume[1],
+                reported=reports.append,
+            )
         except Exception as error:
             self._raise_neutral(source, how.out, job, error)
         values: dict[str, Any] = {
@@ -311,6 +320,10 @@ def main(arguments: list[str]) -> int:
     except ThinsliceError as error:
         return error.exit_code
     return 0
+
+
+def _given(volume: Volume) -> Read:
+    return lambda settings: volume
 
 
 def _end_with_driver() -> None:

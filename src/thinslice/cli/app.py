@@ -16,11 +16,14 @@ from thinslice.cli import (
     dataset_build,
     dataset_download,
     demo,
+    dicomweb,
     evaluate,
     inspect,
     models,
     models_calibrate,
     models_check,
+    models_export,
+    node,
     serve,
     train,
     upscale,
@@ -68,6 +71,7 @@ def thinslice(
     thinslice upscale studies/ thin/ --all      every eligible series of a folder
     thinslice archive scan /data/ct             a whole archive: index, plan, run
     thinslice serve                             the same in a page of your browser
+    thinslice node NODE.toml                    the same for scanners and PACS
 
     thinslice COMMAND --help describes each command.
     """
@@ -92,6 +96,9 @@ app.command("upscale", cls=Command, epilog=EPILOG)(upscale.upscale)
 app.command("check", cls=Command, epilog=EPILOG)(check.check_scan)
 app.command("inspect", cls=Command, epilog=EPILOG)(inspect.inspect)
 app.command("serve", cls=Command, epilog=EPILOG)(serve.serve)
+app.command("node", cls=Command, epilog=EPILOG)(node.node)
+app.command("pull", cls=Command, epilog=EPILOG)(dicomweb.pull)
+app.command("push", cls=Command, epilog=EPILOG)(dicomweb.push)
 app.command("evaluate", cls=Command, epilog=EPILOG)(evaluate.evaluate)
 app.command("convert", cls=Command, epilog=EPILOG)(convert.convert)
 app.command("demo", cls=Command, epilog=EPILOG)(demo.demo)
@@ -103,14 +110,16 @@ _models = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="List, show, score, check and calibrate networks.",
+    help="List, show, score, check, calibrate and export networks.",
     epilog=EPILOG,
 )
 _models.command("list", cls=Command, epilog=EPILOG)(models.list_models)
 _models.command("show", cls=Command, epilog=EPILOG)(models.show_model)
+_models.command("verify", cls=Command, epilog=EPILOG)(models.verify_models)
 _models.command("score", cls=Command, epilog=EPILOG)(models.score_model)
 _models.command("check", cls=Command, epilog=EPILOG)(models_check.check_models)
 _models.command("calibrate", cls=Command, epilog=EPILOG)(models_calibrate.calibrate_model)
+_models.command("export", cls=Command, epilog=EPILOG)(models_export.export_model)
 app.add_typer(_models, name="models")
 
 _dataset = typer.Typer(

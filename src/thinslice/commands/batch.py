@@ -22,6 +22,7 @@ from thinslice.commands.batch_records import (
 from thinslice.commands.batch_sources import Source, find_sources
 from thinslice.commands.one_of_many import HowToUpscale, load_once, make_folder, upscale_one
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
+from thinslice.commands.upscale import Read
 from thinslice.errors import (
     InputError,
     NotEligibleError,
@@ -37,6 +38,7 @@ from thinslice.typing import Notify, PhaseProgress
 
 if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
+    from thinslice.volume import Volume
 
 SUMMARY_EVERY_S = 30.0
 """Longest time for which the summary on the disk is behind; it is also written at the end and when interrupted."""
@@ -212,14 +214,14 @@ class _Batch:
         except Exception as error:
             return [_failed(blank, source, error, time.perf_counter() - begun)]
         rows = []
-        for part, row in parts:
+        for part, row, read in parts:
             begun = time.perf_counter()
             row = row.model_copy(update={"output": part.output.as_posix()})
             if row.reason is not None:
                 rows.append(row.model_copy(update={"output": None}))
                 continue
             try:
-                rows.append(self._upscaled(part, row))
+                rows.append(self._upscaled(part, row, read))
             except KeyboardInterrupt:
                 self.rows += rows
                 raise
@@ -227,9 +229,9 @@ class _Batch:
                 rows.append(_failed(row, source, error, time.perf_counter() - begun))
         return rows
 
-    def _upscaled(self, part: Source, row: SeriesRow) -> SeriesRow:
+    def _upscaled(self, part: Source, row: SeriesRow, read: Read | None) -> SeriesRow:
         """The row of a series that is upscaled, or that an earlier run has upscaled."""
-        return upscale_one(part, row, self.how, phase=self.phase)
+        return upscale_one(part, row, self.how, phase=self.phase, read=read)
 
 
 def _check(job: BatchJob) -> None:
@@ -262,16 +264,23 @@ def _blank(source: Source) -> SeriesRow:
     )
 
 
-def _parts(source: Source, job: BatchJob) -> list[tuple[Source, SeriesRow]]:
-    """Volumes that a source holds, each with its row; the row has a reason where there is nothing to do."""
+def _parts(source: Source, job: BatchJob) -> list[tuple[Source, SeriesRow, Read | None]]:
+    """Volumes that a source holds, each with its row and, for DICOM, what reads it from headers that are in memory.
+
+    The row has a reason where there is nothing to do.
+    """
     blank = _blank(source)
     if source.series_uid is None:
-        return [(source, blank)]
-    from thinslice.io.dicom.read import scan
+        return [(source, blank, None)]
     from thinslice.planning import eligibility
 
-    reports = [report for report in scan(source.paths) if report.series_uid.split("#")[0] == source.series_uid]
-    found = []
+    opened = source.opened(job.folder)
+
+    def read(settings: ReadSettings) -> Volume:
+        return opened.read(settings.series, settings)
+
+    reports = [report for report in opened.reports() if report.series_uid.split("#")[0] == source.series_uid]
+    found: list[tuple[Source, SeriesRow, Read | None]] = []
     for report in reports:
         part = source.part(report.series_uid)
         row = blank.model_copy(
@@ -285,7 +294,7 @@ def _parts(source: Source, job: BatchJob) -> list[tuple[Source, SeriesRow]]:
                 row = row.model_copy(update={"reason": "one slice, between which there is nothing to fill"})
             elif _is_thin(" ".join(verdict.reasons)):
                 row = row.model_copy(update={"reason": " ".join(verdict.reasons)})
-        found.append((part, row))
+        found.append((part, row, read))
     return found
 
 

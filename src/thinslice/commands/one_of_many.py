@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinslice.commands.batch_records import Record, SeriesRow
 from thinslice.commands.batch_sources import Source
-from thinslice.commands.upscale import UpscaleJob, run_upscale
+from thinslice.commands.upscale import Read, UpscaleJob, run_upscale
 from thinslice.errors import OutputError, OutputExistsError
 from thinslice.options import option
 from thinslice.typing import PhaseProgress
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.io.settings import ReadSettings
     from thinslice.models.base import ThroughPlaneModel
-    from thinslice.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ def upscale_one(
     how: HowToUpscale,
     *,
     phase: PhaseProgress | None = None,
-    read: tuple[Volume, float] | None = None,
+    read: Read | None = None,
+    read_before_s: float = 0.0,
     reported: Callable[[RunReport], None] | None = None,
 ) -> SeriesRow:
     """Upscale a series, unless an earlier run has done so with the same settings from the same files.
@@ -64,7 +64,7 @@ def upscale_one(
         row: its row as far as it is known.
         how: what all series share.
         phase: called as `run_upscale` does.
-        read: the volume of `source`, where it was read before, and the seconds that this took.
+        read, read_before_s: as for `run_upscale`.
         reported: called with the report of the run, where there was one.
 
     Returns:
@@ -98,13 +98,14 @@ def upscale_one(
             output=output,
             settings=how.settings,
             output_format=source.output_format,
-            reading=replace(how.reading, series=source.series),
+            reading=source.reading(how.reading),
             overwrite=state != "absent",
             deidentify=how.deidentify,
         ),
         phase=phase,
         loaded=how.model,
         read=read,
+        read_before_s=read_before_s,
     )
     if reported is not None:
         reported(report)
