@@ -17,10 +17,12 @@ from thinslice.cli.app import app
 from thinslice.commands.batch import BatchJob
 from thinslice.commands.calibrate import CalibrationJob
 from thinslice.commands.demo import run_demo
+from thinslice.commands.export import ExportJob
 from thinslice.commands.upscale import UpscaleJob
 from thinslice.data.download.dataset import download
 from thinslice.data.hospital.build import PairRules, build_dataset
 from thinslice.evaluation.match_near_far import save
+from thinslice.evaluation.protocol import evaluate_all
 from thinslice.experiments.benchmark.run import run_suite
 from thinslice.experiments.domain_gap.run import run_gap
 from thinslice.experiments.leave_one_out import train_leaving_out
@@ -53,8 +55,10 @@ ENTRANCES = {
     "system/": Entrance((thinslice.write, thinslice.preview), ("upscale",)),
     "commands/": Entrance((UpscaleJob, BatchJob, UpscaleSettings, ReadSettings, run_demo), ("upscale", "demo")),
     "commands/calibrate": Entrance((CalibrationJob,), ("models calibrate",)),
+    "commands/export": Entrance((ExportJob,), ("models export",)),
     "training/": Entrance((fit,), ("train",)),
     "evaluation/match_near_far": Entrance((save,), ("dataset analyse",)),
+    "evaluation/protocol": Entrance((evaluate_all,), ("evaluate",)),
     "service/": Entrance((ServeSettings,), ("serve",)),
     "service/remote": Entrance(
         (UpscaleJob, UpscaleSettings, ReadSettings, thinslice.upscale_with_uncertainty), ("upscale",)

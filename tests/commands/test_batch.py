@@ -21,7 +21,7 @@ from pydicom.dataset import FileDataset
 import thinslice
 from support.command_line import smooth_volume
 from support.dicom_factory import CANARY, assert_no_canary, write_series
-from thinslice.commands import batch, batch_sources, upscale
+from thinslice.commands import batch_sources, one_of_many, upscale
 from thinslice.commands.batch import BatchJob, run_batch
 from thinslice.commands.batch_records import SeriesRow
 from thinslice.commands.batch_sources import find_sources
@@ -161,7 +161,7 @@ def test_a_failure_ends_its_series_alone(job: BatchJob, monkeypatch: pytest.Monk
             raise RuntimeError("Kanarienvogel")
         return upscale.run_upscale(*arguments, **keywords)
 
-    monkeypatch.setattr(batch, "run_upscale", failing)
+    monkeypatch.setattr(one_of_many, "run_upscale", failing)
     summary = run_batch(job)
     assert summary.counts["failed"] == 1 and summary.counts["done"] == 2 and summary.exit_code == 8
     failed = next(row for row in summary.series if row.status == "failed")
@@ -299,7 +299,7 @@ def test_two_batches_do_not_share_a_folder(job: BatchJob, monkeypatch: pytest.Mo
             run_batch(job)
         raise OutputError("tried")
 
-    monkeypatch.setattr(batch, "run_upscale", second)
+    monkeypatch.setattr(one_of_many, "run_upscale", second)
     summary = run_batch(job)
     assert {row.reason for row in summary.series if row.status == "failed"} == {"tried"}
 
@@ -342,7 +342,7 @@ def test_an_interruption_leaves_the_summary_so_far(job: BatchJob, monkeypatch: p
             raise KeyboardInterrupt
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(batch, "run_upscale", interrupted)
+    monkeypatch.setattr(one_of_many, "run_upscale", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_batch(job)
     values = json.loads((job.out / "summary.json").read_text())
@@ -355,7 +355,7 @@ KILLED = """
 import os, signal, sys
 from collections import Counter
 from pathlib import Path
-from thinslice.commands import batch
+from thinslice.commands import batch, one_of_many
 from thinslice.commands.batch import BatchJob, run_batch
 from thinslice.commands.batch_records import Record
 from thinslice.inference.settings import UpscaleSettings
@@ -364,14 +364,14 @@ def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 if moment == "in the network":
     from thinslice.inference import stitch
-    original = batch.run_upscale
+    original = one_of_many.run_upscale
     def second(*a, **k):
         done.append(a)
         if len(done) == 2:
             from thinslice.inference.backends.torch_backend import TorchBackend
             TorchBackend.__call__ = kill
         return original(*a, **k)
-    batch.run_upscale = second
+    one_of_many.run_upscale = second
 elif moment == "before the record":
     Record.finish = kill
 else:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from thinslice.volume import Volume
 
 
+Read = Callable[[ReadSettings], "Volume"]
+"""Gives the volume of a source that was read before, wholly or its headers."""
+
+
 @dataclass(frozen=True)
 class UpscaleJob:
     """Files of an upscaling run, and its options.
@@ -110,7 +114,8 @@ def run_upscale(
     phase: PhaseProgress | None = None,
     loaded: ThroughPlaneModel | None = None,
     watcher: Watcher | None = None,
-    read: Callable[[ReadSettings], Volume] | None = None,
+    read: Read | None = None,
+    read_before_s: float = 0.0,
 ) -> RunReport:
     """Carry out a job.
 
@@ -127,7 +132,8 @@ def run_upscale(
             window too.
         loaded: the network of `job.settings`, where it was loaded before.
         watcher: takes the thick volume and finished slabs.
-        read: reads the volume of `job.source`, where its headers are in memory already.
+        read: gives the volume of `job.source`, where its headers or its voxels are in memory already.
+        read_before_s: seconds that the reading has taken before.
 
     Returns:
         The report, also when no file for it was asked for.
@@ -158,7 +164,7 @@ def run_upscale(
         volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
     else:
         volume = read(job.reading)
-    read_s = time.perf_counter() - begun
+    read_s = read_before_s + time.perf_counter() - begun
     labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)

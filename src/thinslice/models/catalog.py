@@ -169,6 +169,31 @@ def build(name: str, **config: Any) -> ThroughPlaneModel:
     return built
 
 
+def check_config(name: str, values: Mapping[str, Any], *, where: str) -> None:
+    """Refuse config values that a network of the table does not take; nothing is built.
+
+    Args:
+        name: a row of `CATALOG`; for other names nothing is checked.
+        values: config values of a recipe.
+        where: the file that holds them, for the message.
+
+    Raises:
+        UsageError: naming file and key.
+    """
+    from pydantic import ValidationError
+
+    from thinslice.recipes.checked import first_fault
+
+    if name not in CATALOG:
+        return
+    entry = CATALOG[name]
+    try:
+        _resolve(entry.config)(**{**entry.preset, **values})
+    except (ValidationError, TypeError) as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{where}, network.config.{fault} (network {name!r}); correct it.") from error
+
+
 def _build_own(name: str, values: Mapping[str, Any]) -> ThroughPlaneModel:
     """A network of the table; one of other sizes than its preset's is counted before it takes memory."""
     import torch

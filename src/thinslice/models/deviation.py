@@ -103,7 +103,7 @@ class DeviationHead(nn.Module):
             x,
             weight.flatten(0, 1),
             bias.flatten(),
-            factor=len(position),
+            factor=position.shape[0],
             side=self.unshuffle,
             before=gathered,
             after=in_unit,

@@ -46,6 +46,9 @@ from thinslice.models.interpolate import z_matrix
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 
+Matrix = npt.NDArray[np.float64] | torch.Tensor
+"""A matrix along z: computed in double precision, or float32 where a graph computes it."""
+
 _POSITIONS = 6
 """Values that describe the position of a thin slice (`thin_positions`)."""
 
@@ -164,18 +167,19 @@ class ThinHead(nn.Module):
         )
         start_weights(self.filters)
 
-    def forward(self, x: torch.Tensor, factor: int) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Residual of the thin slices.
 
         Args:
             x: (batch, features, depth, height, width) features of thick slices.
-            factor: thin slices per thick interval.
+            positions: (factor, 6) from `thin_positions`.
 
         Returns:
             (batch, depth * factor, height * unshuffle, width * unshuffle); thin slice i of thick slice k is at
             k * factor + i - factor // 2 on the thin grid.
         """
-        basis = self.position(thin_positions(factor, x.device).to(self.filters.weight.dtype))
+        factor = positions.shape[0]
+        basis = self.position(positions.to(self.filters.weight.dtype))
         basis = basis * (self.gain / math.sqrt(self.config.basis))
         side, functions = self.config.unshuffle, self.config.basis
         bias: torch.Tensor = self.filters.bias  # type: ignore[assignment]  # Conv3d made one
@@ -235,10 +239,10 @@ class ThinNet(ThroughPlaneModel):
         """Upscale; see `ThroughPlaneModel.forward`."""
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
-        features, _ = self.encode(x, factor, profile)
-        residual = on_grid(self.head(features, factor), x, factor)
+        features, _ = self.encode(x, condition_features(factor, profile))
+        residual = on_grid(self.head(features, thin_positions(factor, x.device)), x, factor)
         del features  # the next tensors are as large
-        return self.make_consistent(x[:, 0], residual, profile, factor)[:, None]
+        return self.make_consistent(x[:, 0], residual, *consistency_matrices(x.shape[2], profile, factor))[:, None]
 
     def with_deviation(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -248,18 +252,24 @@ class ThinNet(ThroughPlaneModel):
             return super().with_deviation(x, factor=factor, profile=profile)
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
-        features, condition = self.encode(x, factor, profile)
-        residual = on_grid(self.head(features, factor), x, factor)
-        deviation = self.deviation(features, condition, thin_positions(factor, x.device))
+        features, condition = self.encode(x, condition_features(factor, profile))
+        positions = thin_positions(factor, x.device)
+        residual = on_grid(self.head(features, positions), x, factor)
+        deviation = self.deviation(features, condition, positions)
         del features
-        estimate = self.make_consistent(x[:, 0], residual, profile, factor)
+        estimate = self.make_consistent(x[:, 0], residual, *consistency_matrices(x.shape[2], profile, factor))
         return estimate[:, None], on_grid(deviation, x, factor)[:, None]
 
-    def encode(self, x: torch.Tensor, factor: int, profile: SliceProfile) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs of both heads: features (batch, features, D, H / unshuffle, W / unshuffle), rounded up; condition."""
+    def encode(self, x: torch.Tensor, described: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs of both heads: features (batch, features, D, H / unshuffle, W / unshuffle), rounded up; condition.
+
+        Args:
+            x: (batch, 1, D, H, W), unit intensity.
+            described: (4,) from `condition_features`.
+        """
         height, width = x.shape[3:]
         side = self.config.unshuffle
-        condition: torch.Tensor = self.describe(condition_features(factor, profile).to(x))
+        condition: torch.Tensor = self.describe(described.to(x))
         standardised = (x - self.middle) / self.spread
         padded = F.pad(standardised, (0, -width % side, 0, -height % side, 0, 0), mode="replicate")
         bias: torch.Tensor = self.stem.bias  # type: ignore[assignment]  # Conv3d made one
@@ -276,7 +286,7 @@ class ThinNet(ThroughPlaneModel):
         return features, condition
 
     def make_consistent(
-        self, thick: torch.Tensor, residual: torch.Tensor, profile: SliceProfile, factor: int
+        self, thick: torch.Tensor, residual: torch.Tensor, base: Matrix, averages: Matrix
     ) -> torch.Tensor:
         """Interpolation consistent with the thick slices, plus the projection of the residual onto the null space.
 
@@ -285,21 +295,38 @@ class ThinNet(ThroughPlaneModel):
         Args:
             thick: (batch, depth, height, width).
             residual: (batch, (depth - 1) * factor + 1, height, width).
-            profile: of the thick slices.
-            factor: thin slices per thick interval.
+            base, averages: from `consistency_matrices`.
         """
-        depth = thick.shape[1]
-        base = z_matrix("linear-consistent", depth, profile, factor)
-        averages = profile.matrix(depth)
         with full_precision(thick.device.type):  # with eight bits the error was up to 16 HU
             rows, change = thick.float().flatten(2), residual.float().flatten(2)
-            if len(averages):  # else no thick slice has its whole profile here, and other runtimes take no empty arrays
+            # Else no thick slice has its whole profile here, and other runtimes take no empty arrays.
+            if averages.shape[0]:
                 rows = torch.cat([rows, _tensor(averages, thick) @ change], dim=1)
-                base = np.concatenate([base, -profile.correction(depth)], axis=1)
             matrix = _tensor(base, thick).expand(len(thick), -1, -1)
             # Thin volumes are the largest tensors here, so this is one product, added to the residual.
             thin = add_product(change, matrix, rows)
         return thin.reshape(residual.shape)
+
+
+def consistency_matrices(
+    depth: int, profile: SliceProfile, factor: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Matrices of the consistent interpolation and of the projection, for `ThinNet.make_consistent`.
+
+    Args:
+        depth: number of thick slices.
+        profile: of the thick slices.
+        factor: thin slices per thick interval.
+
+    Returns:
+        (base, averages): thin = residual + base @ [thick, averages @ residual]. `averages` is the profile's matrix,
+        (supported thick slices, thin slices); `base` is (thin slices, depth + supported thick slices).
+
+    >>> [matrix.shape for matrix in consistency_matrices(4, SliceProfile.mean(5), 5)]
+    [(16, 6), (2, 16)]
+    """
+    base = z_matrix("linear-consistent", depth, profile, factor)
+    return np.concatenate([base, -profile.correction(depth)], axis=1), profile.matrix(depth)
 
 
 def on_grid(thin: torch.Tensor, x: torch.Tensor, factor: int) -> torch.Tensor:
@@ -319,8 +346,10 @@ def full_precision(device: str) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def _tensor(matrix: npt.NDArray[np.float64], beside: torch.Tensor) -> torch.Tensor:
+def _tensor(matrix: Matrix, beside: torch.Tensor) -> torch.Tensor:
     """A matrix as a float32 tensor on the device of another tensor, whatever the precision around it."""
+    if isinstance(matrix, torch.Tensor):
+        return matrix
     return torch.tensor(matrix, dtype=torch.float32, device=beside.device)
 
 

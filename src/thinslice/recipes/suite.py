@@ -11,7 +11,7 @@ from thinslice.recipes.checked import Checked, read_toml
 from thinslice.recipes.names import FileStem
 from thinslice.recipes.training import NoiseHu, ProfileName
 
-Protocol = Literal["rplhr", "clinical"]
+Protocol = Literal["rplhr", "clinical", "volume", "skimage", "lung"]
 Plan = Literal["overlap", "released", "paper"]
 View = Literal["axial", "coronal", "sagittal"]
 Range = tuple[int, int]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from thinslice.about import __version__
 from thinslice.data.manifest import Case, Pair
 from thinslice.errors import ResourceError, ThinsliceError
-from thinslice.evaluation.protocol import Scores, evaluate
+from thinslice.evaluation.protocol import Scores, evaluate_all
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.cases import case_digest, read_case
 from thinslice.experiments.benchmark.cost import UpscaledCase, upscale_measured, wake
@@ -202,12 +202,9 @@ class CaseRunner:
 
 
 def _scores(upscaled: UpscaledCase, pair: Pair, protocols: tuple[str, ...]) -> dict[str, Scores]:
-    """Scores by protocol; `clinical` measures PSNR and SSIM just as `rplhr` does, so one pass serves both."""
-    ruling = "clinical" if "clinical" in protocols else "rplhr"
-    thick = pair.thick if ruling == "clinical" else None
-    scores = evaluate(upscaled.thin, pair.thin, protocol=ruling, intensity="hu", thick=thick)
-    by_protocol = {ruling: scores, "rplhr": replace(scores, protocol="rplhr", clinical=None)}
-    return {protocol: by_protocol[protocol] for protocol in protocols}
+    """Scores by protocol."""
+    thick = pair.thick if "clinical" in protocols else None
+    return evaluate_all(upscaled.thin, pair.thin, protocols, intensity="hu", thick=thick)
 
 
 def _outcome(identity: Identity, scores: Scores, upscaled: UpscaledCase, factor: int, threads: int | None) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.cost import parameters, weight_bytes
 from thinslice.models.load import load_model
 from thinslice.recipes import Method, Suite, TrainRecipe, overridden, read_train_recipe
+from thinslice.recipes.continuation import as_text, differences, flattened
 from thinslice.typing import Notify
 
 if TYPE_CHECKING:
@@ -87,8 +89,10 @@ def load_method(
     if method.recipe is not None:
         recipe_path = suite.folder / method.recipe
         recipe = overridden(read_train_recipe(recipe_path), changes)
+        catalog.check_config(recipe.network.name, recipe.network.config, where=recipe_path.name)
+        places = (recipe_path.parent, data_root)
         source: str | Path = trained(
-            recipe, runs / recipe.name, data_root, device=device, threads=threads, notify=notify
+            recipe, runs / recipe.name, data_root, device=device, threads=threads, places=places, notify=notify
         )
     else:
         assert method.model is not None  # a method has either
@@ -121,6 +125,7 @@ def trained(
     *,
     device: str = "auto",
     threads: int | None = None,
+    places: Sequence[Path] = (),
     notify: Notify | None = None,
 ) -> Path:
     """Weights of a recipe: of a finished run in `folder`, or of a run that is started or continued.
@@ -132,13 +137,16 @@ def trained(
     weights = folder / f"{recipe.name}.safetensors"
     if weights.is_file():
         card = checkpoint.inspect(weights).card
-        if card.get("recipe_sha256") == recipe.digest and _finished(card.get("steps"), recipe, folder):
-            return weights
+        found: dict[str, Any] = {}
         if card.get("recipe_sha256") != recipe.digest:
+            found = differences(flattened(card.get("recipe") or {}), recipe, steps_count=True)
+        if found:
             raise UsageError(
-                f"{folder.name!r} holds weights of another recipe than the present {recipe.name!r}; rename the "
-                "recipe, or remove that folder."
+                f"{folder.name!r} holds weights of another recipe than the present {recipe.name!r}: {as_text(found)}; "
+                "rename the recipe, or remove that folder."
             )
+        if _finished(card.get("steps"), recipe, folder):
+            return weights
     try:
         from thinslice.training import fit
     except ModuleNotFoundError as error:
@@ -152,6 +160,7 @@ def trained(
         data_root=data_root,
         device=device,
         threads=threads,
+        places=places,
         report=None if notify is None else lambda line: notify(_progress_text(recipe.name, line)),
     )
     assert done is not None  # without a time limit training ends
