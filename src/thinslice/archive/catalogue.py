@@ -251,12 +251,13 @@ class Catalogue:
             whole: whether the folder is read to its end by it.
         """
         execute = self.connection.execute
+        is_new = execute("SELECT 1 FROM folder WHERE path = ?", (_stored(result.folder),)).fetchone() is None
         folder = execute(
             "INSERT INTO folder(path, seen, files, reason) VALUES(?, ?, ?, ?) ON CONFLICT(path) DO UPDATE SET "
             "seen = excluded.seen, files = excluded.files, reason = excluded.reason, digest = NULL RETURNING id",
             (_stored(result.folder), scan, result.total, self._reason(result.reason)),
         ).fetchone()[0]
-        fresh = self._forget_files(folder, [*result.gone, *(file.name for file in result.files)])
+        fresh = is_new or self._forget_files(folder, [*result.gone, *(file.name for file in result.files)])
         collections = [self._collection(key) for key in result.groups]
         sizes = [[0, 0] for _ in collections]
         rows, extra = [], []

@@ -75,8 +75,8 @@ class Chosen:
     @property
     def thick_mvoxels(self) -> float:
         """Voxels of the thick series, in millions."""
-        voxels: int = self.row["slices"] * (self.row["height"] or 0) * (self.row["width"] or 0)
-        return float(voxels) / MILLION
+        depth, height, width = (self.row[name] or 0 for name in ("slices", "height", "width"))
+        return float(depth * height * width) / MILLION
 
     @property
     def thin_slices(self) -> int:
@@ -86,7 +86,7 @@ class Chosen:
     @property
     def thin_mvoxels(self) -> float:
         """Voxels of the thin series, in millions."""
-        return float(self.thick_mvoxels / self.row["slices"] * self.thin_slices)
+        return self.thick_mvoxels / int(self.row["slices"]) * self.thin_slices
 
     @property
     def disk_mib(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -124,6 +125,8 @@ class Processes(Generic[Task, Result]):
 
 def _begin(alive: tuple[int, int] | None) -> None:
     """Begin a process: its parent treats signals, and its end is the end of this process too."""
+    # Headers are many small objects without circles: the collector would walk them again and again.
+    gc.set_threshold(200_000, 20, 50)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if alive is None:

@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 from thinslice.recipes.checked import Checked
 from thinslice.system.atomic import atomic_file
 
-MIB, MILLION = 2**20, 1e6
+MIB: float = 2.0**20
+MILLION = 1e6
 
 
 class Sample(Checked):

@@ -242,6 +242,7 @@ def _read(
     indices: dict[GroupKey, int] = {}
     gathered: list[list[SliceHeader]] = []
     seen: dict[tuple[int, int], str] = {}
+    keys: dict[tuple[str, str, str], GroupKey] = {}
     with quiet_pydicom():
         for name in names:
             size, _, inode = stamps[name]
@@ -253,7 +254,10 @@ def _read(
             seen[inode, size] = name
             touched: dict[int, None] = {}
             for header in _headers(place / name, file):
-                key = group_key(header, salt)
+                named = names_of(header)
+                key = keys.get(named)
+                if key is None:
+                    key = keys[named] = group_key(named, salt)
                 index = indices.setdefault(key, len(indices))
                 if index == len(gathered):
                     gathered.append([])
@@ -287,14 +291,26 @@ def _headers(path: Path, file: FoundFile) -> Iterator[SliceHeader]:
     file.reason = "; ".join(list(reasons)[:3])
 
 
-def group_key(header: SliceHeader, salt: bytes) -> GroupKey:
-    """The series of a slice, as `upscale --all` groups them: by patient, study and series."""
-    from thinslice.commands.neutral_names import digest_of
+def names_of(header: SliceHeader) -> tuple[str, str, str]:
+    """Patient, study and series of a slice, as its header has them."""
     from thinslice.io.dicom.files.header import text
-    from thinslice.io.dicom.files.object_kinds import UID_PATTERN, series_label
+    from thinslice.io.dicom.files.object_kinds import series_label
 
-    label = series_label(header.dataset)
-    patient, study = text(header.dataset, "PatientID"), text(header.dataset, "StudyInstanceUID")
+    dataset = header.dataset
+    return text(dataset, "PatientID"), text(dataset, "StudyInstanceUID"), series_label(dataset)
+
+
+def group_key(named: tuple[str, str, str], salt: bytes) -> GroupKey:
+    """The series of a slice, as `upscale --all` groups them: by patient, study and series.
+
+    Args:
+        named: as `names_of` gives them.
+        salt: of the patients' digests.
+    """
+    from thinslice.commands.neutral_names import digest_of
+    from thinslice.io.dicom.files.object_kinds import UID_PATTERN
+
+    patient, study, label = named
     digest = hashlib.blake2b((patient or f"study {study}").encode("utf-8", "surrogateescape"), key=salt, digest_size=8)
     names = digest_of((patient, study)), digest_of((patient, study, label))
     if not (len(study) <= 64 and UID_PATTERN.fullmatch(study)):
@@ -312,7 +328,7 @@ def _row(found: Stack) -> SeriesRow:
     from thinslice.commands.inspect import verdict_on
     from thinslice.io.dicom.files.header import text
     from thinslice.io.dicom.files.input_files import printable
-    from thinslice.io.dicom.series.facts import shown_text
+    from thinslice.io.dicom.series.facts import Identity
     from thinslice.io.dicom.series.report import report_of
 
     report = report_of(found, 1, [])
@@ -320,6 +336,11 @@ def _row(found: Stack) -> SeriesRow:
     first = found.slices[0].header
     names = {piece.header.file.name for piece in found.slices}
     spacing = report.spacing_mm or (None, None, None)
+    identity = Identity.of(first.dataset)
+    shown = {
+        keyword: printable(identity.without(text(first.dataset, keyword)))
+        for keyword in ("BodyPartExamined", "Manufacturer", "ManufacturerModelName")
+    }
     return SeriesRow(
         uid=report.series_uid,
         kind=report.kind,
@@ -337,10 +358,10 @@ def _row(found: Stack) -> SeriesRow:
         reasons=_without(" ".join(reasons), names),
         readable=report.geometry is not None and not report.reasons,
         mended_by=_mended_by(found.faults),
-        body_part=shown_text(first.dataset, "BodyPartExamined"),
+        body_part=shown["BodyPartExamined"],
         station=printable(text(first.dataset, "StationName"), 32),
-        manufacturer=shown_text(first.dataset, "Manufacturer"),
-        scanner=shown_text(first.dataset, "ManufacturerModelName"),
+        manufacturer=shown["Manufacturer"],
+        scanner=shown["ManufacturerModelName"],
         syntax=str(first.transfer_syntax),
     )
 

@@ -17,7 +17,7 @@ from thinslice.archive.plan_file import KIND, PlanFile, read_plan
 from thinslice.archive.rates import Rates, RatesFile, Sample, rates_key, rates_of
 from thinslice.archive.worker import KEPT_FREE_MIB, ArchiveWorker, DiskShortError
 from thinslice.errors import OutputBusyError, ResourceError, ThinsliceError
-from thinslice.queue import Queue, State
+from thinslice.queue import Queue, RetryPolicy, State
 from thinslice.system.atomic import sole_run
 from thinslice.system.cores import sensible_threads
 
@@ -110,7 +110,8 @@ def run_plan_locally(
     plan = read_plan(place)
     count = processes or max(1, sensible_threads() // threads)
     try:
-        with sole_run(place.root / "run"), Queue(place.queue) as queue:
+        policy = RetryPolicy(first_wait_s=plan.retry_first_s)
+        with sole_run(place.root / "run"), Queue(place.queue, policy=policy) as queue:
             _recover_all(queue, place)
             with _Pool(place, queue, count, threads, kept_free_mib) as pool:
                 last = pool.watch(watch or (lambda state: None))
