@@ -92,9 +92,11 @@ def test_orthanc_sends_a_real_series_and_finds_the_thin_one_in_its_study(
         thin = sorted((node.data / "results").rglob("thin_*.dcm"))
         for path in (thin[0], thin[57]):
             assert errors_of(path) <= errors_of(files[0])
-    query = ("-S", "-k", "QueryRetrieveLevel=SERIES", "-k", "StudyInstanceUID", "-k", "SeriesDescription")
+    query = ("-S", "-k", "QueryRetrieveLevel=SERIES", "-k", "SeriesDescription")
     uid = pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID
-    found = dcmtk("findscu", *query, "-k", f"StudyInstanceUID={uid}", "-aec", TITLE, "127.0.0.1", DICOM_PORT)
+    found = dcmtk(
+        "findscu", *query, "-k", f"StudyInstanceUID={uid}", "-aet", "THINSLICE", "-aec", TITLE, "127.0.0.1", DICOM_PORT
+    )
     assert "not for diagnosis" in found.stdout + found.stderr
 
 
