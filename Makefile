@@ -16,7 +16,7 @@ DOCS_LOCK := constraints/docs.txt
 AUDIT_LOCK := constraints/audit.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check docs demo reproduce-mini sbom audit guard licences lock lock-docs lock-audit clean
+.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check page page-check docs demo reproduce-mini sbom audit dist guard licences lock lock-docs lock-audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,22 @@ viewer: viewer/node_modules/.installed ## bundle viewer/ into src/thinslice/pict
 
 viewer-check: viewer/node_modules/.installed ## lint, types and tests of viewer/, and whether its bundle is current (needs Node)
 	cd viewer && npm run --silent check
+
+page/node_modules/.installed: page/package-lock.json
+	cd page && npm ci --no-audit --no-fund
+	@touch $@
+
+# The networks first: the page runs what `thinslice models export` writes. Nothing of it is committed.
+PAGE_NETWORKS := fast default
+
+page: setup page/node_modules/.installed ## build page/: one HTML file that upscales in the browser, and a folder for a web server (needs Node)
+	mkdir -p page/build
+	for name in $(PAGE_NETWORKS); do \
+		$(BIN)/thinslice models export $$name page/build/$$name.onnx --all-inputs --overwrite || exit; done
+	cd page && npm run --silent build
+
+page-check: page/node_modules/.installed ## lint, types and tests of page/ (needs Node)
+	cd page && npm run --silent check
 
 $(VENV)/.docs: $(DOCS_LOCK) $(VENV)/.installed
 	$(PIP) install --quiet --no-deps --require-hashes -r $(DOCS_LOCK)
@@ -134,6 +150,13 @@ audit: $(AUDIT)/.installed ## compare the pinned packages with the public lists 
 		|| { echo "make audit: a vulnerability was found (see the table), or the service could not be asked for every" \
 		"package (see the last line: then nothing is known)." >&2; exit 1; }
 
+# The time of the commit stands in the archives, so that anybody gets the same bytes from the same commit.
+dist: setup ## build wheel and sdist into dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -c 'from hatchling.build import build_sdist, build_wheel; \
+		print("dist/" + build_wheel("dist")); print("dist/" + build_sdist("dist"))'
+	cd dist && sha256sum * > SHA256SUMS
+
 # Which weights may be embedded: docs/explanation/clinical-checks.md, The guard.
 guard: setup ## judge the embedded networks by the phantom's nodules; minutes
 	$(BIN)/thinslice models check $(patsubst src/thinslice/models/weights/%.safetensors,%,$(wildcard src/thinslice/models/weights/*.safetensors)) --guard
@@ -168,5 +191,5 @@ lock-audit: setup ## write constraints/audit.txt again: the tools of make sbom a
 		--output-file $(AUDIT_LOCK) $(VENV)/audit.in
 
 clean: ## remove .venv, caches and what demo and reproduce-mini made
-	rm -rf $(VENV) $(AUDIT) viewer/node_modules sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
+	rm -rf $(VENV) $(AUDIT) viewer/node_modules page/node_modules page/build page/dist sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -106,9 +106,9 @@ def test_what_is_no_volume_is_refused() -> None:
         Volume.from_sitk(SimpleITK.Image([4, 4], SimpleITK.sitkInt16))
     with pytest.raises(UsageError, match=r"Volume\.from_array"):
         Volume.from_nibabel(np.zeros((3, 4, 5)))
-    sheared = np.eye(4)
-    sheared[0, 1] = 0.3
-    with pytest.raises(GeometryError, match="right angles"):
+    sheared = np.diag([1.0, 1.0, 5.0, 1.0])
+    sheared[0, 2] = 0.8
+    with pytest.raises(GeometryError, match="right angles .*read that with on_tilt='resample'"):
         Volume.from_nibabel(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), sheared))
 
 

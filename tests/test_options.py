@@ -22,6 +22,7 @@ from thinslice.commands.upscale import UpscaleJob
 from thinslice.data.download.dataset import download
 from thinslice.data.hospital.build import PairRules, build_dataset
 from thinslice.evaluation.match_near_far import save
+from thinslice.evaluation.protocol import evaluate_all
 from thinslice.experiments.benchmark.run import run_suite
 from thinslice.experiments.domain_gap.run import run_gap
 from thinslice.experiments.leave_one_out import train_leaving_out
@@ -57,6 +58,7 @@ ENTRANCES = {
     "commands/export": Entrance((ExportJob,), ("models export",)),
     "training/": Entrance((fit,), ("train",)),
     "evaluation/match_near_far": Entrance((save,), ("dataset analyse",)),
+    "evaluation/protocol": Entrance((evaluate_all,), ("evaluate",)),
     "service/": Entrance((ServeSettings,), ("serve",)),
     "service/remote": Entrance(
         (UpscaleJob, UpscaleSettings, ReadSettings, thinslice.upscale_with_uncertainty), ("upscale",)

@@ -20,9 +20,10 @@ from thinslice.file_grid import (
     FileAxes,
     affine_in_file_order,
     ambiguity_warning,
-    check_affine,
+    check_spacing,
     choose_axes,
     geometry_from_affine,
+    tilt_degrees,
     zyx_order,
 )
 from thinslice.geometry import LPS_TO_RAS, Geometry
@@ -156,8 +157,8 @@ def _from_xyz(values: npt.NDArray[Any], affine_lps: Doubles, axis: int | None) -
         values = values[..., 0]
     if values.ndim != 3 or values.dtype.kind not in "iuf":
         raise GeometryError(f"The object holds {values.shape} {values.dtype} values; give one 3D volume of numbers.")
-    spacing = check_affine(affine_lps, "the object")
-    axes, is_guess = choose_axes(spacing.tolist(), axis=axis)
+    axes, is_guess = choose_axes(check_spacing(affine_lps, "the object").tolist(), axis=axis)
+    tilt_degrees(affine_lps, axes, "the object", remedy="save it as NIfTI and read that with on_tilt='resample'")
     return Exchanged(
         values=values.transpose(axes),
         geometry=geometry_from_affine(affine_lps, values.shape, axes),

@@ -6,13 +6,14 @@ of their voxels is therefore indexed here as [axis 2, axis 1, axis 0], called zy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from thinslice.arguments import check_whole
 from thinslice.errors import GeometryError, UsageError
-from thinslice.geometry import DIRECTION_TOLERANCE, LPS_TO_RAS, Direction, Geometry
+from thinslice.geometry import DIRECTION_TOLERANCE, LARGEST_TILT_DEGREES, LPS_TO_RAS, Direction, Geometry
 from thinslice.options import option
 from thinslice.typing import Doubles
 
@@ -86,8 +87,8 @@ def zyx_order(axes: FileAxes) -> tuple[int, int, int]:
     return axes.index(2), axes.index(1), axes.index(0)
 
 
-def check_affine(affine: Doubles, name: str) -> Doubles:
-    """The spacings in mm of an index-to-world matrix; refuses one that is no regular right-angled grid.
+def check_spacing(affine: Doubles, name: str) -> Doubles:
+    """The spacings in mm of an index-to-world matrix; refuses one that no scan has.
 
     Args:
         affine: 4 x 4, file indices to mm.
@@ -97,8 +98,7 @@ def check_affine(affine: Doubles, name: str) -> Doubles:
         Spacing along the file's axes 0, 1, 2, mm.
 
     Raises:
-        GeometryError: not finite, an axis without extent, absurd spacing, or axes not at right angles; resample
-            the file to an upright grid first.
+        GeometryError: not finite, an axis without extent, or absurd spacing; repair the header.
     """
     if affine.shape != (4, 4) or not np.all(np.isfinite(affine)):
         raise GeometryError(f"{name!r} has an orientation matrix with numbers that are not finite; repair its header.")
@@ -109,15 +109,44 @@ def check_affine(affine: Doubles, name: str) -> Doubles:
         raise GeometryError(
             f"{name!r} has voxel spacings of {shown} mm, of which at least one is impossible; repair its header."
         )
-    cosines = affine[:3, :3] / spacing
-    skew = float(np.abs(cosines.T @ cosines - np.eye(3)).max())
-    if skew > DIRECTION_TOLERANCE:
-        degrees = np.degrees(np.arcsin(min(skew, 1.0)))
-        raise GeometryError(
-            f"{name!r} has axes {degrees:.2g} degrees away from right angles (gantry tilt or shear); "
-            "resample it to an upright grid first."
-        )
     return spacing
+
+
+def tilt_degrees(affine: Doubles, axes: FileAxes, name: str, *, remedy: str = "") -> float:
+    """The angle between the slices' normal and the axis along which a file stacks them; 0 for right angles.
+
+    Args:
+        affine: 4 x 4, file indices to mm, as `check_spacing` accepts it.
+        axes: the file's axis for depth, height and width.
+        name: of the file, for the message.
+        remedy: where a tilt is refused, what to do about it; empty where a tilt is accepted.
+
+    Raises:
+        GeometryError: the axes are not at right angles, and this is no gantry tilt, or one that is refused; resample
+            the file to an upright grid first, or have the tilt removed.
+
+    >>> sheared = np.array([[0.7, 0, 0, 0], [0, 0.7, 1, 0], [0, 0, 5, 0], [0, 0, 0, 1]])
+    >>> round(tilt_degrees(sheared, (2, 1, 0), "a.nii"), 2)
+    11.31
+    """
+    cosines = affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    skew = float(np.abs(cosines.T @ cosines - np.eye(3)).max())
+    if skew <= DIRECTION_TOLERANCE:
+        return 0.0
+    depth, height, width = (cosines[:, axis] for axis in axes)
+    normal = np.cross(width, height)
+    degrees = math.degrees(math.atan2(float(np.linalg.norm(np.cross(normal, depth))), abs(float(normal @ depth))))
+    if abs(float(height @ width)) > DIRECTION_TOLERANCE or degrees > LARGEST_TILT_DEGREES:
+        raise GeometryError(
+            f"{name!r} has axes {math.degrees(math.asin(min(skew, 1.0))):.2g} degrees away from right angles, which is "
+            "no gantry tilt; resample it to an upright grid first."
+        )
+    if remedy:
+        raise GeometryError(
+            f"{name!r} has slices stacked at {degrees:.2g} degrees to their normal instead of at right angles (gantry "
+            f"tilt, or shear); {remedy}."
+        )
+    return degrees
 
 
 def geometry_from_affine(affine_lps: Doubles, shape: Sequence[int], axes: FileAxes) -> Geometry:

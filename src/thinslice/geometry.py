@@ -28,6 +28,9 @@ more than two systems' rounding of positions."""
 DIRECTION_TOLERANCE = 1e-4
 """How far the direction columns may be from orthonormal (cosines written with six decimals stay well inside)."""
 
+LARGEST_TILT_DEGREES = 45.0
+"""Gantries tilt by 30 degrees at most; slices at a larger angle are another fault, and upright planes would be huge."""
+
 LONGEST_AXIS = 2**31 - 1
 """Most voxels along an axis: those that 32 bits count."""
 

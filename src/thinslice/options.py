@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-FLAGS = {"spacing_mm": "--spacing", "data_root": "--data", "splits": "--split"}
+FLAGS = {"spacing_mm": "--spacing", "data_root": "--data", "splits": "--split", "protocols": "--protocol"}
 """Flags that are not the option's name with hyphens."""
 
 ARGUMENTS = {"uncertainty_by": "uncertainty"}

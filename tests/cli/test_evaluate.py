@@ -56,6 +56,19 @@ def test_the_clinical_protocol_takes_the_thick_source(tmp_path: Path, run: Run) 
     assert "per_mm" not in outcome.out and "concordance:" not in outcome.out and "percent" in outcome.out
 
 
+def test_several_protocols_at_once(pair: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+    """No slices are left out under `volume`, and the error is the same in all of them."""
+    arguments = ["evaluate", *pair, "--protocol", "rplhr", "--protocol", "volume"]
+    outcome = run(*arguments, "--json", tmp_path / "scores.json")
+    assert outcome.code == 0, outcome.err
+    scores = json.loads((tmp_path / "scores.json").read_text())["protocols"]
+    assert list(scores) == ["rplhr", "volume"]
+    assert [each["slices_scored"] for each in scores.values()] == [2, 12]
+    assert scores["volume"]["psnr"] == pytest.approx(20 * np.log10(3072 / 31), abs=1e-3)
+    assert set(scores["volume"]["planes"]) == {"axial", "coronal", "sagittal"}
+    assert "protocol: rplhr" in outcome.out and "protocol: volume" in outcome.out
+
+
 def test_json_is_not_overwritten_unasked(pair: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     kept = tmp_path / "scores.json"
     kept.write_text("mine")

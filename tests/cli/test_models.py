@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from support.command_line import Run
 from thinslice.models import catalog, checkpoint
+from thinslice.models.verify import verify
 from thinslice.system.files import sha256_of
 
 
@@ -61,3 +63,28 @@ def test_a_weights_file_is_a_model(weights: Path, thick_nifti: Path, tmp_path: P
 def test_convert_asks_for_a_safetensors_name(tmp_path: Path, run: Run) -> None:
     outcome = run("convert", tmp_path / "a.pkl", tmp_path / "b.pkl")
     assert outcome.code == 2 and ".safetensors" in outcome.err
+
+
+def test_the_embedded_weights_are_those_of_the_release(run: Run) -> None:
+    outcome = run("models", "verify", "--json")
+    assert outcome.code == 0, outcome.err
+    files = json.loads(outcome.out)
+    assert {file["name"] for file in files} >= {"best.safetensors", "default.safetensors", "fast.safetensors"}
+    assert {file["state"] for file in files} == {"intact"}
+    assert all(file["sha256"] in run("models", "verify").out for file in files)
+
+
+def test_weights_that_are_not_those_of_the_release_are_named(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in (("a", b"1"), ("b", b"2"), ("d", b"4")):
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+    digest = hashlib.sha256(b"1").hexdigest()
+    lines = (f"{digest}  {name}.safetensors" for name in "abc")
+    (tmp_path / "SHA256SUMS").write_text("\n".join(lines), encoding="ascii")
+    assert {each.name[0]: each.state for each in verify(tmp_path)} == {
+        "a": "intact", "b": "changed", "c": "missing", "d": "not listed"
+    }  # fmt: skip
+    monkeypatch.setattr(verify, "__defaults__", (tmp_path,))
+    outcome = run("models", "verify")
+    assert outcome.code == 4 and "b.safetensors, c.safetensors, d.safetensors" in outcome.err

@@ -68,11 +68,44 @@ def test_row_14_qform_against_sform_is_said_and_the_sform_taken(tmp_path: Path, 
     np.testing.assert_allclose(nibabel.load(tmp_path / "out" / "thin.nii").affine[:3, 3], 0, atol=1e-3)
 
 
-def test_row_14_shear_is_refused(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("row", "column", "step_mm", "words"),
+    [(1, 2, 1.0, ("11 degrees", "--on-tilt resample")), (0, 1, 0.3, ("right angles", "no gantry tilt"))],
+    ids=["tilt", "in the plane"],
+)
+def test_row_14_shear_is_refused(
+    row: int, column: int, step_mm: float, words: tuple[str, ...], tmp_path: Path, run: Run
+) -> None:
     sheared = AFFINE.copy()
-    sheared[1, 2] = 1.0
+    sheared[row, column] = step_mm
     source = save(tmp_path / "in" / "a.nii", body(), sform=sheared)
-    refuse_upscale(run, source, words=("right angles", "a.nii'", "resample"))
+    refuse_upscale(run, source, words=("a.nii'", *words))
+
+
+@pytest.mark.parametrize("tilt", [18.0, -11.0])
+def test_row_05_a_sheared_nifti_is_put_upright_with_anatomy_in_place(tilt: float, tmp_path: Path, run: Run) -> None:
+    sheared = np.array([[-0.8, 0, 0, 30], [0, -0.8, 0, 25], [0, 0, 5.0, -40], [0, 0, 0, 1]])
+    sheared[1, 2] = 5.0 * np.tan(np.radians(tilt))
+    shape, centre = (60, 60, 11), sheared[:3, :3] @ (29.5, 29.5, 5.0) + sheared[:3, 3]
+    source = save(tmp_path / "in" / "a.nii.gz", ball_on(sheared, shape, centre).astype("int16"), sform=sheared)
+    output = tmp_path / "out" / "thin.nii.gz"
+    outcome, report = upscale(run, source, output, "--on-tilt", "resample", "--model", "cubic")
+    assert "tilt" in warnings_of(outcome, report)
+    made = nibabel.load(output)
+    columns = made.affine[:3, :3] / np.linalg.norm(made.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(columns.T @ columns, np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(made.get_qform(), made.get_sform(), atol=1e-3)
+    weight = np.clip(np.asarray(made.dataobj, float) + 1000, 0, None)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in weight.shape), indexing="ij"), axis=-1)
+    found = (index * weight[..., None]).sum(axis=(0, 1, 2)) / weight.sum()
+    assert np.linalg.norm(made.affine[:3, :3] @ found + made.affine[:3, 3] - centre) < 0.5
+
+
+def ball_on(affine: np.ndarray, shape: tuple[int, int, int], centre: np.ndarray) -> np.ndarray:
+    """HU (x, y, z) of a ball of soft tissue in air, with an edge 6 mm wide, at a place in RAS mm."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
+    away = np.linalg.norm(index @ affine[:3, :3].T + affine[:3, 3] - centre, axis=-1)
+    return np.asarray(-1000.0 + 1040.0 / (1 + np.exp((away - 12.0) / 1.5)))
 
 
 def test_row_14_four_dimensions_are_refused(tmp_path: Path, run: Run) -> None:

@@ -224,3 +224,21 @@ def test_write_refuses_what_is_no_volume_and_arguments_in_the_wrong_order(volume
     with pytest.raises(UsageError, match="takes a volume first and then a path; swap the two"):
         thinslice.write(str(target), volume)  # type: ignore[arg-type]
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "words"),
+    [
+        ("", {"axis": 0}, "DICOM states the plane of every slice"),
+        (".nii.gz", {"on_spacing": "resample"}, "one distance for all its slices"),
+        (".nii.gz", {"series": "2"}, "no series to choose"),
+    ],
+)
+def test_an_option_that_the_format_gives_no_meaning_is_refused(suffix, options, words, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "thick", shape=(4, 16, 16)).files[0].parent
+    source = folder if not suffix else tmp_path / f"thick{suffix}"
+    if suffix:
+        write(read(folder), source)
+    with pytest.raises(UsageError, match=words):
+        read(source, **options)
+    assert read(source, on_tilt="resample").shape == (4, 16, 16)

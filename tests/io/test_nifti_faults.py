@@ -61,11 +61,19 @@ def test_unit_intensity_is_left_alone_and_named(save):
     assert any("intensity=" in warning for warning in volume.provenance.warnings)
 
 
-def test_shear_is_refused(save, counting):
+@pytest.mark.parametrize(
+    ("column", "row", "step", "words"),
+    [
+        (2, 1, 1.0, "on_tilt='resample'"),  # slices of a tilted gantry
+        (1, 0, 0.3, "no gantry tilt"),  # rows and columns that are not at right angles
+        (2, 1, 6.0, "no gantry tilt"),  # more than any gantry tilts
+    ],
+)
+def test_shear_is_refused(save, counting, column, row, step, words):
     sheared = AFFINE.copy()
-    sheared[1, 2] = 1.0
-    with pytest.raises(GeometryError, match="right angles"):
-        read_nifti(save(counting(), sheared, qform=0))
+    sheared[row, column] = step
+    with pytest.raises(GeometryError, match=words):
+        read_nifti(save(counting(), sheared, qform=0), axis=2)
 
 
 def test_four_axes_are_squeezed_or_refused(save, counting):

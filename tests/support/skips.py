@@ -20,6 +20,9 @@ from thinslice.system.resources import peak_memory_mib
 
 PROJECT = Path(__file__).resolve().parents[2]
 
+PAGE = PROJECT / "page" / "dist"
+"""What `make page` builds."""
+
 
 def shared_folder() -> Path:
     """The folder of shared data: THINSLICE_SHARED, or `shared` beside the repository; it need not exist."""
@@ -70,6 +73,19 @@ EXPECTED = (
     ExpectedSkip(r"could not import 'lightning_fabric", "no lightning", lambda: _lacks_module("lightning_fabric")),
     ExpectedSkip(r"could not import 'fastrad'", "no fastrad", lambda: _lacks_module("fastrad")),
     ExpectedSkip(r"could not import 'fastapi'", "no fastapi (the serve extra)", lambda: _lacks_module("fastapi")),
+    ExpectedSkip(
+        r"could not import 'pynetdicom'", "no pynetdicom (the node extra)", lambda: _lacks_module("pynetdicom")
+    ),
+    ExpectedSkip(
+        r"could not import 'dicomweb_client'",
+        "no dicomweb-client (the node extra)",
+        lambda: _lacks_module("dicomweb_client"),
+    ),
+    ExpectedSkip(
+        r"^no real peers",
+        "no Orthanc, dcmtk or dicom3tools, or no unshare",
+        lambda: any(shutil.which(name) is None for name in ("Orthanc", "storescu", "dciodvfy", "unshare", "ip")),
+    ),
     ExpectedSkip(r"could not import 'uvicorn'", "no uvicorn (the serve extra)", lambda: _lacks_module("uvicorn")),
     ExpectedSkip(r"could not import 'playwright'", "no playwright", lambda: _lacks_module("playwright")),
     ExpectedSkip(
@@ -77,6 +93,7 @@ EXPECTED = (
         "the viewer is not built",
         lambda: not (PROJECT / "src" / "thinslice" / "pictures" / "viewer" / "viewer.js").is_file(),
     ),
+    ExpectedSkip(r"the page is not built", "no page/dist", lambda: not (PAGE / "thinslice.html").is_file()),
     ExpectedSkip(r"program chromium", "no program chromium", lambda: shutil.which("chromium") is None),
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
     ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),

@@ -8,6 +8,7 @@ import typer
 
 from thinslice.about import NOTICE, __version__
 from thinslice.cli import (
+    archive,
     benchmark,
     check,
     convert,
@@ -15,12 +16,14 @@ from thinslice.cli import (
     dataset_build,
     dataset_download,
     demo,
+    dicomweb,
     evaluate,
     inspect,
     models,
     models_calibrate,
     models_check,
     models_export,
+    node,
     serve,
     train,
     upscale,
@@ -66,7 +69,9 @@ def thinslice(
     thinslice upscale chest_5mm/ chest_1mm/     make a thin DICOM series
     thinslice upscale thick.nii.gz thin.nii.gz  make a thin NIfTI file
     thinslice upscale studies/ thin/ --all      every eligible series of a folder
+    thinslice archive scan /data/ct             a whole archive: index, plan, run
     thinslice serve                             the same in a page of your browser
+    thinslice node NODE.toml                    the same for scanners and PACS
 
     thinslice COMMAND --help describes each command.
     """
@@ -91,6 +96,9 @@ app.command("upscale", cls=Command, epilog=EPILOG)(upscale.upscale)
 app.command("check", cls=Command, epilog=EPILOG)(check.check_scan)
 app.command("inspect", cls=Command, epilog=EPILOG)(inspect.inspect)
 app.command("serve", cls=Command, epilog=EPILOG)(serve.serve)
+app.command("node", cls=Command, epilog=EPILOG)(node.node)
+app.command("pull", cls=Command, epilog=EPILOG)(dicomweb.pull)
+app.command("push", cls=Command, epilog=EPILOG)(dicomweb.push)
 app.command("evaluate", cls=Command, epilog=EPILOG)(evaluate.evaluate)
 app.command("convert", cls=Command, epilog=EPILOG)(convert.convert)
 app.command("demo", cls=Command, epilog=EPILOG)(demo.demo)
@@ -107,6 +115,7 @@ _models = typer.Typer(
 )
 _models.command("list", cls=Command, epilog=EPILOG)(models.list_models)
 _models.command("show", cls=Command, epilog=EPILOG)(models.show_model)
+_models.command("verify", cls=Command, epilog=EPILOG)(models.verify_models)
 _models.command("score", cls=Command, epilog=EPILOG)(models.score_model)
 _models.command("check", cls=Command, epilog=EPILOG)(models_check.check_models)
 _models.command("calibrate", cls=Command, epilog=EPILOG)(models_calibrate.calibrate_model)
@@ -127,3 +136,19 @@ _dataset.command("build", cls=Command, epilog=EPILOG)(dataset_build.build)
 _dataset.command("mini", cls=Command, epilog=EPILOG)(dataset.mini)
 _dataset.command("profile", cls=Command, epilog=EPILOG)(dataset.measure_slice_profile)
 app.add_typer(_dataset, name="dataset")
+
+_archive = typer.Typer(
+    cls=Group,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Index a whole archive, plan which series are upscaled, and work on the plan with many processes.",
+    epilog=EPILOG,
+)
+_archive.command("scan", cls=Command, epilog=EPILOG)(archive.scan)
+_archive.command("plan", cls=Command, epilog=EPILOG)(archive.plan)
+_archive.command("run", cls=Command, epilog=EPILOG)(archive.run)
+_archive.command("work", cls=Command, epilog=EPILOG)(archive.work)
+_archive.command("status", cls=Command, epilog=EPILOG)(archive.status)
+_archive.command("report", cls=Command, epilog=EPILOG)(archive.report)
+_archive.command("export", cls=Command, epilog=EPILOG)(archive.export)
+app.add_typer(_archive, name="archive")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thinslice.cli.console import Console, hush_libraries, readable
+
+if TYPE_CHECKING:
+    from thinslice.evaluation.protocol import Scores
 
 
 class Protocol(StrEnum):
@@ -16,6 +19,9 @@ class Protocol(StrEnum):
 
     RPLHR = "rplhr"
     CLINICAL = "clinical"
+    VOLUME = "volume"
+    SKIMAGE = "skimage"
+    LUNG = "lung"
 
 
 class Alignment(StrEnum):
@@ -37,8 +43,9 @@ def evaluate(
     estimate: Annotated[Path, typer.Argument(metavar="ESTIMATE", show_default=False, help="The thin volume to score.")],
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE", show_default=False, help="The true thin volume.")],
     protocol: Annotated[
-        Protocol, typer.Option(help="rplhr: PSNR and SSIM as published. clinical: bias and error by tissue, in HU.")
-    ] = Protocol.RPLHR,
+        list[Protocol] | None,
+        typer.Option(help="Scoring rule; several may be given. Default: rplhr.", show_default=False),
+    ] = None,
     align: Annotated[
         Alignment, typer.Option(help="Pair voxels by position in the patient, or by index for equal shapes.")
     ] = Alignment.WORLD,
@@ -58,32 +65,39 @@ def evaluate(
 ) -> None:
     """Score a thin volume against the true one.
 
-    Protocol rplhr: both volumes clamped to [-1024, 2048] HU, five slices left out at each end, PSNR over the volume,
-    SSIM by axial slice. Scores can be compared only within one protocol and one data set.
+    Scores can be compared only within one protocol and one data set:
+
+    \b
+    rplhr      RPLHR-CT: clamped to [-1024, 2048] HU, 5 slices left out at each end, SSIM by axial slice
+    clinical   rplhr, and in HU: bias and error by tissue, lung density, edges, noise, radiomics
+    volume     MSS-CT (npj 2026): no slices left out, SSIM the mean of axial, coronal and sagittal planes
+    skimage    ACVTT: slices as rplhr, SSIM in three dimensions with a uniform window, as in scikit-image
+    lung       SCTE: [-1000, 200] HU, within the box around the lungs
 
     \b
     thinslice evaluate estimate.nii.gz truth.nii.gz
     thinslice evaluate estimate/ truth/ --protocol clinical --thick source/ --json scores.json
+    thinslice evaluate estimate/ truth/ --protocol rplhr --protocol volume --protocol skimage
     """
     import json
 
-    from thinslice.evaluation.protocol import evaluate as score
+    from thinslice.evaluation.protocol import evaluate_all
     from thinslice.io.files import read
 
     hush_libraries()
     console = Console()
-    scores = score(
+    by_protocol = evaluate_all(
         read(estimate),
         read(reference),
-        protocol=protocol.value,
+        [each.value for each in protocol or [Protocol.RPLHR]],
         align=align.value,
         intensity=intensity.value,
         thick=None if thick is None else read(thick),
     )
-    measured = scores.to_json()
-    for sentence in scores.warnings:
+    for sentence in dict.fromkeys(warning for scores in by_protocol.values() for warning in scores.warnings):
         console.warn(sentence)
-    text = json.dumps(measured, indent=2) + "\n"
+    measured = {name: scores.to_json() for name, scores in by_protocol.items()}
+    text = json.dumps({"protocols": measured} if len(measured) > 1 else next(iter(measured.values())), indent=2) + "\n"
     if json_file is not None and str(json_file) != "-":
         from thinslice.system.atomic import atomic_file
 
@@ -92,12 +106,20 @@ def evaluate(
     if json_file is not None and str(json_file) == "-":
         print(text, end="")
         return
-    # PSNR and SSIM with the digits of published tables; lists by slice, frequency and feature are only in the JSON.
-    print(f"psnr: {'infinite (identical)' if scores.identical else f'{scores.psnr:.4f} dB'}")
-    print(f"ssim: {scores.ssim:.4f}")
-    printed = {"psnr", "identical", "ssim", "ssim_per_slice", "warnings"}
-    rest = {name: value for name, value in measured.items() if name not in printed}
-    print("\n".join(readable(_without_lists(rest))))
+    print("\n\n".join(_as_text(scores) for scores in by_protocol.values()))
+
+
+def _as_text(scores: Scores) -> str:
+    """PSNR and SSIM with the digits of published tables; lists by slice, frequency and feature are only in the JSON."""
+    printed = {"psnr", "identical", "ssim", "ssim_per_slice", "warnings", "box"}
+    rest = {name: value for name, value in scores.to_json().items() if name not in printed}
+    return "\n".join(
+        [
+            f"psnr: {'infinite (identical)' if scores.identical else f'{scores.psnr:.4f} dB'}",
+            f"ssim: {scores.ssim:.4f}",
+            *readable(_without_lists(rest)),
+        ]
+    )
 
 
 def _without_lists(values: dict[str, Any]) -> dict[str, Any]:

@@ -101,6 +101,37 @@ def score_model(
         Console().note(f"{weights.name}: scores written into the card")
 
 
+def verify_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """Check that the embedded weights are those of the release, by their SHA-256.
+
+    Exit code 4 where a file is changed, missing, or not on the release's list.
+
+    \b
+    thinslice models verify
+    """
+    import json
+    from dataclasses import asdict
+
+    from thinslice.errors import CheckpointError
+    from thinslice.models.verify import verify
+
+    files = verify()
+    if as_json:
+        print(json.dumps([asdict(each) for each in files], indent=2))
+    else:
+        width = max((len(each.name) for each in files), default=0)
+        for each in files:
+            print(f"{each.name:{width}}  {each.state:10}  {each.sha256 or '-'}")
+    wrong = [each.name for each in files if each.state != "intact"]
+    if wrong or not files:
+        raise CheckpointError(
+            f"The embedded weights are not those of the release ({', '.join(wrong) or 'there are none'}); install "
+            "thinslice again."
+        )
+
+
 def _row(name: str) -> dict[str, Any]:
     from thinslice.models import catalog
 

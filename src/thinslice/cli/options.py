@@ -69,12 +69,18 @@ Series = Annotated[
 ]
 Axis = Annotated[
     int | None,
-    typer.Option(metavar="N", help="The file's through-plane axis (0, 1 or 2), where its spacings do not show it."),
+    typer.Option(
+        metavar="N",
+        help="Through-plane axis (0, 1 or 2) of a NIfTI, NRRD or MetaImage whose spacings do not show it.",
+    ),
 ]
-OnTilt = Annotated[OnFaultName, typer.Option("--on-tilt", help="Treatment of a gantry tilt: resample removes it.")]
+OnTilt = Annotated[
+    OnFaultName,
+    typer.Option("--on-tilt", help="Treatment of a gantry tilt (in a NIfTI: of a shear): resample removes it."),
+]
 OnSpacing = Annotated[
     OnFaultName,
-    typer.Option("--on-spacing", help="Treatment of a spacing that changes: resample takes the finer one."),
+    typer.Option("--on-spacing", help="Treatment of a spacing that changes in DICOM: resample takes the finer one."),
 ]
 Intensity = Annotated[
     IntensityName,

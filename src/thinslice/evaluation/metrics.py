@@ -6,19 +6,23 @@ by slice in float64, so memory does not grow with depth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from thinslice.errors import InputError, UsageError
+from thinslice.typing import Doubles
 
 SSIM_WINDOW = 11
 """Extent of the Gaussian window in pixels."""
 
 SSIM_SIGMA = 1.5
 """Standard deviation of the Gaussian window in pixels."""
+
+UNIFORM_WINDOW = 7
+"""Extent of the uniform window in voxels: scikit-image's default."""
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 """Stabilising constants, as fractions of the data range."""
@@ -112,18 +116,74 @@ def ssim(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float
     return float(ssim_per_slice(estimate, reference, data_range=data_range).mean())
 
 
-def _ssim_map(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], data_range: float) -> npt.NDArray[np.float64]:
+def ssim_of_volume(estimate: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: float) -> npt.NDArray[np.float64]:
+    """Structural similarity in three dimensions, by slice, as scikit-image defines it by default.
+
+    A uniform window of 7 x 7 x 7 voxels, sample covariance; windows that do not lie inside the volume do not count.
+
+    Args:
+        estimate: (depth, height, width), each at least 7; any real type, in the units of `data_range`.
+        reference: the same shape and units.
+        data_range: extent of the values that count as full scale.
+
+    Returns:
+        (depth - 6,) float64: the mean over each slice that is the middle of windows; their mean is that of the volume.
+
+    Raises:
+        InputError: shapes differ, are not (depth, height, width), are smaller than the window, or a value is not
+            finite.
+        UsageError: `data_range` is not positive and finite.
+
+    Source: Wang et al., IEEE Trans. Image Processing 13 (2004), as in `skimage.metrics.structural_similarity`.
+
+    >>> ssim_of_volume(np.ones((8, 9, 9)), np.ones((8, 9, 9)), data_range=1.0).round(12).tolist()
+    [1.0, 1.0]
+    """
+    _check_range(data_range)
+    half = UNIFORM_WINDOW // 2
+    recent: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
+    similar: list[float] = []
+    for pair in _slices(estimate, reference):
+        if min(pair[0].shape) < UNIFORM_WINDOW or np.shape(estimate)[0] < UNIFORM_WINDOW:
+            raise InputError(
+                f"SSIM of a volume needs {UNIFORM_WINDOW} voxels along each axis, not {np.shape(estimate)}; score by "
+                "planes instead (protocol volume or rplhr)."
+            )
+        recent = [*recent[-UNIFORM_WINDOW + 1 :], pair]
+        if len(recent) == UNIFORM_WINDOW:
+            a, b = (np.stack([planes[side] for planes in recent]) for side in (0, 1))
+            inner = _similarity(a, b, _box_mean, data_range, UNIFORM_WINDOW**3)[half:-half, half:-half]
+            similar.append(float(inner.mean()))
+    return np.array(similar)
+
+
+def _ssim_map(a: Doubles, b: Doubles, data_range: float) -> Doubles:
+    return _similarity(a, b, _blur, data_range, None)
+
+
+def _similarity(
+    a: Doubles, b: Doubles, mean: Callable[[Doubles], Doubles], data_range: float, samples: int | None
+) -> Doubles:
+    """The map of SSIM with a local mean; the covariance is that of so many samples, or the population's (None)."""
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
-    mean_a, mean_b = _blur(a), _blur(b)
-    variance_a = _blur(a * a) - mean_a * mean_a
-    variance_b = _blur(b * b) - mean_b * mean_b
-    covariance = _blur(a * b) - mean_a * mean_b
+    unbiased = 1.0 if samples is None else samples / (samples - 1)
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a = unbiased * (mean(a * a) - mean_a * mean_a)
+    variance_b = unbiased * (mean(b * b) - mean_b * mean_b)
+    covariance = unbiased * (mean(a * b) - mean_a * mean_b)
     numerator = (2.0 * mean_a * mean_b + c1) * (2.0 * covariance + c2)
     denominator = (mean_a * mean_a + mean_b * mean_b + c1) * (variance_a + variance_b + c2)
     return np.asarray(numerator / denominator)
 
 
-def _blur(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _box_mean(slab: Doubles) -> Doubles:
+    """Mean of (window, height, width) over a cube around each pixel of the middle slice; (height, width)."""
+    from scipy.ndimage import uniform_filter
+
+    return np.asarray(uniform_filter(slab.mean(axis=0), UNIFORM_WINDOW))
+
+
+def _blur(plane: Doubles) -> Doubles:
     from scipy.ndimage import correlate1d
 
     position = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,14 @@ import numpy.typing as npt
 from thinslice.arguments import check_text
 from thinslice.errors import InputError, UsageError
 from thinslice.evaluation.align import overlap_by_position
-from thinslice.evaluation.metrics import mean_squared_error, psnr_of, ssim_per_slice
+from thinslice.evaluation.metrics import mean_squared_error, psnr_of, ssim_of_volume, ssim_per_slice
+from thinslice.evaluation.rules import NETWORK_WINDOW_HU, RULES, Rule
 from thinslice.intensity import to_hu, to_unit
+from thinslice.options import option
+from thinslice.plausibility import LEAST_SPREAD_HU, SAMPLED_VOXELS
 from thinslice.volume import Volume, check_volume
 
-PROTOCOLS = ("rplhr", "clinical")
+PROTOCOLS = tuple(RULES)
 """Names of the protocols."""
 
 ALIGNMENTS = ("world", "index")
@@ -25,14 +28,17 @@ ALIGNMENTS = ("world", "index")
 INTENSITIES = ("auto", "hu", "unit")
 """Units of the volumes' values: Hounsfield units, or [0, 1] as the RPLHR-CT files hold."""
 
-EDGE_SLICES = 5
-"""Thin slices left out at each end, at every factor."""
-
 DATA_RANGE = 1.0
-"""Extent of the unit window."""
+"""Extent of the values that are scored: every window is mapped to [0, 1]."""
 
-UNIT_SLACK = 0.1
-"""Distance of floats outside [0, 1] that still counts as unit values: networks overshoot a little."""
+UNIT_SLACK = 0.2
+"""Distance outside [0, 1] at which all but a few values count as unit values: networks overshoot."""
+
+FEW_PERCENT = 0.1
+"""Percentage of the values at either end that do not decide about the unit: networks overshoot far in single voxels."""
+
+LungMask = npt.NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,16 @@ class Scores:
     Attributes:
         protocol: its name.
         psnr: dB over the scored voxels; infinite for identical ones.
-        ssim: mean of `ssim_per_slice`.
-        ssim_per_slice: one value per scored slice, in depth order.
-        slices_scored: their number.
+        ssim: mean of `ssim_per_slice`, or of the means of the three planes under `volume`.
+        ssim_per_slice: one value per axial slice, in depth order; under `skimage` for slices 3 from the ends or more.
+        slices_scored: number of thin slices that PSNR counts.
         align: way in which voxels were paired, "world" or "index".
         intensity: units assumed of the values: "hu", "unit", or "mixed" for one of each.
         warnings: sentences on assumptions and steps.
         clinical: measures of `thinslice.evaluation.clinical.measures`, for the protocol of that name.
+        window_hu: HU clamped to, the full scale of PSNR and SSIM.
+        box: (start, stop) in voxels of the aligned reference along (depth, height, width) that PSNR counts.
+        planes: SSIM by "axial", "coronal" and "sagittal" planes, under `volume`.
     """
 
     protocol: str
@@ -60,6 +69,9 @@ class Scores:
     intensity: str = "hu"
     warnings: tuple[str, ...] = field(default=())
     clinical: dict[str, Any] | None = field(default=None, compare=False)
+    window_hu: tuple[float, float] = NETWORK_WINDOW_HU
+    box: tuple[tuple[int, int], ...] = ()
+    planes: dict[str, float] | None = field(default=None, compare=False)
 
     @property
     def identical(self) -> bool:
@@ -81,9 +93,12 @@ class Scores:
             "slices_scored": self.slices_scored,
             "align": self.align,
             "intensity": self.intensity,
+            "window_hu": list(self.window_hu),
+            "box": [list(limits) for limits in self.box],
             "warnings": list(self.warnings),
         }
-        return values if self.clinical is None else {**values, "clinical": self.clinical}
+        added = {"planes": self.planes, "clinical": self.clinical}
+        return {**values, **{name: value for name, value in added.items() if value is not None}}
 
 
 def evaluate(
@@ -97,12 +112,17 @@ def evaluate(
 ) -> Scores:
     """Score an estimate against the true thin volume.
 
-    `rplhr`, which the published numbers use: values clamped to the unit window ([-1024, 2048] HU), range 1,
-    the first and last 5 slices left out, PSNR over the whole remaining volume, SSIM the mean over its slices.
+    Protocols (`thinslice.evaluation.rules`); values are clamped to the window and scaled to [0, 1]:
 
-    `clinical`: the measures of `thinslice.evaluation.clinical.measures`, in HU and without clamping, beside PSNR and
-    SSIM as above. With thick slices they cover the cells of all thick slices but the first and the last, as in
-    `thinslice models check`; without, the slices that PSNR counts. The lung is found in the whole reference.
+    - `rplhr`, of the benchmark's paper: window [-1024, 2048] HU, the first and last 5 slices left out, PSNR over the
+      whole remaining volume, SSIM the mean over its axial slices (Gaussian window of 11 pixels, zeros outside).
+    - `clinical`: the measures of `thinslice.evaluation.clinical.measures`, in HU and without clamping, beside PSNR and
+      SSIM as above. With thick slices they cover the cells of all thick slices but the first and the last, as in
+      `thinslice models check`; without, the slices that PSNR counts. The lung is found in the whole reference.
+    - `volume`: the same window, no slices left out, SSIM the mean of those of axial, coronal and sagittal planes.
+    - `skimage`: window and slices as `rplhr`, PSNR and SSIM by the defaults of scikit-image for a volume: a uniform
+      window of 7 x 7 x 7 voxels.
+    - `lung`: window [-1000, 200] HU, within the bounding box of the lungs of the reference; otherwise as `rplhr`.
 
     Args:
         estimate: thin volume under test.
@@ -110,21 +130,48 @@ def evaluate(
         protocol: one of `PROTOCOLS`.
         align: "world" crops both to their overlap by position (tolerance 0.1 mm); "index" ignores geometry
             and needs equal shapes.
-        intensity: "hu" or "unit" for both volumes, or "auto": floats within [0, 1] are unit values, each
-            volume judged for itself, with a warning.
+        intensity: "hu" or "unit" for both volumes, or "auto": floats of which nearly all lie in [0, 1] are unit values,
+            each volume judged for itself, with a warning.
         thick: thick slices that the estimate was made from, for the protocol `clinical`.
 
     Raises:
         ArgumentTypeError: an argument of another type, such as a path; read it first.
         UsageError: an unknown protocol, alignment or intensity.
         GeometryError: the volumes cannot be aligned; the message names the axis and the distance.
-        InputError: unequal shapes under "index", fewer than 11 slices, or values that are not finite.
+        InputError: unequal shapes under "index", too few slices, values that are not finite or are neither HU nor unit
+            values, or no lung under `lung`.
 
-    Source: paper, section 3 (Evaluation Metrics); the released code for clamping and for the slices left out.
+    Source: paper, section 3 (Evaluation Metrics), and the released code for `rplhr`; the article on MSS-CT for
+    `volume`; the released code of ACVTT for `skimage`. Of `lung` (SCTE) only window and box are known to us: SSIM and
+    the finding of the lungs are this project's.
+    """
+    _known("protocol", protocol, PROTOCOLS)
+    return evaluate_all(estimate, reference, (protocol,), align=align, intensity=intensity, thick=thick)[protocol]
+
+
+def evaluate_all(
+    estimate: Volume,
+    reference: Volume,
+    protocols: Sequence[str],
+    *,
+    align: str = "world",
+    intensity: str = "auto",
+    thick: Volume | None = None,
+) -> dict[str, Scores]:
+    """Score under several protocols at once; arguments and errors as for `evaluate`, which scores under one.
+
+    Args:
+        protocols: names, each once.
+
+    Returns:
+        Protocol -> scores, in the order given. Protocols of equal PSNR and SSIM share one pass over the voxels.
     """
     estimate, reference = check_volume("estimate", estimate), check_volume("reference", reference)
     thick = None if thick is None else check_volume("thick", thick)
-    _known("protocol", protocol, PROTOCOLS)
+    for protocol in protocols:
+        _known("protocol", protocol, PROTOCOLS)
+    if not protocols or len(set(protocols)) < len(protocols):
+        raise UsageError(f"{option('protocols')} takes names of protocols, each once: {', '.join(PROTOCOLS)}.")
     _known("alignment", align, ALIGNMENTS)
     _known("intensity", intensity, INTENSITIES)
     units, warnings = _units(estimate, reference, intensity)
@@ -137,37 +184,33 @@ def evaluate(
             f"Estimate {estimate.hu.shape} and reference {reference.hu.shape} differ in shape, so they "
             "cannot be aligned by index; align by world position."
         )
-    depth = reference.hu.shape[0]
-    if depth < 2 * EDGE_SLICES + 1:
-        raise InputError(
-            f"The volumes share {depth} slices; protocol {protocol} leaves out {EDGE_SLICES} at each end and so "
-            f"needs at least {2 * EDGE_SLICES + 1}."
+    rules = [RULES[protocol] for protocol in protocols]
+    lung = None
+    if any(rule.clinical or rule.box == "lungs" for rule in rules):
+        lung = _lung_of(whole, reference, units[1])
+    boxes = {rule.name: _box(rule, reference, lung) for rule in rules}
+    scored: dict[tuple[object, ...], Scores] = {}
+    results: dict[str, Scores] = {}
+    for rule in rules:
+        if rule.scores_like not in scored:
+            scored[rule.scores_like] = _score(estimate, reference, rule, boxes[rule.name], units)
+        clinical, notes = None, ()
+        if rule.clinical:
+            assert lung is not None
+            clinical, notes = _clinical(estimate, reference, lung, thick, units, align, intensity)
+        results[rule.name] = replace(
+            scored[rule.scores_like],
+            protocol=rule.name,
+            align=align,
+            intensity=units[0] if units[0] == units[1] else "mixed",
+            warnings=(*warnings, *notes),
+            clinical=clinical,
         )
-    clinical = None
-    if protocol == "clinical":
-        clinical, notes = _clinical(estimate, reference, whole, thick, units, align, intensity)
-        warnings = (*warnings, *notes)
-    errors: list[float] = []
-    similarities: list[float] = []
-    for ours, theirs in _clamped_slices(estimate.hu, reference.hu, units):
-        errors.append(mean_squared_error(ours, theirs))
-        similarities.extend(ssim_per_slice(ours, theirs, data_range=DATA_RANGE).tolist())
-    return Scores(
-        protocol=protocol,
-        # All slices have the same number of voxels, so the mean of their errors is that of the volume.
-        psnr=psnr_of(float(np.mean(errors)), data_range=DATA_RANGE),
-        ssim=float(np.mean(similarities)),
-        ssim_per_slice=tuple(similarities),
-        slices_scored=len(similarities),
-        align=align,
-        intensity=units[0] if units[0] == units[1] else "mixed",
-        warnings=warnings,
-        clinical=clinical,
-    )
+    return results
 
 
 def looks_like_unit(values: npt.NDArray[Any]) -> bool:
-    """Whether values are floats within [0, 1] (a little slack allowed) rather than HU.
+    """Whether values are floats of which nearly all lie in [0, 1], rather than HU.
 
     A CT in HU holds air near -1000, and one that does not is stored as whole numbers, hence as int16.
 
@@ -176,15 +219,26 @@ def looks_like_unit(values: npt.NDArray[Any]) -> bool:
     """
     if values.dtype.kind != "f":
         return False
-    # Extremes are NaN where a value is, which compares false; the metrics name the slice later.
-    return bool(values.min() >= -UNIT_SLACK and values.max() <= 1.0 + UNIT_SLACK)
+    low, high = _most_of(values)
+    return low >= -UNIT_SLACK and high <= 1.0 + UNIT_SLACK
+
+
+def _most_of(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """The range of nearly all finite values, from a sample."""
+    flat = values.reshape(-1)
+    sample = flat[:: max(1, flat.size // SAMPLED_VOXELS)].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 0.0
+    low, high = np.percentile(sample, (FEW_PERCENT, 100.0 - FEW_PERCENT))
+    return float(low), float(high)
 
 
 def _units(estimate: Volume, reference: Volume, intensity: str) -> tuple[tuple[str, str], tuple[str, ...]]:
     """Units of estimate and reference, and warnings about them."""
     if intensity != "auto":
         return (intensity, intensity), ()
-    found = tuple("unit" if looks_like_unit(v.hu) else "hu" for v in (estimate, reference))
+    found = tuple(_unit_of(name, v.hu) for name, v in (("estimate", estimate), ("reference", reference)))
     units = (found[0], found[1])
     if units == ("hu", "hu"):
         return units, ()
@@ -196,17 +250,101 @@ def _units(estimate: Volume, reference: Volume, intensity: str) -> tuple[tuple[s
     return units, (warning,)
 
 
+def _unit_of(name: str, values: npt.NDArray[Any]) -> str:
+    """ "unit" or "hu".
+
+    Raises:
+        InputError: the values span less than the noise of a CT in HU, and are no unit values either.
+    """
+    if looks_like_unit(values):
+        return "unit"
+    low, high = _most_of(values)
+    if values.dtype.kind == "f" and 0.0 < high - low < LEAST_SPREAD_HU and not np.all(values == np.rint(values)):
+        raise InputError(
+            f"Nearly all values of the {name} lie between {low:.3g} and {high:.3g}: neither HU nor [0, 1], as after "
+            f"normalisation. Convert them, or state the unit of both volumes ({option('intensity', 'hu')} or "
+            f"{option('intensity', 'unit')})."
+        )
+    return "hu"
+
+
+def _lung_of(whole: Volume, reference: Volume, unit: str) -> LungMask:
+    """The lung of the whole reference, cut to the part that is scored."""
+    from thinslice.evaluation.clinical.lung_density import find_lung, voxel_mm3
+
+    lung = find_lung(_in_hu(whole.hu, unit), voxel_mm3(whole.geometry))
+    if whole is not reference:
+        grid = reference.geometry
+        start = [round(at) for at in whole.geometry.index_at(grid.origin_mm)]
+        lung = lung[tuple(slice(first, first + size) for first, size in zip(start, grid.shape, strict=True))]
+    return lung
+
+
+def _box(rule: Rule, reference: Volume, lung: LungMask | None) -> Box:
+    """The voxels of the aligned reference that a protocol counts."""
+    depth, height, width = reference.hu.shape
+    if rule.box == "lungs":
+        assert lung is not None
+        if not lung.any():
+            raise InputError(
+                f"Protocol {rule.name} scores the box around the lungs, and the reference holds none; choose another."
+            )
+        spans = [np.flatnonzero(lung.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        first, second, third = (slice(int(at[0]), int(at[-1]) + 1) for at in spans)
+        return first, second, third
+    if depth < 2 * rule.edge_slices + 1:
+        raise InputError(
+            f"The volumes share {depth} slices; protocol {rule.name} leaves out {rule.edge_slices} at each end and so "
+            f"needs at least {2 * rule.edge_slices + 1}."
+        )
+    return slice(rule.edge_slices, depth - rule.edge_slices), slice(0, height), slice(0, width)
+
+
+def _score(estimate: Volume, reference: Volume, rule: Rule, box: Box, units: tuple[str, str]) -> Scores:
+    """PSNR and SSIM of the voxels in a box."""
+    for index in range(box[0].start, box[0].stop):
+        _finite_pair(estimate.hu, reference.hu, index)
+    ours, theirs = estimate.hu[box], reference.hu[box]
+    errors: list[float] = []
+    similar: list[float] = []
+    planes: dict[str, float] | None = None
+    for a, b in _clamped(ours, theirs, rule.window_hu, units, axis=0):
+        errors.append(mean_squared_error(a, b))
+        if rule.similarity != "volume":
+            similar.extend(ssim_per_slice(a, b, data_range=DATA_RANGE).tolist())
+    if rule.similarity == "volume":
+        cubes = [np.empty(theirs.shape, np.float32) for _ in range(2)]
+        for index, pair in enumerate(_clamped(ours, theirs, rule.window_hu, units, axis=0)):
+            cubes[0][index], cubes[1][index] = pair
+        similar = ssim_of_volume(*cubes, data_range=DATA_RANGE).tolist()
+    if rule.similarity == "three planes":
+        planes = {"axial": float(np.mean(similar))}
+        for name, axis in (("coronal", 1), ("sagittal", 2)):
+            cuts = _clamped(ours, theirs, rule.window_hu, units, axis=axis)
+            planes[name] = float(np.mean([ssim_per_slice(a, b, data_range=DATA_RANGE)[0] for a, b in cuts]))
+    return Scores(
+        protocol=rule.name,
+        # All slices have the same number of voxels, so the mean of their errors is that of the volume.
+        psnr=psnr_of(float(np.mean(errors)), data_range=DATA_RANGE),
+        ssim=float(np.mean(list(planes.values()) if planes else similar)),
+        ssim_per_slice=tuple(similar),
+        slices_scored=len(errors),
+        window_hu=rule.window_hu,
+        box=tuple((span.start, span.stop) for span in box),
+        planes=planes,
+    )
+
+
 def _clinical(
     estimate: Volume,
     reference: Volume,
-    whole: Volume,
+    lung: LungMask,
     thick: Volume | None,
     units: tuple[str, str],
     align: str,
     intensity: str,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The measures of `clinical` on aligned volumes, and warnings; the lung is found in the `whole` reference."""
-    from thinslice.evaluation.clinical.lung_density import find_lung, voxel_mm3
+    """The measures of `clinical` on aligned volumes, and warnings."""
     from thinslice.evaluation.clinical.measures import measure
     from thinslice.evaluation.clinical.radiomics import MISSING, is_installed
     from thinslice.evaluation.placed import index_thick, place_thick
@@ -219,7 +357,7 @@ def _clinical(
     if thick is None:
         warnings.append(
             "No thick volume was given: tissue classes and even patches come from the reference, slice by slice, and "
-            f"{EDGE_SLICES} slices at each end are left out."
+            f"{RULES['clinical'].edge_slices} slices at each end are left out."
         )
     else:
         (unit, _), _ = _units(thick, thick, intensity)
@@ -229,11 +367,8 @@ def _clinical(
             warnings.append("Fewer than 3 thick slices lie on the thin grid, so most clinical measures are empty.")
     if not is_installed():
         warnings.append(MISSING)
-    lung = find_lung(_in_hu(whole.hu, units[1]), voxel_mm3(whole.geometry))
-    if whole is not reference:
-        start = [round(at) for at in whole.geometry.index_at(grid.origin_mm)]
-        lung = lung[tuple(slice(first, first + size) for first, size in zip(start, grid.shape, strict=True))]
-    scored = range(EDGE_SLICES, grid.shape[0] - EDGE_SLICES)
+    edge = RULES["clinical"].edge_slices
+    scored = range(edge, grid.shape[0] - edge)
     ours, theirs = _in_hu(estimate.hu, units[0]), _in_hu(reference.hu, units[1])
     return measure(ours, theirs, lung, grid, placed, scored), tuple(warnings)
 
@@ -242,16 +377,31 @@ def _in_hu(values: npt.NDArray[Any], unit: str) -> npt.NDArray[Any]:
     return to_hu(values) if unit == "unit" else values
 
 
-def _clamped_slices(
-    estimate: npt.NDArray[Any], reference: npt.NDArray[Any], units: tuple[str, str]
+def _clamped(
+    estimate: npt.NDArray[Any],
+    reference: npt.NDArray[Any],
+    window_hu: tuple[float, float],
+    units: tuple[str, str],
+    *,
+    axis: int,
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """The slices to be scored, each (1, height, width) in the unit window, one at a time."""
-    for index in range(EDGE_SLICES, reference.shape[0] - EDGE_SLICES):
-        pair = []
-        for plane, unit in zip(_finite_pair(estimate, reference, index), units, strict=True):
-            value = plane.astype(np.float32) if unit == "unit" else to_unit(plane)
-            pair.append(np.clip(value, 0.0, 1.0)[None])
-        yield pair[0], pair[1]
+    """The planes across an axis of both volumes, each (1, rows, columns) in [0, 1], one at a time."""
+    for index in range(reference.shape[axis]):
+        first, second = (
+            _windowed(np.take(values, index, axis), unit, window_hu)[None]
+            for values, unit in zip((estimate, reference), units, strict=True)
+        )
+        yield first, second
+
+
+def _windowed(plane: npt.NDArray[Any], unit: str, window_hu: tuple[float, float]) -> npt.NDArray[np.float32]:
+    """Values clamped to a window and scaled to [0, 1]."""
+    if window_hu == NETWORK_WINDOW_HU:
+        value = plane.astype(np.float32) if unit == "unit" else to_unit(plane)
+    else:
+        low, high = np.float32(window_hu[0]), np.float32(window_hu[1])
+        value = (np.asarray(_in_hu(plane, unit), np.float32) - low) / (high - low)
+    return np.clip(value, 0.0, 1.0)
 
 
 def _finite_pair(

@@ -129,21 +129,37 @@ def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> 
         if not present:
             raise UnreadableError(f"There is nothing at {each.name!r}; check the path.")
     kind = "dicom files" if len(paths) > 1 or paths[0].is_dir() else sniff(paths[0])
-    if kind in ("nifti", "nrrd", "metaimage") and (settings.series or "1") != "1":
-        raise UsageError(f"A {kind} file holds one volume and no series to choose; leave {option('series')} out.")
+    _check_applies(kind, settings)
     if kind == "nifti":
         from thinslice.io.nifti import read_nifti
 
-        return read_nifti(paths[0], axis=settings.axis)
+        return read_nifti(paths[0], axis=settings.axis, on_tilt=settings.on_tilt)
     if kind in ("nrrd", "metaimage"):
         from thinslice.io.nrrd import read_itk
 
-        return read_itk(paths[0], axis=settings.axis)
+        return read_itk(paths[0], axis=settings.axis, on_tilt=settings.on_tilt)
     if kind == "dicom":
         return _read_one_dicom_file(paths[0], settings)
     from thinslice.io.dicom.read import read_dicom
 
     return read_dicom(paths, series_uid=settings.series, settings=settings)
+
+
+def _check_applies(kind: str, settings: ReadSettings) -> None:
+    """Refuse an option of reading that has no meaning for a format: whoever gave it expects an effect."""
+    name = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}.get(kind)
+    if name is not None:
+        if (settings.series or "1") != "1":
+            raise UsageError(f"A {name} file holds one volume and no series to choose; leave {option('series')} out.")
+        if settings.on_spacing != "refuse":
+            raise UsageError(
+                f"A {name} file states one distance for all its slices, so there is no change of spacing to resample; "
+                f"leave {option('on_spacing', settings.on_spacing)} out."
+            )
+    elif settings.axis is not None:
+        raise UsageError(
+            f"DICOM states the plane of every slice, so there is no axis to choose; leave {option('axis')} out."
+        )
 
 
 def sniff(path: Path) -> str:

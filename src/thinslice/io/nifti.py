@@ -19,10 +19,11 @@ from thinslice.errors import UnreadableError
 from thinslice.file_grid import (
     affine_in_file_order,
     ambiguity_warning,
-    check_affine,
+    check_spacing,
     choose_axes,
     geometry_from_affine,
     largest_shift_mm,
+    tilt_degrees,
 )
 from thinslice.geometry import LPS_TO_RAS, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io.gzip_stream import Form, check_end, open_plain, read_into
@@ -36,6 +37,7 @@ from thinslice.io.nifti_header import (
     parse_header,
 )
 from thinslice.io.padding import padding_below_window
+from thinslice.io.settings import OnFault, tilt_remedy
 from thinslice.io.slabs import FileSlabWriter
 from thinslice.plausibility import Plausibility, examine
 from thinslice.typing import Doubles
@@ -55,8 +57,18 @@ class _Opened:
     path: Path
     voxel_path: Path
     layout: NiftiHeader
-    geometry: Geometry
+    tilt_degrees: float
     provenance: Provenance
+
+    @property
+    def affine_lps(self) -> Doubles:
+        """File indices to LPS mm."""
+        return LPS_TO_RAS @ self.layout.affine_ras
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid of the voxels, where it is not tilted."""
+        return geometry_from_affine(self.affine_lps, self.layout.shape, self.provenance.file_axes)
 
     @property
     def voxels_end(self) -> int:
@@ -129,7 +141,7 @@ def examine_nifti(path: str | Path) -> Plausibility:
     return seen
 
 
-def _open(path: str | Path, axis: int | None) -> _Opened:
+def _open(path: str | Path, axis: int | None, on_tilt: OnFault = "refuse") -> _Opened:
     path = header_path(Path(path))
     with open_plain(path) as (stream, _, _):
         head = stream.read(HEADER_BYTES[2])
@@ -137,9 +149,14 @@ def _open(path: str | Path, axis: int | None) -> _Opened:
         if version is None:
             raise UnreadableError(f"{path.name!r} is not NIfTI; give a .nii or .nii.gz file.")
         layout = parse_header(head[: HEADER_BYTES[version[0]]], version[0], paired=version[1], name=path.name)
-    spacing = check_affine(layout.affine_ras, path.name)
+    spacing = check_spacing(layout.affine_ras, path.name)
     axes, ambiguous = choose_axes(spacing.tolist(), axis=axis, slice_axis=layout.slice_axis)
-    details: dict[str, Any] = {"orientation_from": layout.orientation, **layout.orientations.as_details()}
+    tilt = tilt_degrees(layout.affine_ras, axes, path.name, remedy=tilt_remedy() if on_tilt == "refuse" else "")
+    orientations = layout.orientations
+    if tilt and orientations.other_world is not None:
+        # The other orientation is that of the slices before they are shifted, most often the same without its shear.
+        orientations = Orientations(orientations.sform_code, 0)
+    details: dict[str, Any] = {"orientation_from": layout.orientation, **orientations.as_details()}
     warnings = layout.warnings
     if ambiguous:
         details["axis_ambiguous"] = True
@@ -148,12 +165,12 @@ def _open(path: str | Path, axis: int | None) -> _Opened:
         path=path,
         voxel_path=_voxel_path(path) if version[1] else path,
         layout=layout,
-        geometry=geometry_from_affine(LPS_TO_RAS @ layout.affine_ras, layout.shape, axes),
+        tilt_degrees=tilt,
         provenance=Provenance(format="nifti", file_axes=axes, warnings=warnings, details=details),
     )
 
 
-def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
+def read_nifti(path: str | Path, *, axis: int | None = None, on_tilt: OnFault = "refuse") -> Volume:
     """Read a NIfTI volume.
 
     The sform gives the world coordinates if it is set, else the qform, else the spacing alone (with a warning). The
@@ -165,6 +182,7 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
     Args:
         path: .nii or .hdr/.img, gzip or not; the content decides, not the name.
         axis: the file's axis (0, 1 or 2) across the slices.
+        on_tilt: as in `thinslice.io.settings.ReadSettings`; slices that are sheared otherwise are refused.
 
     Returns:
         HU (depth, height, width), int16 where exact, else float32. NIfTI does not hold the slice thickness: it is
@@ -173,12 +191,12 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
     Raises:
         UnreadableError: no NIfTI, cut short, several frames, colour or complex voxels, far more data than declared,
             or an impossible header; copy the file again, or export it as one volume of HU.
-        GeometryError: sheared axes, or an orientation or spacing that is not finite, or zero; repair the header, or
-            resample to an upright grid.
+        GeometryError: a tilt that `on_tilt` refuses, axes that are sheared otherwise, or an orientation or spacing that
+            is not finite, or zero; have the tilt removed, repair the header, or resample to an upright grid.
         ResourceError: the memory does not hold it; nothing was taken. Close other programs.
         UsageError: `axis` is not 0, 1 or 2; name one of these.
     """
-    opened = _open(path, axis)
+    opened = _open(path, axis, on_tilt)
     layout, axes, path, voxel_path = opened.layout, opened.provenance.file_axes, opened.path, opened.voxel_path
     with open_plain(voxel_path) as (stream, most, compressed):
         opened.check_size(most)
@@ -203,13 +221,17 @@ def read_nifti(path: str | Path, *, axis: int | None = None) -> Volume:
     details = {**source.details, "unit_range": True} if unit_range else dict(source.details)
     if collector.replaced:
         details["not_finite"] = collector.replaced
-    provenance = replace(
-        source,
-        padding_hu=padding_below_window(hu),
-        warnings=(*source.warnings, *notes),
-        details=details,
-    )
-    return Volume(hu, opened.geometry, provenance)
+    padding_hu = padding_below_window(hu)
+    if opened.tilt_degrees:
+        from thinslice.io.upright import upright_file  # here, as it imports scipy, which reading itself does not need
+
+        made = upright_file(hu, opened.affine_lps, axes, padding_hu, degrees=opened.tilt_degrees)
+        hu, geometry = made.hu, made.geometry
+        notes, details["resampled"] = (*notes, made.note), [made.note]
+    else:
+        geometry = opened.geometry
+    provenance = replace(source, padding_hu=padding_hu, warnings=(*source.warnings, *notes), details=details)
+    return Volume(hu, geometry, provenance)
 
 
 class NiftiSlabWriter(FileSlabWriter):

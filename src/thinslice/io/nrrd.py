@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from thinslice.errors import MissingExtraError, UnreadableError
 from thinslice.file_grid import (
     affine_in_file_order,
     ambiguity_warning,
-    check_affine,
+    check_spacing,
     choose_axes,
     geometry_from_affine,
+    tilt_degrees,
 )
 from thinslice.io.gzip_stream import Form, most_plain_bytes
 from thinslice.io.hu_collector import MAX_VOXELS, HuCollector
 from thinslice.io.padding import padding_below_window
+from thinslice.io.settings import OnFault, tilt_remedy
 from thinslice.io.slabs import FileSlabWriter
 from thinslice.io.voxel_section import TextHeader, VoxelSection
 from thinslice.system.faults import shortage
@@ -52,13 +55,25 @@ _UNPLACED = {
 _PLACE_FIELDS = (("Offset", "Position", "Origin"), ("TransformMatrix", "Orientation", "Rotation"), ("ElementSpacing",))
 """Fields of a MetaImage that place its voxels, each with its older names; ITK takes a default where one is missing."""
 
+_FIELDS = frozenset(
+    ("ObjectType", "ObjectSubType", "NDims", "Comment", "Name", "ID", "ParentID", "TransformType", "BinaryData",
+     "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize", "CompressionLevel",
+     "TransformMatrix", "Rotation", "Orientation", "Offset", "Position", "Origin", "CenterOfRotation",
+     "AnatomicalOrientation", "DistanceUnits", "AcquisitionDate", "ElementSpacing", "DimSize", "HeaderSize",
+     "HeaderSizePerSlice", "Modality", "SequenceID", "ElementMin", "ElementMax", "ElementNumberOfChannels",
+     "ElementSize", "ElementNBits", "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset",
+     "ElementType", "ElementDataFile", "Color")
+)  # fmt: skip
+"""Fields of a MetaImage."""
 
-def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
+
+def read_itk(path: str | Path, *, axis: int | None = None, on_tilt: OnFault = "refuse") -> Volume:
     """Read an NRRD or MetaImage volume with SimpleITK.
 
     Args:
         path: .nrrd, .nhdr, .mha or .mhd; a detached data file must lie in the same folder.
         axis: the file's axis (0, 1 or 2) across the slices; see `thinslice.io.nifti.read_nifti`.
+        on_tilt: as in `thinslice.io.settings.ReadSettings`; slices that are sheared otherwise are refused.
 
     Returns:
         HU (depth, height, width), int16 where exact, else float32; slice thickness None.
@@ -66,8 +81,8 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
     Raises:
         MissingExtraError: SimpleITK is not installed; install the itk extra.
         UnreadableError: damaged, several frames or components, or a data file elsewhere; export one volume.
-        GeometryError: sheared axes, or orientation or spacing that is not finite, or zero; repair the header, or
-            resample to an upright grid.
+        GeometryError: a tilt that `on_tilt` refuses, axes that are sheared otherwise, or orientation or spacing that is
+            not finite, or zero; have the tilt removed, repair the header, or resample to an upright grid.
         ResourceError: the memory does not hold it; close other programs.
         UsageError: `axis` is not 0, 1 or 2; name one of these.
     """
@@ -80,14 +95,15 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
     reader.SetFileName(str(path))
     with _quiet(itk), _explained(path):
         reader.ReadImageInformation()
+    if header.kind == "metaimage":
+        _check_places(header)
     size = _checked_size(reader, voxels.stat().st_size, path)
 
     affine = np.eye(4)
     affine[:3, :3] = _spatial(reader.GetDirection()) * np.asarray(reader.GetSpacing()[:3])
     affine[:3, 3] = reader.GetOrigin()[:3]
-    spacing = check_affine(affine, path.name)
-    axes, ambiguous = choose_axes(spacing.tolist(), axis=axis)
-    geometry = geometry_from_affine(affine, size, axes)
+    axes, ambiguous = choose_axes(check_spacing(affine, path.name).tolist(), axis=axis)
+    tilt = tilt_degrees(affine, axes, path.name, remedy=tilt_remedy() if on_tilt == "refuse" else "")
 
     shape_zyx = (size[2], size[1], size[0])
     dtype = np.dtype(_DTYPES.get(reader.GetPixelIDValue(), "O"))
@@ -117,6 +133,12 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
         absent = [names[0] for names in _PLACE_FIELDS if not header.value(*names)]
         if absent:
             warnings.append(f"The header holds no {' and no '.join(absent)}, so a default was taken; check the place.")
+    misspelt = [name for name in header.fields() if header.kind == "metaimage" and _is_misspelt(name)]
+    if misspelt:
+        warnings.append(
+            f"{len(misspelt)} field(s) of the header have a name that is almost one of the format (such as "
+            f"{misspelt[0]!r}), so the header may be damaged; check the place of the volume."
+        )
     if ambiguous:
         details["axis_ambiguous"] = True
         warnings.append(ambiguity_warning(axes))
@@ -124,10 +146,20 @@ def read_itk(path: str | Path, *, axis: int | None = None) -> Volume:
         details["unit_range"] = True
     if collector.replaced:
         details["not_finite"] = collector.replaced
+    padding_hu = padding_below_window(hu)
+    if tilt:
+        from thinslice.io.upright import upright_file  # here, as it imports scipy, which reading itself does not need
+
+        made = upright_file(hu, affine, axes, padding_hu, degrees=tilt)
+        hu, geometry = made.hu, made.geometry
+        warnings.append(made.note)
+        details["resampled"] = [made.note]
+    else:
+        geometry = geometry_from_affine(affine, size, axes)
     provenance = Provenance(
         format=header.kind,
         file_axes=axes,
-        padding_hu=padding_below_window(hu),
+        padding_hu=padding_hu,
         warnings=tuple(warnings),
         details=details,
     )
@@ -201,6 +233,27 @@ class MetaImageSlabWriter(FileSlabWriter):
             f"ElementDataFile = {voxel_name or 'LOCAL'}",
         ]
         return ("\n".join(lines) + "\n").encode()
+
+
+def _check_places(header: TextHeader) -> None:
+    """Refuse a MetaImage whose place is stated by something that is no number: ITK reads 0 there."""
+    for names in _PLACE_FIELDS:
+        try:
+            [float(number) for number in header.value(*names).split()]
+        except ValueError as error:
+            raise UnreadableError(
+                f"{header.path.name!r} states {names[0]} by something that is no number; repair its header, or get the "
+                "file again."
+            ) from error
+
+
+def _is_misspelt(name: str) -> bool:
+    """Whether a field of a MetaImage is none of the format, but almost one; writers may add names of their own.
+
+    >>> _is_misspelt("CompreSsedData"), _is_misspelt("CompressedData"), _is_misspelt("Kernel")
+    (True, False, False)
+    """
+    return name not in _FIELDS and bool(get_close_matches(name, _FIELDS, n=1, cutoff=0.85))
 
 
 def _numbers(values: Doubles) -> str:

@@ -12,6 +12,12 @@ from thinslice.options import option
 OnFault = Literal["refuse", "resample"]
 """Treatment of a grid that is not regular: the input is refused, or resampled to a regular grid."""
 
+
+def tilt_remedy() -> str:
+    """What to do about a file whose slices are tilted."""
+    return f"pass {option('on_tilt', 'resample')} to shift them upright, or resample it to an upright grid first"
+
+
 _TREATMENTS = ("refuse", "resample")
 
 
@@ -23,9 +29,9 @@ class ReadSettings:
         series: which DICOM series, where several are found: its number in `thinslice inspect`, its UID, or a part of
             its UID that no other series has.
         axis: for NIfTI, NRRD and MetaImage, the file's axis across the slices (0, 1 or 2), where the spacing is not
-            clear.
-        on_tilt: treatment of a gantry tilt.
-        on_spacing: treatment of a spacing that changes between slices.
+            clear; refused for DICOM.
+        on_tilt: treatment of a gantry tilt, in DICOM or in a file's orientation.
+        on_spacing: treatment of a spacing that changes between slices of DICOM; refused for formats of one spacing.
 
     Raises:
         ArgumentTypeError: a value of another type; the message describes what is taken.

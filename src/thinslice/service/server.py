@@ -13,7 +13,7 @@ from thinslice.queue import Queue
 from thinslice.service.app import Service, guarded
 from thinslice.service.folder import DataFolder
 from thinslice.service.settings import ServeSettings
-from thinslice.service.supervisor import Supervisor
+from thinslice.service.supervisor import Supervisor, places
 from thinslice.system.atomic import sole_run
 
 CLOSING_S = 2
@@ -52,7 +52,7 @@ def serve(settings: ServeSettings, *, ready: Callable[[str], None]) -> None:
                     timeout_graceful_shutdown=CLOSING_S,
                     limit_concurrency=MOST_CONNECTIONS,
                 )
-                with Supervisor(folder, queue, settings):
+                with Supervisor(places(folder, settings), lambda place: queue):
                     ready(f"http://{settings.shown_host}:{port}/?token={token}")
                     uvicorn.Server(config).run(sockets=[listening])
             finally:

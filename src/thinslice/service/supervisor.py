@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,30 +29,44 @@ LASTED_S = 30.0
 
 @dataclass(frozen=True)
 class Place:
-    """One worker's place: its name, and the kind of jobs it does."""
+    """One worker's place.
+
+    Attributes:
+        name: of the place.
+        command: arguments of Python that start its worker.
+    """
 
     name: str
-    kind: str
+    command: tuple[str, ...]
 
 
-def places(settings: ServeSettings) -> list[Place]:
+def places(folder: DataFolder, settings: ServeSettings) -> list[Place]:
     """Places of a server: one that inspects, so that no long run holds up an inspection, and those that upscale."""
-    return [Place("inspect-1", INSPECT), *(Place(f"upscale-{k}", UPSCALE) for k in range(1, settings.workers + 1))]
+    threads = "" if settings.threads is None else str(settings.threads)
+    start = ("-m", "thinslice.service.worker", str(folder.root))
+    return [
+        Place("inspect-1", (*start, "inspect-1", INSPECT, threads, str(settings.inspect_limit_s))),
+        *(
+            Place(f"upscale-{k}", (*start, f"upscale-{k}", UPSCALE, threads, ""))
+            for k in range(1, settings.workers + 1)
+        ),
+    ]
 
 
 class Supervisor:
-    """Keeps one process running in each place, as a context manager."""
+    """Keeps one process running in each place, as a context manager.
 
-    def __init__(self, folder: DataFolder, queue: Queue, settings: ServeSettings) -> None:
-        self._folder = folder
-        self._queue = queue
-        self._settings = settings
+    Args:
+        places: where workers run.
+        queue_of: the queue of a place, with the policy of its jobs.
+    """
+
+    def __init__(self, places: Sequence[Place], queue_of: Callable[[Place], Queue]) -> None:
+        self._queue_of = queue_of
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._threads = [
-            threading.Thread(target=self._keep, args=(place,), name=place.name) for place in places(settings)
-        ]
+        self._threads = [threading.Thread(target=self._keep, args=(place,), name=place.name) for place in places]
 
     def __enter__(self) -> Supervisor:
         for thread in self._threads:
@@ -93,21 +108,14 @@ class Supervisor:
                 # It died alone, and did not merely find its place taken: what it held is tried again later, and set
                 # aside if that goes on.
                 with suppress(ThinsliceError):
-                    self._queue.recover(place.name, crashed=True)
+                    self._queue_of(place).recover(place.name, crashed=True)
             self._stop.wait(wait_s)
 
     def _start(self, place: Place) -> subprocess.Popen[bytes]:
-        settings, is_inspector = self._settings, place.kind == INSPECT
-        threads = "" if settings.threads is None else str(settings.threads)
-        limit = str(settings.inspect_limit_s) if is_inspector else ""
         # What libraries print quotes values, which may be the patient's.
         silent = None if os.environ.get("THINSLICE_DEBUG") == "1" else subprocess.DEVNULL
-        command = [sys.executable, "-m", "thinslice.service.worker"]
         process = subprocess.Popen(
-            [*command, str(self._folder.root), place.name, place.kind, threads, limit],
-            stdin=subprocess.PIPE,
-            stdout=silent,
-            stderr=silent,
+            [sys.executable, *place.command], stdin=subprocess.PIPE, stdout=silent, stderr=silent
         )
         with self._lock:
             self._running[place.name] = process

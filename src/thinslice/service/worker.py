@@ -102,9 +102,7 @@ def main(arguments: list[str]) -> int:
     from thinslice.system.atomic import sole_run
 
     root, place, kind, threads, limit = arguments
-    _end_with_server()
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends its workers
+    end_with_server()
     folder = DataFolder(Path(root))
     worker = Worker(folder, threads=int(threads) if threads else None)
     try:
@@ -138,12 +136,16 @@ def _note_devices(folder: DataFolder) -> None:
     write_json(folder.root / "machine.json", {"devices": devices})
 
 
-def _end_with_server() -> None:
+def end_with_server() -> None:
+    """End this process when its server ends, or when the server terminates it: then the job in hand is given back."""
+
     def wait() -> None:
         while os.read(0, 1):
             pass
         os._exit(0)
 
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends its workers
     threading.Thread(target=wait, daemon=True, name="server").start()
 
 

@@ -27,8 +27,8 @@ from thinslice.experiments.benchmark.render import to_json
 from thinslice.experiments.benchmark.report import pictures, to_document
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.run import measure_suite, run_suite
-from thinslice.experiments.benchmark.table import caveats, comparisons_of, rows_of
-from thinslice.experiments.document import to_html, to_markdown
+from thinslice.experiments.benchmark.table import caveats, comparisons_of, protocol_rows, rows_of
+from thinslice.experiments.document import is_made_from, to_html, to_markdown
 from thinslice.recipes import read_suite
 
 CASES = [f"CT{number:08d}" for number in range(150, 154)]
@@ -52,6 +52,28 @@ def few(bench: Path) -> None:
 
 def scores(result: SuiteResult) -> dict[tuple[str, str, str], tuple[float | None, tuple[float, ...], object]]:
     return {key: (o.psnr, o.ssim_per_slice, o.clinical) for key, o in sorted(result.outcomes.items())}
+
+
+def test_the_report_places_each_protocol_beside_the_publication_it_compares_with(bench: Path) -> None:
+    edited(bench, "factor = 5", 'factor = 5\nlimit = 2\nprotocols = ["rplhr", "volume", "clinical"]')
+    result = run(bench)
+    heads, lines = protocol_rows(result)
+    assert heads == ["method", "rplhr: PSNR (dB)", "rplhr: SSIM", "volume: PSNR (dB)", "volume: SSIM"]
+    case = open_dataset(bench / "pairs").split("test")[0]
+    pair = read_pair(case)
+    for line in lines:
+        assert len(line) == len(heads) and "-" not in line
+    cubic = thinslice.upscale(pair.thick, model="cubic", factor=5, device="cpu")
+    assert result.of("cubic", "volume")[case.case_id].psnr == pytest.approx(
+        evaluate(cubic, pair.thin, protocol="volume").psnr, abs=1e-9
+    )
+    page = to_markdown(to_document(result, []))
+    assert "comparable with MSS-CT" in page and "comparable with Yu et al. (RPLHR-CT" in page
+
+
+def test_published_rows_under_another_protocol_are_marked(bench: Path) -> None:
+    edited(bench, "factor = 5", 'factor = 5\nlimit = 1\nprotocols = ["volume"]')
+    assert "scored under protocol rplhr, so they do not compare" in to_markdown(to_document(run(bench), []))
 
 
 def test_numbers_are_those_of_upscale_and_evaluate(finished: Finished) -> None:
@@ -89,6 +111,7 @@ def test_what_a_run_leaves_is_complete_and_says_what_it_is_made_from(finished: F
     assert measured["schema"] == "thinslice-benchmark/1" and len(measured["results"]) == 12
     assert measured["rows"][2]["published"]["psnr"] == 38.609
     page = (out / "report.html").read_text()
+    assert all(is_made_from(out / name, out / "results.json") for name in ("table.md", "report.html"))
     for text in (page, (out / "table.md").read_text()):
         for fact in (thinslice.NOTICE, "rplhr", "pairs", result.suite.digest[:16], result.dataset_sha256[:16], "38.609",
                      "published", result.methods[2].weights_sha256, result.device_name):  # fmt: skip

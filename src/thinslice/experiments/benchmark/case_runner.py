@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from thinslice.about import __version__
 from thinslice.data.manifest import Case, Pair
 from thinslice.errors import ResourceError, ThinsliceError
-from thinslice.evaluation.protocol import Scores, evaluate
+from thinslice.evaluation.protocol import Scores, evaluate_all
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.cases import case_digest, read_case
 from thinslice.experiments.benchmark.cost import UpscaledCase, upscale_measured, wake
@@ -139,13 +139,14 @@ class CaseRunner:
         cuts: dict[str, Cuts] = {}
         for number, method in enumerate(self.ready, start=1):
             drawn = not shows or method.label in (self.suite.figures.methods or [m.label for m in self.ready])
-            name = _cuts_name(identities[method.label, self.suite.protocols[0]], region) if region and drawn else None
-            kept = self.store.find_cuts(name) if name else None
+            drawn_from = replace(identities[method.label, self.suite.protocols[0]], protocol="")
+            name = _cuts_name(drawn_from, region) if region and drawn else None
+            kept = self.store.find_cuts(name, drawn_from) if name else None
             if method.label in lacking or (name and kept is None):
                 upscaled = self._scored(method, case, pair, identities)
                 if upscaled is not None and name and region:
                     kept = cuts_of(upscaled.thin.hu, pair.thin.geometry, region)
-                    self.store.keep_cuts(name, kept)
+                    self.store.keep_cuts(name, drawn_from, kept)
             if kept is not None:
                 cuts[method.label] = kept
             if advance:
@@ -201,12 +202,9 @@ class CaseRunner:
 
 
 def _scores(upscaled: UpscaledCase, pair: Pair, protocols: tuple[str, ...]) -> dict[str, Scores]:
-    """Scores by protocol; `clinical` measures PSNR and SSIM just as `rplhr` does, so one pass serves both."""
-    ruling = "clinical" if "clinical" in protocols else "rplhr"
-    thick = pair.thick if ruling == "clinical" else None
-    scores = evaluate(upscaled.thin, pair.thin, protocol=ruling, intensity="hu", thick=thick)
-    by_protocol = {ruling: scores, "rplhr": replace(scores, protocol="rplhr", clinical=None)}
-    return {protocol: by_protocol[protocol] for protocol in protocols}
+    """Scores by protocol."""
+    thick = pair.thick if "clinical" in protocols else None
+    return evaluate_all(upscaled.thin, pair.thin, protocols, intensity="hu", thick=thick)
 
 
 def _outcome(identity: Identity, scores: Scores, upscaled: UpscaledCase, factor: int, threads: int | None) -> Outcome:
@@ -231,9 +229,9 @@ def _outcome(identity: Identity, scores: Scores, upscaled: UpscaledCase, factor:
 
 
 def _cuts_name(identity: Identity, region: FigureRegion) -> str:
-    """Name of stored planes; they depend on the region, not on the protocol."""
+    """Name of stored planes: of the region, and of scores of any protocol."""
     box = "-".join(str(n) for n in (*region.start, *region.stop, *region.cut))
-    return f"cuts-{replace(identity, protocol='').key}-{box}"
+    return f"cuts-{identity.key}-{box}"
 
 
 def failure(label: str, case_id: str, error: Exception, notify: Notify | None = None) -> Failure:

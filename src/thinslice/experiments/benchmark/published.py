@@ -22,11 +22,13 @@ class Publication:
         name: short, for tables.
         text: citation and conditions, one sentence or two.
         cases: number of test cases, None where not stated.
+        protocol: scoring protocol (`thinslice.evaluation.rules`) under which ours compare; None for none of them.
     """
 
     name: str
     text: str
     cases: int | None = None
+    protocol: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ PAPER = Publication(
     "Yu et al., RPLHR-CT Dataset and Transformer Baseline for Volumetric Super-Resolution from CT Scans, MICCAI 2022, "
     "Table 1: RPLHR-CT test split, 100 cases.",
     100,
+    "rplhr",
 )
 
 RETRAINED = Publication(

@@ -15,12 +15,21 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from thinslice.evaluation.rules import RULES
 from thinslice.evaluation.statistics import stars
 from thinslice.experiments.benchmark import render
 from thinslice.experiments.benchmark.case_runner import Failure
 from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.result import SuiteResult
-from thinslice.experiments.benchmark.table import PairedTest, caveats, clinical_rows, comparisons_of, rows_of
+from thinslice.experiments.benchmark.table import (
+    PairedTest,
+    caveats,
+    clinical_rows,
+    comparability,
+    comparisons_of,
+    protocol_rows,
+    rows_of,
+)
 from thinslice.experiments.document import (
     Document,
     Part,
@@ -95,7 +104,13 @@ def to_document(result: SuiteResult, drawn: Sequence[Picture]) -> Document:
     if theirs:
         lines = [render.published_cells(row) for row in theirs]
         tables.append(Table(render.HEADS, lines, "Published, not measured here:", "published"))
-    sources = dict.fromkeys(row.source.text for row in theirs)
+    sources = dict.fromkeys(
+        row.source.text
+        if row.source.protocol is None or RULES[row.source.protocol].scores_like == RULES[result.protocol].scores_like
+        else f"{row.source.text} They were scored under protocol {row.source.protocol}, so they do not compare with "
+        f"the rows above."
+        for row in theirs
+    )
     tests = comparisons_of(result)
     families = [
         tests_section(
@@ -128,8 +143,11 @@ def set_parts(
     clinical = []
     if "clinical" in result.suite.protocols:
         clinical.append(Section("Clinical measures", (Table(*clinical_rows(result)),), (_CLINICAL_NOTE,)))
+    heads, lines = protocol_rows(result)
+    columns = (Table(heads, lines),) if len(heads) > 3 else ()
+    protocols = Section("Protocols", columns, comparability(result))
     provenance = Section("Provenance", (Table((), render.provenance_of(result)),))
-    return (Warnings(tuple(sentences)), results, *drawn, *tests, *clinical, provenance)
+    return (Warnings(tuple(sentences)), results, *drawn, *tests, *clinical, protocols, provenance)
 
 
 def tests_section(title: str, tests: Sequence[PairedTest]) -> Section:

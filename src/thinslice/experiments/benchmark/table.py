@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from thinslice.evaluation.rules import RULES
 from thinslice.evaluation.statistics import (
     MIN_CASES,
     bootstrap_interval,
@@ -21,6 +22,7 @@ from thinslice.evaluation.statistics import (
 )
 from thinslice.experiments.benchmark.published import Published, published
 from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.text import mean_text
 from thinslice.recipes import Comparison
 
 METRICS = ("psnr", "ssim")
@@ -164,6 +166,11 @@ def caveats(result: SuiteResult) -> tuple[str, ...]:
     sentences = []
     count = len(result.cases)
     for method in result.methods:
+        if method.is_untrained:
+            sentences.append(
+                f"{method.label} is an untrained network: the plug-in {method.catalog_name!r} gives it random weights. "
+                "Train it by a recipe, and name the recipe or its weights file in the suite."
+            )
         missing = [case for case in result.cases if case not in result.of(method.label)]
         if missing and len(missing) < count:
             named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -190,6 +197,36 @@ def caveats(result: SuiteResult) -> tuple[str, ...]:
     if fallen:
         sentences.append(f"Memory of {result.device} was short, and the CPU took over, in {', '.join(fallen)}.")
     return tuple(sentences)
+
+
+def protocol_rows(result: SuiteResult) -> tuple[list[str], list[list[str]]]:
+    """PSNR and SSIM by protocol as a table of text: column heads, and a line for each method.
+
+    `clinical` has no columns where `rplhr`, which scores alike, has them. Values are means over finished cases.
+    """
+    shown: dict[tuple[object, ...], str] = {}
+    for protocol in sorted(result.suite.protocols, key="clinical".__eq__):
+        shown.setdefault(RULES[protocol].scores_like, protocol)
+    protocols = [protocol for protocol in result.suite.protocols if protocol in shown.values()]
+    heads = ["method", *(f"{protocol}: {what}" for protocol in protocols for what in ("PSNR (dB)", "SSIM"))]
+    lines = []
+    for method in result.methods:
+        texts = []
+        for protocol in protocols:
+            outcomes = list(result.of(method.label, protocol).values())
+            for values, digits in (([o.psnr_db for o in outcomes], 3), ([o.ssim for o in outcomes], 4)):
+                texts.append(mean_text(*mean_and_sd(values), digits) if values else "-")
+        lines.append([method.label, *texts])
+    return heads, lines
+
+
+def comparability(result: SuiteResult) -> tuple[str, ...]:
+    """A sentence on each protocol: the published numbers beside which its column may stand."""
+    return tuple(
+        f"{protocol}: window {RULES[protocol].window_hu[0]:g} to {RULES[protocol].window_hu[1]:g} HU; comparable with "
+        f"{RULES[protocol].compares_with}, on the same data and split."
+        for protocol in result.suite.protocols
+    )
 
 
 def clinical_rows(result: SuiteResult) -> tuple[list[str], list[list[str]]]:

@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import shift
 
 from thinslice.errors import GeometryError
 from thinslice.geometry import Geometry
+from thinslice.io.upright import removed_tilt, upright
 from thinslice.system.resources import require_memory
 from thinslice.typing import Doubles
 
 if TYPE_CHECKING:
     from thinslice.io.dicom.series.stacking import ImagePlane
-
-LEAST_SHIFT = 1e-3
-"""Pixels; smaller shifts are left out."""
 
 SAME_STEP_MM = 0.05
 """Distances of neighbours that differ by less are one spacing, rounded in the source."""
@@ -89,9 +86,7 @@ def regular(
             raise GeometryError("A gantry tilt cannot be removed without PixelSpacing; export the series again.")
         travel = positions[-1] - positions[0]
         degrees = math.degrees(math.atan2(float(np.linalg.norm(np.cross(normal, travel))), float(normal @ travel)))
-        notes.append(
-            f"A gantry tilt of {degrees:.1f} degrees was removed: slices were shifted in their planes (cubic splines)."
-        )
+        notes.append(removed_tilt(degrees))
         hu, positions = upright(hu, positions, row, column, (height_mm, width_mm), outside_hu=outside_hu)
     heights = (positions - positions[0]) @ normal
     nearest = list(range(len(hu)))
@@ -125,70 +120,6 @@ def regular(
         thickness_mm=thicknesses[0] if one_thickness else None,
     )
     return Regular(hu, geometry, tuple(nearest), tuple(notes))
-
-
-def upright(
-    hu: npt.NDArray[Any],
-    positions_mm: Doubles,
-    row: Doubles,
-    column: Doubles,
-    spacing_mm: tuple[float, float],
-    *,
-    outside_hu: float,
-) -> tuple[npt.NDArray[Any], Doubles]:
-    """Shift slices in their plane, so that their first voxels lie on one line along the normal.
-
-    The plane grows where slices were shifted out of it; what no slice covers becomes `outside_hu`.
-
-    Args:
-        hu: (depth, height, width), HU.
-        positions_mm: (depth, 3), LPS of each slice's first voxel.
-        row: unit LPS vector of the width axis.
-        column: unit LPS vector of the height axis.
-        spacing_mm: (height, width) spacing.
-        outside_hu: HU where no slice has voxels; also the HU that marks padding, which is not interpolated.
-
-    Returns:
-        HU (depth, height + h, width + w) of the type of `hu`, and the (depth, 3) new positions.
-
-    Examples:
-        Slices 5 mm apart, tilted by 20 degrees, pixels of 1 mm: along the normal they are 5 cos 20 = 4.698 mm
-        apart, and each is shifted by 5 sin 20 = 1.710 pixels against the one before.
-    """
-    normal = np.cross(row, column)
-    away = positions_mm - positions_mm[0]
-    drift = np.column_stack([away @ column / spacing_mm[0], away @ row / spacing_mm[1]])
-    first = np.floor(drift.min(axis=0) + LEAST_SHIFT)
-    last = np.ceil(drift.max(axis=0) - LEAST_SHIFT)
-    extra = (last - first).astype(int)
-    shape = (len(hu), hu.shape[1] + int(extra[0]), hu.shape[2] + int(extra[1]))
-    require_memory(math.prod(shape) * hu.dtype.itemsize, "to shift tilted slices upright")
-    result = np.full(shape, outside_hu, dtype=hu.dtype)
-    for k, plane in enumerate(hu):
-        _shifted(plane, drift[k] - first, outside_hu, result[k])
-    start = positions_mm[0] + first[0] * spacing_mm[0] * column + first[1] * spacing_mm[1] * row
-    return result, start + np.outer(away @ normal, normal)
-
-
-def _shifted(plane: npt.NDArray[Any], pixels: Doubles, outside_hu: float, target: npt.NDArray[Any]) -> None:
-    """Put a plane into `target`, (height, width) pixels further down and right; cubic, within its neighbours' range."""
-    whole = np.floor(pixels + LEAST_SHIFT).astype(int)
-    part = pixels - whole
-    height, width = plane.shape
-    inside = target[whole[0] : whole[0] + height + 1, whole[1] : whole[1] + width + 1]
-    if np.abs(part).max() < LEAST_SHIFT:
-        inside[:height, :width] = plane
-        return
-    padding = plane == outside_hu
-    # Padding far below air would ring into the tissue beside it.
-    floor = plane[~padding].min() if not padding.all() else outside_hu
-    room = [(0, 1), (0, 1)]
-    filled = np.pad(np.where(padding, floor, plane).astype(np.float64), room, mode="edge")
-    moved = np.clip(shift(filled, part, order=3, mode="nearest"), filled.min(), filled.max())
-    mask = shift(np.pad(padding, room, constant_values=True).astype(np.float32), part, order=1, cval=1.0) >= 0.5
-    moved[mask] = outside_hu
-    moved = moved[: inside.shape[0], : inside.shape[1]]
-    inside[:] = np.rint(moved) if np.issubdtype(target.dtype, np.integer) else moved
 
 
 def finer_spacing_mm(heights_mm: Doubles) -> float:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from thinslice.geometry import DIRECTION_TOLERANCE, POSITION_TOLERANCE_MM, Geometry
+from thinslice.geometry import DIRECTION_TOLERANCE, LARGEST_TILT_DEGREES, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io.dicom.series.even_line import (
     EVENNESS_TOLERANCE_MM,
     ROUNDING_TOLERANCE_MM,
@@ -29,9 +29,6 @@ JITTER_SHARE = 0.2
 
 LEAST_TILT_DEGREES = 0.05
 """Angles below, which messages would round to 0.0 or 0.1 degrees, are no gantry tilt."""
-
-LARGEST_TILT_DEGREES = 45.0
-"""Gantries tilt by 30 degrees at most; slices at a larger angle are another fault, and upright planes would be huge."""
 
 UNIT_LENGTH_TOLERANCE = 1e-2
 """Largest deviation from 1 of the length of a direction cosine vector; beyond, the orientation is unusable."""
