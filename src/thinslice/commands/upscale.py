@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thinslice.commands.labels import check_labels, labels_path, read_labels, write_labels
+from thinslice.commands.neutral_names import is_neutral
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.errors import OutputError, ResourceError, UnreadableError, UsageError
 from thinslice.io.settings import ReadSettings
@@ -257,12 +258,22 @@ def run_upscale(
     if job.report is not None:
         with _after(complete):
             pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
-            report.write(job.report, pictures, overwrite=job.overwrite)
+            report.write(job.report, pictures, view=_linked_view(job), overwrite=job.overwrite)
         complete.append(job.report)
     if view is not None and job.view is not None:
         with _after(complete):
             view.write(job.view, report.facts(), overwrite=job.overwrite)
     return report
+
+
+def _linked_view(job: UpscaleJob) -> str | None:
+    """Name of the page with the viewer for a link in the report.
+
+    None where it lies elsewhere, or where its name may be that of a patient.
+    """
+    if job.view is None or job.report is None or job.view.resolve().parent != job.report.resolve().parent:
+        return None
+    return job.view.name if is_neutral(job.view.stem) else None
 
 
 @contextmanager
