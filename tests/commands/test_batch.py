@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +21,7 @@ from pydicom.dataset import FileDataset
 import thinslice
 from support.command_line import smooth_volume
 from support.dicom_factory import CANARY, assert_no_canary, write_series
-from thinslice.commands import batch, upscale
+from thinslice.commands import batch_sources, one_of_many, upscale
 from thinslice.commands.batch import BatchJob, run_batch
 from thinslice.commands.batch_records import SeriesRow
 from thinslice.commands.batch_sources import find_sources
@@ -160,7 +161,7 @@ def test_a_failure_ends_its_series_alone(job: BatchJob, monkeypatch: pytest.Monk
             raise RuntimeError("Kanarienvogel")
         return upscale.run_upscale(*arguments, **keywords)
 
-    monkeypatch.setattr(batch, "run_upscale", failing)
+    monkeypatch.setattr(one_of_many, "run_upscale", failing)
     summary = run_batch(job)
     assert summary.counts["failed"] == 1 and summary.counts["done"] == 2 and summary.exit_code == 8
     failed = next(row for row in summary.series if row.status == "failed")
@@ -216,6 +217,38 @@ def test_enhanced_outputs_are_one_file_for_each_series(tmp_path: Path) -> None:
     assert run_batch(job).counts["skipped"] == 1
 
 
+OPENED: list[str] = []
+"""Files that were opened while `opening` holds."""
+WATCHING = [False]
+
+
+def watch(event: str, arguments: tuple[object, ...]) -> None:
+    if WATCHING[0] and event == "open" and str(arguments[0]).endswith(".dcm"):
+        OPENED.append(str(arguments[0]))
+
+
+def test_every_slice_is_opened_for_its_header_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for series in range(3):
+        write_series(tmp_path / "in" / f"series{series}", shape=(5, 16, 16), seed=series)
+    sys.addaudithook(watch)  # there is no way to remove one
+
+    def opened(out: str) -> Counter[str]:
+        OPENED.clear()
+        WATCHING[0] = True
+        try:
+            summary = run_batch(BatchJob(tmp_path / "in", tmp_path / out, LINEAR))
+        finally:
+            WATCHING[0] = False
+        assert summary.counts["done"] == 3
+        return Counter(path for path in OPENED if str(tmp_path / "in") in path)
+
+    # Its first bytes, its header, its pixels.
+    assert set(opened("out").values()) == {3} and len(opened("again")) == 15
+    monkeypatch.setattr(batch_sources, "MOST_HEADERS", 7)
+    assert sorted(opened("bounded").values()) == [3] * 5 + [5] * 10, "what was not kept is read once more"
+    assert not any(source.headers for source in find_sources(tmp_path / "in", tmp_path / "out").sources[1:])
+
+
 def test_a_tilted_series_is_refused_unless_it_is_resampled(tmp_path: Path) -> None:
     write_series(tmp_path / "in", shape=(4, 32, 32), seed=1, tilt_degrees=10.0)
     job = BatchJob(tmp_path / "in", tmp_path / "out", LINEAR)
@@ -266,7 +299,7 @@ def test_two_batches_do_not_share_a_folder(job: BatchJob, monkeypatch: pytest.Mo
             run_batch(job)
         raise OutputError("tried")
 
-    monkeypatch.setattr(batch, "run_upscale", second)
+    monkeypatch.setattr(one_of_many, "run_upscale", second)
     summary = run_batch(job)
     assert {row.reason for row in summary.series if row.status == "failed"} == {"tried"}
 
@@ -309,7 +342,7 @@ def test_an_interruption_leaves_the_summary_so_far(job: BatchJob, monkeypatch: p
             raise KeyboardInterrupt
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(batch, "run_upscale", interrupted)
+    monkeypatch.setattr(one_of_many, "run_upscale", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_batch(job)
     values = json.loads((job.out / "summary.json").read_text())
@@ -320,8 +353,9 @@ def test_an_interruption_leaves_the_summary_so_far(job: BatchJob, monkeypatch: p
 
 KILLED = """
 import os, signal, sys
+from collections import Counter
 from pathlib import Path
-from thinslice.commands import batch
+from thinslice.commands import batch, one_of_many
 from thinslice.commands.batch import BatchJob, run_batch
 from thinslice.commands.batch_records import Record
 from thinslice.inference.settings import UpscaleSettings
@@ -330,14 +364,14 @@ def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 if moment == "in the network":
     from thinslice.inference import stitch
-    original = batch.run_upscale
+    original = one_of_many.run_upscale
     def second(*a, **k):
         done.append(a)
         if len(done) == 2:
             from thinslice.inference.backends.torch_backend import TorchBackend
             TorchBackend.__call__ = kill
         return original(*a, **k)
-    batch.run_upscale = second
+    one_of_many.run_upscale = second
 elif moment == "before the record":
     Record.finish = kill
 else:

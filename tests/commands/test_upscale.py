@@ -59,6 +59,25 @@ def test_short_memory_is_refused_unless_forced(source: Path, tmp_path: Path, mon
     assert thinslice.read(tmp_path / "thin.nii").geometry.shape[0] == 21
 
 
+def test_a_run_that_dies_between_its_outputs_leaves_no_older_one_beside_the_new_volume(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    job = UpscaleJob(source, out / "thin.nii", LINEAR, preview=out / "look.png", report=out / "report.json")
+    run_upscale(job)
+    older = (out / "thin.nii").read_bytes()
+
+    def die(*_: object) -> bytes:
+        raise SystemExit
+
+    monkeypatch.setattr(figures.Preview, "png_bytes", die)
+    with pytest.raises(SystemExit):
+        run_upscale(replace(job, settings=replace(LINEAR, model="nearest"), overwrite=True))
+    assert (out / "thin.nii").read_bytes() != older
+    assert [path.name for path in out.iterdir()] == ["thin.nii"]
+
+
 class Collected:
     """A watcher that keeps what it receives."""
 

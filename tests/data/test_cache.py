@@ -20,6 +20,7 @@ from thinslice.data import cache, manifest
 from thinslice.data.cache import CachedPair, cache_path, cached_pairs
 from thinslice.data.manifest import Case, open_dataset
 from thinslice.errors import GeometryError, OutputError, ResourceError
+from thinslice.system import user_cache
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_the_profile_of_overlapping_slices_is_known(tmp_path: Path) -> None:
     assert cached_pairs([case], tmp_path / "cache")[0].relative_thickness == 1.0  # NIfTI does not tell it
     overlapping = thinslice.Volume(thick.hu, thinslice.Geometry(thick.hu.shape, (5.0, 0.7, 0.7), thickness_mm=7.5))
     pair = manifest.Pair("b", overlapping, thin, 5)
-    cache._write(pair, "x", tmp_path / "b")
+    cache._write(pair, "x", "place", tmp_path / "b")
     assert cache._open(tmp_path / "b", "x").relative_thickness == 1.5  # type: ignore[union-attr]
 
 
@@ -161,6 +162,32 @@ def test_a_changed_source_is_read_again_and_leaves_no_second_file(
     assert same(cached_pairs(cases, tmp_path / "cache")[1], 42)
     assert reads[3:] == ["CT00000001"]
     assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_a_moved_data_set_finds_its_files_again(cases: tuple[Case, ...], tmp_path: Path, reads: list[str]) -> None:
+    before = [pair.digest for pair in cached_pairs(cases, tmp_path / "cache")]
+    root = cases[0].thin.parents[2]
+    moved = open_dataset(root.rename(tmp_path / "moved"))
+    assert [pair.digest for pair in cached_pairs(moved.cases, tmp_path / "cache")] == before
+    assert len(reads) == 3 and len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_files_that_nobody_has_used_for_long_go(cases: tuple[Case, ...], tmp_path: Path) -> None:
+    first, second = (pair.path for pair in cached_pairs(cases[:2], tmp_path / "cache"))
+    long_ago = first.stat().st_mtime - 2 * cache.KEPT_DAYS * 86400
+    os.utime(first, (long_ago, first.stat().st_mtime))
+    third = cached_pairs(cases[2:], tmp_path / "cache")[0].path
+    assert set((tmp_path / "cache").iterdir()) == {second, third}
+
+
+def test_nothing_kept_is_a_folder_of_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(user_cache.VARIABLE, str(tmp_path))
+    cache.pairs_folder.cache_clear()
+    assert cache.pairs_folder() == tmp_path / "pairs"
+    monkeypatch.setenv(user_cache.VARIABLE, "")
+    cache.pairs_folder.cache_clear()
+    assert cache.pairs_folder().is_dir() and cache.pairs_folder() == cache.pairs_folder()
+    cache.pairs_folder.cache_clear()
 
 
 def test_a_misaligned_pair_is_never_cached(cases: tuple[Case, ...], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from support.skips import PROJECT
 from thinslice.errors import MissingExtraError
 from thinslice.io.dicom.attributes import KEPT_KEYWORDS, REQUIRED_KEYWORDS
 from thinslice.io.dicom.derived.deidentify import KEPT_WITHOUT_IDENTITY
+from thinslice.io.dicom.files.header import GE_SWAPPED_PIXELS
 from thinslice.io.dicom.files.object_kinds import ENHANCED_KINDS, KINDS
 from thinslice.io.dicom.files.pixel_format import PixelError
 from thinslice.io.dicom.files.pixels import require_decoder
@@ -50,6 +51,14 @@ def test_transfer_syntaxes_are_those_that_are_decoded() -> None:
     table = rows(between("## 4.", "## 5."))
     assert set(table) == readable
     assert {read for read, _ in table.values()} == {"yes"}
+
+
+def test_a_node_takes_what_is_read() -> None:
+    pytest.importorskip("pynetdicom")
+    from thinslice.service.node.receiver import STORED, TRANSFER_SYNTAXES
+
+    assert {*rows(between("## 4.", "## 5.")), GE_SWAPPED_PIXELS} == set(TRANSFER_SYNTAXES)
+    assert set(rows(between("## 1.", "## 2."))) == set(STORED)
 
 
 def test_sop_classes_are_those_that_are_read() -> None:

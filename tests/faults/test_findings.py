@@ -14,7 +14,7 @@ import thinslice
 from support.command_line import Run, smooth_volume
 from support.dicom_factory import write_series
 from support.fault_checks import assert_sentence, upscale
-from thinslice.errors import InputError, ThinsliceError
+from thinslice.errors import InputError, ThinsliceError, ThinsliceWarning
 
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("ignore::UserWarning:pydicom")]
 
@@ -130,6 +130,22 @@ def test_a_data_file_whose_name_no_file_system_permits_is_missing(name: str, tmp
     (tmp_path / name).write_text(text[name])
     with pytest.raises(InputError, match="data file"):
         thinslice.read(tmp_path / name)
+
+
+def test_a_damaged_name_or_number_in_a_metaimage_is_said_or_refused(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    path = tmp_path / "a.mhd"
+    thinslice.write(smooth_volume(), path)
+    whole = path.read_text()
+    assert not thinslice.read(path).provenance.warnings
+    path.write_text(whole.replace("Offset = 0.0", "Offset = e.0"))
+    with pytest.raises(InputError, match="Offset by something that is no number"):
+        thinslice.read(path)
+    path.write_text(whole.replace("CenterOfRotation", "C0nterOfRotatioj"))
+    with pytest.warns(ThinsliceWarning, match="'C0nterOfRotatioj'"):
+        thinslice.read(path)
+    path.write_text(whole.replace("NDims = 3", "NDims = 3\nKernel = B30f"))
+    assert not thinslice.read(path).provenance.warnings, "names of a writer's own are no damage"
 
 
 def test_an_orientation_code_that_does_not_exist_is_said(tmp_path: Path, run: Run) -> None:

@@ -57,6 +57,9 @@ EXPECTED = (
     ExpectedSkip(r"^shared data absent", "no folder THINSLICE_SHARED", lambda: not shared_folder().is_dir()),
     ExpectedSkip(r"OpenVINO is not installed", "no openvino", lambda: _lacks_module("openvino")),
     ExpectedSkip(r"could not import 'SimpleITK'", "no SimpleITK", lambda: _lacks_module("SimpleITK")),
+    ExpectedSkip(r"could not import 'anywidget'", "no anywidget", lambda: _lacks_module("anywidget")),
+    ExpectedSkip(r"could not import 'nbclient'", "no nbclient", lambda: _lacks_module("nbclient")),
+    ExpectedSkip(r"could not import 'ipykernel'", "no ipykernel", lambda: _lacks_module("ipykernel")),
     ExpectedSkip(r"could not import 'onnx'", "no onnx", lambda: _lacks_module("onnx")),
     ExpectedSkip(r"could not import 'onnxscript'", "no onnxscript", lambda: _lacks_module("onnxscript")),
     ExpectedSkip(r"could not import 'onnxruntime'", "no onnxruntime", lambda: _lacks_module("onnxruntime")),
@@ -70,6 +73,19 @@ EXPECTED = (
     ExpectedSkip(r"could not import 'lightning_fabric", "no lightning", lambda: _lacks_module("lightning_fabric")),
     ExpectedSkip(r"could not import 'fastrad'", "no fastrad", lambda: _lacks_module("fastrad")),
     ExpectedSkip(r"could not import 'fastapi'", "no fastapi (the serve extra)", lambda: _lacks_module("fastapi")),
+    ExpectedSkip(
+        r"could not import 'pynetdicom'", "no pynetdicom (the node extra)", lambda: _lacks_module("pynetdicom")
+    ),
+    ExpectedSkip(
+        r"could not import 'dicomweb_client'",
+        "no dicomweb-client (the node extra)",
+        lambda: _lacks_module("dicomweb_client"),
+    ),
+    ExpectedSkip(
+        r"^no real peers",
+        "no Orthanc, dcmtk or dicom3tools, or no unshare",
+        lambda: any(shutil.which(name) is None for name in ("Orthanc", "storescu", "dciodvfy", "unshare", "ip")),
+    ),
     ExpectedSkip(r"could not import 'uvicorn'", "no uvicorn (the serve extra)", lambda: _lacks_module("uvicorn")),
     ExpectedSkip(r"could not import 'playwright'", "no playwright", lambda: _lacks_module("playwright")),
     ExpectedSkip(

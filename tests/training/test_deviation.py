@@ -83,7 +83,7 @@ def test_a_run_is_bound_to_the_weights_it_started_from(tmp_path: Path, data_root
     fit(recipe, tmp_path / "run", data_root=data_root, device="cpu", stop_after_s=0.0)
     torch.manual_seed(1)
     checkpoint.save(catalog.build("thinnet", features=8, blocks=1), start, architecture="thinnet", card={})
-    with pytest.raises(UsageError, match="another recipe"):
+    with pytest.raises(UsageError, match="began with other weights"):
         fit(recipe, tmp_path / "run", data_root=data_root, device="cpu")
 
 
@@ -91,7 +91,7 @@ def test_what_may_be_missing_is_what_is_trained_by_name(tmp_path: Path, data_roo
     everything = recipe_for(body).model_copy(update={"trainable": ("",)})
     with pytest.raises(CheckpointError, match="missing"):
         fit(everything, tmp_path, data_root=data_root, device="cpu")
-    with pytest.raises(UsageError, match="weights file that exists"):
+    with pytest.raises(UsageError, match="is neither a network with weights nor a weights file"):
         fit(recipe_for(tmp_path / "absent.safetensors"), tmp_path, data_root=data_root, device="cpu")
 
 

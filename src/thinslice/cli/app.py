@@ -8,6 +8,7 @@ import typer
 
 from thinslice.about import NOTICE, __version__
 from thinslice.cli import (
+    archive,
     benchmark,
     check,
     convert,
@@ -68,6 +69,7 @@ def thinslice(
     thinslice upscale chest_5mm/ chest_1mm/     make a thin DICOM series
     thinslice upscale thick.nii.gz thin.nii.gz  make a thin NIfTI file
     thinslice upscale studies/ thin/ --all      every eligible series of a folder
+    thinslice archive scan /data/ct             a whole archive: index, plan, run
     thinslice serve                             the same in a page of your browser
     thinslice node NODE.toml                    the same for scanners and PACS
 
@@ -134,3 +136,19 @@ _dataset.command("build", cls=Command, epilog=EPILOG)(dataset_build.build)
 _dataset.command("mini", cls=Command, epilog=EPILOG)(dataset.mini)
 _dataset.command("profile", cls=Command, epilog=EPILOG)(dataset.measure_slice_profile)
 app.add_typer(_dataset, name="dataset")
+
+_archive = typer.Typer(
+    cls=Group,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Index a whole archive, plan which series are upscaled, and work on the plan with many processes.",
+    epilog=EPILOG,
+)
+_archive.command("scan", cls=Command, epilog=EPILOG)(archive.scan)
+_archive.command("plan", cls=Command, epilog=EPILOG)(archive.plan)
+_archive.command("run", cls=Command, epilog=EPILOG)(archive.run)
+_archive.command("work", cls=Command, epilog=EPILOG)(archive.work)
+_archive.command("status", cls=Command, epilog=EPILOG)(archive.status)
+_archive.command("report", cls=Command, epilog=EPILOG)(archive.report)
+_archive.command("export", cls=Command, epilog=EPILOG)(archive.export)
+app.add_typer(_archive, name="archive")

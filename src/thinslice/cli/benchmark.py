@@ -145,9 +145,12 @@ def leaderboard(
     """
     import json
 
-    from thinslice.experiments.benchmark.leaderboard import read_leaderboard, standing, to_markdown
+    from thinslice.experiments.benchmark.leaderboard import read_leaderboard, rendering_warning, standing, to_markdown
 
     board, folder = read_leaderboard(file), file.resolve().parent
+    warning = rendering_warning(file)
+    if warning is not None:
+        Console().warn(warning)
     if as_json:
         values = board.model_dump(mode="json", by_alias=True)
         for row, entry in zip(values["rows"], board.rows, strict=True):

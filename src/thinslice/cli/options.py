@@ -16,6 +16,7 @@ class BackendName(StrEnum):
     TORCH = "torch"
     TORCH_COMPILE = "torch-compile"
     OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
 
 
 class IntensityName(StrEnum):

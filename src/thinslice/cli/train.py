@@ -60,7 +60,7 @@ def train(
 
     The run's folder holds state.pt (resumable), log.csv, validation.csv, pictures, TensorBoard events, best and last
     weights and, at the end, NAME.safetensors with its model card. After an interruption the same command continues from
-    the last saved state and ends with the same weights.
+    the last saved state and ends with the same weights. With more optimiser.steps it lengthens a finished run.
 
     \b
     thinslice train recipes/paper-tvsrn.toml --data /data          /data/RPLHR-CT holds the data set
@@ -72,6 +72,7 @@ def train(
     Needs more packages; in a clone of the repository: pip install ".[train]".
     """
     from thinslice.errors import TRAINING_PACKAGES, MissingExtraError
+    from thinslice.models import catalog
     from thinslice.recipes import overridden, read_train_recipe
 
     console = Console(quiet=quiet)
@@ -81,9 +82,11 @@ def train(
     except ModuleNotFoundError as error:
         raise MissingExtraError(TRAINING_PACKAGES) from error
     hush_libraries()
+    catalog.check_config(chosen.network.name, chosen.network.config, where=recipe.name)
     folder = out or Path("runs") / chosen.name
+    places = [recipe.parent, *([data] if data is not None else [])]
     if export_now:
-        print(fit.export_state(chosen, folder))
+        print(fit.export_state(chosen, folder, places=places))
         return
     named = chosen.data if chosen.dataset is None else (chosen.dataset.root,)
     data_root = data_folder(data, named, recipe.parent)
@@ -91,6 +94,7 @@ def train(
         "data_root": data_root,
         "device": device,
         "threads": threads,
+        "places": places,
         "report": lambda line: console.note(_as_text(line)),
         "notify": console.note,
     }

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thinslice.commands.batch_records import (
     RECORDS,
     BatchSummary,
-    Record,
     SeriesRow,
     Status,
     fingerprint,
@@ -21,14 +20,13 @@ from thinslice.commands.batch_records import (
     write_summary,
 )
 from thinslice.commands.batch_sources import Source, find_sources
+from thinslice.commands.one_of_many import HowToUpscale, load_once, make_folder, upscale_one
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
-from thinslice.commands.upscale import UpscaleJob, run_upscale
+from thinslice.commands.upscale import Read
 from thinslice.errors import (
     InputError,
     NotEligibleError,
     OutputBusyError,
-    OutputError,
-    OutputExistsError,
     ThinsliceError,
     UnreadableError,
     UsageError,
@@ -39,9 +37,8 @@ from thinslice.system.faults import machine_fault
 from thinslice.typing import Notify, PhaseProgress
 
 if TYPE_CHECKING:
-    from thinslice.commands.run_report import RunReport
     from thinslice.inference.settings import UpscaleSettings
-    from thinslice.models.base import ThroughPlaneModel
+    from thinslice.volume import Volume
 
 SUMMARY_EVERY_S = 30.0
 """Longest time for which the summary on the disk is behind; it is also written at the end and when interrupted."""
@@ -113,7 +110,7 @@ def run_batch(
     _check(job)
     refuse_foreign_summary(job.out)
     is_new = not job.out.exists()
-    _make_folder(job.out / RECORDS)
+    make_folder(job.out / RECORDS)
     try:
         with sole_run(job.out / RECORDS / "batch"):
             summary = _Batch(job, notify or (lambda line: None), begins, phase, finished).run()
@@ -149,10 +146,11 @@ class _Batch:
         self.unreadable = 0
         self.begun_s = time.perf_counter()
         self.written_s = self.begun_s
-        self.model = _load(job.settings)
-        self.settings = fingerprint(job.settings, job.reading, job.output_format, self.model)
+        model = load_once(job.settings)
+        self.settings = fingerprint(job.settings, job.reading, job.output_format, model)
         if job.deidentify:
             self.settings["deidentify"] = True
+        self.how = HowToUpscale(job.out, job.settings, job.reading, self.settings, model, job.overwrite, job.deidentify)
 
     def run(self) -> BatchSummary:
         """All series, then the summary."""
@@ -216,14 +214,14 @@ class _Batch:
         except Exception as error:
             return [_failed(blank, source, error, time.perf_counter() - begun)]
         rows = []
-        for part, row in parts:
+        for part, row, read in parts:
             begun = time.perf_counter()
             row = row.model_copy(update={"output": part.output.as_posix()})
             if row.reason is not None:
                 rows.append(row.model_copy(update={"output": None}))
                 continue
             try:
-                rows.append(self._upscaled(part, row))
+                rows.append(self._upscaled(part, row, read))
             except KeyboardInterrupt:
                 self.rows += rows
                 raise
@@ -231,41 +229,9 @@ class _Batch:
                 rows.append(_failed(row, source, error, time.perf_counter() - begun))
         return rows
 
-    def _upscaled(self, part: Source, row: SeriesRow) -> SeriesRow:
+    def _upscaled(self, part: Source, row: SeriesRow, read: Read | None) -> SeriesRow:
         """The row of a series that is upscaled, or that an earlier run has upscaled."""
-        output = self.job.out / part.output
-        record = Record.of(self.job.out, part)
-        state = record.state(output, self.settings, part.digest())
-        if state == "done":
-            return record.row_again(row)
-        if state == "changed" and not self.job.overwrite:
-            raise OutputExistsError(
-                "An earlier run made this output with other settings, or from files that have changed since; pass "
-                f"{option('overwrite', True)} to make it again, or choose another output folder."
-            )
-        if state == "foreign" and not self.job.overwrite:
-            raise OutputExistsError(
-                f"There is an output that no batch made; pass {option('overwrite', True)}, or choose another folder."
-            )
-        _make_folder(output.parent)
-        record.begin(self.settings, part.digest())
-        begun = time.perf_counter()
-        report = run_upscale(
-            UpscaleJob(
-                source=part.paths if len(part.paths) > 1 else part.paths[0],
-                output=output,
-                settings=self.job.settings,
-                output_format=part.output_format,
-                reading=part.reading(self.job.reading),
-                overwrite=state != "absent",
-                deidentify=self.job.deidentify,
-            ),
-            phase=self.phase,
-            loaded=self.model,
-        )
-        done = _done(row, report, part, time.perf_counter() - begun)
-        record.finish(output, done)
-        return done
+        return upscale_one(part, row, self.how, phase=self.phase, read=read)
 
 
 def _check(job: BatchJob) -> None:
@@ -287,23 +253,6 @@ def _check(job: BatchJob) -> None:
         check_place(job.out, folder=True)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {str(folder)!r} cannot be made ({error.strerror}).") from error
-
-
-def _load(settings: UpscaleSettings) -> ThroughPlaneModel:
-    """The model of the settings, once for all series."""
-    from thinslice.inference.backends.choice import choose_device
-    from thinslice.models.load import load_model
-
-    if isinstance(settings.model, (str, Path)):
-        return load_model(settings.model, device=choose_device(settings.device))
-    return settings.model
-
-
 def _blank(source: Source) -> SeriesRow:
     return SeriesRow(
         series_uid=source.series_uid,
@@ -315,16 +264,23 @@ def _blank(source: Source) -> SeriesRow:
     )
 
 
-def _parts(source: Source, job: BatchJob) -> list[tuple[Source, SeriesRow]]:
-    """Volumes that a source holds, each with its row; the row has a reason where there is nothing to do."""
+def _parts(source: Source, job: BatchJob) -> list[tuple[Source, SeriesRow, Read | None]]:
+    """Volumes that a source holds, each with its row and, for DICOM, what reads it from headers that are in memory.
+
+    The row has a reason where there is nothing to do.
+    """
     blank = _blank(source)
     if source.series_uid is None:
-        return [(source, blank)]
-    from thinslice.io.dicom.read import scan
+        return [(source, blank, None)]
     from thinslice.planning import eligibility
 
-    reports = [report for report in scan(source.paths) if report.series_uid.split("#")[0] == source.series_uid]
-    found = []
+    opened = source.opened(job.folder)
+
+    def read(settings: ReadSettings) -> Volume:
+        return opened.read(settings.series, settings)
+
+    reports = [report for report in opened.reports() if report.series_uid.split("#")[0] == source.series_uid]
+    found: list[tuple[Source, SeriesRow, Read | None]] = []
     for report in reports:
         part = source.part(report.series_uid)
         row = blank.model_copy(
@@ -338,7 +294,7 @@ def _parts(source: Source, job: BatchJob) -> list[tuple[Source, SeriesRow]]:
                 row = row.model_copy(update={"reason": "one slice, between which there is nothing to fill"})
             elif _is_thin(" ".join(verdict.reasons)):
                 row = row.model_copy(update={"reason": " ".join(verdict.reasons)})
-        found.append((part, row))
+        found.append((part, row, read))
     return found
 
 
@@ -367,19 +323,3 @@ def _failed(row: SeriesRow, source: Source, error: BaseException, seconds: float
 
 def _is_thin(reason: str) -> bool:
     return "already thin" in reason
-
-
-def _done(row: SeriesRow, report: RunReport, source: Source, seconds: float) -> SeriesRow:
-    update: dict[str, Any] = {
-        "status": "done",
-        "slices": report.input.slices,
-        "seconds": round(seconds, 3),
-        "factor": report.factor,
-        "spacing_mm_in": report.spacing_mm_in[0],
-        "spacing_mm_out": report.spacing_mm_out[0],
-        "consistency_rms_hu": report.consistency_rms_hu,
-        "device": report.device,
-        "backend": report.backend,
-        "warnings": tuple(source.without_names(sentence) for sentence in report.warnings),
-    }
-    return row.model_copy(update=update)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from thinslice.errors import UnreadableError
 
 if TYPE_CHECKING:
     from thinslice.io.dicom.files.header import SliceHeader
+    from thinslice.io.dicom.read import DicomInput
     from thinslice.io.settings import ReadSettings
 
 VOLUME_SUFFIXES = {
@@ -25,6 +26,9 @@ VOLUME_SUFFIXES = {
     ".mhd": ("MetaImage", "metaimage", ".mha"),
 }
 """Files of one volume: kind, format of the output, and its suffix."""
+
+MOST_HEADERS = 4000
+"""Headers of slices that a search keeps for the reading of their series; those of further series are read twice."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Source:
         series: the value that chooses it, or a part of it, among its files.
         left_out: reason why there is nothing to do; "" for a candidate.
         fault: reason why it cannot be read; "" where that is not known yet.
+        headers: of its slices as the search has read them; empty where they were too many to keep.
     """
 
     paths: tuple[Path, ...]
@@ -57,6 +62,7 @@ class Source:
     place: str | None = None
     left_out: str = ""
     fault: str = ""
+    headers: list[SliceHeader] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def is_candidate(self) -> bool:
@@ -71,6 +77,25 @@ class Source:
     def digest(self) -> str:
         """Digest of the place, size and time of change of all files: it differs once one of them was changed."""
         return hashlib.sha256(json.dumps([self.series, sorted(self.stamps)]).encode()).hexdigest()
+
+    def opened(self, folder: Path) -> DicomInput:
+        """The DICOM series, of the headers that the search has read, unless its files have changed since.
+
+        The headers are given up: a batch takes each series once.
+
+        Args:
+            folder: that was searched.
+
+        Raises:
+            UnreadableError: none of its files is DICOM any more.
+        """
+        from thinslice.io.dicom.read import DicomInput
+
+        headers = list(self.headers)
+        self.headers.clear()
+        if headers and _stamps(self.paths, folder) == self.stamps:
+            return DicomInput(headers)
+        return DicomInput.of(self.paths)
 
     def reading(self, asked: ReadSettings) -> ReadSettings:
         """The options of a batch that apply to a source of this format; reading it alone refuses the others."""
@@ -136,6 +161,7 @@ class _Search:
         self.groups: dict[tuple[str, ...], _Group] = {}
         self.files: list[Source] = []
         self.unreadable = 0
+        self.kept = 0
 
     def run(self, out: Path) -> None:
         """Visit every file below the folder, the folder of the outputs left out."""
@@ -161,11 +187,23 @@ class _Search:
                     self.unreadable += headers.may_be_slice
                     continue
                 for header in headers:
-                    _add(self.groups, path, header)
+                    self._keep(_add(self.groups, path, header), header)
         except UnreadableError as error:
             self.files.append(_unread(path, self.folder, str(error)))
         except Exception:  # one hostile file must not end the batch
             self.unreadable += 1
+
+    def _keep(self, group: _Group, header: SliceHeader) -> None:
+        """Keep a header for the reading of its series, as long as they are not too many.
+
+        Members of archives are not kept: what was unpacked for one would stay open.
+        """
+        if group.keeps and (self.kept >= MOST_HEADERS or header.file.content is not None):
+            self.kept -= len(group.headers)
+            group.forget()
+        elif group.keeps:
+            group.headers.append(header)
+            self.kept += 1
 
     def _closed(self, error: OSError) -> None:
         place = Path(os.fsdecode(error.filename or self.folder))
@@ -187,6 +225,8 @@ class _Group:
         from thinslice.io.dicom.series.facts import is_our_own
 
         self.paths: dict[Path, None] = {}
+        self.headers: list[SliceHeader] = []
+        self.keeps = True
         self.kind = kind_of(header.dataset)
         self.number = integer(header.dataset, "SeriesNumber")
         self.is_own = is_our_own(header.dataset)
@@ -214,10 +254,16 @@ class _Group:
             series_uid=label,
             series=label,
             left_out="made by thinslice" if self.is_own else foreign,
+            headers=[] if self.is_own or foreign or not self.keeps else self.headers,
         )
 
+    def forget(self) -> None:
+        """Keep no headers of this series: it is read again when its turn comes."""
+        self.keeps = False
+        self.headers.clear()
 
-def _add(groups: dict[tuple[str, ...], _Group], path: Path, header: SliceHeader) -> None:
+
+def _add(groups: dict[tuple[str, ...], _Group], path: Path, header: SliceHeader) -> _Group:
     """Add a file to the series of its patient and study; some anonymizers give all patients one UID."""
     from thinslice.io.dicom.files.header import text
     from thinslice.io.dicom.files.object_kinds import series_label
@@ -232,6 +278,7 @@ def _add(groups: dict[tuple[str, ...], _Group], path: Path, header: SliceHeader)
         fresh = _Group(header)
         group.kind = fresh.kind if fresh.kind == "CT" else group.kind
     group.paths[path] = None
+    return group
 
 
 def _file_source(path: Path, folder: Path, output_format: str | None) -> Source:

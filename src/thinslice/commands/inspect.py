@@ -163,12 +163,18 @@ def _volume_files(folder: Path) -> list[Path]:
     return found
 
 
-def _surveyed(report: SeriesReport, root: Path) -> SurveyedSeries:
+def verdict_on(report: SeriesReport) -> tuple[int | None, tuple[str, ...], tuple[str, ...]]:
+    """Factor to reach 1 mm, None where a series cannot be upscaled; all reasons against it; warnings."""
     factor: int | None = None
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     if report.geometry is not None and not report.reasons:
         factor, reasons, warnings = _verdict(report.geometry, report.values)
+    return factor, (*report.reasons, *reasons), (*report.warnings, *warnings)
+
+
+def _surveyed(report: SeriesReport, root: Path) -> SurveyedSeries:
+    factor, reasons, warnings = verdict_on(report)
     return SurveyedSeries(
         series_uid=report.series_uid,
         kind=report.kind,
@@ -176,8 +182,8 @@ def _surveyed(report: SeriesReport, root: Path) -> SurveyedSeries:
         spacing_mm=report.spacing_mm,
         thickness_mm=report.thickness_mm,
         factor=factor,
-        reasons=(*report.reasons, *reasons),
-        warnings=(*report.warnings, *warnings),
+        reasons=reasons,
+        warnings=warnings,
         skipped=report.skipped,
         number=report.number,
         series_number=report.series_number,

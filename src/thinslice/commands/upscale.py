@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from thinslice.commands.labels import check_labels, labels_path, read_labels, write_labels
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
-from thinslice.errors import OutputError, ResourceError, UsageError
+from thinslice.errors import OutputError, ResourceError, UnreadableError, UsageError
 from thinslice.io.settings import ReadSettings
 from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from thinslice.inference.upscale import RunResult, Slab
     from thinslice.models.base import ThroughPlaneModel
     from thinslice.volume import Volume
+
+
+Read = Callable[[ReadSettings], "Volume"]
+"""Gives the volume of a source that was read before, wholly or its headers."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,24 @@ class UpscaleJob:
         """The paths of the input."""
         return (self.source,) if isinstance(self.source, Path) else self.source
 
+    @property
+    def side_files(self) -> tuple[Path, ...]:
+        """The outputs beside `output`."""
+        labels = None if self.labels is None else labels_path(self.output)
+        return tuple(
+            path for path in (self.preview, self.report, self.uncertainty, self.view, labels, *self.copies) if path
+        )
+
+    def withdraw(self) -> None:
+        """Remove the side files of an earlier run that are to be overwritten.
+
+        Outputs take their names one after the other, so a run that is killed in between would leave an older report
+        or picture beside the new volume; an absent one deceives nobody.
+        """
+        for path in self.side_files:
+            if self.overwrite and path.is_file():
+                path.unlink(missing_ok=True)
+
 
 class Watcher(Protocol):
     """Receives the volumes of a run as they come, beside the writers: for a picture of work in progress."""
@@ -92,6 +114,8 @@ def run_upscale(
     phase: PhaseProgress | None = None,
     loaded: ThroughPlaneModel | None = None,
     watcher: Watcher | None = None,
+    read: Read | None = None,
+    read_before_s: float = 0.0,
 ) -> RunReport:
     """Carry out a job.
 
@@ -108,6 +132,8 @@ def run_upscale(
             window too.
         loaded: the network of `job.settings`, where it was loaded before.
         watcher: takes the thick volume and finished slabs.
+        read: gives the volume of `job.source`, where its headers or its voxels are in memory already.
+        read_before_s: seconds that the reading has taken before.
 
     Returns:
         The report, also when no file for it was asked for.
@@ -134,8 +160,11 @@ def run_upscale(
     enter = phase or (lambda name, share: None)
     check_job(job)
     enter("reading", 0.0)
-    volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
-    read_s = time.perf_counter() - begun
+    if read is None:
+        volume = read_as(job.sources if len(job.sources) > 1 else job.sources[0], job.reading)
+    else:
+        volume = read(job.reading)
+    read_s = read_before_s + time.perf_counter() - begun
     labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
     prepared = prepare(volume, job.settings, loaded=loaded)
@@ -154,7 +183,8 @@ def run_upscale(
                 overwrite=job.overwrite,
                 declared=declared,
                 deidentify=job.deidentify,
-            )
+            ),
+            before_end=job.withdraw if path is job.output else None,
         )
         for path, declared in ((job.output, job.output_format), *((path, None) for path in job.copies))
     )
@@ -260,16 +290,18 @@ def check_job(job: UpscaleJob) -> None:
         OutputError: an output cannot be written there, or its folder is missing.
     """
     kind = _check_options(job)
-    side_files = [path for path in (job.preview, job.report, job.uncertainty, job.view, *job.copies) if path]
-    if job.labels is not None:
-        side_files.append(labels_path(job.output))
     inputs = job.sources if job.labels is None else (*job.sources, job.labels)
-    check_distinct([job.output, *side_files], inputs)
+    check_distinct([job.output, *job.side_files], inputs)
+    if not job.sources[0].exists() and job.output.exists():
+        raise UnreadableError(
+            f"There is nothing at {str(job.sources[0])!r}, and {str(job.output)!r}, the output, exists: the input "
+            "comes first, then the output; check the order and the path."
+        )
     check_sources(inputs)
     if job.labels is not None:
         check_labels(job.labels)
     check_place(job.output, overwrite=job.overwrite, folder=kind == "dicom")
-    for path in side_files:
+    for path in job.side_files:
         check_place(path, overwrite=job.overwrite)
 
 

@@ -1,8 +1,9 @@
 """Pairs as memory-mapped arrays: random cubes are read without decompressing whole volumes each time.
 
-Each case has one file with its HU, uncompressed. A file is built once, appears whole or not at all, and is rebuilt when
-its source has changed or its checksums fail. Several processes may request the same cases at the same time; they share
-the work.
+Each case has one file with its HU, uncompressed, in a folder outside the data set, which may be read-only. A file is
+built once, appears whole or not at all, and is rebuilt when its source has changed or its checksums fail. It is named
+by the content of its source, so a data set that was moved finds its files again. Files that nobody has used for
+`KEPT_DAYS` are removed. Several processes may request the same cases at the same time; they share the work.
 
 The files are in the safetensors layout (https://github.com/huggingface/safetensors): the length of a JSON header, the
 header, and two tensors, "thick" and "thin". The header's metadata holds the other facts.
@@ -10,9 +11,15 @@ header, and two tensors, "thick" and "thin". The header's metadata holds the oth
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import hashlib
 import json
+import os
 import re
+import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Sequence
@@ -27,15 +34,21 @@ import numpy.typing as npt
 from thinslice.data.manifest import Case, Pair, content_mark, read_pair
 from thinslice.errors import OutputBusyError, OutputError
 from thinslice.geometry import Geometry
+from thinslice.system import user_cache
 from thinslice.system.atomic import atomic_file, output_errors
 from thinslice.system.resources import require_disk
 from thinslice.typing import Progress
 from thinslice.volume import Volume
 
-VERSION = 2
+VERSION = 3
 """Version of the files' content; files of another version are rebuilt."""
 
 SUFFIX = ".safetensors"
+
+KEPT_DAYS = 90
+"""Days after which a file that nobody has used is removed, when another one is built."""
+
+_FOLDER = "pairs"
 
 _TENSORS = ("thick", "thin")
 _DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "F32": np.dtype("<f4")}
@@ -67,6 +80,7 @@ class CachedPair:
         thin_spacing_mm: distance of thin voxels along (depth, height, width), mm; those of released files, which lack
             it, are 1 mm apart in depth, and in plane None.
         thickness_mm: of the thick slices; None where unknown.
+        digest: of the voxels of both (`voxels_digest`), whatever file they came from.
     """
 
     case_id: str
@@ -77,6 +91,7 @@ class CachedPair:
     path: Path
     thin_spacing_mm: tuple[float, float | None, float | None] = (1.0, None, None)
     thickness_mm: float | None = None
+    digest: str = ""
 
     def volumes(self, plane: tuple[slice, slice] = (slice(None), slice(None))) -> tuple[Volume, Volume]:
         """Thick and thin volume on one grid, whose origin is that of neither file.
@@ -91,6 +106,20 @@ class CachedPair:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path,)
+
+
+@functools.cache
+def pairs_folder() -> Path:
+    """The folder of cached pairs in the user's cache; a temporary one, removed at the end, where nothing is kept.
+
+    `thinslice.system.user_cache.VARIABLE` names another place for the user's cache.
+    """
+    kept = user_cache.cache_folder()
+    if kept is not None:
+        return kept / _FOLDER
+    temporary = Path(tempfile.mkdtemp(prefix="thinslice-pairs-"))
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return temporary
 
 
 def cached_pairs(cases: Sequence[Case], folder: str | Path, *, progress: Progress | None = None) -> list[CachedPair]:
@@ -134,10 +163,41 @@ def cached_pairs(cases: Sequence[Case], folder: str | Path, *, progress: Progres
 
 
 def cache_path(case: Case, folder: Path) -> Path:
-    """Path of a case's file in a cache; it depends on the paths of the source, not on its content."""
-    place = f"{case.case_id}\n{case.thick and case.thick.resolve()}\n{case.thin.resolve()}"
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", case.case_id)[:60].lstrip(".")
-    return folder / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}{SUFFIX}"
+    """Path of a case's file in a cache; it depends on the name of the case and the content of its files."""
+    marks = [case.case_id, *("" if path is None else content_mark(path) for path in (case.thick, case.thin))]
+    return folder / f"{_stem(case)}-{hashlib.sha256(chr(10).join(marks).encode()).hexdigest()[:12]}{SUFFIX}"
+
+
+def _stem(case: Case) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", case.case_id)[:60].lstrip(".")
+
+
+def _place(case: Case) -> str:
+    """Digest of the paths of a case's files."""
+    paths = f"{case.thick and case.thick.resolve()}\n{case.thin.resolve()}"
+    return hashlib.sha256(paths.encode()).hexdigest()[:16]
+
+
+def _remove_outdated(case: Case, path: Path) -> None:
+    """Remove the file of the same source as it was before, and those that nobody has used for long."""
+    oldest = time.time() - KEPT_DAYS * 86400.0
+    for other in path.parent.glob(f"*{SUFFIX}"):
+        try:
+            before = (
+                other.name.startswith(_stem(case)) and other != path and _metadata(other).get("place") == _place(case)
+            )
+            if before or other.stat().st_atime < oldest:
+                other.unlink()
+        except (OSError, ValueError, LookupError, TypeError):
+            # No cache file, or another process was faster.
+            continue
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        metadata: dict[str, str] = json.loads(file.read(min(length, _MAX_HEADER_BYTES)))["__metadata__"]
+    return metadata
 
 
 class _BuiltMeanwhileError(Exception):
@@ -153,7 +213,8 @@ def _ready(case: Case, folder: Path) -> CachedPair:
         with atomic_file(path, overwrite=True) as partial:
             if _open(path, identity) is not None:
                 raise _BuiltMeanwhileError
-            _write(read_pair(case), identity, partial)
+            _write(read_pair(case), identity, _place(case), partial)
+        _remove_outdated(case, path)
     except _BuiltMeanwhileError:
         pass
     pair = _open(path, identity)
@@ -176,7 +237,7 @@ def _identity(case: Case) -> str:
     return "\n".join(parts)
 
 
-def _write(pair: Pair, identity: str, path: Path) -> None:
+def _write(pair: Pair, identity: str, place: str, path: Path) -> None:
     volumes = {"thick": pair.thick.hu, "thin": pair.thin.hu}
     arrays = {name: np.ascontiguousarray(hu, dtype=hu.dtype.newbyteorder("<")) for name, hu in volumes.items()}
     grid = pair.thick.geometry
@@ -188,11 +249,13 @@ def _write(pair: Pair, identity: str, path: Path) -> None:
         offset += array.nbytes
     metadata = {
         "identity": hashlib.sha256(identity.encode()).hexdigest(),
+        "place": place,
         "case_id": pair.case_id,
         "factor": str(pair.factor),
         "relative_thickness": repr(1.0 if grid.thickness_mm is None else grid.thickness_mm / grid.spacing_mm[0]),
         "thickness_mm": json.dumps(grid.thickness_mm),
         "thin_spacing_mm": json.dumps(pair.thin.geometry.spacing_mm),
+        "digest": voxels_digest(*arrays.values()),
         "checksums": json.dumps({name: _checksums(array) for name, array in arrays.items()}),
     }
     metadata["seal"] = _seal(header, metadata)
@@ -236,6 +299,7 @@ def _open(path: Path, identity: str | None) -> CachedPair | None:
             if json.loads(metadata["checksums"]) != {name: _checksums(array) for name, array in arrays.items()}:
                 return None
             _checked[path] = stamp
+            _mark_used(path, status)
         factor, thickness = int(metadata["factor"]), float(metadata["relative_thickness"])
         depth_mm, height_mm, width_mm = json.loads(metadata["thin_spacing_mm"])
         spacing = (depth_mm, height_mm, width_mm)
@@ -248,10 +312,17 @@ def _open(path: Path, identity: str | None) -> CachedPair | None:
             path,
             spacing,
             json.loads(metadata["thickness_mm"]),
+            metadata["digest"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Missing, or not a cache file: it is built.
         return None
+
+
+def _mark_used(path: Path, status: os.stat_result) -> None:
+    """Set the time of use, which many file systems do not record; the time of change stays."""
+    with contextlib.suppress(OSError):
+        os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
 
 
 def _reopen(path: Path) -> CachedPair:
@@ -259,6 +330,22 @@ def _reopen(path: Path) -> CachedPair:
     if pair is None:
         raise OutputError(f"The cache file {path.name!r} is missing or damaged; start again, so that it is rebuilt.")
     return pair
+
+
+def voxels_digest(*volumes: npt.NDArray[Any]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of volumes, with their shapes and types.
+
+    A case has the same digest wherever its files lie and however they are compressed.
+
+    >>> voxels_digest(np.zeros((2, 1, 1), dtype=np.int16)) == voxels_digest(np.zeros((1, 2, 1), dtype=np.int16))
+    False
+    """
+    digest = hashlib.sha256()
+    for volume in volumes:
+        little = np.ascontiguousarray(volume, dtype=volume.dtype.newbyteorder("<"))
+        digest.update(f"{little.dtype.str} {little.shape}\n".encode())
+        digest.update(little.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:16]
 
 
 def _checksums(array: npt.NDArray[Any]) -> list[int]:

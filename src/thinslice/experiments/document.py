@@ -6,6 +6,8 @@ Benchmark, domain gap and clinical check each compile a `Document`; its renderin
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from thinslice.about import NOTICE, __version__
 from thinslice.errors import OutputError
 from thinslice.options import option
 from thinslice.system.atomic import atomic_file
+
+_MADE_FROM = re.compile(r"<!-- made from [^>]*, SHA-256 ([0-9a-f]{64}) -->\s*\Z")
 
 Cells = Sequence[str]
 """One line of a table."""
@@ -154,8 +158,42 @@ def to_html(document: Document) -> str:
     return page.render(document=document, notice=NOTICE, version=__version__)
 
 
+def stamped(text: str, source: str, content: str) -> str:
+    """A Markdown or HTML text that ends in a comment with the digest of the JSON file of the same results.
+
+    Files that belong together are renamed one after the other, so a kill in between leaves the older one of some: the
+    digest shows which.
+
+    Args:
+        text: of the document.
+        source: name of the JSON file.
+        content: of the JSON file.
+
+    >>> stamped("# Table", "results.json", "{}").splitlines()[1][:46]
+    '<!-- made from results.json, SHA-256 44136fa35'
+    """
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return f"{text.rstrip()}\n<!-- made from {source}, SHA-256 {digest} -->\n"
+
+
+def is_made_from(document: Path, source: Path) -> bool:
+    """Whether a document that `stamped` has marked, and the JSON file, are of the same results.
+
+    Args:
+        document: Markdown or HTML; one without a mark counts as made from something else.
+        source: the JSON file.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    mark = _MADE_FROM.search(document.read_text(encoding="utf-8"))
+    return mark is not None and mark[1] == hashlib.sha256(source.read_bytes()).hexdigest()
+
+
 def write_files(out: Path, texts: Mapping[str, str], pictures: Sequence[Picture]) -> None:
     """Write texts by file name, and pictures into the folder figures.
+
+    Markdown and HTML state the digest of the JSON among the texts (`stamped`), which is written last.
 
     Raises:
         OutputError, ResourceError: they cannot be written.
@@ -167,7 +205,11 @@ def write_files(out: Path, texts: Mapping[str, str], pictures: Sequence[Picture]
     for picture in pictures:
         with atomic_file(out / "figures" / f"{picture.name}.png", overwrite=True) as part:
             part.write_bytes(picture.png)
-    for name, text in texts.items():
+    source = next(name for name in texts if name.endswith(".json"))
+    for name in sorted(texts, key=source.__eq__):
+        text = texts[name]
+        if name.endswith((".md", ".html")):
+            text = stamped(text, source, texts[source])
         with atomic_file(out / name, overwrite=True) as part:
             part.write_text(text, encoding="utf-8")
 

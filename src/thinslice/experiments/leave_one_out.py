@@ -13,11 +13,12 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from thinslice.data.cache import CachedPair, cached_pairs
+from thinslice.data.cache import CachedPair, cached_pairs, pairs_folder
 from thinslice.data.manifest import open_dataset
 from thinslice.errors import UsageError
 from thinslice.evaluation.protocol import evaluate
@@ -31,7 +32,8 @@ from thinslice.recipes.slice_profile import MeasuredProfile, read_slice_profile
 from thinslice.system.atomic import atomic_file
 from thinslice.training.export import PROFILE_FILE
 from thinslice.training.fit import LogLine, fit
-from thinslice.training.sources import CACHE_FOLDER, training_cases
+from thinslice.training.setup import initial_weights
+from thinslice.training.sources import training_cases
 from thinslice.training.validate import as_volumes
 from thinslice.typing import Notify
 
@@ -78,6 +80,7 @@ def train_leaving_out(
     data_root: Path,
     device: str = "auto",
     threads: int | None = None,
+    places: Sequence[Path] = (),
     report: Callable[[LogLine], None] | None = None,
     notify: Notify | None = None,
 ) -> tuple[Path, list[LeftOut]]:
@@ -88,7 +91,7 @@ def train_leaving_out(
         out: folder of the run. Trainings that leave a patient out lie in folders `without-1` and so on inside it; after
             an interruption the same call continues.
         leave_out: how many patients are left out, the first ones; a number above that of the patients means all.
-        data_root, device, threads, report, notify: as for `thinslice.training.fit.fit`.
+        data_root, device, threads, places, report, notify: as for `thinslice.training.fit.fit`.
 
     Returns:
         The weights file of the training on all pairs, and the scores.
@@ -102,6 +105,9 @@ def train_leaving_out(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("Patients are left out by one process; start it without torchrun, or leave none out.")
     note = notify or (lambda line: None)
+    train = partial(
+        fit, data_root=data_root, device=device, threads=threads, places=places, report=report, notify=notify
+    )
     place = data_root / recipe.dataset.root
     cases = training_cases(open_dataset(place), recipe.dataset)
     names = list(dict.fromkeys(case.patient for case in cases))
@@ -112,22 +118,21 @@ def train_leaving_out(
         )
     if len(names) < ADVISED:
         note(f"{len(names)} patients: their score means little; {ADVISED} or more are advised.")
+    start = initial_weights(recipe, places)
     left_out, errors = [], []
     for number, name in enumerate(names[:leave_out], start=1):
         note(f"Patient {number} of {min(leave_out, len(names))} is left out.")
         folder = out / f"without-{number}"
         without = overridden(recipe, {"dataset.without": [*recipe.dataset.without, name]})
-        weights = fit(
-            without, folder, data_root=data_root, device=device, threads=threads, report=report, notify=notify
-        )
+        weights = train(without, folder)
         assert weights is not None  # without a time limit it trains to the end
-        pairs = cached_pairs([case for case in cases if case.patient == name], place / CACHE_FOLDER)
-        scores, found = _scored(recipe, weights, folder, pairs, device, f"patient {number}")
+        pairs = cached_pairs([case for case in cases if case.patient == name], pairs_folder())
+        scores, found = _scored(recipe, start, weights, folder, pairs, device, f"patient {number}")
         note(_line(scores))
         left_out.append(scores)
         errors += found
     note("Training on all pairs.")
-    weights = fit(recipe, out, data_root=data_root, device=device, threads=threads, report=report, notify=notify)
+    weights = train(recipe, out)
     assert weights is not None
     _write(weights, out, left_out, errors)
     return weights, left_out
@@ -172,6 +177,7 @@ def _line(row: LeftOut) -> str:
 
 def _scored(
     recipe: TrainRecipe,
+    start: Path | None,
     weights: Path,
     folder: Path,
     pairs: Sequence[CachedPair],
@@ -191,12 +197,11 @@ def _scored(
             values.append(float(evaluate(made, thin).psnr))
         return mean(values)
 
-    start = recipe.start
     scores = LeftOut(
         cases=tuple(pair.case_id for pair in pairs),
         cubic=score("cubic"),
-        start=None if start is None else score(start),
-        start_with_profile=None if start is None or profile is None else score(start, profile),
+        start=None if start is None else score(str(start)),
+        start_with_profile=None if start is None or profile is None else score(str(start), profile),
         trained=score(str(weights), profile),
     )
     model = load_model(weights)

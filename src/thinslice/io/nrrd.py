@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ _UNPLACED = {
 _PLACE_FIELDS = (("Offset", "Position", "Origin"), ("TransformMatrix", "Orientation", "Rotation"), ("ElementSpacing",))
 """Fields of a MetaImage that place its voxels, each with its older names; ITK takes a default where one is missing."""
 
+_FIELDS = frozenset(
+    ("ObjectType", "ObjectSubType", "NDims", "Comment", "Name", "ID", "ParentID", "TransformType", "BinaryData",
+     "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize", "CompressionLevel",
+     "TransformMatrix", "Rotation", "Orientation", "Offset", "Position", "Origin", "CenterOfRotation",
+     "AnatomicalOrientation", "DistanceUnits", "AcquisitionDate", "ElementSpacing", "DimSize", "HeaderSize",
+     "HeaderSizePerSlice", "Modality", "SequenceID", "ElementMin", "ElementMax", "ElementNumberOfChannels",
+     "ElementSize", "ElementNBits", "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset",
+     "ElementType", "ElementDataFile", "Color")
+)  # fmt: skip
+"""Fields of a MetaImage."""
+
 
 def read_itk(path: str | Path, *, axis: int | None = None, on_tilt: OnFault = "refuse") -> Volume:
     """Read an NRRD or MetaImage volume with SimpleITK.
@@ -83,6 +95,8 @@ def read_itk(path: str | Path, *, axis: int | None = None, on_tilt: OnFault = "r
     reader.SetFileName(str(path))
     with _quiet(itk), _explained(path):
         reader.ReadImageInformation()
+    if header.kind == "metaimage":
+        _check_places(header)
     size = _checked_size(reader, voxels.stat().st_size, path)
 
     affine = np.eye(4)
@@ -119,6 +133,12 @@ def read_itk(path: str | Path, *, axis: int | None = None, on_tilt: OnFault = "r
         absent = [names[0] for names in _PLACE_FIELDS if not header.value(*names)]
         if absent:
             warnings.append(f"The header holds no {' and no '.join(absent)}, so a default was taken; check the place.")
+    misspelt = [name for name in header.fields() if header.kind == "metaimage" and _is_misspelt(name)]
+    if misspelt:
+        warnings.append(
+            f"{len(misspelt)} field(s) of the header have a name that is almost one of the format (such as "
+            f"{misspelt[0]!r}), so the header may be damaged; check the place of the volume."
+        )
     if ambiguous:
         details["axis_ambiguous"] = True
         warnings.append(ambiguity_warning(axes))
@@ -213,6 +233,27 @@ class MetaImageSlabWriter(FileSlabWriter):
             f"ElementDataFile = {voxel_name or 'LOCAL'}",
         ]
         return ("\n".join(lines) + "\n").encode()
+
+
+def _check_places(header: TextHeader) -> None:
+    """Refuse a MetaImage whose place is stated by something that is no number: ITK reads 0 there."""
+    for names in _PLACE_FIELDS:
+        try:
+            [float(number) for number in header.value(*names).split()]
+        except ValueError as error:
+            raise UnreadableError(
+                f"{header.path.name!r} states {names[0]} by something that is no number; repair its header, or get the "
+                "file again."
+            ) from error
+
+
+def _is_misspelt(name: str) -> bool:
+    """Whether a field of a MetaImage is none of the format, but almost one; writers may add names of their own.
+
+    >>> _is_misspelt("CompreSsedData"), _is_misspelt("CompressedData"), _is_misspelt("Kernel")
+    (True, False, False)
+    """
+    return name not in _FIELDS and bool(get_close_matches(name, _FIELDS, n=1, cutoff=0.85))
 
 
 def _numbers(values: Doubles) -> str:

@@ -87,6 +87,12 @@ class TextHeader:
                 return found.group(1).decode("utf-8", "replace")
         return ""
 
+    def fields(self) -> list[str]:
+        """Names of the fields, in order."""
+        separator = b":" if self.kind == "nrrd" else b"="
+        lines = (line.partition(separator) for line in self.text.splitlines())
+        return [name.strip().decode("utf-8", "replace") for name, found, _ in lines if found]
+
     def data_path(self) -> Path:
         """The file with the voxels: this one, or another in its folder.
 

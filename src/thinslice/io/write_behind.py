@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -23,14 +24,18 @@ class WriteBehind:
     Args:
         writer: not yet entered.
         most_bytes: of slabs that may wait; `write` blocks when more would wait.
+        before_end: called when all slabs are written, just before the output takes its final name.
 
     Attributes:
         seconds: time spent in the writer, its completion included.
     """
 
-    def __init__(self, writer: SlabWriter, *, most_bytes: int = WAITING_BYTES) -> None:
+    def __init__(
+        self, writer: SlabWriter, *, most_bytes: int = WAITING_BYTES, before_end: Callable[[], None] | None = None
+    ) -> None:
         self._writer = writer
         self._most_bytes = most_bytes
+        self._before_end = before_end
         self._waiting: deque[tuple[Future[None], int]] = deque()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         self.seconds = 0.0
@@ -63,6 +68,8 @@ class WriteBehind:
         try:
             while error is None and self._waiting:
                 self._waiting.popleft()[0].result()
+            if error is None and self._before_end is not None:
+                self._before_end()
         except BaseException as failure:
             error = failure
             raise

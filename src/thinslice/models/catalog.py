@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -168,6 +169,31 @@ def build(name: str, **config: Any) -> ThroughPlaneModel:
     return built
 
 
+def check_config(name: str, values: Mapping[str, Any], *, where: str) -> None:
+    """Refuse config values that a network of the table does not take; nothing is built.
+
+    Args:
+        name: a row of `CATALOG`; for other names nothing is checked.
+        values: config values of a recipe.
+        where: the file that holds them, for the message.
+
+    Raises:
+        UsageError: naming file and key.
+    """
+    from pydantic import ValidationError
+
+    from thinslice.recipes.checked import first_fault
+
+    if name not in CATALOG:
+        return
+    entry = CATALOG[name]
+    try:
+        _resolve(entry.config)(**{**entry.preset, **values})
+    except (ValidationError, TypeError) as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{where}, network.config.{fault} (network {name!r}); correct it.") from error
+
+
 def _build_own(name: str, values: Mapping[str, Any]) -> ThroughPlaneModel:
     """A network of the table; one of other sizes than its preset's is counted before it takes memory."""
     import torch
@@ -206,7 +232,11 @@ def weights_of(name_or_path: str | Path) -> Path:
         return weights_path(name)
     path = Path(name_or_path)
     if not path.is_file():
-        raise UsageError(f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists.")
+        near = get_close_matches(name, names(), n=1)
+        raise UsageError(
+            f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists."
+            + (f" Did you mean {near[0]}?" if near else "")
+        )
     return path
 
 

@@ -8,7 +8,7 @@ values out.
 from thinslice.queue.job import Job, NewJob, RetryPolicy, State, job_key
 from thinslice.queue.lease import JobCancelledError, Lease, LeaseLostError
 from thinslice.queue.store import Queue
-from thinslice.queue.work import Handler, work
+from thinslice.queue.work import Handler, attempt, work
 
 __all__ = [
     "Handler",
@@ -20,6 +20,7 @@ __all__ = [
     "Queue",
     "RetryPolicy",
     "State",
+    "attempt",
     "job_key",
     "work",
 ]

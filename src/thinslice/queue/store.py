@@ -94,6 +94,19 @@ class Queue:
                     (new.key, new.kind, _json(new.spec), new.priority, now, self._next_revision(connection)),
                 )
 
+    def retain(self, kind: str, keys: Iterable[str]) -> int:
+        """Cancel the queued jobs of a kind that are not among these keys; returns their number."""
+        with self._database.writing() as connection:
+            connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted(key TEXT PRIMARY KEY) WITHOUT ROWID")
+            connection.execute("DELETE FROM wanted")
+            connection.executemany("INSERT OR IGNORE INTO wanted VALUES(?)", ((key,) for key in keys))
+            ended = connection.execute(
+                "UPDATE job SET state = 'cancelled', ended_at_s = ?, revision = ? "
+                "WHERE state = 'queued' AND kind = ? AND key NOT IN (SELECT key FROM wanted)",
+                (self.clock(), self._next_revision(connection), kind),
+            )
+            return ended.rowcount
+
     def cancel(self, job_id: int) -> Job | None:
         """Take a job out of the queue; an attempt that is running is asked to end.
 
@@ -127,13 +140,14 @@ class Queue:
 
     # Working
 
-    def claim(self, worker: str, kinds: Sequence[str], *, lease_s: float) -> Job | None:
+    def claim(self, worker: str, kinds: Sequence[str], *, lease_s: float, untried: bool = False) -> Job | None:
         """Take the first job that is due: the highest priority, then the earliest queued.
 
         Args:
             worker: name of the worker's place, which its successor after a crash has too.
             kinds: kinds of jobs that the worker does.
             lease_s: time after which another worker may take the job, unless the lease is renewed.
+            untried: take only a job of which no attempt has ended yet.
 
         Returns:
             The job, whose `token` is that of this attempt; None where nothing is due.
@@ -151,7 +165,7 @@ class Queue:
                 for kind in kinds
                 for row in connection.execute(
                     "SELECT id, priority FROM job WHERE state = 'queued' AND kind = ? AND due_at_s <= ? "
-                    "ORDER BY priority DESC, id LIMIT 1",
+                    f"{'AND failures = 0 AND losses = 0 ' if untried else ''}ORDER BY priority DESC, id LIMIT 1",
                     (kind, now),
                 )
             ]
@@ -280,6 +294,27 @@ class Queue:
     def find(self, key: str) -> Job | None:
         """The job of a key; None where there is none."""
         return self._one("SELECT * FROM job WHERE key = ?", key)
+
+    def held(self, worker: str) -> list[Job]:
+        """Jobs that a worker has in hand."""
+        return self._many("SELECT * FROM job WHERE state = 'running' AND worker = ?", worker)
+
+    def running(self, kind: str) -> list[Job]:
+        """Jobs of a kind that some worker has in hand."""
+        return self._many("SELECT * FROM job WHERE state = 'running' AND kind = ?", kind)
+
+    def finished(self, kind: str, *, most: int = 1000) -> list[Job]:
+        """Jobs that are done, the latest first."""
+        return self._many("SELECT * FROM job WHERE state = 'done' AND kind = ? ORDER BY id DESC LIMIT ?", kind, most)
+
+    def failed(self, kind: str, *, most: int = 1000) -> list[Job]:
+        """Jobs that were set aside, oldest first."""
+        return self._many("SELECT * FROM job WHERE state = 'failed' AND kind = ? ORDER BY id LIMIT ?", kind, most)
+
+    def next_due_s(self, kind: str) -> float | None:
+        """Earliest time at which a queued job of a kind may be taken, seconds since 1970; None where none is queued."""
+        rows = self._database.rows("SELECT MIN(due_at_s) FROM job WHERE state = 'queued' AND kind = ?", kind)
+        return None if rows[0][0] is None else float(rows[0][0])
 
     def jobs(self, *, after: int = 0, most: int = 1000, kind: str | None = None) -> list[Job]:
         """Jobs in the order of queueing.

@@ -63,11 +63,16 @@ def work(
             stop.wait(POLL_S)
             continue
         taken += 1
-        _attempt(queue, job, handlers[job.kind], Lease(queue, job, lease_s=lease_s, limit_s=limit_s, overdue=overdue))
+        attempt(queue, job, handlers[job.kind], Lease(queue, job, lease_s=lease_s, limit_s=limit_s, overdue=overdue))
     return taken
 
 
-def _attempt(queue: Queue, job: Job, handler: Handler, lease: Lease) -> None:
+def attempt(queue: Queue, job: Job, handler: Handler, lease: Lease) -> None:
+    """Do one job under its lease, and note the outcome.
+
+    Raises:
+        BaseException: what is no Exception, such as KeyboardInterrupt, after the job was given back.
+    """
     try:
         with lease:
             result = handler(job, lease)

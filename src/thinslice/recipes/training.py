@@ -367,6 +367,11 @@ class TrainRecipe(Checked):
             raise ValueError("a recipe needs either data (thin volumes) or dataset (pairs)")
         if self.dataset is not None and self.dataset.profile == "measured" and self.dataset.thick != "paired":
             raise ValueError("the profile of simulated thick slices is known; measure it on paired ones")
+        if self.dataset is not None and self.dataset.thick == "paired" and self.dataset.noise_hu:
+            raise ValueError(
+                "dataset.noise_hu adds noise to simulated thick slices, and paired ones are taken as they are; remove "
+                "it, or simulate them (dataset.thick)"
+            )
         if self.optimiser.schedule == "plateau" and not self.validates:
             raise ValueError("the plateau schedule needs a dataset with a validation split")
         if len({stage.name for stage in self.stages}) < len(self.stages):

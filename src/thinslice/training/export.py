@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from thinslice.models.checkpoint import CheckpointInfo
 from thinslice.recipes import TrainRecipe
 from thinslice.recipes.slice_profile import MeasuredProfile
 from thinslice.system.atomic import atomic_file
+from thinslice.training.optimiser import Span
 from thinslice.training.validate import Validation
 
 BEST = "best.safetensors"
@@ -36,8 +39,10 @@ def export(
     validation: Validation | None = None,
     initial: CheckpointInfo | None = None,
     profile: MeasuredProfile | None = None,
+    data: Sequence[str] | None = None,
+    schedule: Sequence[Span] = (),
 ) -> Path:
-    """Write weights with their card: recipe, its digest, seed and versions of the software.
+    """Write weights with their card: recipe, its digest, seed, training data and versions of the software.
 
     Where only a head for the standard deviation was trained, the estimates are those of the initial weights, bit for
     bit: the card is that of the initial weights, and its entry `deviation` records the training of the head.
@@ -50,6 +55,8 @@ def export(
         validation: scores of exactly these weights, if there are any.
         initial: the weights that the run started from.
         profile: slice profile measured on the pairs that it was trained on.
+        data: digests of the training data by case (`Sources.digests`); None where they are not known.
+        schedule: lengths of the run; the card holds them where it was lengthened.
 
     Returns:
         `path`.
@@ -63,6 +70,10 @@ def export(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    if data is not None:
+        run["training_data"] = data_record(data)
+    if len(schedule) > 1:
+        run["lengthened"] = [{"from_step": span.first, "steps": span.steps} for span in schedule]
     if initial is not None:
         run["start"] = {"name": initial.card.get("name"), "sha256": initial.sha256}
     if initial is not None and recipe.objective == "deviation":
@@ -83,6 +94,18 @@ def export(
     with atomic_file(path, overwrite=True) as part:
         checkpoint.save(network, part, architecture=recipe.network.name, card=card)
     return path
+
+
+def data_record(digests: Sequence[str]) -> dict[str, Any]:
+    """The training data in a card: digests alone, since names of cases may be those of patients.
+
+    Args:
+        digests: of the voxels of each case, in the order of training.
+
+    >>> data_record(["b3", "0a"])["cases"]
+    ['b3', '0a']
+    """
+    return {"sha256": hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest(), "cases": list(digests)}
 
 
 def copy_weights(source: Path, target: Path) -> None:

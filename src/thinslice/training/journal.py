@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from thinslice.typing import Notify
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -24,19 +26,28 @@ class Journal:
         out: folder of the run.
         first: optimiser steps done; later lines are removed.
         writes: whether this process writes; only the first one does.
+        notify: called with a line where TensorBoard is not installed.
     """
 
-    def __init__(self, out: Path, *, first: int, writes: bool = True) -> None:
-        self.out, self.first, self.writes = out, first, writes
+    def __init__(self, out: Path, *, first: int, writes: bool = True, notify: Notify = lambda line: None) -> None:
+        self.out, self.first, self.writes, self.notify = out, first, writes, notify
         self._board: SummaryWriter | None = None
 
     def __enter__(self) -> Self:
         if self.writes:
             for name in ("log.csv", "validation.csv"):
                 _cut(self.out / name, self.first)
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first + 1)
+            if self.first == 0:
+                # Of a run whose state is gone; curves of two runs in one folder would be shown as one.
+                for pattern in ("tensorboard/events.out.tfevents.*", "pictures/step-*.png"):
+                    for file in self.out.glob(pattern):
+                        file.unlink(missing_ok=True)
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self.notify("TensorBoard is not installed: the curves are in log.csv and validation.csv alone")
+            else:
+                self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first + 1)
         return self
 
     def __exit__(

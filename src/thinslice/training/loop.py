@@ -9,7 +9,6 @@ several processes together equal one.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,23 +19,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 
 from thinslice.data.crops import Batch, Sampler
-from thinslice.errors import DeviceError, ModelError, UsageError
+from thinslice.errors import ModelError, UsageError
 from thinslice.inference.backends.choice import keep_freed_memory
-from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.checkpoint import CheckpointInfo
-from thinslice.options import option
 from thinslice.recipes import OptimiserRecipe, TrainRecipe
 from thinslice.training.export import BEST, LAST, PROFILE_FILE, copy_weights, export
 from thinslice.training.interruption import deferred_interruption
 from thinslice.training.journal import Journal
 from thinslice.training.objective import Conditions, ObjectiveModule
 from thinslice.training.optimiser import RunningAverage, ValidationHistory, learning_rate, make_optimiser
+from thinslice.training.setup import initial_weights, passes_count, starting_network
 from thinslice.training.sources import open_sources
-from thinslice.training.state import STATE_FILE, Run
+from thinslice.training.state import STATE_FILE, Origin, Run
+from thinslice.training.step_memory import estimate_step_bytes, pass_extent, require_step
 from thinslice.training.validate import validate
 from thinslice.typing import Notify
 
@@ -72,6 +69,7 @@ class RunOptions:
         stop_after_s: seconds after which the state is saved and training stops; None for no limit.
         report: called with each line of the log, and after the first step, in the first process.
         notify: called with lines about what is trained and read, and about an interruption, in the first process.
+        places: folders, beside the current one, that a relative `start` of the recipe may lie in.
     """
 
     fabric: Fabric
@@ -79,6 +77,7 @@ class RunOptions:
     stop_after_s: float | None = None
     report: Callable[[LogLine], None] | None = None
     notify: Notify | None = None
+    places: tuple[Path, ...] = ()
 
     def note(self, line: str) -> None:
         """Pass a line to `notify`, in the first process."""
@@ -91,38 +90,6 @@ class RunOptions:
             self.report(line)
 
 
-def make_fabric(device: str, precision: str) -> Fabric:
-    """Lightning Fabric for this process, which runs alone or was started by torchrun.
-
-    Args:
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: Fabric's name of the precision, such as "32-true".
-
-    Raises:
-        DeviceError: when the device is missing; use "cpu" or "auto".
-    """
-    kind, _, number = device.partition(":")
-    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
-    if missing.get(kind):
-        raise DeviceError(
-            f"The device {device!r} is not available on this machine; use {option('device', 'cpu')} or auto."
-        )
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        devices: int | list[int] = [int(number)] if number else 1
-        return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
-    on_cpu = kind == "cpu" or (kind == "auto" and not torch.cuda.is_available())
-    fabric = Fabric(
-        accelerator=kind,
-        devices=processes,
-        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
-        strategy=DDPStrategy(process_group_backend="gloo" if on_cpu else "nccl"),
-        precision=precision,  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
-
-
 def run(
     recipe: TrainRecipe, out: Path, options: RunOptions, *, start: Path | None = None, stage: str = ""
 ) -> Path | None:
@@ -132,14 +99,14 @@ def run(
         recipe: recipe of the run; its stages are ignored.
         out: folder of the run; created when missing.
         options: device, data, and callbacks for progress.
-        start: initial weights; None for those that the recipe names, or random ones.
+        start: weights of the stage before; None for those that the recipe names, or random ones.
         stage: name of the stage for messages.
 
     Returns:
         The weights file, or None when stopped before the end.
 
     Raises:
-        UsageError: when the folder holds a run of another recipe, or the processes cannot share the batch evenly.
+        UsageError: when the folder holds another run, or the processes cannot share the batch evenly.
         ModelError: when the loss is no longer finite; the message names the cases, and the last saved state is kept.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
@@ -148,11 +115,11 @@ def run(
     chunks = share_batch(recipe.optimiser, rank=fabric.global_rank, processes=fabric.world_size)
     keep_freed_memory()
     fabric.seed_everything(recipe.seed, verbose=False)
-    network, initial = starting_network(recipe, start)
+    network, initial = starting_network(recipe, start or initial_weights(recipe, options.places))
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = make_optimiser(trainable, recipe.optimiser)
     at = Run(
-        run_key(recipe, initial),
+        Origin(recipe, "" if initial is None else initial.sha256, passes_count(recipe, network)),
         network,
         RunningAverage(network, recipe.optimiser.average, recipe.optimiser.start_share),
         optimiser,
@@ -163,6 +130,8 @@ def run(
     at.load(out, fabric)
     if at.finished:
         return out / f"{recipe.name}.safetensors"
+    if start is not None:
+        initial = None  # the card names the weights that the first stage began with
     first, steps, losses = at.step, recipe.optimiser.steps, list(at.losses)
     options.note(
         f"{stage or recipe.name}: {recipe.network.name}, {sum(map(torch.numel, trainable))} trained values, "
@@ -172,17 +141,28 @@ def run(
     held_out, profile = sources.held_out, sources.profile
     if profile is not None and fabric.is_global_zero:
         profile.write(out / PROFILE_FILE, overwrite=True)
-    keep = partial(export, recipe, initial=initial, profile=profile)
+    extent = pass_extent(recipe, sources.factor, len(chunks[0]))
+    needed = estimate_step_bytes(module.module, fabric.device, extent, sources.factor)
+    if needed is not None:
+        options.note(require_step(needed, fabric.device))
+    at.origin = at.origin.with_data(sources.digests, sources.cases, out)
+    keep = partial(export, recipe, initial=initial, profile=profile, data=sources.digests, schedule=at.schedule)
+    if at.is_lengthened:
+        shorter, now = at.schedule[-2], at.schedule[-1]
+        options.note(
+            f"lengthened from {shorter.steps} to {now.steps} steps at step {now.first}: learning rate "
+            f"{learning_rate(first, recipe.optimiser, plateau=at.history.plateau, spans=at.schedule):.2e} on"
+        )
     options.note(f"state in {out / STATE_FILE}; Ctrl-C saves it, and the same command continues")
 
     started = saved = time.monotonic()
     alone = fabric.world_size == 1
     with (
-        Journal(out, first=first, writes=fabric.is_global_zero) as journal,
+        Journal(out, first=first, writes=fabric.is_global_zero, notify=options.note) as journal,
         deferred_interruption(options.notify, enabled=alone) as interruption,
     ):
         for step, batches in prefetched(sources.sampler, chunks, first, steps):
-            rate = learning_rate(step, recipe.optimiser, plateau=at.history.plateau)
+            rate = learning_rate(step, recipe.optimiser, plateau=at.history.plateau, spans=at.schedule)
             for group in wrapped.param_groups:
                 group["lr"] = rate
             wrapped.zero_grad()
@@ -223,7 +203,7 @@ def run(
                 options.log(LogLine(done, steps, math.nan, left, psnr=scores.psnr, stage=stage))
                 keep_freed_memory()
             at.losses = tuple(losses)
-            at.finished = done == steps or at.history.waiting >= (recipe.validation.patience or math.inf)
+            at.finished = at.is_over
             limit = options.stop_after_s
             stopping = limit is not None and bool(fabric.broadcast(time.monotonic() - started > limit))
             if at.finished:
@@ -236,20 +216,6 @@ def run(
             if stopping:
                 return None
     return _finish(recipe, at, out, fabric, keep)
-
-
-def run_key(recipe: TrainRecipe, initial: CheckpointInfo | None) -> str:
-    """The key of a run's state: digest of the recipe, trainable parameters and initial weights.
-
-    A folder holds one run, whose state is read only under the same key.
-
-    Args:
-        recipe: recipe of the run.
-        initial: second result of `starting_network`; None for stages after the first.
-    """
-    alone = recipe.model_copy(update={"trainable": ("",)})
-    parts = [alone.digest, *recipe.trainable, "" if initial is None else initial.sha256]
-    return " ".join(part for part in parts if part)
 
 
 def share_batch(recipe: OptimiserRecipe, *, rank: int, processes: int) -> list[range]:
@@ -300,47 +266,6 @@ def prefetched(sampler: Sampler, chunks: Sequence[range], first: int, steps: int
             if step + 1 < steps:
                 upcoming = pool.submit(draw, step + 1)
             yield step, batches
-
-
-def starting_network(recipe: TrainRecipe, start: Path | None = None) -> tuple[ThroughPlaneModel, CheckpointInfo | None]:
-    """The network at the start of a run; parameters that are not trainable are frozen.
-
-    Args:
-        recipe: recipe of the run, or of one stage.
-        start: weights of an earlier stage; None for those that the recipe names, if any.
-
-    Returns:
-        The network, and the facts about the weights that the recipe names (None where it names none, or an earlier
-        stage has used them).
-
-    Raises:
-        UsageError: when the weights do not exist, or no parameter is trainable; correct `start` or `trainable`.
-        CheckpointError: when the weights do not fit. They may lack tensors that the recipe's config adds and the run
-            trains.
-    """
-    initial = None
-    config = recipe.network.config
-    if start is None and recipe.start is not None:
-        start = catalog.weights_of(recipe.start)
-        initial = checkpoint.inspect(start)
-    if start is not None:
-        config = {**checkpoint.inspect(start).config, **config}
-    network = catalog.build(recipe.network.name, **config)
-    if start is not None:
-        loaded = checkpoint.load(start).state_dict()
-        # Tensors that the run trains by name, and that the initial weights may lack.
-        named = tuple(prefix for prefix in recipe.trainable if prefix)
-        fresh = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(named)}
-        network_tensors = {**fresh, **loaded}
-        checkpoint.check_fit(network, {name: tuple(t.shape) for name, t in network_tensors.items()}, start.name)
-        network.load_state_dict(network_tensors)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(recipe.trainable))
-        if parameter.dim() == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-    if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise UsageError(f"No parameter of {recipe.network.name!r} begins with {' or '.join(recipe.trainable)}.")
-    return network.train(), initial
 
 
 def _check_finite(loss: torch.Tensor, step: int, batch: Batch) -> None:

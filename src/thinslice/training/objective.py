@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from thinslice.errors import UsageError
+from thinslice.errors import ShapeError, UsageError
 from thinslice.intensity import WINDOW_MIN_HU, WINDOW_WIDTH_HU
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.profile import SliceProfile
@@ -87,7 +87,19 @@ class ObjectiveModule(nn.Module):
             error_hu = (estimate.detach().float().clamp(0.0, 1.0) - thin) * WINDOW_WIDTH_HU
             # A clipped voxel has no error that a head could learn.
             return surprise(error_hu, deviation.float() * WINDOW_WIDTH_HU, weight * (thin < 1.0), self.recipe)
-        return loss(self.network(thick, factor=factor, profile=profile).float(), thin, weight, self.recipe)
+        output = self.network(thick, factor=factor, profile=profile)
+        _check_shape(self.network, thick, thin, output)
+        return loss(output.float(), thin, weight, self.recipe)
+
+
+def _check_shape(network: nn.Module, thick: torch.Tensor, thin: torch.Tensor, output: object) -> None:
+    """Refuse a plug-in network whose output has another shape than the contract gives it."""
+    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != tuple(thin.shape):
+        raise ShapeError(
+            f"The network {type(network).__name__} returns {found} for crops of {tuple(thick.shape)}, where "
+            f"{tuple(thin.shape)} is wanted: (batch, 1, (D - 1) * factor + 1, height, width); correct its forward()."
+        )
 
 
 def loss(estimate: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, recipe: LossRecipe) -> torch.Tensor:

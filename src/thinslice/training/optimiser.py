@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -22,27 +23,62 @@ def make_optimiser(parameters: Iterable[nn.Parameter], recipe: OptimiserRecipe) 
     return kind(parameters, lr=0.0, weight_decay=recipe.weight_decay)
 
 
-def learning_rate(step: int, recipe: OptimiserRecipe, *, plateau: float = 1.0) -> float:
+class Span(NamedTuple):
+    """A part of a run with one length of the schedule.
+
+    Attributes:
+        first: its first step, from 0.
+        steps: steps of the whole run as the recipe gave them then.
+    """
+
+    first: int
+    steps: int
+
+
+def learning_rate(
+    step: int, recipe: OptimiserRecipe, *, plateau: float = 1.0, spans: Sequence[Span] | None = None
+) -> float:
     """Learning rate of a step: linear warm-up, then the schedule.
+
+    A run that was lengthened follows the longer schedule from there: over `warmup` steps its learning rate passes
+    linearly from that of the shorter schedule to that of the longer one.
 
     Args:
         step: number of the step, from 0.
         recipe: recipe of the optimiser.
         plateau: product of the factors that the plateau schedule has applied so far.
+        spans: lengths of the run in order; None for `recipe.steps` all along.
 
     >>> recipe = OptimiserRecipe(steps=100, warmup=10, learning_rate=1.0)
     >>> learning_rate(0, recipe), learning_rate(10, recipe), round(learning_rate(55, recipe), 3)
     (0.1, 1.0, 0.5)
     >>> learning_rate(55, OptimiserRecipe(schedule="constant", warmup=0, learning_rate=1e-4))
     0.0001
+
+    Lengthened from 100 to 200 steps at its end, where the cosine of 100 steps has reached 0, it rises in 10 steps:
+
+    >>> spans = [Span(0, 100), Span(100, 200)]
+    >>> [round(learning_rate(step, recipe, spans=spans), 3) for step in (99, 100, 104, 109, 110, 155)]
+    [0.0, 0.054, 0.254, 0.467, 0.459, 0.132]
     """
+    if spans is not None:
+        rate = _of_length(step, recipe, spans[0].steps, plateau)
+        for span in spans[1:]:
+            if step >= span.first:
+                share = min(1.0, (step - span.first + 1) / max(1, recipe.warmup))
+                rate += share * (_of_length(step, recipe, span.steps, plateau) - rate)
+        return rate
+    return _of_length(step, recipe, recipe.steps, plateau)
+
+
+def _of_length(step: int, recipe: OptimiserRecipe, steps: int, plateau: float) -> float:
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
     if recipe.schedule == "constant":
         return recipe.learning_rate
     if recipe.schedule == "plateau":
         return recipe.learning_rate * plateau
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    done = (step - recipe.warmup) / max(1, steps - recipe.warmup)
     return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
 
 

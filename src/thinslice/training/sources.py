@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thinslice.data.cache import CachedPair, cached_pairs
+from thinslice.data.cache import CachedPair, cached_pairs, pairs_folder, voxels_digest
 from thinslice.data.crops import CropSampler, MixedSampler, PairSampler, Sampler
-from thinslice.data.manifest import Case, Dataset, open_dataset
+from thinslice.data.manifest import ALL, Case, Dataset, open_dataset
 from thinslice.data.measured_profile import measure_shared_profile
 from thinslice.data.wild_values import refuse_wild_values
 from thinslice.errors import GeometryError, InputError, UnreadableError, UsageError
@@ -20,8 +20,8 @@ from thinslice.recipes.slice_profile import SAME_SLICES, MeasuredProfile
 from thinslice.typing import Notify
 from thinslice.volume import Volume
 
-CACHE_FOLDER = ".thinslice-cache"
-"""Folder inside a data set's folder: voxels as memory-mapped arrays, shared by all runs."""
+FORMER_CACHE = ".thinslice-cache"
+"""Folder inside a data set where earlier versions kept what `pairs_folder` holds now."""
 
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
@@ -41,11 +41,17 @@ class Sources:
         sampler: of training crops.
         held_out: pairs of the validation split; none without such a split.
         profile: slice profile measured on the pairs; None where the recipe measures none.
+        cases: names of the training cases, or files, in the order in which crops are drawn from them.
+        digests: of the voxels of each (`thinslice.data.cache.voxels_digest`).
+        factor: thin slices per thick interval, the largest that is drawn.
     """
 
     sampler: Sampler
     held_out: list[CachedPair]
     profile: MeasuredProfile | None = None
+    cases: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    factor: int = 0
 
 
 def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None = None) -> Sources:
@@ -63,7 +69,15 @@ def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None 
         NotEligibleError: data smaller than a crop; lower depth or plane of the crops.
     """
     if recipe.dataset is None:
-        return Sources(CropSampler(list(_volumes(recipe, data_root, notify)), recipe.simulation, seed=recipe.seed), [])
+        files, volumes = zip(*_volumes(recipe, data_root, notify), strict=True)
+        known = {file: voxels_digest(volume.hu) for file, volume in dict(zip(files, volumes, strict=True)).items()}
+        return Sources(
+            CropSampler(volumes, recipe.simulation, seed=recipe.seed),
+            [],
+            cases=tuple(file.name for file in files),
+            digests=tuple(known[file] for file in files),
+            factor=max(recipe.simulation.factors),
+        )
     place = data_root / recipe.dataset.root
     if not place.is_dir():
         raise UnreadableError(
@@ -72,8 +86,11 @@ def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None 
         )
     dataset = open_dataset(place)
     cases = training_cases(dataset, recipe.dataset)
-    pairs = cached_pairs(cases, place / CACHE_FOLDER)
+    pairs = cached_pairs(cases, pairs_folder())
     if notify:
+        notify(f"voxels of the pairs, uncompressed, in {pairs_folder()}")
+        if (place / FORMER_CACHE).is_dir():
+            notify(f"{place / FORMER_CACHE} is of an earlier version and no longer used; remove it to free its space")
         notify(f"{recipe.dataset.split}: {len(pairs)} pairs of {len({case.patient for case in cases})} patients")
     held_out: list[CachedPair] = []
     if recipe.dataset.validation is not None:
@@ -85,11 +102,19 @@ def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None 
             )
         wanted = _paired(dataset, recipe.dataset.validation)[: recipe.validation.cases]
         _check_apart(dataset, recipe.dataset.split, recipe.dataset.validation)
-        held_out = cached_pairs(wanted, place / CACHE_FOLDER)
+        held_out = cached_pairs(wanted, pairs_folder())
     profile = None
     if recipe.dataset.profile == "measured":
         profile = _measured(pairs, notify)
-    return Sources(_sampler(recipe, recipe.dataset, pairs, profile), held_out, profile)
+    _check_trim(recipe, recipe.dataset, pairs[0].factor)
+    return Sources(
+        _sampler(recipe, recipe.dataset, pairs, profile),
+        held_out,
+        profile,
+        cases=tuple(pair.case_id for pair in pairs),
+        digests=tuple(pair.digest for pair in pairs),
+        factor=pairs[0].factor,
+    )
 
 
 def training_cases(dataset: Dataset, recipe: DatasetRecipe) -> Sequence[Case]:
@@ -98,6 +123,12 @@ def training_cases(dataset: Dataset, recipe: DatasetRecipe) -> Sequence[Case]:
     Raises:
         UsageError: a split that does not exist, or holds no pairs; correct the recipe.
     """
+    if dataset.splits == (ALL,) and recipe.split != ALL:
+        raise UsageError(
+            f"The data set has no splits: all its cases are in {ALL!r}. Set dataset.split = {ALL!r} and "
+            'dataset.validation = "" in the recipe to train on them without validation, or list them in a manifest.csv '
+            "with a column split."
+        )
     if recipe.split not in dataset.splits:
         raise UsageError(
             f"The data set has no split {recipe.split!r} to train on, only {', '.join(dataset.splits)}; name one in "
@@ -181,8 +212,25 @@ def _check_apart(dataset: Dataset, split: str, validation: str) -> None:
         )
 
 
-def _volumes(recipe: TrainRecipe, data_root: Path, notify: Notify | None) -> Iterator[Volume]:
-    """The recipe's volumes in order; a file that it names several times is read once and drawn more often."""
+def _check_trim(recipe: TrainRecipe, dataset: DatasetRecipe, factor: int) -> None:
+    """Refuse a loss that leaves out all slices of a crop; a recipe of pairs does not know their factor.
+
+    Raises:
+        UsageError: naming the largest `loss.trim` that works.
+    """
+    thin = {"crops.depth": (recipe.crops.depth - 1) * factor + 1}
+    if dataset.simulated_share:
+        thin["simulation.depth"] = (recipe.simulation.depth - 1) * min(recipe.simulation.factors) + 1
+    name, fewest = min(thin.items(), key=lambda item: item[1])
+    if 2 * recipe.loss.trim >= fewest:
+        raise UsageError(
+            f"loss.trim of {recipe.loss.trim} leaves no slice of a crop of {fewest} thin slices; set it to at most "
+            f"{(fewest - 1) // 2}, or raise {name} in the recipe."
+        )
+
+
+def _volumes(recipe: TrainRecipe, data_root: Path, notify: Notify | None) -> Iterator[tuple[Path, Volume]]:
+    """The recipe's files and volumes in order; a file that it names several times is read once and drawn more often."""
     known: dict[Path, Volume] = {}
     for entry in recipe.data:
         place = data_root / entry
@@ -198,7 +246,7 @@ def _volumes(recipe: TrainRecipe, data_root: Path, notify: Notify | None) -> Ite
         for file in files:
             if file not in known:
                 known[file] = _read_hu(file, notify)
-            yield known[file]
+            yield file, known[file]
 
 
 def _read_hu(file: Path, notify: Notify | None) -> Volume:

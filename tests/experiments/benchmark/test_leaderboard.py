@@ -19,6 +19,7 @@ from thinslice.experiments.benchmark.leaderboard import (
     Leaderboard,
     add_to_leaderboard,
     read_leaderboard,
+    rendering_warning,
     standing,
     to_markdown,
 )
@@ -62,6 +63,17 @@ def test_it_grows_by_new_rows_and_replaces_the_same(board: Path, finished: Finis
     grown = add_to_leaderboard(board, replace(finished.result, data_sha256="0" * 64))
     assert len(grown.rows) == 6 and grown.rows[:3] == again.rows
     assert grown == read_leaderboard(board)
+
+
+def test_a_rendering_of_other_rows_is_warned_of(board: Path, finished: Finished) -> None:
+    assert rendering_warning(board) is None
+    before = board.with_suffix(".md").read_bytes()
+    add_to_leaderboard(board, replace(finished.result, made="2030-01-01T00:00:00Z"))
+    assert rendering_warning(board) is None
+    board.with_suffix(".md").write_bytes(before)  # as a kill between the two leaves them
+    assert "was not made from 'board.json'" in str(rendering_warning(board))
+    board.with_suffix(".md").unlink()
+    assert rendering_warning(board) is None, "whoever removed it wants none"
 
 
 def test_changed_weights_make_a_row_stale(board: Path) -> None:

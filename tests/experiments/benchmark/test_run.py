@@ -28,7 +28,7 @@ from thinslice.experiments.benchmark.report import pictures, to_document
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.run import measure_suite, run_suite
 from thinslice.experiments.benchmark.table import caveats, comparisons_of, protocol_rows, rows_of
-from thinslice.experiments.document import to_html, to_markdown
+from thinslice.experiments.document import is_made_from, to_html, to_markdown
 from thinslice.recipes import read_suite
 
 CASES = [f"CT{number:08d}" for number in range(150, 154)]
@@ -111,6 +111,7 @@ def test_what_a_run_leaves_is_complete_and_says_what_it_is_made_from(finished: F
     assert measured["schema"] == "thinslice-benchmark/1" and len(measured["results"]) == 12
     assert measured["rows"][2]["published"]["psnr"] == 38.609
     page = (out / "report.html").read_text()
+    assert all(is_made_from(out / name, out / "results.json") for name in ("table.md", "report.html"))
     for text in (page, (out / "table.md").read_text()):
         for fact in (thinslice.NOTICE, "rplhr", "pairs", result.suite.digest[:16], result.dataset_sha256[:16], "38.609",
                      "published", result.methods[2].weights_sha256, result.device_name):  # fmt: skip

@@ -139,13 +139,14 @@ class CaseRunner:
         cuts: dict[str, Cuts] = {}
         for number, method in enumerate(self.ready, start=1):
             drawn = not shows or method.label in (self.suite.figures.methods or [m.label for m in self.ready])
-            name = _cuts_name(identities[method.label, self.suite.protocols[0]], region) if region and drawn else None
-            kept = self.store.find_cuts(name) if name else None
+            drawn_from = replace(identities[method.label, self.suite.protocols[0]], protocol="")
+            name = _cuts_name(drawn_from, region) if region and drawn else None
+            kept = self.store.find_cuts(name, drawn_from) if name else None
             if method.label in lacking or (name and kept is None):
                 upscaled = self._scored(method, case, pair, identities)
                 if upscaled is not None and name and region:
                     kept = cuts_of(upscaled.thin.hu, pair.thin.geometry, region)
-                    self.store.keep_cuts(name, kept)
+                    self.store.keep_cuts(name, drawn_from, kept)
             if kept is not None:
                 cuts[method.label] = kept
             if advance:
@@ -228,9 +229,9 @@ def _outcome(identity: Identity, scores: Scores, upscaled: UpscaledCase, factor:
 
 
 def _cuts_name(identity: Identity, region: FigureRegion) -> str:
-    """Name of stored planes; they depend on the region, not on the protocol."""
+    """Name of stored planes: of the region, and of scores of any protocol."""
     box = "-".join(str(n) for n in (*region.start, *region.stop, *region.cut))
-    return f"cuts-{replace(identity, protocol='').key}-{box}"
+    return f"cuts-{identity.key}-{box}"
 
 
 def failure(label: str, case_id: str, error: Exception, notify: Notify | None = None) -> Failure:

@@ -23,7 +23,7 @@ from thinslice.experiments.benchmark.cases import cases_digest, chosen_cases, da
 from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.table import MethodRow, rows_of
-from thinslice.experiments.document import markdown_table
+from thinslice.experiments.document import is_made_from, markdown_table, stamped
 from thinslice.experiments.text import count_text, mean_text
 from thinslice.models import catalog
 from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
@@ -190,13 +190,33 @@ def add_to_leaderboard(path: Path, result: SuiteResult, *, data_root: Path | Non
         raise UsageError(f"A leaderboard ends in .json, not {path.suffix!r}; choose such a name.")
     ready = {method.label: method for method in result.methods}
     new = [_leaderboard_row(row, ready[row.label], result, path.resolve().parent, data_root) for row in rows_of(result)]
-    # Read under the file's lock, so that of two runs that end together neither loses its rows.
+    # Both under the lock of the JSON, so that of two runs that end together neither loses its rows or its rendering.
     with atomic_file(path, overwrite=True) as part:
         board = (read_leaderboard(path) if path.exists() else Leaderboard()).with_rows(new)
-        part.write_text(json.dumps(board.model_dump(mode="json", by_alias=True), indent=1) + "\n", encoding="utf-8")
-    with atomic_file(path.with_suffix(".md"), overwrite=True) as part:
-        part.write_text(to_markdown(board, path.resolve().parent), encoding="utf-8")
+        content = json.dumps(board.model_dump(mode="json", by_alias=True), indent=1) + "\n"
+        part.write_text(content, encoding="utf-8")
+        with atomic_file(path.with_suffix(".md"), overwrite=True) as rendering:
+            shown = to_markdown(board, path.resolve().parent)
+            rendering.write_text(stamped(shown, path.name, content), encoding="utf-8")
     return board
+
+
+def rendering_warning(path: Path) -> str | None:
+    """A sentence where the Markdown beside a leaderboard shows other rows, as after a run that was killed; else None.
+
+    Args:
+        path: the JSON file.
+    """
+    rendering = path.with_suffix(".md")
+    try:
+        if is_made_from(rendering, path):
+            return None
+    except (OSError, UnicodeDecodeError):
+        return None
+    return (
+        f"{rendering.name!r} was not made from {path.name!r} as it is now (a run was killed, or one of them was "
+        "changed); the next thinslice benchmark --leaderboard writes both."
+    )
 
 
 def standing(entry: LeaderboardRow, folder: Path) -> Standing:

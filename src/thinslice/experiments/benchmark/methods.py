@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ from thinslice.errors import TRAINING_PACKAGES, MissingExtraError, UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.cost import parameters, weight_bytes
-from thinslice.models.load import load_model
+from thinslice.models.load import has_random_weights, load_model
 from thinslice.recipes import Method, Suite, TrainRecipe, overridden, read_train_recipe
+from thinslice.recipes.continuation import as_text, differences, flattened
 from thinslice.typing import Notify
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class LoadedMethod:
         published: key of published numbers.
         recipe: the recipe's file, where the suite names one.
         changes: values changed in that recipe, by dotted name.
+        is_untrained: whether it is a plug-in's network with random weights.
     """
 
     label: str
@@ -53,6 +56,7 @@ class LoadedMethod:
     published: str | None
     recipe: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+    is_untrained: bool = False
 
 
 def load_method(
@@ -87,8 +91,10 @@ def load_method(
     if method.recipe is not None:
         recipe_path = suite.folder / method.recipe
         recipe = overridden(read_train_recipe(recipe_path), changes)
+        catalog.check_config(recipe.network.name, recipe.network.config, where=recipe_path.name)
+        places = (recipe_path.parent, data_root)
         source: str | Path = trained(
-            recipe, runs / recipe.name, data_root, device=device, threads=threads, notify=notify
+            recipe, runs / recipe.name, data_root, device=device, threads=threads, places=places, notify=notify
         )
     else:
         assert method.model is not None  # a method has either
@@ -111,6 +117,7 @@ def load_method(
         published=method.published,
         recipe=recipe_path,
         changes={} if recipe_path is None else changes,
+        is_untrained=isinstance(source, str) and has_random_weights(source),
     )
 
 
@@ -121,6 +128,7 @@ def trained(
     *,
     device: str = "auto",
     threads: int | None = None,
+    places: Sequence[Path] = (),
     notify: Notify | None = None,
 ) -> Path:
     """Weights of a recipe: of a finished run in `folder`, or of a run that is started or continued.
@@ -132,13 +140,16 @@ def trained(
     weights = folder / f"{recipe.name}.safetensors"
     if weights.is_file():
         card = checkpoint.inspect(weights).card
-        if card.get("recipe_sha256") == recipe.digest and _finished(card.get("steps"), recipe, folder):
-            return weights
+        found: dict[str, Any] = {}
         if card.get("recipe_sha256") != recipe.digest:
+            found = differences(flattened(card.get("recipe") or {}), recipe, steps_count=True)
+        if found:
             raise UsageError(
-                f"{folder.name!r} holds weights of another recipe than the present {recipe.name!r}; rename the "
-                "recipe, or remove that folder."
+                f"{folder.name!r} holds weights of another recipe than the present {recipe.name!r}: {as_text(found)}; "
+                "rename the recipe, or remove that folder."
             )
+        if _finished(card.get("steps"), recipe, folder):
+            return weights
     try:
         from thinslice.training import fit
     except ModuleNotFoundError as error:
@@ -152,6 +163,7 @@ def trained(
         data_root=data_root,
         device=device,
         threads=threads,
+        places=places,
         report=None if notify is None else lambda line: notify(_progress_text(recipe.name, line)),
     )
     assert done is not None  # without a time limit training ends

@@ -24,6 +24,9 @@ from thinslice.system.atomic import atomic_file
 SCHEMA = "thinslice-result/1"
 """Value of `schema`; a result of another schema is computed again."""
 
+_IDENTITY = "identity"
+"""Name of the array with the identity among stored arrays."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -56,7 +59,7 @@ class Identity:
     @property
     def key(self) -> str:
         """Name of its file: 24 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+        return hashlib.sha256(_as_text(self).encode()).hexdigest()[:24]
 
 
 class Outcome(BaseModel):
@@ -134,23 +137,25 @@ class Store:
         with atomic_file(self.folder / f"{identity.key}.json", overwrite=True) as part:
             part.write_text(text, encoding="utf-8")
 
-    def find_cuts(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """Stored arrays of a name, or None."""
+    def find_cuts(self, name: str, identity: Identity) -> dict[str, npt.NDArray[Any]] | None:
+        """Stored arrays of a name, or None where there are none, or those of another identity."""
         try:
             with np.load(self.folder / f"{name}.npz", allow_pickle=False) as kept:
-                return {key: kept[key] for key in kept.files}
+                if str(kept[_IDENTITY]) != _as_text(identity):
+                    return None
+                return {key: kept[key] for key in kept.files if key != _IDENTITY}
         except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return None
 
-    def keep_cuts(self, name: str, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        """Store arrays under a name.
+    def keep_cuts(self, name: str, identity: Identity, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        """Store arrays under a name, with the identity of the scores that they belong to.
 
         Raises:
             OutputError, ResourceError: they cannot be written.
         """
         self._make()
         with atomic_file(self.folder / f"{name}.npz", overwrite=True) as part, part.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(stream, **arrays, **{_IDENTITY: np.array(_as_text(identity))})  # type: ignore[arg-type]
 
     def _make(self) -> None:
         try:
@@ -159,3 +164,7 @@ class Store:
             raise OutputError(
                 f"Cannot make the folder {self.folder.name!r}; choose another {option('out')}."
             ) from error
+
+
+def _as_text(identity: Identity) -> str:
+    return json.dumps(asdict(identity), sort_keys=True)

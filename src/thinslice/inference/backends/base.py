@@ -13,7 +13,7 @@ class Choice:
     """Backend, device and precision of a network's run.
 
     Attributes:
-        backend: "torch", "torch-compile" or "openvino".
+        backend: "torch", "torch-compile", "openvino" or "onnxruntime".
         device: a torch device from `choose_device`, or "cpu" where that device did not agree.
         precision: "float32", "float16" or "bfloat16".
         version: version of the backend's library, where that is not torch alone.

@@ -15,9 +15,10 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from thinslice.errors import DeviceError, ModelError, UsageError
-from thinslice.inference.backends import openvino_backend
+from thinslice.inference.backends import onnxruntime_backend, openvino_backend
 from thinslice.inference.backends.base import Backend, Choice
 from thinslice.inference.backends.golden import TOLERANCE_HU, Verdict, examine, voxels
+from thinslice.inference.backends.onnxruntime_backend import OnnxRuntimeBackend
 from thinslice.inference.backends.openvino_backend import OpenVINOBackend
 from thinslice.inference.backends.torch_backend import MAX_BATCH, TorchBackend, batch_size
 from thinslice.options import option
@@ -34,6 +35,7 @@ __all__ = [
     "MAX_BATCH",
     "Backend",
     "Choice",
+    "OnnxRuntimeBackend",
     "OpenVINOBackend",
     "TorchBackend",
     "available_backends",
@@ -47,7 +49,7 @@ __all__ = [
 ]
 
 
-BACKENDS = ("auto", "torch", "torch-compile", "openvino")
+BACKENDS = ("auto", "torch", "torch-compile", "openvino", "onnxruntime")
 
 WORTH_A_CHECK = 10
 """Work in golden cases from which `auto` examines other backends; below, the check alone could take longer."""
@@ -69,6 +71,8 @@ def available_backends() -> tuple[str, ...]:
         names.append("torch-compile")
     if openvino_backend.is_installed():
         names.append("openvino")
+    if onnxruntime_backend.is_installed():
+        names.append("onnxruntime")
     return tuple(names)
 
 
@@ -102,6 +106,8 @@ def choose_backend(name: str) -> str:
     check_backend_name(name)
     if name == "openvino":
         openvino_backend.load_openvino()
+    elif name == "onnxruntime":
+        onnxruntime_backend.load_onnxruntime()
     elif name == "torch-compile" and name not in available_backends():
         raise UsageError(
             f"The backend 'torch-compile' needs a CUDA device and Triton; use {option('backend', 'torch')}."
@@ -148,7 +154,7 @@ def settle(
 
     "torch" is torch in float32, on the CPU the reference for everything else. "auto" is OpenVINO on a CPU, where it is
     installed, agrees, and saves a quarter of the time or more; else it is torch, on CUDA in half precision where that
-    agrees.
+    agrees. It never is onnxruntime, which took longer than torch wherever it was measured (docs/reference/backends.md).
 
     Args:
         model: the network.
@@ -162,20 +168,22 @@ def settle(
     Raises:
         ModelError: when a backend or device named by the user cannot run this network, or does not agree with torch's
             float32 on the CPU; the message names one that works.
-        UsageError: for OpenVINO on another device than the CPU.
+        UsageError: for OpenVINO or onnxruntime on another device than the CPU.
     """
     if asked == "torch":
         return Choice("torch", device)
     if device != "cpu":
-        if asked == "openvino":
+        if asked in ("openvino", "onnxruntime"):
             raise UsageError(
-                f"The backend 'openvino' runs on the CPU, not on {device!r}; use {option('backend', 'torch')}."
+                f"The backend {asked!r} runs on the CPU, not on {device!r}; use {option('backend', 'torch')}."
             )
         return _on_accelerator(model, device, asked, may_fall_back=may_fall_back, name=name, channels=channels)
     if asked == "torch-compile":
         raise UsageError(
             f"The backend 'torch-compile' is for CUDA; on the CPU use {option('backend', 'torch')} or openvino."
         )
+    if asked == "onnxruntime":
+        return _by_onnxruntime(model, name, channels)
     if asked == "auto" and not _is_openvino_worth_a_check(model, work_voxels):
         return Choice("torch", "cpu")
     verdict = _examine_openvino(model, name, channels)
@@ -211,9 +219,11 @@ def make(
     `may_fall_back` concerns the device. Torch may take over from OpenVINO unless the choice is firm.
 
     Raises:
-        UsageError: when OpenVINO is not installed.
+        UsageError: when OpenVINO or onnxruntime is not installed.
         DeviceError: when the device is missing.
     """
+    if choice.backend == "onnxruntime":
+        return OnnxRuntimeBackend(model, factor=factor, profile=profile, name=name, channels=channels)
     if choice.backend == "openvino":
         return OpenVINOBackend(
             model, factor=factor, profile=profile, may_fall_back=not choice.firm, name=name, channels=channels
@@ -245,6 +255,19 @@ def _examine_openvino(model: ThroughPlaneModel, name: str, channels: int) -> Ver
         return OpenVINOBackend(model, factor=factor, profile=profile, name=name, channels=channels)
 
     return examine(model, prepare, backend="openvino", version=openvino_backend.version(), channels=channels)
+
+
+def _by_onnxruntime(model: ThroughPlaneModel, name: str, channels: int) -> Choice:
+    def prepare(factor: int, profile: SliceProfile) -> Backend:
+        return OnnxRuntimeBackend(model, factor=factor, profile=profile, name=name, channels=channels)
+
+    version = onnxruntime_backend.version()
+    verdict = examine(model, prepare, backend="onnxruntime", version=version, channels=channels)
+    if not verdict.agrees:
+        sentence = _disagreement(f"onnxruntime and torch on {name}", verdict)
+        raise ModelError(f"{sentence}; use {option('backend', 'torch')}.")
+    seconds_per_voxel = verdict.seconds / voxels(model) or None
+    return Choice("onnxruntime", "cpu", version=version, firm=True, seconds_per_voxel=seconds_per_voxel)
 
 
 def _on_accelerator(

@@ -259,8 +259,17 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of torch, OpenVINO or a library below them means that memory was short."""
     import torch
 
+    return isinstance(error, torch.OutOfMemoryError) or mentions_shortage(error)
+
+
+def mentions_shortage(error: Exception) -> bool:
+    """Whether the message of an error is one of those by which libraries report that memory was short.
+
+    >>> mentions_shortage(RuntimeError("std::bad_alloc"))
+    True
+    """
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(phrase in text for phrase in _SHORTAGES)
+    return any(phrase in text for phrase in _SHORTAGES)
 
 
 def _channels_last(model: nn.Module) -> None:

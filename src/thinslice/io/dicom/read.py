@@ -18,7 +18,7 @@ from thinslice.errors import GeometryError, InputError, ResourceError, Unreadabl
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.io.dicom.files.bounds import HeaderError
-from thinslice.io.dicom.files.header import integer, quiet_pydicom, text
+from thinslice.io.dicom.files.header import SliceHeader, integer, quiet_pydicom, text
 from thinslice.io.dicom.files.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.files.multiframe import read_headers
 from thinslice.io.dicom.files.pixel_format import PixelError, padding_hu
@@ -58,17 +58,68 @@ def scan(paths: Paths, *, sampled_slices: int = 0) -> list[SeriesReport]:
     Raises:
         UnreadableError: there is no DICOM object at all; check the path.
     """
-    with quiet_pydicom():
-        stacks, skipped = _collect(paths)
-        reports = [report_of(found, row, skipped) for row, found in enumerate(stacks, start=1)]
-        if not sampled_slices:
-            return reports
-        return [
-            replace(report, values=_examined(found, sampled_slices))
-            if found.kind == "CT" and report.geometry is not None
-            else report
-            for found, report in zip(stacks, reports, strict=True)
-        ]
+    return DicomInput.of(paths).reports(sampled_slices=sampled_slices)
+
+
+class DicomInput:
+    """The headers of an input, read once: a report on its series, and then one of them as a volume.
+
+    Args:
+        headers: of its slices, at least one.
+        skipped: files that were left out.
+    """
+
+    def __init__(self, headers: Iterable[SliceHeader], skipped: Sequence[SkippedFile] = ()) -> None:
+        self._skipped = list(skipped)
+        with quiet_pydicom():
+            # Ours last: the numbers of the sources stay when an output is written among them.
+            self._stacks = sorted(
+                stacks_of(headers, self._skipped), key=lambda found: is_our_own(found.slices[0].header.dataset)
+            )
+
+    @classmethod
+    def of(cls, paths: Paths) -> DicomInput:
+        """The input at these paths.
+
+        Raises:
+            UnreadableError: there is no DICOM object at all; check the path.
+        """
+        headers, skipped, count = [], [], 0
+        with quiet_pydicom():
+            for file in input_files(paths):
+                count += 1
+                parsed = read_headers(file)
+                if isinstance(parsed, SkippedFile):
+                    skipped.append(parsed)
+                else:
+                    headers.extend(parsed)
+        if not headers:
+            reasons = f": {listed(skipped)}" if skipped else ""
+            raise UnreadableError(f"No DICOM image among {count} file(s){reasons}; name the folder of a CT series.")
+        return cls(headers, skipped)
+
+    def reports(self, *, sampled_slices: int = 0) -> list[SeriesReport]:
+        """One report for each series, as `scan`."""
+        with quiet_pydicom():
+            reports = [report_of(found, row, self._skipped) for row, found in enumerate(self._stacks, start=1)]
+            if not sampled_slices:
+                return reports
+            return [
+                replace(report, values=_examined(found, sampled_slices))
+                if found.kind == "CT" and report.geometry is not None
+                else report
+                for found, report in zip(self._stacks, reports, strict=True)
+            ]
+
+    def read(self, series: str | None, settings: ReadSettings) -> Volume:
+        """One series as a volume, as `read_dicom`."""
+        with quiet_pydicom():
+            for each in self._stacks:
+                _mend(each, settings)
+            found, warnings = choose(self._stacks, series)
+            if found.faults:
+                raise refusal(found, self._skipped)
+            return _load(found, self._skipped, warnings)
 
 
 def read_dicom(
@@ -96,14 +147,7 @@ def read_dicom(
         InputError: not HU of a CT: MR, PET, colour, localizer, multi-frame; give the original CT series.
         ResourceError: the volume does not fit in memory; close other programs, or use a machine with more.
     """
-    with quiet_pydicom():
-        stacks, skipped = _collect(paths)
-        for each in stacks:
-            _mend(each, settings or ReadSettings())
-        found, warnings = choose(stacks, series_uid if series is None else series)
-        if found.faults:
-            raise refusal(found, skipped)
-        return _load(found, skipped, warnings)
+    return DicomInput.of(paths).read(series_uid if series is None else series, settings or ReadSettings())
 
 
 def read_stack(found: Stack) -> Volume:
@@ -144,23 +188,6 @@ def _examined(found: Stack, slices: int) -> Plausibility | None:
     except (InputError, ResourceError, PixelError):
         return None
     return seen
-
-
-def _collect(paths: Paths) -> tuple[list[Stack], list[SkippedFile]]:
-    headers, skipped, count = [], [], 0
-    for file in input_files(paths):
-        count += 1
-        parsed = read_headers(file)
-        if isinstance(parsed, SkippedFile):
-            skipped.append(parsed)
-        else:
-            headers.extend(parsed)
-    if not headers:
-        reasons = f": {listed(skipped)}" if skipped else ""
-        raise UnreadableError(f"No DICOM image among {count} file(s){reasons}; name the folder of a CT series.")
-    stacks = stacks_of(headers, skipped)
-    # Ours last: the numbers of the sources stay when an output is written among them.
-    return sorted(stacks, key=lambda found: is_our_own(found.slices[0].header.dataset)), skipped
 
 
 def _mend(found: Stack, settings: ReadSettings) -> None:

@@ -50,12 +50,14 @@ class Recording:
         shape: (depth, height, width) of the windows; None for an open graph, which takes any.
         scale: factor of the standard deviation; None for a graph that gives the estimate alone.
         all_inputs: whether inputs of an open graph beside the thick slices have no value of their own.
+        keeps_names: whether weights keep their names and forms; otherwise some are folded into others.
     """
 
     factor: int
     shape: tuple[int, int, int] | None
     scale: float | None = None
     all_inputs: bool = False
+    keeps_names: bool = False
 
 
 def is_open(model: ThroughPlaneModel) -> bool:
@@ -132,6 +134,7 @@ def _open_graph(model: ThroughPlaneModel, recording: Recording, name: str) -> An
         [THIN] if recording.scale is None else [THIN, DEVIATION],
         shapes,
         name,
+        optimised=not recording.keeps_names,
     )
     for output in graph.graph.output:
         _name_extents(output, ("1", "1", "thin_depth", "height", "width"))
@@ -171,6 +174,8 @@ def _recorded(
     outputs: list[str],
     shapes: Any,
     name: str,
+    *,
+    optimised: bool = True,
 ) -> Any:
     import torch
 
@@ -184,6 +189,7 @@ def _recorded(
                 dynamic_shapes=shapes,
                 dynamo=True,
                 external_data=False,
+                optimize=optimised,
                 verbose=False,
             )
     # Recording runs the network's own code and a chain of converters, which raise errors of many types.

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from dicomweb_client.api import DICOMwebClient
+from requests.adapters import HTTPAdapter
 
 from thinslice.errors import InputError, OutputError, UsageError
 
@@ -87,6 +89,15 @@ def _first_line(path: Path | None) -> str | None:
         raise UsageError(f"{str(path)!r} cannot be read; check the file.") from error
 
 
+class _PlainStars(HTTPAdapter):
+    """Sends a star in a query as it is: some services, such as Orthanc's, do not decode it."""
+
+    def send(self, request: requests.PreparedRequest, *given: Any, **named: Any) -> requests.Response:
+        """Send one request."""
+        request.url = (request.url or "").replace("%2A", "*")
+        return super().send(request, *given, **named)
+
+
 def connect(url: str, secret: Credentials, *, authority: Path | None = None) -> DICOMwebClient:
     """A client of a service; nothing is sent yet.
 
@@ -110,6 +121,7 @@ def connect(url: str, secret: Credentials, *, authority: Path | None = None) -> 
         )
     logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL + 1)
     session = requests.Session()
+    session.mount(f"{parts.scheme}://", _PlainStars())
     session.trust_env = False  # no password of a .netrc that the user does not know of
     if authority is not None:
         session.verify = str(authority)

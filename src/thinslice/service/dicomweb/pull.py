@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from thinslice.errors import InputError, OutputError, ThinsliceError, UnreadableError, UsageError
 from thinslice.io.dicom.files.header import quiet_pydicom
 from thinslice.service.dicomweb.connection import ServiceError, service_errors
-from thinslice.service.dicomweb.search import FoundInstance, FoundSeries, instances, series_of
+from thinslice.service.dicomweb.search import FoundInstance, FoundSeries, find_series, instances, series_of
 from thinslice.service.object_head import digest_name
 from thinslice.system.atomic import atomic_file, sole_run
 from thinslice.system.faults import output_fault
@@ -92,7 +92,9 @@ def pull(
         raise output_fault(error, out.name) from error
     summary = PullSummary()
     with sole_run(out / "pull"):
-        found = [series for study in (studies or (None,)) for series in series_of(client, filters, study_uid=study)]
+        found = [series for study in studies for series in series_of(client, filters, study_uid=study)]
+        if not studies:
+            found = find_series(client, filters)
         if not found:
             raise InputError("The service has no series that fits; check UIDs and filters.")
         summary.series = len(found)

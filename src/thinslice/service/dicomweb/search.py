@@ -15,6 +15,14 @@ PAGE = 500
 
 MOST_RESULTS = 100_000
 
+STUDY_KEYWORDS = frozenset(
+    (
+        *("AccessionNumber", "ModalitiesInStudy", "PatientBirthDate", "PatientID", "PatientName", "PatientSex"),
+        *("ReferringPhysicianName", "StudyDate", "StudyDescription", "StudyID", "StudyInstanceUID", "StudyTime"),
+    )
+)
+"""Keywords by which studies are searched; not every service compares them in a search of series."""
+
 _STUDY, _SERIES, _INSTANCE, _CLASS, _MODALITY = "0020000D", "0020000E", "00080018", "00080016", "00080060"
 
 
@@ -46,8 +54,27 @@ class FoundInstance:
     class_uid: str
 
 
+def find_series(client: DICOMwebClient, filters: Mapping[str, str]) -> list[FoundSeries]:
+    """Series of all studies that fit filters: where some concern studies, these are searched first.
+
+    Args:
+        client: connection.
+        filters: keyword of DICOM -> value, such as {"Modality": "CT", "StudyDate": "20260101-20260131"}.
+
+    Raises:
+        InputError, ServiceError, UsageError: as of `service_errors`.
+    """
+    of_study = {key: value for key, value in filters.items() if key in STUDY_KEYWORDS}
+    rest = {key: value for key, value in filters.items() if key not in of_study}
+    if not of_study:
+        return series_of(client, rest)
+    answers = _pages(lambda offset: client.search_for_studies(search_filters=of_study, limit=PAGE, offset=offset))
+    studies = dict.fromkeys(uid for answer in answers if (uid := _text(answer, _STUDY)))
+    return [series for study_uid in studies for series in series_of(client, rest, study_uid=study_uid)]
+
+
 def series_of(client: DICOMwebClient, filters: Mapping[str, str], *, study_uid: str | None = None) -> list[FoundSeries]:
-    """Series that fit filters.
+    """Series of one study, or of all, that fit filters.
 
     Args:
         client: connection.

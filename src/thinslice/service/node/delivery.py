@@ -42,6 +42,8 @@ ANSWER_S = 120.0
 REPORT_WAIT_S = 5.0
 """Time that a target has to report storage commitment before the outbox looks again later."""
 
+RELEASE_S = 30.0
+
 REPORT_LIMIT_S = 24 * 3600.0
 """Time after which a report that did not come is asked for anew."""
 
@@ -150,9 +152,11 @@ class Sender:
             return {"objects": len(files), "commitment": "kept"}
         missing = [file for file in files if file.instance_uid not in progress.taken]
         arrived = threading.Event()
+        answering: list[threading.Thread] = []
 
         def report(event: Event) -> tuple[int, None]:
             self.commitments.report(event.event_information, complete=event.event_type == 1)
+            answering.append(threading.current_thread())
             arrived.set()
             return SUCCESS, None
 
@@ -169,6 +173,9 @@ class Sender:
             if not progress.transaction:
                 self._ask(association, files, progress)
             arrived.wait(REPORT_WAIT_S)
+            # pynetdicom answers a report in a thread of its own, and must not release before that has ended.
+            for thread in answering:
+                thread.join()
         if self._has_report(files, progress):
             return {"objects": len(files), "commitment": "kept"}
         raise DeliveryError(
@@ -241,7 +248,7 @@ class Sender:
             association.abort()
             raise
         else:
-            association.release()
+            _release(association)
 
     def _store(self, association: Association, file: StoredFile) -> None:
         target = self.target
@@ -258,6 +265,15 @@ class Sender:
             raise DeliveryError(f"The connection to the target {target.name} broke.")
         if code not in (SUCCESS, DUPLICATE, *WARNINGS):
             raise DeliveryError(f"The target {target.name} did not take an object (status {code:04X}).")
+
+
+def _release(association: Association) -> None:
+    """Release an association; pynetdicom would wait for ever where a report comes in at this very moment."""
+    releasing = threading.Thread(target=association.release, daemon=True)
+    releasing.start()
+    releasing.join(RELEASE_S)
+    if releasing.is_alive():
+        association.abort()
 
 
 def _accepts(association: Association, class_uid: str) -> bool:

@@ -1,7 +1,7 @@
 """What a node has received: objects under names made from digests, and which studies are complete.
 
     incoming/STUDY/SERIES/OBJECT.dcm     received objects, as they came
-    incoming/STUDY/SERIES/series.json    who sent the series first
+    incoming/STUDY/SERIES.json           who sent the series first
     arriving/                            objects that have not come in whole
 
 STUDY is a digest of patient and study, SERIES of the series' UID, OBJECT of the object's UID: no sender chooses a name.
@@ -27,8 +27,6 @@ from thinslice.system.faults import output_fault
 
 COMPARED_BYTES = 2**20
 """Bytes that are compared at once."""
-
-CALLER_FILE = "series.json"
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,10 @@ class Inbox:
         place = folder / f"{identity.instance}.dcm"
         try:
             with self._lock:
-                if not (folder / CALLER_FILE).exists():
-                    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    write_json(folder / CALLER_FILE, {"calling_ae": caller})
+                if not folder.is_dir():
+                    folder.parent.mkdir(exist_ok=True, mode=0o700)
+                    write_json(folder.with_suffix(".json"), {"calling_ae": caller})
+                    folder.mkdir(mode=0o700)
                     sync_folder(folder.parent)
                     sync_folder(self.incoming)
             is_new = not _same_content(arrived, place)
@@ -167,7 +166,7 @@ class Inbox:
 
     def caller(self, study: str, series: str) -> str:
         """AE title that sent a series first; "" where it is not known."""
-        values = read_json(self.folder(study, series) / CALLER_FILE)
+        values = read_json(self.folder(study, series).with_suffix(".json"))
         return "" if values is None else str(values.get("calling_ae", ""))
 
     def stamp(self, study: str, series: str) -> str:

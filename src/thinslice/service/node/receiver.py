@@ -99,6 +99,10 @@ class Receiver:
         self._thread = threading.Thread(target=self._server.serve_forever, name="receiver", daemon=True)
 
     def __enter__(self) -> Receiver:
+        # Objects are written to a file as they come in: memory does not grow with their size. pynetdicom takes the
+        # usual folder of temporary files, and only one on the same disk can be renamed from.
+        self._before = _config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir
+        _config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir = True, str(self._inbox.arriving)
         self._thread.start()
         return self
 
@@ -108,6 +112,7 @@ class Receiver:
         for association in self._server.active_associations:
             association.abort()
         self._thread.join(CLOSING_S)
+        _config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir = self._before
 
     @property
     def connections(self) -> int:
@@ -122,9 +127,6 @@ class Receiver:
     def _application(self) -> AE:
         settings = self._settings
         quiet_pynetdicom()
-        # Objects are written to a file as they come in: memory does not grow with their size.
-        _config.STORE_RECV_CHUNKED_DATASET = True
-        tempfile.tempdir = str(self._inbox.arriving)
         application = AE(ae_title=settings.ae_title)
         application.require_called_aet = True
         application.require_calling_aet = list(settings.titles)

@@ -121,6 +121,7 @@ def pixel_module(**changes: object) -> Dataset:
         {"BitsStored": 14608, "HighBit": None},
         {"BitsStored": 7},
         {"BitsStored": 16, "HighBit": 3},
+        {"BitsStored": 16, "HighBit": 7},
         {"BitsStored": None},
         {"PixelRepresentation": None},
     ],

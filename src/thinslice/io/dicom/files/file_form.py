@@ -11,10 +11,9 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from pydicom.dataset import FileMetaDataset
-from pydicom.filereader import read_dataset
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -24,7 +23,8 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
-from thinslice.io.dicom.files.bounds import BoundedReader, HeaderError
+from thinslice.io.dicom.files.bounds import MAX_HEADER_BYTES, HeaderError
+from thinslice.io.dicom.files.elements import read_elements
 
 MAX_INFLATED_BYTES = 64 * 2**20
 """Bytes that a deflated dataset may unpack to: twice a 4096 x 4096 slice of 16 bits."""
@@ -120,11 +120,13 @@ def file_form(stream: BinaryIO, size: int) -> FileForm:
         return FileForm(FileMetaDataset(), start, "")
     layout = layout_of(first)
     meta = FileMetaDataset(
-        read_dataset(
-            cast(BinaryIO, BoundedReader(stream, size)),
-            layout.implicit,
-            layout.little,
-            stop_when=lambda tag, vr, length: tag >> 16 != 2,
+        read_elements(
+            stream,
+            size,
+            implicit=layout.implicit,
+            little=layout.little,
+            stop=lambda tag: tag >> 16 != 2,
+            limit=MAX_HEADER_BYTES,
         )
     )
     syntax = meta.get_item(0x00020010)

@@ -121,10 +121,10 @@ def input_files(
 def _expand(path: Path) -> Iterator[tuple[InputFile, tuple[int, ...]]]:
     name = printable(path.name)
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except (OSError, ValueError) as error:
         raise UnreadableError(f"There is no readable file or folder named {name!r}; check the path.") from error
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(status.st_mode):
         closed: list[InputFile] = []
         for folder, folders, files in os.walk(
             path, onerror=lambda error: closed.append(InputFile(path, _base_name(error), None, "may not be read"))
@@ -134,13 +134,13 @@ def _expand(path: Path) -> Iterator[tuple[InputFile, tuple[int, ...]]]:
                 yield from _inside(Path(folder, file))
         yield from ((file, ()) for file in closed)
         return
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise UnreadableError(f"{name!r} is neither a file nor a folder; name a DICOM file, folder or archive.")
     try:
         with path.open("rb") as stream:
             kind = archive_kind(stream.read(HEAD_BYTES))
         if kind is None:
-            yield from _inside(path)
+            yield InputFile(path, name), (status.st_dev, status.st_ino)
         else:
             yield from _members(path, kind)
     except OSError as error:

@@ -76,6 +76,8 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
     # Other readers take the value from the lowest bits, whatever HighBit holds; so do these.
     stored = stored if stored is not None and LEAST_BITS <= stored <= allocated else None
     high = high if high is not None and LEAST_BITS <= high + 1 <= allocated else None
+    if stored is not None and high is not None and allocated > 8 and high + 1 <= 8 < stored:
+        high = None  # no CT keeps 8 of 16 bits: the other of two that contradict one another is believed
     stored = stored or (allocated if high is None else high + 1)
     high = stored - 1 if high is None else high
     if slope is None or slope == 0 or intercept is None:

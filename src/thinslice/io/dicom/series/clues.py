@@ -19,7 +19,7 @@ from itertools import pairwise
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom.files.header import number, text
+from thinslice.io.dicom.files.header import is_shared, number, text
 from thinslice.io.dicom.files.object_kinds import image_type
 from thinslice.io.dicom.series.slices import Slice, by_position
 
@@ -130,17 +130,22 @@ PAUSE_RATIO = 5.0
 
 def disagreement(slices: Sequence[Slice], keywords: Sequence[str]) -> list[str]:
     """The attributes of `keywords` that have two values or more; empty values count as none."""
+    datasets = [piece.header.dataset for piece in slices]
     return [
         keyword
         for keyword in keywords
-        if len({identity for piece in slices if (identity := _identity(piece, keyword))}) > 1
+        if not is_shared(datasets, keyword)
+        and len({identity for piece in slices if (identity := _identity(piece, keyword))}) > 1
     ]
 
 
 def partly_missing(slices: Sequence[Slice], keywords: Sequence[str]) -> list[str]:
     """The attributes of `keywords` that some slices have and others lack."""
     found = []
+    datasets = [piece.header.dataset for piece in slices]
     for keyword in keywords:
+        if is_shared(datasets, keyword):
+            continue
         known = sum(bool(_identity(piece, keyword)) for piece in slices)
         if 0 < known < len(slices):
             found.append(keyword)
@@ -149,7 +154,10 @@ def partly_missing(slices: Sequence[Slice], keywords: Sequence[str]) -> list[str
 
 def values_of(slices: Sequence[Slice], keyword: str) -> list[str]:
     """One text for each slice, equal where the attribute means the same."""
-    return [_value(piece.header.dataset, keyword) for piece in slices]
+    datasets = [piece.header.dataset for piece in slices]
+    if is_shared(datasets, keyword):
+        return [_value(datasets[0], keyword)] * len(datasets)
+    return [_value(dataset, keyword) for dataset in datasets]
 
 
 def _value(dataset: Dataset, keyword: str) -> str:

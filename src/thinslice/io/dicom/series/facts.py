@@ -141,7 +141,8 @@ def shown_text(dataset: Dataset, keyword: str, length: int = 48) -> str:
         keyword: of an attribute that scanners fill, not persons.
         length: longest text.
     """
-    return printable(Identity.of(dataset).without(text(dataset, keyword)), length)
+    value = text(dataset, keyword)
+    return printable(Identity.of(dataset).without(value), length) if value else ""
 
 
 def description_of(dataset: Dataset) -> str:
