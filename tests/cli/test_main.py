@@ -184,6 +184,44 @@ def test_a_decimal_comma_is_named(typed: list[str], run: Run) -> None:
     assert "'2,5' is no whole number" in run("upscale", "in", "out", "--factor", "2,5").text
 
 
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        (["", "a.nii.gz"], "An argument is empty"),
+        (["scan", ""], "An argument is empty"),
+        (["scan", "a.nii.gz", "\u2014all"], "type --all with two hyphens"),
+        (["scan", "a.nii.gz", "\u2013-factor", "5"], "type --factor with two hyphens"),
+        (["scan", "a.nii.gz", "-factor", "5"], "Did you mean --factor?"),
+        (['"my scan"', "a.nii.gz"], "quotation marks"),
+        (["\u201cscan\u201d", "a.nii.gz"], "quotation marks"),
+        (["file:///data/scan", "a.nii.gz"], "without file://"),
+        (["~/scan", "a.nii.gz"], "not replaced by your shell"),
+        (["scan", "$HOME/a.nii.gz"], "not replaced by your shell"),
+        (["scan", "a.nii.gz", "--report", "--quiet"], "--report needs a value before --quiet"),
+        (["scan", "a.nii.gz", "--model", "defualt"], "Did you mean default?"),
+    ],
+)
+def test_what_no_shell_mends_is_answered_with_the_right_way(
+    typed: list[str], answer: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scan").mkdir()
+    outcome = run("upscale", *typed)
+    assert outcome.code == 2 and answer in outcome.text
+    assert list(tmp_path.iterdir()) == [tmp_path / "scan"]
+
+
+def test_paths_of_windows_are_named_as_such(run: Run) -> None:
+    for typed in (["C:\\scan", "a.nii.gz"], ["scan", "D:\\out\\thin.nii.gz"]):
+        outcome = run("upscale", *typed)
+        assert outcome.code == 2 and "a path of Windows" in outcome.text
+
+
+def test_the_wrong_order_of_input_and_output_is_named(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
+    outcome = run("upscale", tmp_path / "thin.nii.gz", thick_nifti)
+    assert outcome.code == 3 and "the input comes first" in outcome.text
+
+
 def test_help_is_found_where_people_look_for_it(run: Run) -> None:
     wanted = run("upscale", "--help").out
     assert run("help", "upscale").out == wanted

@@ -89,7 +89,11 @@ def test_a_scan_is_read_and_upscaled_with_the_options_of_upscale(tmp_path: Path)
 
 
 def test_options_of_the_input_need_an_input(tmp_path: Path) -> None:
-    for options in ({"reading": ReadSettings(series="1")}, {"settings": UpscaleSettings(spacing_mm=2.0)}):
+    for options in (
+        {"reading": ReadSettings(series="1")},
+        {"settings": UpscaleSettings(spacing_mm=2.0)},
+        {"settings": UpscaleSettings(texture=True)},
+    ):
         with pytest.raises(UsageError, match="need an INPUT"):
             demo.run_demo(None, tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []

@@ -31,6 +31,8 @@ def demo(
     on_spacing: options.OnSpacing = options.OnFaultName.REFUSE,
     intensity: options.Intensity = options.IntensityName.AUTO,
     profile: options.Profile = None,
+    texture: options.Texture = False,
+    texture_seed: options.TextureSeed = 0,
     threads: options.Threads = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that an earlier demo made.")] = False,
     force: options.Force = False,
@@ -46,6 +48,7 @@ def demo(
     thinslice demo
     thinslice demo chest_5mm/ --out look
     thinslice demo disk.zip --series 2 --model fast
+    thinslice demo chest_5mm/ --out measure --texture
     """
     from thinslice.commands.demo import run_demo
     from thinslice.inference.settings import UpscaleSettings
@@ -63,6 +66,8 @@ def demo(
         force=force,
         intensity=intensity.value,
         profile=profile,
+        texture=texture,
+        texture_seed=texture_seed,
     )
     reading = ReadSettings(series=series, axis=axis, on_tilt=on_tilt.value, on_spacing=on_spacing.value)
     console = Console(quiet=quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from thinslice.cli.typed import mistake
 from thinslice.errors import UnreadableError
 
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -108,7 +110,13 @@ class Command(TyperCommand):
     """A command whose help uses words for types, and whose errors suggest the option that was meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, and complete the message about an unknown option."""
+        """Parse, and complete the message about an unknown option; what cannot mean what it says is refused before."""
+        options: list[Any] = [each for each in self.get_params(ctx) if each.param_type_name == "option"]
+        names = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        valued = {name for option in options if not (option.is_flag or option.count) for name in option.opts}
+        found = mistake(args, valued, names)
+        if found:
+            raise UsageError(found, ctx=ctx)
         with _suggestions(self, ctx, list(args)):
             return super().parse_args(ctx, args)
 
@@ -137,7 +145,7 @@ class Group(TyperGroup):
         except UsageError as error:
             if "Did you mean" not in error.message:
                 path = re.search(r"[/\\.]", args[0]) is not None
-                instead = f"thinslice upscale {args[0]} OUTPUT" if path else f"{ctx.command_path} --help"
+                instead = f"thinslice upscale {shlex.quote(args[0])} OUTPUT" if path else f"{ctx.command_path} --help"
                 error.message += f" Try: {COMMANDS.get(args[0], instead)}"
             raise
 
@@ -183,7 +191,9 @@ def _complete(error: Any, command: Any, ctx: Any, args: list[str]) -> None:
     if not isinstance(unknown, str) or not hasattr(error, "possibilities"):
         return
     known = [name for parameter in command.get_params(ctx) for name in parameter.opts if name.startswith("-")]
-    advice = suggestion(unknown, known)
+    # The parser takes -factor as -f -a -c ...
+    whole = next((f"-{each}" for each in args if each.startswith(unknown) and f"-{each}" in known), None)
+    advice = f"Did you mean {whole}?" if whole and len(unknown) == 2 else suggestion(unknown, known)
     error.possibilities = None
     error.message = f"There is no option {unknown} here. {advice}".strip()
 

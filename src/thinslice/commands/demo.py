@@ -96,8 +96,8 @@ def run_demo(
     reading = ReadSettings() if reading is None else reading
     if source is None and (reading != ReadSettings() or _changes_target(settings)):
         raise UsageError(
-            "The synthetic chest is upscaled from 5 mm to 1 mm, the only truth it has; options of input and spacing "
-            "need an INPUT: thinslice demo INPUT."
+            "The synthetic chest is upscaled from 5 mm to 1 mm and scored by its only truth, from which synthetic "
+            "noise would stray; options of input, spacing and texture need an INPUT: thinslice demo INPUT."
         )
     if source is not None:
         check_distinct([out], [source])
@@ -116,11 +116,12 @@ def run_demo(
 
 def _changes_target(settings: UpscaleSettings) -> bool:
     usual = UpscaleSettings()
-    return (settings.factor or FACTOR, settings.spacing_mm, settings.intensity, settings.profile) != (
+    return (settings.factor or FACTOR, settings.spacing_mm, settings.intensity, settings.profile, settings.texture) != (
         FACTOR,
         usual.spacing_mm,
         usual.intensity,
         usual.profile,
+        usual.texture,
     )
 
 

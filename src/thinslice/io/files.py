@@ -147,12 +147,13 @@ def read_as(path: str | Path | Sequence[str | Path], settings: ReadSettings) -> 
 
 def _check_applies(kind: str, settings: ReadSettings) -> None:
     """Refuse an option of reading that has no meaning for a format: whoever gave it expects an effect."""
-    if kind in ("nifti", "nrrd", "metaimage"):
+    name = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}.get(kind)
+    if name is not None:
         if (settings.series or "1") != "1":
-            raise UsageError(f"A {kind} file holds one volume and no series to choose; leave {option('series')} out.")
+            raise UsageError(f"A {name} file holds one volume and no series to choose; leave {option('series')} out.")
         if settings.on_spacing != "refuse":
             raise UsageError(
-                f"A {kind} file states one distance for all its slices, so there is no change of spacing to resample; "
+                f"A {name} file states one distance for all its slices, so there is no change of spacing to resample; "
                 f"leave {option('on_spacing', settings.on_spacing)} out."
             )
     elif settings.axis is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -231,7 +232,11 @@ def weights_of(name_or_path: str | Path) -> Path:
         return weights_path(name)
     path = Path(name_or_path)
     if not path.is_file():
-        raise UsageError(f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists.")
+        near = get_close_matches(name, names(), n=1)
+        raise UsageError(
+            f"{name!r} is neither a model name ({', '.join(names())}) nor a weights file that exists."
+            + (f" Did you mean {near[0]}?" if near else "")
+        )
     return path
 
 
