@@ -116,7 +116,7 @@ def _to_parquet(place: ArchivePlace, path: Path, overwrite: bool) -> int:
         import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtraError(
-            "Parquet needs pyarrow: in a clone of the repository, pip install \".[archive]\"; or end the name in .csv."
+            'Parquet needs pyarrow: in a clone of the repository, pip install ".[archive]"; or end the name in .csv.'
         ) from None
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
     count = 0
