@@ -81,6 +81,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "check": (thinslice.check, {"volume": THICK, "model": "linear"}),
     "evaluate": (thinslice.evaluate, {"estimate": THIN, "reference": THIN}),
     "preview": (thinslice.preview, {"thick": THICK, "thin": THIN}),
+    "show": (thinslice.show, {"thick": THICK, "thin": THIN}),
     "Geometry": (thinslice.Geometry, {"shape": (3, 4, 5), "spacing_mm": SPACING}),
     "Geometry.position_mm": (GRID.position_mm, {"index": (0, 0, 0)}),
     "Geometry.index_at": (GRID.index_at, {"position_mm": (0, 0, 0)}),

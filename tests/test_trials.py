@@ -241,3 +241,10 @@ def test_ways_to_bring_labels_along_are_compared(
     assert [row[0] for row in rows] == ["| nearest slice", "| signed distance", "| thinslice"]
     changes = {row[0]: [abs(float(cell.split(" %")[0])) for cell in row[2:]] for row in rows}
     assert max(changes["| thinslice"]) < 0.1 < max(changes["| signed distance"])
+
+
+def test_the_readings_of_the_vit_encoder_hold_our_network_and_none_has_the_published_count() -> None:
+    readings = script("vit_encoder").readings()
+    ours = sum(parameter.numel() for parameter in catalog.build("tvsrn-vit-encoder").parameters())
+    assert ours in [count for count, _ in readings]
+    assert abs(readings[0][0] - 17.15e6) > 0.05e6

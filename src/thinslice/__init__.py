@@ -24,6 +24,7 @@ _WHERE = {
     "inspect": "thinslice.commands.inspect:survey",
     "preview": "thinslice.pictures.figures",
     "read": "thinslice.io.files",
+    "show": "thinslice.commands.show",
     "write": "thinslice.io.files",
     "upscale": "thinslice.inference.upscale",
     "upscale_labels": "thinslice.inference.labels",
@@ -41,6 +42,7 @@ _WHERE = {
 if TYPE_CHECKING:
     from thinslice.commands.check import check
     from thinslice.commands.inspect import survey as inspect
+    from thinslice.commands.show import show
     from thinslice.errors import ThinsliceError, ThinsliceWarning
     from thinslice.evaluation.protocol import evaluate
     from thinslice.geometry import Geometry
@@ -67,6 +69,7 @@ __all__ = [
     "load_model",
     "preview",
     "read",
+    "show",
     "upscale",
     "upscale_labels",
     "upscale_slabs",

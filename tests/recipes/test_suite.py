@@ -127,3 +127,17 @@ def test_shipped_suites_name_recipes_and_published_rows_that_exist(path: Path) -
             published(method.published)
         if method.recipe is not None:
             overridden(read_train_recipe(suite.folder / method.recipe), {**suite.training, **method.override})
+
+
+def test_default_figure_is_the_papers_and_no_digest_of_a_suite_depends_on_its_windows() -> None:
+    suite = Suite(name="x", dataset={"root": "x"}, methods=({"label": "cubic", "model": "cubic"},))
+    assert suite.figures.rows == (("axial", "lung"), ("coronal", "lung"), ("sagittal", "bone"))
+    former = {"rows": [("axial", "lung"), ("coronal", "soft tissue"), ("sagittal", "bone")]}
+    assert suite.digest == Suite(**{**suite.model_dump(), "figures": former}).digest
+
+
+@pytest.mark.parametrize("name", ["mini", "rplhr", "ablations", "real-thin"])
+def test_the_released_network_is_scored_under_the_plan_that_its_loss_needs(name: str) -> None:
+    suite = read_suite(Path(__file__).parents[2] / "suites" / f"{name}.toml")
+    plans = [m.plan for m in suite.methods if m.recipe is not None and m.recipe.endswith("released-tvsrn.toml")]
+    assert plans == ["released"]

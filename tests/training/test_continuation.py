@@ -209,6 +209,19 @@ def test_without_tensorboard_the_curves_are_in_the_tables(
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 2
 
 
+def test_what_an_earlier_run_drew_does_not_stand_among_the_curves_of_the_next(
+    recipe: TrainRecipe, tmp_path: Path, pairs_root: Path
+) -> None:
+    train(recipe, tmp_path / "run", pairs_root, validation__pictures=True)
+    before = {file.name for file in (tmp_path / "run" / "tensorboard").iterdir()}
+    assert before and list((tmp_path / "run" / "pictures").iterdir())
+    (tmp_path / "run" / "state.pt").unlink()
+    train(recipe, tmp_path / "run", pairs_root, seed=9)
+    assert not before & {file.name for file in (tmp_path / "run" / "tensorboard").iterdir()}
+    assert not list((tmp_path / "run" / "pictures").iterdir())
+    assert len((tmp_path / "run" / "validation.csv").read_text().splitlines()) == 2
+
+
 class Flat(ThroughPlaneModel):
     """A plug-in that forgets to make thin slices."""
 

@@ -14,6 +14,12 @@ const SETTLED = 1e-5;
 /** Columns that are corrected at a time; they end together, as in Python, so that results are the same. */
 const COLUMNS = 512;
 
+/** Sum of squared weights that stands for none. */
+const LEAST_SQUARES = Math.fround(1e-6);
+
+// Whether a voxel has room turns on its last bit, so sums are rounded one by one to 32 bits, as in Python.
+const { fround } = Math;
+
 /** Row of a matrix without its zeros. */
 interface SparseRow {
   readonly columns: Int32Array;
@@ -101,11 +107,12 @@ export class Averages {
     this.averages.forEach((row, k) => {
       for (let c = 0; c < count; c++) {
         const wanted = thick[(this.first + k) * columns + chosen[c]];
-        // A thick voxel of metal was clamped to 1 itself: to average 1, all its thin ones would have to be 1.
         let sum = 0;
-        if (wanted < 1)
-          for (let i = 0; i < row.columns.length; i++) sum += row.weights[i] * values[row.columns[i] * count + c];
-        const lacks = wanted < 1 ? wanted - sum : 0;
+        for (let i = 0; i < row.columns.length; i++) {
+          sum = fround(sum + fround(row.weights[i] * values[row.columns[i] * count + c]));
+        }
+        // A thick voxel of metal was clamped to 1 itself: to average 1, all its thin ones would have to be 1.
+        const lacks = wanted < 1 ? fround(wanted - sum) : 0;
         missing[k * count + c] = lacks;
         largest = Math.max(largest, Math.abs(lacks));
       }
@@ -122,21 +129,22 @@ export class Averages {
     sign: number,
   ): void {
     const hasRoom = (value: number): boolean => (sign > 0 ? value < 1 : value > 0);
+    const change = new Float32Array(values.length);
     this.averages.forEach((row, k) => {
       for (let c = 0; c < count; c++) {
         const part = missing[k * count + c];
         if (part * sign <= 0) continue;
         let squares = 0;
         for (let i = 0; i < row.columns.length; i++) {
-          if (hasRoom(before[row.columns[i] * count + c])) squares += row.weights[i] ** 2;
+          if (hasRoom(before[row.columns[i] * count + c])) squares = fround(squares + fround(row.weights[i] ** 2));
         }
-        const share = part / Math.max(squares, 1e-6);
+        const share = fround(part / Math.max(squares, LEAST_SQUARES));
         for (let i = 0; i < row.columns.length; i++) {
-          const at = row.columns[i] * count + c;
-          if (hasRoom(before[at])) values[at] += row.weights[i] * share;
+          change[row.columns[i] * count + c] += fround(row.weights[i] * share);
         }
       }
     });
+    for (let i = 0; i < values.length; i++) if (hasRoom(before[i])) values[i] += change[i];
   }
 }
 

@@ -29,6 +29,8 @@ class Page {
   private result: Result | null = null;
   /** Ends what is under way. */
   private control: AbortController | null = null;
+  /** What gets the focus when it is over; a button cannot before, as it is disabled. */
+  private next: HTMLElement | null = null;
 
   constructor(private readonly networks: readonly Network[]) {
     this.connectDrop();
@@ -111,6 +113,8 @@ class Page {
         this.control = null;
         at('run', 'div').hidden = true;
         this.update();
+        this.next?.focus();
+        this.next = null;
       });
   }
 
@@ -162,7 +166,7 @@ class Page {
     place.replaceChildren(make('p', {}, heading), make('ul', { class: 'candidates' }, ...rows));
     place.hidden = false;
     announce(heading);
-    place.querySelector('button')?.focus();
+    this.next = place.querySelector('button');
   }
 
   private async read(file: Blob, dicom: { readonly thicknessMm: number | null } | null): Promise<void> {
@@ -176,7 +180,7 @@ class Page {
     this.scan = { volume, warnings };
     this.showScan(volume, warnings);
     announce('The scan is read. Make thin slices when you are ready.');
-    at('go', 'button').focus();
+    this.next = at('go', 'button');
   }
 
   private showScan(volume: Volume, warnings: readonly string[]): void {
@@ -241,7 +245,7 @@ class Page {
     this.showFacts(volume, factor, facts, end.facts, seconds, warnings);
     at('save', 'button').dataset.ready = 'yes';
     announce(`The thin slices are ready, after ${durationText(seconds)}.`);
-    at('result-title', 'h2').focus();
+    this.next = at('result-title', 'h2');
   }
 
   private showFacts(

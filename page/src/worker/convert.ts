@@ -11,8 +11,8 @@ const MOST_BYTES = 2 ** 31;
 
 const [INPUT, OUTPUT] = ['/input', '/output'] as const;
 
-/** Exit codes of dcm2niix after which volumes may be there: all done, and some files not converted. */
-const USABLE_CODES: readonly number[] = [0, 3, 8];
+/** Exit codes of dcm2niix without a fault of reading: all done, no DICOM found, and some files not converted. */
+const SOUND_CODES: readonly number[] = [0, 2, 3, 8];
 
 export async function convert(job: ConvertJob, send: (report: Report) => void): Promise<void> {
   const total = job.files.reduce((sum, file) => sum + file.size, 0);
@@ -37,7 +37,7 @@ export async function convert(job: ConvertJob, send: (report: Report) => void): 
   const names = converter.FS.readdir(OUTPUT).filter((name) => name.endsWith('.nii'));
   if (names.length === 0) {
     throw new PageError(
-      USABLE_CODES.includes(code)
+      SOUND_CODES.includes(code)
         ? 'These files hold no CT slices: choose the folder of a DICOM series, or a NIfTI file (.nii, .nii.gz).'
         : `The DICOM files could not be read (dcm2niix, exit code ${code}); choose the folder of one complete series.`,
     );

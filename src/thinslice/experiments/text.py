@@ -21,16 +21,16 @@ def mean_text(mean: float, sd: float | None, digits: int, star: str = "") -> str
 
 
 def count_text(count: float | None) -> str:
-    """A count with three digits and a unit.
+    """A count with up to four digits, as published ones have, and a unit.
 
-    >>> count_text(0), count_text(1_730_000), count_text(2.5e12), count_text(431), count_text(None)
-    ('0', '1.73 M', '2.5 T', '431', '-')
+    >>> [count_text(count) for count in (0, 1_730_000, 17_150_000, 2.5e12, 431, None)]
+    ['0', '1.73 M', '17.15 M', '2.5 T', '431', '-']
     """
     if count is None:
         return "-"
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
-            return f"{count / size:.3g} {unit}"
+            return f"{count / size:.4g} {unit}"
     return f"{count:.3g}"
 
 

@@ -289,6 +289,7 @@ def prepare(
         ),
         warnings=(
             *notes,
+            *filter(None, [_untrained_warning(settings.model)]),
             *about_profile,
             *_warnings(volume, choice, settings, calibration, name),
             *_target_warning(settings, geometry),
@@ -317,6 +318,14 @@ def _loaded(model: str | Path | ThroughPlaneModel, device: str) -> ThroughPlaneM
 
         return load_model(model, device=device)
     return model
+
+
+def _untrained_warning(asked: str | Path | ThroughPlaneModel) -> str | None:
+    from thinslice.models.load import has_random_weights
+
+    if not isinstance(asked, str) or not has_random_weights(asked):
+        return None
+    return f"The plug-in network {shown_name(asked)!r} has random weights: its output is no image. Train it first."
 
 
 def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -> tuple[str, str, str | None]:

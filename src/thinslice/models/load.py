@@ -39,6 +39,30 @@ def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlane
     return checkpoint.place(catalog.build(name), device)
 
 
+def has_random_weights(name: str) -> bool:
+    """Whether a name stands for a plug-in network whose weights are random: two of them differ.
+
+    Args:
+        name: of the catalog or a plug-in.
+
+    Raises:
+        ModelError: when the plug-in fails to build its network.
+
+    >>> has_random_weights("default"), has_random_weights("cubic")
+    (False, False)
+    """
+    import torch
+
+    if name in catalog.CATALOG or name not in catalog.names():
+        return False
+    digests = set()
+    for seed in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            digests.add(checkpoint.weights_digest(catalog.build(name)))
+    return len(digests) > 1
+
+
 def with_deviation() -> list[str]:
     """Names of the networks with embedded weights and a deviation head."""
     able = []

@@ -37,6 +37,11 @@ class Journal:
         if self.writes:
             for name in ("log.csv", "validation.csv"):
                 _cut(self.out / name, self.first)
+            if self.first == 0:
+                # Of a run whose state is gone; curves of two runs in one folder would be shown as one.
+                for pattern in ("tensorboard/events.out.tfevents.*", "pictures/step-*.png"):
+                    for file in self.out.glob(pattern):
+                        file.unlink(missing_ok=True)
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:

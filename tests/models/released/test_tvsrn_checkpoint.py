@@ -133,6 +133,42 @@ def test_depth_and_factor_follow_from_the_weights(tmp_path: Path, depth: int, fa
     assert torch.equal(ours, theirs.half().float() if form == "half" else theirs)
 
 
+@pytest.mark.parametrize("keys", [("state_dict",), ("model", "params"), ("generator",)])
+def test_weights_under_any_key_are_found(keys: tuple[str, ...], tmp_path: Path) -> None:
+    state = released_state(2, 2)
+    content: object = {f"model.net.{name}": tensor for name, tensor in state.items()}
+    for key in reversed(keys):
+        content = {key: content, "epoch": 3}
+    weights = torch.nn.Linear(2, 2)
+    content["optimizer"] = torch.optim.Adam(weights.parameters()).state_dict()  # type: ignore[index]
+    torch.save(content, tmp_path / "source")
+    convert(tmp_path / "source", tmp_path / "ours.safetensors")
+    theirs = state["Decoder_I1.layers.1.residual_group.blocks.2.attn.qkv.weight"]
+    ours = load_model(tmp_path / "ours.safetensors").state_dict()["in_plane.groups.1.blocks.2.attention.qkv.weight"]
+    assert torch.equal(ours, theirs)
+
+
+def test_of_two_networks_in_one_file_none_is_guessed(tmp_path: Path) -> None:
+    state = released_state(2, 2)
+    torch.save({"student": state, "teacher": state}, tmp_path / "source")
+    with pytest.raises(CheckpointError, match=r"several networks \(student, teacher\)"):
+        convert(tmp_path / "source", tmp_path / "ours.safetensors")
+
+
+def test_a_safetensors_file_whose_first_byte_is_that_of_a_pickle(tmp_path: Path) -> None:
+    source = tmp_path / "source.safetensors"
+    # The length of the header, which the file begins with, in steps of 8.
+    for spare in range(0, 2048, 8):
+        save_file(released_state(2, 2), str(source), metadata={"note": "x" * spare})
+        if source.read_bytes()[:1] == b"\x80":
+            break
+    assert source.read_bytes()[:1] == b"\x80"
+    convert(source, tmp_path / "ours.safetensors")
+    (tmp_path / "bare").write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(CheckpointError, match="bare pickle"):
+        convert(tmp_path / "bare", tmp_path / "other.safetensors")
+
+
 def test_views_of_storages_are_read_with_their_strides(tmp_path: Path) -> None:
     base = torch.arange(24.0).reshape(4, 6)
     torch.save({"a": base.T[1:3], "b": base[1].clone()}, tmp_path / "views")

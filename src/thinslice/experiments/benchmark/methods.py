@@ -11,7 +11,7 @@ from thinslice.errors import TRAINING_PACKAGES, MissingExtraError, UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.cost import parameters, weight_bytes
-from thinslice.models.load import load_model
+from thinslice.models.load import has_random_weights, load_model
 from thinslice.recipes import Method, Suite, TrainRecipe, overridden, read_train_recipe
 from thinslice.recipes.continuation import as_text, differences, flattened
 from thinslice.typing import Notify
@@ -39,6 +39,7 @@ class LoadedMethod:
         published: key of published numbers.
         recipe: the recipe's file, where the suite names one.
         changes: values changed in that recipe, by dotted name.
+        is_untrained: whether it is a plug-in's network with random weights.
     """
 
     label: str
@@ -55,6 +56,7 @@ class LoadedMethod:
     published: str | None
     recipe: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+    is_untrained: bool = False
 
 
 def load_method(
@@ -115,6 +117,7 @@ def load_method(
         published=method.published,
         recipe=recipe_path,
         changes={} if recipe_path is None else changes,
+        is_untrained=isinstance(source, str) and has_random_weights(source),
     )
 
 

@@ -166,6 +166,11 @@ def caveats(result: SuiteResult) -> tuple[str, ...]:
     sentences = []
     count = len(result.cases)
     for method in result.methods:
+        if method.is_untrained:
+            sentences.append(
+                f"{method.label} is an untrained network: the plug-in {method.catalog_name!r} gives it random weights. "
+                "Train it by a recipe, and name the recipe or its weights file in the suite."
+            )
         missing = [case for case in result.cases if case not in result.of(method.label)]
         if missing and len(missing) < count:
             named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")

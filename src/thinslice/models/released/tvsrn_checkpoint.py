@@ -10,6 +10,7 @@ Source: the names in the released code; `thinslice.models.tvsrn` describes the s
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -51,7 +52,7 @@ _BLOCK_PARTS = {
 }
 _BLOCK = re.compile(r"(\w+)\.layers\.(\d+)\.residual_group\.blocks\.(\d+)\.([\w.]+)")
 _DERIVED = re.compile(
-    r"(module\.)?\w+\.layers\.\d+\.residual_group\.blocks\.\d+\.(attn_mask|attn\.relative_position_index)"
+    r"([\w.]+\.)?\w+\.layers\.\d+\.residual_group\.blocks\.\d+\.(attn_mask|attn\.relative_position_index)"
 )
 """Buffers that the released code stores although they follow from the plane's size; our network does not use them."""
 
@@ -81,10 +82,10 @@ def read_released(path: Path) -> ReleasedCheckpoint:
     """
     try:
         with path.open("rb") as stream:
-            magic = stream.read(4)
-            if magic == b"PK\x03\x04":
+            start = stream.read(9)
+            if start[:4] == b"PK\x03\x04":
                 released = _read_archive(stream, path.name)
-            elif magic[:1] == b"\x80":
+            elif start[:1] == b"\x80" and not _begins_safetensors(start, path.stat().st_size):
                 raise CheckpointError(
                     f"{path.name} is a bare pickle, which torch.save wrote before version 1.6; where it was trained, "
                     "load it and save it again with a newer torch, then convert that."
@@ -101,13 +102,16 @@ def from_released_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     """Tensors under our names and in our shapes (pointwise convolutions become linear layers).
 
     Args:
-        state: tensors by their released names; a common prefix "module." is dropped.
+        state: tensors by their released names; a common prefix, such as "module." or "model.net.", is dropped.
 
     Raises:
         CheckpointError: naming tensors that the released network does not have.
     """
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    # A released network has several modules at its top, so a first part that all names share is a wrapper's.
+    while (
+        len(state) > 1 and len({name.partition(".")[0] for name in state}) == 1 and all("." in name for name in state)
+    ):
+        state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
     renamed: dict[str, torch.Tensor] = {}
     unknown = []
     for name, tensor in state.items():
@@ -187,6 +191,19 @@ def _derived_config(state: dict[str, torch.Tensor], stated: dict[str, Scalar], s
     return config
 
 
+def _begins_safetensors(start: bytes, size: int) -> bool:
+    """Whether the first 9 bytes of a file are the length of a header and its brace.
+
+    The length of one header in 32 has 0x80 as its first byte, as pickles have.
+
+    >>> _begins_safetensors(bytes([0x80, 1, 0, 0, 0, 0, 0, 0]) + b"{", 5000)
+    True
+    >>> _begins_safetensors(b"\\x80\\x04\\x95\\x10\\x00\\x00\\x00\\x00{", 5000)
+    False
+    """
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8
+
+
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     if any(not name for name in checkpoint.tensor_shapes(path)):
         raise CheckpointError(f"{path.name} has a tensor without a name.")
@@ -227,15 +244,38 @@ def _split(content: Any, source: str) -> tuple[Record | dict[str, TensorView], d
                 if isinstance(name, str) and (value is None or isinstance(value, str | int | float))
             }
         content = content["net"]
+    found = dict(_networks(content))
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{source} holds several networks ({checkpoint.few(sorted(found))}); save the one that is meant by itself."
+        )
+    if not found:
+        raise CheckpointError(f"{source} holds neither a network nor a state dict; give a checkpoint of TVSRN.")
+    return next(iter(found.values())), config
+
+
+_MOST_NESTED = 3
+"""Levels of dicts around a network, such as {"model": {"state_dict": ...}}."""
+
+
+def _networks(
+    content: Any, place: str = "the file", levels: int = _MOST_NESTED
+) -> Iterator[tuple[str, Record | dict[str, TensorView]]]:
+    """The networks in a pickled object with their keys: modules, and state dicts under any key.
+
+    What a training keeps beside them holds no dict of tensors by name: an optimiser numbers its parameters.
+    """
     if isinstance(content, Record):
-        return content, config
-    if (
-        isinstance(content, dict)
-        and content
-        and all(isinstance(name, str) and isinstance(view, TensorView) for name, view in content.items())
-    ):
-        return content, config
-    raise CheckpointError(f"{source} holds neither a network nor a state dict; give a checkpoint of TVSRN.")
+        yield place, content
+        return
+    if not isinstance(content, dict) or not content or levels < 0:
+        return
+    names = [name for name in content if isinstance(name, str)]
+    if len(names) == len(content) and all(isinstance(view, TensorView) for view in content.values()):
+        yield place, content
+        return
+    for name in names:
+        yield from _networks(content[name], name[:40], levels - 1)
 
 
 class _Walk:

@@ -11,7 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,27 @@ class ViewerPage:
         Raises:
             UsageError: thin slices are missing; add them first.
         """
+        slabs = [(f"slab-{number}", slab) for number, slab in enumerate(self._slabs)]
+        return document(
+            self.options(facts),
+            [{"volume": slab.volume, "first": slab.first, "id": name} for name, slab in slabs],
+            {name: slab.packed for name, slab in slabs},
+        )
+
+    def slabs(self) -> Iterator[tuple[str, int, npt.NDArray[np.int16]]]:
+        """Volume, first slice and voxels of each slab in the page, in the order in which they are shown."""
+        for slab in self._slabs:
+            yield slab.volume, slab.first, unpacked(slab.packed, slab.shape)
+
+    def options(self, facts: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+        """Options of the viewer (`ViewerOptions` in `viewer/src/viewer.ts`), JSON values; as for `html`.
+
+        Raises:
+            UsageError: thin slices are missing; add them first.
+        """
         if self._added != self._thin.shape[0]:
             raise UsageError(f"The page holds {self._added} of {self._thin.shape[0]} thin slices.")
-        options = {
+        return {
             "thick": grid_json(reduced_grid(self._thick, self.reduction)),
             "thin": grid_json(reduced_grid(self._thin, self.reduction)),
             "hasThin": True,
@@ -130,12 +148,6 @@ class ViewerPage:
             "notice": NOTICE,
             "facts": [list(fact) for fact in facts],
         }
-        slabs = [(f"slab-{number}", slab) for number, slab in enumerate(self._slabs)]
-        return document(
-            options,
-            [{"volume": slab.volume, "first": slab.first, "id": name} for name, slab in slabs],
-            {name: slab.packed for name, slab in slabs},
-        )
 
     def write(self, path: Path, facts: Iterable[tuple[str, str]] = (), *, overwrite: bool = False) -> None:
         """Write the page, whole or not at all; arguments as for `html`.
