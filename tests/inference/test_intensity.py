@@ -55,8 +55,8 @@ def test_an_unknown_intensity_is_refused(thick: Volume) -> None:
 
 
 def test_more_overlap_than_a_network_was_trained_on_is_refused(thick: Volume) -> None:
-    wide = Volume(thick.hu, replace(thick.geometry, thickness_mm=3.0 * thick.geometry.spacing_mm[0]), thick.provenance)
-    with pytest.raises(NotEligibleError, match="3 times as thick.*trained up to 2 times.*cubic-consistent"):
+    wide = Volume(thick.hu, replace(thick.geometry, thickness_mm=5.0 * thick.geometry.spacing_mm[0]), thick.provenance)
+    with pytest.raises(NotEligibleError, match="5 times as thick.*trained up to 4 times.*cubic-consistent"):
         upscale_slabs(wide, model="default", device="cpu", backend="torch")
     assert upscale(wide, model="cubic-consistent").hu.shape[0] == 21
 
