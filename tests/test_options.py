@@ -13,6 +13,7 @@ from typer.main import get_command
 
 import thinslice
 from support.dicom_factory import write_series
+from thinslice.archive.place import ArchivePlace
 from thinslice.cli.app import app
 from thinslice.commands.batch import BatchJob
 from thinslice.commands.calibrate import CalibrationJob
@@ -59,6 +60,7 @@ ENTRANCES = {
     "training/": Entrance((fit,), ("train",)),
     "evaluation/match_near_far": Entrance((save,), ("dataset analyse",)),
     "evaluation/protocol": Entrance((evaluate_all,), ("evaluate",)),
+    "archive/": Entrance((ArchivePlace,), ("archive scan",)),
     "service/": Entrance((ServeSettings,), ("serve",)),
     "service/remote": Entrance(
         (UpscaleJob, UpscaleSettings, ReadSettings, thinslice.upscale_with_uncertainty), ("upscale",)

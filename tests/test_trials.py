@@ -139,6 +139,24 @@ def test_exact_spacing_averages_what_a_thick_slice_covers(
     assert row.startswith("| 2.5 | linear |") and float(row.split("|")[3]) > 80
 
 
+def test_overlap_compares_with_both_interpolations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wave = np.round(200 * np.sin(np.arange(40.0) / 4))[:, None, None] * np.ones((1, 9, 8))
+    thin = thinslice.Volume.from_array(wave.astype(np.int16), spacing_mm=(1.0, 0.7, 0.7))
+    thinslice.write(thin, tmp_path / "thin.nii.gz")
+    arguments = ["overlap.py", str(tmp_path / "thin.nii.gz"), "--width", "1", "3", "--factor", "3", "--model", "cubic"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    script("overlap").main()
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[1:3] for row in rows] == [["3", "1"], ["3", "3"]]
+    for row in rows:
+        cubic, consistent, model = map(float, row[3:6])
+        assert consistent > cubic == model and row[6] == "+0.00"
+    # Slices thrice as wide as they are apart smooth more, and cubic takes none of it back.
+    assert float(rows[1][3]) < float(rows[0][3])
+
+
 def test_texture_is_compared_with_the_truth(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-FLAGS = {"spacing_mm": "--spacing", "data_root": "--data", "splits": "--split", "protocols": "--protocol"}
+FLAGS = {
+    "spacing_mm": "--spacing",
+    "data_root": "--data",
+    "splits": "--split",
+    "protocols": "--protocol",
+    "root": "--index",
+}
 """Flags that are not the option's name with hyphens."""
 
 ARGUMENTS = {"uncertainty_by": "uncertainty"}

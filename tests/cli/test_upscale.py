@@ -70,6 +70,17 @@ def test_preview_and_reports_are_written(thick_nifti: Path, tmp_path: Path, run:
     assert "data:image/png" in page.read_text(), "the page shows the preview, although no file of it was asked for"
 
 
+@pytest.mark.parametrize(("name", "linked"), [("view", True), ("Doe_Jane", False), ("elsewhere/view", False)])
+def test_a_report_links_to_the_view_beside_it_unless_its_name_may_be_a_patients(
+    name: str, linked: bool, thick_nifti: Path, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    report = tmp_path / "report.html"
+    outputs = ("--view", tmp_path / f"{name}.html", "--report", report)
+    assert run("upscale", thick_nifti, tmp_path / "a.nii", "--model", "linear", *outputs).code == 0
+    assert ('<a href="view.html">' in report.read_text()) == linked and "Doe_Jane" not in report.read_text()
+
+
 def test_a_view_holds_the_volumes_that_are_written(thick_nifti: Path, tmp_path: Path, run: Run) -> None:
     view, output = tmp_path / "view.html", tmp_path / "thin.nii"
     outcome = run("upscale", thick_nifti, output, "--model", "linear", "--view", view)

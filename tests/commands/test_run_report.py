@@ -102,6 +102,14 @@ def test_the_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     assert NOTICE in page.text and "slice thickness / slice distance" in page.text
 
 
+def test_the_page_links_to_a_viewer_beside_it() -> None:
+    links = [
+        attributes["href"] for tag, attributes in Tags(a_report().to_html(view="my view.html")).found if tag == "a"
+    ]
+    assert links == ["my%20view.html"]
+    assert "a" not in [tag for tag, _ in Tags(a_report().to_html()).found]
+
+
 def test_the_page_goes_without_a_picture() -> None:
     assert "img" not in [tag for tag, _ in Tags(a_report().to_html()).found]
 

@@ -37,6 +37,23 @@ def test_another_orientation_or_place_in_plane_is_named(expected: str) -> None:
     assert "again" in found.remedy
 
 
+@pytest.mark.parametrize(("down", "across", "along"), [(2, 0, 0), (0, 0, 2), (3, -4, -1)])
+def test_an_orientation_and_shifts_together_are_named(down: int, across: int, along: int) -> None:
+    thick, thin = pair_hu(thick_depth=10, plane=48)
+    found = alignment(thick, np.roll(thin, (along, down, across), axis=(0, 1, 2))[:, :, ::-1], 5)
+    assert found is not None and found.displaced is not None
+    signs = [f" {'+' if by > 0 else '-'} {abs(by)}" if by else "" for by in (down, across, along)]
+    parts = ["the thin slices are mirrored along the width axis"]
+    if down or across:
+        parts.append(
+            f"pixel (row, column) of the thick slices is pixel (row{signs[0]}, column{signs[1]}) of the thin ones"
+        )
+    if along:
+        parts.append(f"thick slice k shows thin slice factor * k{signs[2]}")
+    assert found.displaced.fault == ", and ".join(parts)
+    assert found.displaced.correlation > 0.99
+
+
 @pytest.mark.parametrize("shift", [-15, 12])
 def test_a_shift_by_more_than_a_thick_interval_is_named(shift: int) -> None:
     long = thin_hu(120, 32)

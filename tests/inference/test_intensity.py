@@ -11,6 +11,7 @@ from support.command_line import smooth_volume
 from thinslice.errors import InputError, NotEligibleError, UsageError
 from thinslice.inference.upscale import upscale, upscale_slabs
 from thinslice.intensity import to_unit
+from thinslice.models.load import load_model
 from thinslice.volume import Volume
 
 
@@ -55,9 +56,11 @@ def test_an_unknown_intensity_is_refused(thick: Volume) -> None:
 
 
 def test_more_overlap_than_a_network_was_trained_on_is_refused(thick: Volume) -> None:
+    network = load_model("fast")
+    network.card = {"name": "narrow", "widest_slice": 2.0}  # type: ignore[assignment]
     wide = Volume(thick.hu, replace(thick.geometry, thickness_mm=3.0 * thick.geometry.spacing_mm[0]), thick.provenance)
     with pytest.raises(NotEligibleError, match="3 times as thick.*trained up to 2 times.*cubic-consistent"):
-        upscale_slabs(wide, model="default", device="cpu", backend="torch")
+        upscale_slabs(wide, model=network, device="cpu", backend="torch")
     assert upscale(wide, model="cubic-consistent").hu.shape[0] == 21
 
 

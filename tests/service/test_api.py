@@ -13,6 +13,7 @@ import pytest
 import thinslice
 from support.command_line import Run
 from support.dicom_factory import assert_no_canary
+from support.open_viewer import held
 from support.served import EPOCH, Served
 from thinslice.errors import InputError, ModelError, UsageError
 from thinslice.service.client import Client, ServerAwayError
@@ -61,7 +62,7 @@ def test_results_equal_the_command_line_bit_for_bit(
 
 def test_reports_hold_the_notice_and_no_identity(done: JobView, client: Client) -> None:
     assert done.files == (
-        *("dicom.zip", "thin.nii.gz", "uncertainty.nii.gz", "report.html", "report.json", "preview.png"),
+        *("dicom.zip", "thin.nii.gz", "uncertainty.nii.gz", "report.html", "report.json", "preview.png", "view.html"),
     )
     page = b"".join(client.pieces(done, "report.html")).decode()
     report = json.loads(b"".join(client.pieces(done, "report.json")))
@@ -69,6 +70,18 @@ def test_reports_hold_the_notice_and_no_identity(done: JobView, client: Client) 
     assert b"".join(client.pieces(done, "preview.png")).startswith(b"\x89PNG")
     for text in (page, report, done, client.jobs(), client.about()):
         assert_no_canary(text)
+
+
+def test_the_file_to_share_holds_both_volumes_and_no_identity(done: JobView, client: Client, tmp_path: Path) -> None:
+    page = b"".join(client.pieces(done, "view.html")).decode()
+    options, found = held(page)
+    client.download(done, "thin.nii.gz", tmp_path / "thin.nii.gz")
+    np.testing.assert_array_equal(found["thin"], thinslice.read(tmp_path / "thin.nii.gz").hu)
+    assert {"thick", "thin", "deviation"} == found.keys() and thinslice.NOTICE in options["notice"]
+    assert any("linear" in text for _, text in options["facts"])
+    assert_no_canary(page)
+    report = b"".join(client.pieces(done, "report.html")).decode()
+    assert '<a href="view.html">' in report
 
 
 def test_raw_volumes_are_those_of_the_files(done: JobView, client: Client, thick_dicom: Path, tmp_path: Path) -> None:

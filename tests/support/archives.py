@@ -17,10 +17,11 @@ LINEAR = SeriesRules.model_validate({"rule": [{"name": "all", "run": {"model": "
 
 
 def numbered(number: int, patient: str) -> Any:
-    """An edit for `write_series`: SeriesNumber, and a patient of its own."""
+    """An edit for `write_series`: SeriesNumber, and a patient of its own, whose name is in the description too."""
 
     def edit(dataset: Any, _: int) -> None:
         dataset.SeriesNumber, dataset.PatientID, dataset.PatientName = number, patient, f"{patient}^Jane"
+        dataset.SeriesDescription = f"chest of {patient}"
 
     return edit
 

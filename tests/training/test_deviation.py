@@ -155,7 +155,8 @@ def test_voxels_without_weight_do_not_count_and_the_network_gets_no_gradient() -
 
 def test_the_shipped_recipe_trains_the_default_networks_head_on_the_default_crops() -> None:
     recipe, default = (read_train_recipe(RECIPES / f"{name}.toml") for name in ("default-deviation", "default"))
-    assert recipe.simulation == default.simulation.model_copy(update={"sown_share": 0.0})
+    inserts = {"sown_share", "nodule_share", "shell_share", "metal_share"}
+    assert recipe.simulation == default.simulation.model_copy(update=dict.fromkeys(inserts, 0.0))
     assert recipe.data == default.data
     assert (recipe.start, recipe.trainable, recipe.objective) == ("default", ("deviation.",), "deviation")
     assert recipe.network.name == default.network.name

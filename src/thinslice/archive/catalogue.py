@@ -203,7 +203,7 @@ class Catalogue:
         if known is not None and os.fsdecode(known) != str(root):
             raise OutputError(
                 f"{str(self.path.parent)!r} is the index of {os.fsdecode(known)!r}; name another index by "
-                f"{option('index')} for this archive."
+                f"{option('root')} for this archive."
             )
         with self.writing():
             if known is None:

@@ -63,14 +63,14 @@ class ArchivePlace:
         try:
             if self.root.is_dir() and not (self.root / MARK).is_file() and any(self.root.iterdir()):
                 raise OutputError(
-                    f"{str(self.root)!r} holds something else; choose another folder by {option('index')}."
+                    f"{str(self.root)!r} holds something else; choose another folder by {option('root')}."
                 )
             self.root.mkdir(parents=True, exist_ok=True)
             shared = network_file_system(self.root)
             if shared is not None:
                 raise OutputError(
                     f"{str(self.root)!r} lies on a network file system ({shared}), on which its catalogue would be "
-                    f"damaged; choose a folder on a local disk by {option('index')}."
+                    f"damaged; choose a folder on a local disk by {option('root')}."
                 )
             self.root.chmod(0o700)
             self.places.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ class ArchivePlace:
         if not self.catalogue.is_file():
             raise UsageError(
                 f"There is no index in {str(self.root)!r}; run 'thinslice archive scan ROOT' first, or name the index "
-                f"by {option('index')}."
+                f"by {option('root')}."
             )
 
 

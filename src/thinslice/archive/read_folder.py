@@ -273,18 +273,21 @@ def _read(
 def _headers(path: Path, file: FoundFile) -> Iterator[SliceHeader]:
     """Headers of a file or of the members of an archive; why there are none is noted in `file`."""
     from thinslice.errors import UnreadableError
-    from thinslice.io.dicom.files.input_files import SkippedFile, input_files
+    from thinslice.io.dicom.files.archives import HEAD_BYTES, archive_kind
+    from thinslice.io.dicom.files.input_files import InputFile, SkippedFile, input_files, printable
     from thinslice.io.dicom.series.wanted import read_wanted
 
     reasons: dict[str, None] = {}
     try:
-        for member in input_files(path):
+        with path.open("rb", buffering=0) as stream:
+            is_plain = archive_kind(stream.read(HEAD_BYTES)) is None
+        for member in (InputFile(path, printable(path.name)),) if is_plain else input_files(path):
             found = read_wanted(member)
             if isinstance(found, SkippedFile):
                 reasons[found.reason] = None
                 continue
             yield from found
-    except UnreadableError:
+    except (UnreadableError, OSError):
         reasons["cannot be opened, or a damaged archive"] = None
     except Exception:  # one hostile file must not end a scan of millions
         reasons["damaged"] = None

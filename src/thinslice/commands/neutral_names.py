@@ -9,9 +9,9 @@ from pathlib import Path, PurePath, PurePosixPath
 
 NEUTRAL_WORDS = re.compile(
     r"a|axial|b|body|c|case|chest|coronal|ct|data|dataset|day|dicom|exam|exams|export|file|followup|head|image"
-    r"|images|img|input|lung|mm|nifti|p|pat|patient|patients|pelvis|post|pre|s|sagittal|scan|scans|se|sequence|ser"
+    r"|images|img|input|look|lung|mm|nifti|p|page|pat|patient|patients|pelvis|post|pre|report|s|sagittal|scan|scans|se|sequence|ser"
     r"|series|ses|session|soft|st|studies|study|sub|subj|subject|test|thick|thin|thorax|timepoint|tp|train|val"
-    r"|visit|vol|volume|x",
+    r"|view|viewer|visit|vol|volume|x",
     re.IGNORECASE,
 )
 """Words in names of folders and files that name no patient."""

@@ -229,11 +229,12 @@ class RunReport(_Frozen):
         ]
         return [*rows, *(("Warning", sentence) for sentence in self.warnings), ("Software", f"thinslice {__version__}")]
 
-    def to_html(self, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
+    def to_html(self, pictures: Sequence[tuple[str, bytes]] = (), *, view: str | None = None) -> str:
         """One self-contained page: no script, nothing loaded from elsewhere, every value escaped.
 
         Args:
             pictures: title and PNG of each picture, such as `thinslice.pictures.figures.Preview.parts`.
+            view: name of a page with the viewer in the same folder, for a link; nothing that identifies a patient.
         """
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -247,14 +248,22 @@ class RunReport(_Frozen):
         )
         encoded = [(title, base64.b64encode(png).decode("ascii")) for title, png in pictures]
         page = environment.get_template("report.html.j2")
-        return page.render(report=self, groups=_groups(self), pictures=encoded)
+        return page.render(report=self, groups=_groups(self), pictures=encoded, view=view)
 
-    def write(self, path: Path, pictures: Sequence[tuple[str, bytes]] = (), *, overwrite: bool = False) -> None:
+    def write(
+        self,
+        path: Path,
+        pictures: Sequence[tuple[str, bytes]] = (),
+        *,
+        view: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
         """Write the report, atomically.
 
         Args:
             path: ends in .json or .html.
             pictures: title and PNG of the pictures in the page; a JSON report goes without.
+            view: as for `to_html`.
             overwrite: whether an existing report may be replaced.
 
         Raises:
@@ -268,7 +277,7 @@ class RunReport(_Frozen):
             case ".json":
                 text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
             case ".html" | ".htm":
-                text = self.to_html(pictures)
+                text = self.to_html(pictures, view=view)
             case _:
                 raise UsageError(f"A report ends in .json or .html, not {path.suffix!r}; name it so.")
         with atomic_file(path, overwrite=overwrite) as unfinished:

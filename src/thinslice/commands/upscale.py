@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from thinslice.commands.labels import check_labels, labels_path, read_labels, write_labels
+from thinslice.commands.neutral_names import is_neutral
 from thinslice.commands.outputs import check_distinct, check_place, check_sources
 from thinslice.errors import OutputError, ResourceError, UnreadableError, UsageError
 from thinslice.io.settings import ReadSettings
@@ -18,13 +19,11 @@ from thinslice.typing import Notify, PhaseProgress, Progress
 
 if TYPE_CHECKING:
     from thinslice.commands.check_report import CheckReport
-    from thinslice.commands.labels_report import LabelsReport
-    from thinslice.commands.run_report import DeviationReport, RunReport, SecondsReport, TextureReport
+    from thinslice.commands.run_report import RunReport
     from thinslice.geometry import Geometry
-    from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import Prepared
     from thinslice.inference.settings import UpscaleSettings
-    from thinslice.inference.upscale import RunResult, Slab
+    from thinslice.inference.upscale import Slab
     from thinslice.models.base import ThroughPlaneModel
     from thinslice.volume import Volume
 
@@ -146,12 +145,13 @@ def run_upscale(
         ResourceError: memory or disk short.
         DeviceError: a device that is not on this machine.
     """
+    from thinslice.commands.run_facts import deviation_report, report_of
     from thinslice.commands.run_report import SecondsReport
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import prepare
     from thinslice.inference.upscale import SlabStream
     from thinslice.intensity import WINDOW_WIDTH_HU
-    from thinslice.io.files import open_writer, read_as
+    from thinslice.io.files import open_writer, output_format, read_as
     from thinslice.io.write_behind import WriteBehind
     from thinslice.pictures.figures import Preview, save_png
     from thinslice.pictures.viewer.page import ViewerPage
@@ -252,17 +252,38 @@ def run_upscale(
         write=writer.seconds + (0.0 if uncertainty_writer is None else uncertainty_writer.seconds),
         total=time.perf_counter() - begun,
     )
-    deviation = _deviation_report(job, prepared, summary)
-    report = _report(job, prepared, stream.result, seconds, deviation, written_labels, checked, writer.warnings)
+    report = report_of(
+        prepared,
+        stream.result,
+        seconds,
+        sources=job.sources,
+        written=output_format(job.output, job.output_format),
+        with_digest=job.report is not None,
+        deidentify=job.deidentify,
+        deviation=deviation_report(job.uncertainty, prepared, summary),
+        labels=written_labels,
+        checked=checked,
+        writer_warnings=writer.warnings,
+    )
     if job.report is not None:
         with _after(complete):
             pictures = () if preview is None or job.report.suffix.lower() == ".json" else preview.parts()
-            report.write(job.report, pictures, overwrite=job.overwrite)
+            report.write(job.report, pictures, view=_linked_view(job), overwrite=job.overwrite)
         complete.append(job.report)
     if view is not None and job.view is not None:
         with _after(complete):
             view.write(job.view, report.facts(), overwrite=job.overwrite)
     return report
+
+
+def _linked_view(job: UpscaleJob) -> str | None:
+    """Name of the page with the viewer for a link in the report.
+
+    None where it lies elsewhere, or where its name may be that of a patient.
+    """
+    if job.view is None or job.report is None or job.view.resolve().parent != job.report.resolve().parent:
+        return None
+    return job.view.name if is_neutral(job.view.stem) else None
 
 
 @contextmanager
@@ -364,123 +385,3 @@ def _checked(prepared: Prepared, loaded: ThroughPlaneModel | None, enter: PhaseP
         threads=settings.threads,
         phase=lambda name, share: enter("checking", share if name == "network" else 0.0),
     )
-
-
-def _deviation_report(job: UpscaleJob, prepared: Prepared, summary: DeviationSummary) -> DeviationReport | None:
-    from thinslice.commands.run_report import DeviationReport
-    from thinslice.io.files import output_format
-
-    if job.uncertainty is None or prepared.uncertainty is None or prepared.calibration is None:
-        return None
-    figures = {
-        "mean_hu": summary.mean_hu,
-        "median_hu": summary.percentile_hu(50),
-        "p95_hu": summary.percentile_hu(95),
-    }
-    return DeviationReport(
-        format=output_format(job.uncertainty),
-        source=prepared.uncertainty,
-        calibrated=prepared.calibration.calibrated,
-        multipliers={str(level): value for level, value in prepared.calibration.multipliers.items()},
-        **{name: None if value is None else round(value, 4) for name, value in figures.items()},
-    )
-
-
-def _texture_report(prepared: Prepared, result: RunResult) -> TextureReport | None:
-    from thinslice.commands.run_report import TextureReport
-
-    if prepared.texture is None or result.noise_size is None:
-        return None
-    noise, size = prepared.texture.noise, result.noise_size
-    return TextureReport(
-        seed=prepared.texture.seed,
-        thick_noise_hu=round(noise.thick_hu, 2),
-        thin_noise_hu=round(noise.thin_hu, 2),
-        blur_slices=round(noise.blur, 3),
-        map_factor_soft=round(size.soft, 3),
-        map_factor_lung=round(size.lung, 3),
-    )
-
-
-def _report(
-    job: UpscaleJob,
-    prepared: Prepared,
-    result: RunResult,
-    seconds: SecondsReport,
-    deviation: DeviationReport | None,
-    labels: LabelsReport | None,
-    checked: CheckReport | None,
-    writer_warnings: tuple[str, ...],
-) -> RunReport:
-    from thinslice.commands.run_report import (
-        FileReport,
-        MachineReport,
-        ModelReport,
-        RunReport,
-        voxel_digest,
-    )
-    from thinslice.experiments.provenance import now
-    from thinslice.geometry import orientation_name
-    from thinslice.io.files import output_format
-    from thinslice.system.resources import peak_memory_mib
-
-    source, thin, derivation = prepared.volume, prepared.geometry, prepared.provenance.derivation
-    settings = {} if derivation is None else derivation.settings
-    written = output_format(job.output, job.output_format)
-    return RunReport(
-        input=FileReport(
-            format=source.provenance.format,
-            kind=_kind(job.sources),
-            slices=source.geometry.shape[0],
-            matrix=source.geometry.shape[1:],
-            orientation=orientation_name(tuple(source.geometry.normal.tolist())),
-            voxels_sha256=None if job.report is None else voxel_digest(source),
-            **_series_facts(source, job),
-        ),
-        output=FileReport(
-            format=written,
-            kind="folder" if written == "dicom" else "file",
-            slices=thin.shape[0],
-            matrix=thin.shape[1:],
-        ),
-        model=ModelReport(name=prepared.model_name, version=prepared.model_version, sha256=prepared.weights_sha256),
-        factor=prepared.ratio,
-        spacing_mm_in=source.geometry.spacing_mm,
-        spacing_mm_out=thin.spacing_mm,
-        plan=prepared.plan_name,
-        device=result.device,
-        backend=prepared.backend,
-        seconds=seconds,
-        expected_memory_mib=prepared.memory_estimate.total_bytes / 2**20,
-        peak_memory_mib=peak_memory_mib(),
-        consistency_rms_hu=result.consistency_rms_hu,
-        deviation=deviation,
-        texture=_texture_report(prepared, result),
-        labels=labels,
-        check=checked,
-        warnings=(*source.provenance.warnings, *result.warnings, *writer_warnings),
-        created=now(),
-        machine=MachineReport.here(threads=job.settings.threads),
-        settings={
-            # Plan, backend and device have keys of their own in the report.
-            **{k: v for k, v in settings.items() if k not in ("plan", "backend", "device")},
-            "precision": result.precision,
-            "windows": prepared.windows_total,
-            "windows_of_air": result.windows_skipped,
-        },
-    )
-
-
-def _series_facts(source: Volume, job: UpscaleJob) -> dict[str, Any]:
-    """What helps to recognise the source; nothing where identity is to be removed."""
-    if job.deidentify:
-        return {}
-    details = source.provenance.details
-    return {name: details.get(name) or None for name in ("series_number", "description", "kernel")}
-
-
-def _kind(sources: tuple[Path, ...]) -> str:
-    """Kind of the input for the report, which holds no names."""
-    if len(sources) > 1:
-        return "files"
-    return "folder" if sources[0].is_dir() else "archive" if sources[0].suffix.lower() == ".zip" else "file"

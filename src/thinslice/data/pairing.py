@@ -19,6 +19,7 @@ from thinslice.data.displacement import (
     Displacement,
     averaged,
     clipped,
+    combined,
     correlation,
     displacements,
     sample_planes,
@@ -34,6 +35,9 @@ MIN_THICK = 2
 UNRELATED_BELOW, DRIFTING_BELOW = 0.5, 0.9
 """Thresholds of the best correlation: below the first, thick and thin slices show different things; below the second,
 they do where the correlation still rises at the end of the search."""
+
+SOUND_FROM = 0.995
+"""Correlation from which no combination of displacements is searched; sound pairs of scanners reach 0.999."""
 
 CLEARLY_BETTER = 0.9
 """Another position is right when 1 - its correlation is at most this share of 1 - the nominal correlation."""
@@ -140,6 +144,10 @@ def _displaced(thick: npt.NDArray[Any], thin: npt.NDArray[Any], factor: int, pla
     far = plain.best < DRIFTING_BELOW or abs(plain.shift) == plain.searched
     others = displacements(thick, thin, factor, far=far)
     found = max(others, key=lambda other: other.correlation, default=None)
+    if max(nearby, 0.0 if found is None else found.correlation) < SOUND_FROM:
+        both = combined(thick, thin, factor)
+        if both is not None and (found is None or both.correlation >= found.correlation + LEAST_GAIN):
+            found = both
     if found is None or not found.correlation >= max(LEAST_CORRELATION, nearby + LEAST_GAIN):
         return None
     return found if 1.0 - found.correlation <= CLEARLY_BETTER * (1.0 - nearby) else None

@@ -209,7 +209,7 @@ def remove_job(request: Request, job: int) -> None:
     response_class=Response,
 )
 def fetch_file(request: Request, job: int, name: str) -> Response:
-    """Fetch a file: dicom.zip, thin.nii.gz, uncertainty.nii.gz, report.html, report.json or preview.png."""
+    """Fetch a file: dicom.zip, thin.nii.gz, uncertainty.nii.gz, report.html, report.json, preview.png or view.html."""
     path = _service(request).jobs.file(job, name)
     stem, _, suffix = name.partition(".")
     download = f"thinslice-{job}-{stem}.{suffix}"
@@ -220,7 +220,8 @@ def fetch_file(request: Request, job: int, name: str) -> Response:
             headers={"content-disposition": f'attachment; filename="{download}"'},
         )
     media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-    shown = "inline" if path.suffix in (".html", ".png") else "attachment"
+    # The viewer's page has a script, which must not run with the rights of the service's own pages.
+    shown = "inline" if name in ("report.html", "preview.png") else "attachment"
     headers = {"content-security-policy": REPORT_POLICY} if path.suffix == ".html" else None
     return FileResponse(path, media_type=media_type, filename=download, content_disposition_type=shown, headers=headers)
 

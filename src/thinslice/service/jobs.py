@@ -22,7 +22,7 @@ UPSCALE = "upscale"
 
 REPORT = "report.json"
 
-FILES = ("dicom.zip", "thin.nii.gz", "uncertainty.nii.gz", "report.html", "report.json", "preview.png")
+FILES = ("dicom.zip", "thin.nii.gz", "uncertainty.nii.gz", "report.html", "report.json", "preview.png", "view.html")
 """Names under which clients fetch what a job made."""
 
 DICOM_FOLDER = "dicom"
@@ -245,6 +245,7 @@ def upscale_job(spec: Mapping[str, Any], source: Path, place: Path, *, threads: 
         reading=ReadSettings(series=uid, **{name: settings[name] for name in READING_NAMES}),
         preview=place / "preview.png",
         report=place / "report.html",
+        view=place / "view.html",
         uncertainty=None if settings["uncertainty"] is None else place / "uncertainty.nii.gz",
         deidentify=settings["deidentify"],
     )

@@ -72,6 +72,7 @@ def upscale_on_server(
         for path, fetched in (
             (job.uncertainty, "uncertainty.nii.gz"),
             (job.preview, "preview.png"),
+            (job.view, "view.html"),
             (job.report, None if job.report is None else f"report{job.report.suffix.lower()}"),
         ):
             if path is not None and fetched is not None:

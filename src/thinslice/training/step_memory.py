@@ -26,7 +26,7 @@ LEAST_VOXELS = 1 << 18
 """Thin voxels of a pass below which no estimate is made: small crops fit anywhere, and are trained at once."""
 
 _SPARE = 1.1
-"""How much more a step may take than in proportion (TVSRN at 4 x 256 x 256: 18.5 GiB, 16.5 in proportion)."""
+"""How much more a step may take than in proportion."""
 
 
 def pass_extent(recipe: TrainRecipe, factor: int, micro_batch: int) -> tuple[int, int, int]:

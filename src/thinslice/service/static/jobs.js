@@ -12,6 +12,7 @@ const FILE_NAMES = {
   'report.html': 'Report',
   'report.json': 'Report (JSON)',
   'preview.png': 'Picture',
+  'view.html': 'Share: the viewer in one HTML file',
 };
 
 const jobs = new Map();

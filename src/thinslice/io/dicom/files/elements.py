@@ -43,11 +43,11 @@ _LITTLE, _BIG = (
     (
         struct.Struct(f"{order}HHL").unpack_from,
         struct.Struct(f"{order}L").unpack_from,
-        struct.Struct(f"{order}H").unpack_from,
+        struct.Struct(f"{order}HH2sH").unpack_from,
     )
     for order in "<>"
 )
-"""Readers of tag and length, of a long length, and of a short one."""
+"""Readers of tag and length, of a long length, and of tag, value representation and short length."""
 
 Elements = dict[BaseTag, DataElement | RawDataElement]
 
@@ -191,17 +191,21 @@ class _Reader:
     def _block(self, data: bytes, start: int) -> int | None:
         """Cut elements out of a block that begins at `start`; returns where the next one begins, None at the end."""
         implicit, little, stop, elements, keep = self.implicit, self.little, self.stop, self.elements, self.keep
-        head, long_length, short_length = _LITTLE if little else _BIG
+        head, long_length, with_vr = _LITTLE if little else _BIG
         at, end = 0, len(data)
         while at + 8 <= end:
-            group, number, length = head(data, at)
+            name: str | None = None
+            if implicit:
+                group, number, length = head(data, at)
+            else:
+                group, number, letters, length = with_vr(data, at)
             tag = group << 16 | number
             if tag == ITEM_DELIMITER or stop(tag):
                 self.stream.seek(start + at + (8 if tag == ITEM_DELIMITER else 0))
                 return None
-            value_at, name = at + 8, None
+            value_at = at + 8
             if not implicit:
-                known = _VRS.get(data[at + 4 : at + 6])
+                known = _VRS.get(letters)
                 if known is None:
                     return self._by_pydicom(start + at)
                 name, is_long = known
@@ -212,8 +216,6 @@ class _Reader:
                         break
                     value_at = at + 12
                     length = long_length(data, at + 8)[0]
-                else:
-                    length = short_length(data, at + 6)[0]
             after = value_at + length
             is_wanted = keep is None or tag in keep
             if length == UNDEFINED_LENGTH and not is_wanted:
