@@ -31,7 +31,8 @@ def test_tables_go_to_stdout_and_files_into_the_folder(run: Run, thin: Path, tmp
     assert "| linear |" in done.out and "waves, factor 3" in done.out and "waves, factor 3" in done.err
     values = json.loads((out / "check.json").read_text())
     assert values["schema"] == "thinslice-clinical-check/1" and values["cases"][0]["thick_mm"] == pytest.approx(3.0)
-    assert done.out == (out / "check.md").read_text()
+    # The file ends with the digest of check.json, for programs; the tables are the same.
+    assert (out / "check.md").read_text().startswith(done.out.rstrip())
     # A file's name may be a patient's.
     for path in out.glob("check.*"):
         assert "doe_jane" not in path.read_text()
