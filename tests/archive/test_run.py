@@ -275,7 +275,8 @@ def _kill_at_random(place: ArchivePlace, kills: int, seed: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="not Linux: no list of a process's children")
-@pytest.mark.parametrize(("good", "broken", "kills"), [(4, 1, 2), pytest.param(294, 6, 20, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize(("good", "broken", "kills"), [(4, 1, 2), (294, 6, 20)])
 def test_whatever_is_killed_every_good_series_appears_once_and_every_bad_one_has_its_reason(
     tmp_path: Path, good: int, broken: int, kills: int
 ) -> None:

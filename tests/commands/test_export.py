@@ -145,7 +145,8 @@ def test_a_graph_that_differs_from_torch_is_refused(weights: Path, exported: Pat
 EMBEDDED = [name for name, entry in catalog.CATALOG.items() if entry.weights is not None]
 
 
-@pytest.mark.parametrize("name", [EMBEDDED[0], *(pytest.param(name, marks=pytest.mark.heavy) for name in EMBEDDED[1:])])
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_embedded_networks_agree_and_ask_for_every_input_if_wanted(name: str, tmp_path: Path) -> None:
     # The command itself compares every factor, three depths and three profiles.
     target = tmp_path / f"{name}.onnx"
