@@ -94,6 +94,8 @@ def parsed(words: list[str]) -> None:
     """
     command: Any = get_command(app)
     context = None
+    # As a shell puts values in the place of its variables.
+    words = [re.sub(r"\$\{?\w+\}?", "value", word) for word in words]
     while True:
         context = command.make_context(command.name or "thinslice", list(words), parent=context)
         if not hasattr(command, "commands"):

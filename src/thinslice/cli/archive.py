@@ -200,7 +200,7 @@ def work(
 
     \b
     thinslice archive work --threads 2
-    srun --nodelist=$(hostname) --ntasks=4 thinslice archive work --index /local/index --threads 4
+    srun --ntasks=4 thinslice archive work --index /local/index --threads 4
     """
     from thinslice.archive.run import join_plan
 

@@ -68,11 +68,11 @@ def evaluate(
     Scores can be compared only within one protocol and one data set:
 
     \b
-    rplhr      RPLHR-CT: clamped to [-1024, 2048] HU, 5 slices left out at each end, SSIM by axial slice
-    clinical   rplhr, and in HU: bias and error by tissue, lung density, edges, noise, radiomics
-    volume     MSS-CT (npj 2026): no slices left out, SSIM the mean of axial, coronal and sagittal planes
-    skimage    ACVTT: slices as rplhr, SSIM in three dimensions with a uniform window, as in scikit-image
-    lung       SCTE: [-1000, 200] HU, within the box around the lungs
+    rplhr     RPLHR-CT: [-1024, 2048] HU, without 5 slices at each end
+    clinical  rplhr, and in HU: bias by tissue, lung density, edges, noise
+    volume    MSS-CT: all slices; SSIM of axial, coronal and sagittal planes
+    skimage   ACVTT: slices as rplhr, SSIM in three dimensions
+    lung      SCTE: [-1000, 200] HU, within the box around the lungs
 
     \b
     thinslice evaluate estimate.nii.gz truth.nii.gz

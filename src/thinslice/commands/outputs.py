@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from thinslice.errors import OutputBusyError, OutputError, OutputExistsError, UnreadableError, UsageError
@@ -26,6 +27,20 @@ def check_sources(sources: Sequence[Path]) -> None:
             raise UnreadableError(f"There is nothing at {str(source)!r}; check the path.") from None
         if not allowed:
             raise UnreadableError(f"{str(source)!r} may not be read by you; check its permissions.")
+
+
+def check_order(source: Path, output: Path) -> None:
+    """Refuse an input that is missing beside an output that exists, as when their order was mixed up.
+
+    Raises:
+        UnreadableError: check the order and the path.
+    """
+    with suppress(PermissionError):  # what may not be looked at has a message of its own
+        if not source.exists() and output.exists():
+            raise UnreadableError(
+                f"There is nothing at {str(source)!r}, and {str(output)!r}, the output, exists: the input comes first, "
+                "then the output; check the order and the path."
+            )
 
 
 def check_distinct(outputs: Sequence[Path], sources: Sequence[Path]) -> None:

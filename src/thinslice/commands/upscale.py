@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from thinslice.commands.labels import check_labels, labels_path, read_labels, write_labels
 from thinslice.commands.neutral_names import is_neutral
-from thinslice.commands.outputs import check_distinct, check_place, check_sources
-from thinslice.errors import OutputError, ResourceError, UnreadableError, UsageError
+from thinslice.commands.outputs import check_distinct, check_order, check_place, check_sources
+from thinslice.errors import OutputError, ResourceError, UsageError
 from thinslice.io.settings import ReadSettings
 from thinslice.options import option
 from thinslice.typing import Notify, PhaseProgress, Progress
@@ -313,11 +313,7 @@ def check_job(job: UpscaleJob) -> None:
     kind = _check_options(job)
     inputs = job.sources if job.labels is None else (*job.sources, job.labels)
     check_distinct([job.output, *job.side_files], inputs)
-    if not job.sources[0].exists() and job.output.exists():
-        raise UnreadableError(
-            f"There is nothing at {str(job.sources[0])!r}, and {str(job.output)!r}, the output, exists: the input "
-            "comes first, then the output; check the order and the path."
-        )
+    check_order(job.sources[0], job.output)
     check_sources(inputs)
     if job.labels is not None:
         check_labels(job.labels)
