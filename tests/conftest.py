@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
@@ -34,6 +35,13 @@ hypothesis.settings.load_profile("thinslice")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A cache folder of the session in place of the user's."""
     os.environ["THINSLICE_CACHE_DIR"] = str(tmp_path_factory.mktemp("thinslice-cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_collection(own_cache: None) -> None:
+    """`gc.collect`, which a batch calls for each series, passes over what imports and collection have made."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -299,6 +299,7 @@ print(resident_mib() - before)
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read as Linux reports it")
 def test_twenty_runs_leave_no_memory_behind() -> None:
     done = subprocess.run([sys.executable, "-c", REPEATED], capture_output=True, text=True, check=True)
