@@ -71,7 +71,11 @@ function page(template, { policy, style, assets, script }) {
 
 const licences = await readFile(at('licences.txt'), 'utf8');
 const template = await readFile(at('index.html'), 'utf8');
-const { code } = await transform(await readFile(at('src/ui/style.css'), 'utf8'), { loader: 'css', minify: true });
+// The page looks like that of the service.
+const rules = await Promise.all(
+  ['../src/thinslice/service/static/style.css', 'src/ui/style.css'].map((path) => readFile(at(path), 'utf8')),
+);
+const { code } = await transform(rules.join(''), { loader: 'css', minify: true });
 const style = code.trim();
 const common = [
   "default-src 'none'",

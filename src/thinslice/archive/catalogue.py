@@ -12,15 +12,16 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thinslice.archive.place import private_file
 from thinslice.archive.read_folder import FolderResult, GroupKey, SeriesRow, Stamp
-from thinslice.errors import OutputBusyError, OutputError, ResourceError
+from thinslice.errors import OutputError
 from thinslice.options import option
+from thinslice.system.sqlite_errors import sqlite_errors
 
 VERSION = 1
 """Version of the tables, in the file's user_version."""
@@ -433,23 +434,8 @@ class Catalogue:
             self.connection.execute(f"PRAGMA user_version = {VERSION}")
         self.connection.execute("COMMIT")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn SQLite's errors into those of thinslice."""
-        name = self.path.name
-        try:
-            yield
-        except sqlite3.ProgrammingError:
-            raise
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorname", "") or ""
-            if code.startswith("SQLITE_FULL"):
-                raise ResourceError(f"The disk that holds {name!r} is full; free some space.") from error
-            if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise OutputBusyError(f"Another program keeps {name!r} locked; end it, then try again.") from error
-            raise OutputError(
-                f"{name!r} is damaged, or cannot be read or written; scan into another folder."
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return sqlite_errors(self.path, kind="catalogue", remedy="scan into another folder")
 
 
 def _stored(name: str) -> str | bytes:

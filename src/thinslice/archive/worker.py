@@ -7,9 +7,7 @@ standard input is a pipe that the driver holds, and the pipe's end is its end to
 from __future__ import annotations
 
 import gc
-import os
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -17,8 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from thinslice.archive.catalogue import Catalogue
 from thinslice.archive.place import ArchivePlace
@@ -32,6 +29,7 @@ from thinslice.errors import ResourceError, ThinsliceError, UnreadableError
 from thinslice.queue import Job, Lease, Queue, RetryPolicy, attempt
 from thinslice.queue.lease import LEASE_S
 from thinslice.system.atomic import sole_run
+from thinslice.system.child_process import end_overdue, end_with_parent, exit_code_of
 from thinslice.system.faults import machine_fault
 
 if TYPE_CHECKING:
@@ -44,8 +42,6 @@ POLL_S = 0.25
 
 LIMIT_S = 6 * 3600.0
 """Longest time of one series; a process that hangs is ended then."""
-
-OVERDUE_CODE = 9
 
 KEPT_FREE_MIB = 1024.0
 """Space that stays free on the disk of the outputs."""
@@ -153,7 +149,7 @@ class ArchiveWorker:
         hand.reading = (begun, time.time())
 
     def _do(self, queue: Queue, hand: InHand) -> None:
-        lease = Lease(queue, hand.job, lease_s=LEASE_S, limit_s=LIMIT_S, overdue=lambda: os._exit(OVERDUE_CODE))
+        lease = Lease(queue, hand.job, lease_s=LEASE_S, limit_s=LIMIT_S, overdue=end_overdue)
         try:
             attempt(queue, hand.job, lambda job, held: self._result(hand, held), lease)
         finally:
@@ -303,40 +299,24 @@ class _Ahead:
 def main(arguments: list[str]) -> int:
     """Work on a plan until nothing is queued or the driver ends; returns the exit code."""
     root, name, threads, kept_free_mib = arguments
-    _end_with_driver()
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends its workers
+    end_with_parent()
     place = ArchivePlace(Path(root))
-    try:
+
+    def serve() -> None:
         with sole_run(place.places / name):
             worker = ArchiveWorker(
                 place, name, threads=int(threads) if threads else None, kept_free_mib=float(kept_free_mib)
             )
             worker.run(threading.Event())
-    except KeyboardInterrupt:
-        return 0
+
+    try:
+        return exit_code_of(serve)
     except DiskShortError:
         return ResourceError.exit_code
-    except ThinsliceError as error:
-        return error.exit_code
-    return 0
 
 
 def _given(volume: Volume) -> Read:
     return lambda settings: volume
-
-
-def _end_with_driver() -> None:
-    def wait() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(0)
-
-    threading.Thread(target=wait, daemon=True, name="driver").start()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from thinslice.errors import OutputBusyError, OutputError, ResourceError
+from thinslice.errors import OutputError
 from thinslice.system.mounts import network_file_system
+from thinslice.system.sqlite_errors import sqlite_errors
 
 VERSION = 1
 """Version of the table, in the file's user_version; a file of another one is refused."""
@@ -125,25 +126,5 @@ class Database:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn SQLite's errors into those of thinslice."""
-        name = self.path.name
-        try:
-            yield
-        except sqlite3.ProgrammingError:
-            raise
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorname", "") or ""
-            if code.startswith("SQLITE_FULL"):
-                raise ResourceError(f"The disk that holds the queue {name!r} is full; free some space.") from error
-            if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise OutputBusyError(
-                    f"Another program keeps the queue {name!r} locked; end it, then try again."
-                ) from error
-            if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-                raise OutputError(f"{name!r} is damaged, or no queue of thinslice; name another place.") from error
-            raise OutputError(
-                f"The queue {name!r} cannot be read or written ({error}); check that its folder exists, is yours and "
-                "lies on a local disk."
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return sqlite_errors(self.path, kind="queue", remedy="name another place")

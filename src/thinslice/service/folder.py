@@ -19,7 +19,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,26 @@ UNFINISHED_UPLOAD_S = DAY_S
 
 SOURCE_FILE = "source.json"
 
+VOLUMES = "volumes"
+"""Folder of the raw volumes in that of a result."""
+
+REPORT = "report.json"
+"""Report of a job in its result."""
+
+
+def make_private(root: Path, folders: Iterable[Path]) -> None:
+    """Make a folder and those in it, for this user alone, where they are absent.
+
+    Raises:
+        OutputError: one cannot be made or written; name another one.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in folders:
+            folder.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise output_fault(error, root.name) from error
+
 
 class DataFolder:
     """Places of the service on the disk.
@@ -57,12 +77,7 @@ class DataFolder:
         self.live = self.root / "live"
         self.results = self.root / "results"
         self.workers = self.root / "workers"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for folder in (self.sources, self.live, self.results, self.workers):
-                folder.mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise output_fault(error, root.name) from error
+        make_private(self.root, (self.sources, self.live, self.results, self.workers))
 
     def token(self) -> str:
         """The secret of this folder; it stays the same when the server is started again.
@@ -99,7 +114,7 @@ class DataFolder:
 
     def volumes(self, key: str) -> Path:
         """Folder of a job's raw volumes: those of its result, or those of its run in progress."""
-        finished = self.result(key) / "volumes"
+        finished = self.result(key) / VOLUMES
         return finished if finished.is_dir() else self.live / key
 
     def used_bytes(self) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from thinslice.about import __version__
 from thinslice.errors import ModelError, NotEligibleError, SeriesChoiceError, UnreadableError, UsageError
 from thinslice.queue import Job, NewJob, Queue, State, job_key
-from thinslice.service.folder import DataFolder
+from thinslice.service.folder import REPORT, VOLUMES, DataFolder
 from thinslice.service.schemas import JobList, JobRequest, JobView, ModelView, SourceView
+from thinslice.service.share import VIEW, shared_file
 from thinslice.service.sources import Sources
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 UPSCALE = "upscale"
 """Kind of the jobs that upscale."""
 
-REPORT = "report.json"
-
-FILES = ("dicom.zip", "thin.nii.gz", "uncertainty.nii.gz", "report.html", "report.json", "preview.png", "view.html")
+FILES = ("dicom.zip", "thin.nii.gz", "uncertainty.nii.gz", "report.html", "report.json", "preview.png", VIEW)
 """Names under which clients fetch what a job made."""
 
 DICOM_FOLDER = "dicom"
@@ -148,11 +147,15 @@ class Jobs:
 
         Raises:
             UnreadableError: the job made no such file.
+            OutputError: the file to share cannot be made.
         """
         job = self.get(job_id)
         if job.result is None or name not in job.result.get("files", ()):
             raise UnreadableError("The job has made no such file.")
-        return self._folder.result(job.key) / (DICOM_FOLDER if name == "dicom.zip" else name)
+        result = self._folder.result(job.key)
+        if name == VIEW:
+            return shared_file(result)
+        return result / (DICOM_FOLDER if name == "dicom.zip" else name)
 
 
 def offered_models() -> tuple[ModelView, ...]:
@@ -245,7 +248,6 @@ def upscale_job(spec: Mapping[str, Any], source: Path, place: Path, *, threads: 
         reading=ReadSettings(series=uid, **{name: settings[name] for name in READING_NAMES}),
         preview=place / "preview.png",
         report=place / "report.html",
-        view=place / "view.html",
         uncertainty=None if settings["uncertainty"] is None else place / "uncertainty.nii.gz",
         deidentify=settings["deidentify"],
     )
@@ -257,7 +259,8 @@ def result_of(folder: Path) -> dict[str, Any] | None:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     except OSError:
         return None
-    made = [name for name in FILES if (folder / (DICOM_FOLDER if name == "dicom.zip" else name)).exists()]
+    kept_as = {"dicom.zip": DICOM_FOLDER, VIEW: VOLUMES}
+    made = [name for name in FILES if (folder / kept_as.get(name, name)).exists()]
     return {
         "files": made,
         "warnings": report["warnings"],

@@ -13,6 +13,7 @@ from thinslice.service.schemas import VolumeView
 from thinslice.system.atomic import output_errors
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from thinslice.geometry import Geometry
@@ -102,6 +103,21 @@ def described(folder: Path) -> list[VolumeView]:
         ready = path.stat().st_size // (height * width * BYTES_PER_VOXEL)
         found.append(VolumeView(**values, ready_slices=ready))
     return found
+
+
+def grid_of(view: VolumeView) -> Geometry:
+    """The grid of a raw volume."""
+    from thinslice.geometry import Geometry
+
+    x, y, z = view.direction  # rows
+    return Geometry(view.shape, view.spacing_mm, view.origin_mm, (x, y, z), view.thickness_mm)
+
+
+def voxels_of(folder: Path, view: VolumeView) -> npt.NDArray[np.int16]:
+    """The stored numbers of a complete raw volume, (depth, height, width), read as they are used."""
+    import numpy as np
+
+    return np.memmap(folder / f"{view.name}.i16", "<i2", "r", shape=view.shape)
 
 
 def byte_range(view: VolumeView, start: int, stop: int | None) -> tuple[int, int]:

@@ -8,27 +8,24 @@ a dead predecessor held is taken back at once.
 from __future__ import annotations
 
 import gc
-import os
 import shutil
-import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from thinslice.errors import OutputExistsError, ThinsliceError, UnreadableError
+from thinslice.errors import OutputExistsError, UnreadableError
 from thinslice.queue import Job, Lease, Queue, work
 from thinslice.queue.lease import LEASE_S
-from thinslice.service.folder import SOURCE_FILE, DataFolder, read_json, write_json
-from thinslice.service.jobs import REPORT, UPSCALE, result_of, upscale_job
+from thinslice.service.folder import REPORT, SOURCE_FILE, VOLUMES, DataFolder, read_json, write_json
+from thinslice.service.jobs import UPSCALE, result_of, upscale_job
 from thinslice.service.sources import INSPECT, digest_of, source_path
+from thinslice.system.atomic import sole_run
+from thinslice.system.child_process import end_overdue, end_with_parent, exit_code_of
 
 MOST_SERIES = 2_000
 """Series of a source that are listed."""
-
-OVERDUE_CODE = 9
 
 
 class Worker:
@@ -76,7 +73,7 @@ class Worker:
                 report = run_upscale(command, phase=lease.phase, watcher=volumes)
                 volumes.close()
                 report.write(place / REPORT)
-                live.rename(place / "volumes")
+                live.rename(place / VOLUMES)
                 lease.check()
         except OutputExistsError:
             pass
@@ -99,31 +96,40 @@ class Worker:
 
 def main(arguments: list[str]) -> int:
     """Work until the server ends; returns the exit code."""
-    from thinslice.system.atomic import sole_run
-
     root, place, kind, threads, limit = arguments
-    end_with_server()
-    folder = DataFolder(Path(root))
-    worker = Worker(folder, threads=int(threads) if threads else None)
-    try:
+    end_with_parent()
+
+    def serve() -> None:
+        folder = DataFolder(Path(root))
+        worker = Worker(folder, threads=int(threads) if threads else None)
         with sole_run(folder.workers / place), Queue(folder.queue_file) as queue:
             if kind == UPSCALE:
                 _note_devices(folder)
-            handlers = {INSPECT: worker.inspect} if kind == INSPECT else {UPSCALE: worker.upscale}
-            work(
-                queue,
-                place,
-                handlers,
-                stop=threading.Event(),
-                lease_s=LEASE_S,
-                limit_s=float(limit) if limit else None,
-                overdue=lambda: os._exit(OVERDUE_CODE),
-            )
-    except KeyboardInterrupt:
-        return 0
-    except ThinsliceError as error:
-        return error.exit_code
-    return 0
+            work_in_place(queue, place, {kind: worker.inspect if kind == INSPECT else worker.upscale}, limit)
+
+    return exit_code_of(serve)
+
+
+def work_in_place(
+    queue: Queue, place: str, handlers: Mapping[str, Callable[[Job, Lease], Mapping[str, Any]]], limit: str
+) -> None:
+    """Do the jobs of some kinds until this process is ended; one that takes longer than its limit ends it.
+
+    Args:
+        queue: the jobs.
+        place: of this process in the queue.
+        handlers: kind of job -> what does it.
+        limit: seconds of one job, as text; empty for no limit.
+    """
+    work(
+        queue,
+        place,
+        handlers,
+        stop=threading.Event(),
+        lease_s=LEASE_S,
+        limit_s=float(limit) if limit else None,
+        overdue=end_overdue,
+    )
 
 
 def _note_devices(folder: DataFolder) -> None:
@@ -134,23 +140,6 @@ def _note_devices(folder: DataFolder) -> None:
     if torch.backends.mps.is_available():
         devices.append("mps")
     write_json(folder.root / "machine.json", {"devices": devices})
-
-
-def end_with_server() -> None:
-    """End this process when its server ends, or when the server terminates it: then the job in hand is given back."""
-
-    def wait() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(0)
-
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends its workers
-    threading.Thread(target=wait, daemon=True, name="server").start()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

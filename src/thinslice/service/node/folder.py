@@ -18,10 +18,9 @@ from pathlib import Path
 
 from thinslice.errors import OutputError
 from thinslice.queue import Job, Queue, State
-from thinslice.service.folder import read_json, write_json
+from thinslice.service.folder import make_private, read_json, write_json
 from thinslice.service.node.inbox import Inbox
 from thinslice.service.node.settings import NodeSettings
-from thinslice.system.faults import output_fault
 
 DAY_S = 86_400.0
 
@@ -53,12 +52,7 @@ class NodeFolder:
         self.commitments = self.root / "commitments"
         self.workers = self.root / "workers"
         folders = (self.incoming, self.arriving, self.results, self.outbox, self.commitments, self.workers)
-        try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for folder in folders:
-                folder.mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise output_fault(error, root.name) from error
+        make_private(self.root, folders)
 
     def keep_settings(self, settings: NodeSettings) -> None:
         """Keep the settings of the node that starts, so that its workers have the same whatever becomes of its file."""

@@ -6,16 +6,13 @@ Like a worker of the web service it ends with its server, and never shares its p
 from __future__ import annotations
 
 import gc
-import os
 import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from thinslice.errors import OutputError, OutputExistsError, ThinsliceError, UnreadableError
-from thinslice.queue import Job, Lease, Queue, work
-from thinslice.queue.lease import LEASE_S
+from thinslice.queue import Job, Lease, Queue
 from thinslice.service.folder import read_json
 from thinslice.service.node.commitment import Commitments
 from thinslice.service.node.folder import REPORT, NodeFolder
@@ -33,7 +30,9 @@ from thinslice.service.node.jobs import (
     upscaling,
 )
 from thinslice.service.node.settings import NodeSettings
-from thinslice.service.worker import OVERDUE_CODE, end_with_server
+from thinslice.service.worker import work_in_place
+from thinslice.system.atomic import sole_run
+from thinslice.system.child_process import end_with_parent, exit_code_of
 
 MOST_REASONS = 20
 
@@ -136,11 +135,10 @@ class NodeWorker:
 
 def main(arguments: list[str]) -> int:
     """Work until the server ends; returns the exit code."""
-    from thinslice.system.atomic import sole_run
-
     root, place, kind, limit = arguments
-    end_with_server()
-    try:
+    end_with_parent()
+
+    def serve() -> None:
         folder = NodeFolder(Path(root))
         settings = folder.settings()
         with (
@@ -148,23 +146,10 @@ def main(arguments: list[str]) -> int:
             Queue(folder.queue_file, policy=policy_of(kind, settings)) as queue,
         ):
             worker = NodeWorker(settings, folder, queue)
-            handlers: dict[str, Callable[[Job, Lease], Mapping[str, Any]]] = {
-                kind: worker.send if is_send(kind) else {EXAMINE: worker.examine, UPSCALE: worker.upscale}[kind]
-            }
-            work(
-                queue,
-                place,
-                handlers,
-                stop=threading.Event(),
-                lease_s=LEASE_S,
-                limit_s=float(limit) if limit else None,
-                overdue=lambda: os._exit(OVERDUE_CODE),
-            )
-    except KeyboardInterrupt:
-        return 0
-    except ThinsliceError as error:
-        return error.exit_code
-    return 0
+            handler = worker.send if is_send(kind) else {EXAMINE: worker.examine, UPSCALE: worker.upscale}[kind]
+            work_in_place(queue, place, {kind: handler}, limit)
+
+    return exit_code_of(serve)
 
 
 if __name__ == "__main__":
