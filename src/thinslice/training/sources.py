@@ -117,6 +117,24 @@ def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None 
     )
 
 
+def training_digests(recipe: TrainRecipe, data_root: Path) -> tuple[str, ...]:
+    """Digests of the training data as they are now, in the order of `Sources.digests`; no crop is drawn.
+
+    Pairs are read through the cache: one that it does not hold is read once, as a training would.
+
+    Args:
+        recipe: recipe of the run.
+        data_root: folder that holds the recipe's relative data paths.
+
+    Raises:
+        UnreadableError, InputError, UsageError: as `open_sources`.
+    """
+    if recipe.dataset is None:
+        return tuple(voxels_digest(volume.hu) for _, volume in _volumes(recipe, data_root, None))
+    cases = training_cases(open_dataset(data_root / recipe.dataset.root), recipe.dataset)
+    return tuple(pair.digest for pair in cached_pairs(cases, pairs_folder()))
+
+
 def training_cases(dataset: Dataset, recipe: DatasetRecipe) -> Sequence[Case]:
     """The pairs of the training split.
 
