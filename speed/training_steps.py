@@ -55,6 +55,7 @@ def step_seconds(recipe: TrainRecipe) -> list[float]:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", type=Path)
     parser.add_argument("--seconds", type=float, default=720.0, help="of each training (default: 720)")

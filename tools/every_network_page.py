@@ -62,10 +62,10 @@ def filled(path: Path) -> str:
     first = rows[0]
     commits = ", ".join(sorted({(row.commit or "an installed package")[:12] for row in rows}))
     days = sorted({row.date[:10] for row in rows})
+    people = f"{first.patients} patient{'' if first.patients == 1 else 's'}"
     made = (
-        f"Protocol {first.protocol}, {first.cases} cases of {first.patients} patient{'s' if first.patients > 1 else ''}, "
-        f"factor {first.factor or 'of each pair'}; commit {commits}; {' to '.join(dict.fromkeys((days[0], days[-1])))}; "
-        f"data sha256 {first.data_sha256[:16]}."
+        f"Protocol {first.protocol}, {first.cases} cases of {people}, factor {first.factor or 'of each pair'}; commit "
+        f"{commits}; {' to '.join(dict.fromkeys((days[0], days[-1])))}; data sha256 {first.data_sha256[:16]}."
     )
     return f"{markdown_table(HEADS, lines)}\n\n{made}\n"
 
@@ -78,6 +78,7 @@ def split(page: str) -> tuple[str, str, str]:
 
 
 def main() -> None:
+    """Copy the files and fill the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="--out of thinslice benchmark")
     parser.add_argument("leaderboard", type=Path, help="--leaderboard of thinslice benchmark")

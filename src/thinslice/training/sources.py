@@ -79,7 +79,7 @@ def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None 
             factor=max(recipe.simulation.factors),
         )
     place = data_root / recipe.dataset.root
-    if not place.is_dir():
+    if not place.exists():
         raise UnreadableError(
             f"There is no data set {str(place)!r}: the recipe names {recipe.dataset.root!r}; "
             f"give the folder that holds it with {option('data_root')}."
