@@ -15,6 +15,7 @@ from thinslice.cli import (
     dataset,
     dataset_build,
     dataset_download,
+    dataset_manifest,
     demo,
     dicomweb,
     evaluate,
@@ -135,6 +136,7 @@ _dataset.command("download", cls=Command, epilog=EPILOG)(dataset_download.downlo
 _dataset.command("verify", cls=Command, epilog=EPILOG)(dataset.verify)
 _dataset.command("analyse", cls=Command, epilog=EPILOG)(dataset.analyse)
 _dataset.command("build", cls=Command, epilog=EPILOG)(dataset_build.build)
+_dataset.command("manifest", cls=Command, epilog=EPILOG)(dataset_manifest.manifest)
 _dataset.command("mini", cls=Command, epilog=EPILOG)(dataset.mini)
 _dataset.command("profile", cls=Command, epilog=EPILOG)(dataset.measure_slice_profile)
 app.add_typer(_dataset, name="dataset")

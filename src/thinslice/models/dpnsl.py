@@ -20,8 +20,9 @@ experts that a router selects, one set of weights for all factors.
 Ours: all sizes; an encoder of 3D residual blocks, zero padding; orders 0 to 3, all mixed in each thin voxel, because an
 expert that is never selected learns nothing (`selected` takes fewer); the router's logits are interpolated linearly;
 splines run along z alone, because the grid in plane stays as it is; the last layer starts at zero, so the untrained
-network gives the anchor, which is linear. The source takes thick slices for samples of thin ones and copies them into its output (`measurement="sample"`). Here they are
-averages, so the default projection (`"profile"`) keeps the averages by the slice profile instead.
+network gives the anchor, which is linear. The source takes thick slices for samples of thin ones and copies them into
+its output (`measurement="sample"`). Here they are averages, so the default projection (`"profile"`) keeps the averages
+by the slice profile instead.
 """
 
 from __future__ import annotations
