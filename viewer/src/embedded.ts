@@ -2,12 +2,12 @@
  * A page that holds its own volumes: one HTML file that opens from a disk, without a request.
  *
  * The page has an element `thinslice-volumes` with JSON (options of the viewer, and the slabs), and one element for each
- * slab with its voxels: differences along rows, low bytes and then high bytes, gzip, base64
+ * slab with its voxels: differences, low bytes and then high bytes, gzip, base64
  * (`thinslice.pictures.viewer.page` writes them).
  */
 
 import { GridError } from './core/geometry';
-import { undoDifferences } from './core/packing';
+import { unpackVoxels } from './core/packing';
 import { GraphicsError, type VolumeName } from './gl/renderer';
 import { make } from './ui/dom';
 import { createViewer, type Viewer, type ViewerOptions } from './viewer';
@@ -36,9 +36,9 @@ export async function openEmbedded(element: HTMLElement): Promise<Viewer | null>
     const viewer = createViewer(element, page.options);
     viewer.focus();
     const fill = async (volumes: readonly VolumeName[]): Promise<void> => {
-      const width = page.options.thin.shape[2];
+      const [, height, width] = page.options.thin.shape;
       for (const slab of page.slabs.filter(({ volume }) => volumes.includes(volume))) {
-        viewer.addSlab(slab.volume, slab.first, undoDifferences(await unpacked(textOf(slab.id)), width));
+        viewer.addSlab(slab.volume, slab.first, unpackVoxels(await unpacked(textOf(slab.id)), height, width));
       }
     };
     viewer.on('restored', () => {

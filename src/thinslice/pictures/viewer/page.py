@@ -1,6 +1,6 @@
 """One HTML file that holds the viewer and both volumes: it opens from a disk, without a network.
 
-Voxels are packed slab by slab as they come: differences along rows, low bytes and then high bytes, gzip, base64.
+Voxels are packed slab by slab as they come: differences along all axes, low bytes and then high bytes, gzip, base64.
 `viewer/src/embedded.ts` reads them. Where they would take more than a limit, blocks of 2 x 2 pixels (then 3 x 3, ...)
 become their mean, in all volumes alike, and the page states it.
 """
@@ -11,6 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -284,20 +285,33 @@ def reduced(hu: npt.NDArray[np.int16], reduction: int) -> npt.NDArray[np.int16]:
 def packed_bytes(voxels: npt.NDArray[np.int16]) -> bytes:
     """Voxels as they stand in a page before base64; `unpacked` is the inverse.
 
+    A difference n becomes the number 2 n, and -n becomes 2 n - 1: noise around 0 then has high bytes of 0. Low bytes
+    hardly repeat, so gzip looks for runs of one byte only, which takes a seventh of the time and finds as much.
+
+    Args:
+        voxels: (slices, height, width).
+
     >>> gzip.decompress(packed_bytes(np.array([[[1, 3], [-1, -1]]], np.int16))).hex()
-    '0102ff000000ff00'
+    '0204030300000000'
     """
-    values = voxels.view(np.uint16)
-    differences = values.copy()
-    differences[..., 1:] -= values[..., :-1]
-    planes = np.stack([differences & 0xFF, differences >> 8]).astype(np.uint8)
-    return gzip.compress(planes.tobytes(), compresslevel=6, mtime=0)
+    differences = voxels.view(np.uint16).copy()
+    for axis in range(3):
+        ahead, behind = (np.moveaxis(differences, axis, 0)[part] for part in (slice(1, None), slice(None, -1)))
+        ahead -= behind
+    signed = differences.view(np.int16)
+    numbers = ((signed << 1) ^ (signed >> 15)).view(np.uint16)
+    gzipped = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    planes = ((numbers & 0xFF).astype(np.uint8), (numbers >> 8).astype(np.uint8))
+    return b"".join([*(gzipped.compress(plane.tobytes()) for plane in planes), gzipped.flush()])
 
 
 def unpacked(packed: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.int16]:
     """Voxels of `packed_bytes`, (slices, height, width)."""
     low, high = np.frombuffer(gzip.decompress(packed), np.uint8).reshape(2, *shape).astype(np.uint16)
-    values = np.cumsum(low | (high << 8), axis=-1, dtype=np.uint16)
+    numbers = low | (high << 8)
+    values = (numbers >> 1) ^ -(numbers & 1)
+    for axis in range(3):
+        values = np.cumsum(values, axis=axis, dtype=np.uint16)
     return np.asarray(values.view(np.int16), dtype=np.int16)
 
 
