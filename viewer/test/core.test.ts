@@ -289,8 +289,7 @@ describe('slices that arrive', () => {
 });
 
 test('packed voxels come back', () => {
-  const numbers = [2, 4, 1, 3, 1, 2, 0, 65535];
-  const bytes = Uint8Array.from([...numbers.map((each) => each & 255), ...numbers.map((each) => each >> 8)]);
+  const bytes = Uint8Array.from([2, 4, 1, 3, 1, 2, 0, 255, 255, 255]);
   // The first slice is 1, 3 over 0, 0; the second adds -1, 0 over -1, -32768.
-  expect([...unpackVoxels(bytes, 2, 2)]).toEqual([1, 3, 0, 0, 0, 3, -1, -32768]);
+  expect([...unpackVoxels(bytes, 8, 2, 2)]).toEqual([1, 3, 0, 0, 0, 3, -1, -32768]);
 });
