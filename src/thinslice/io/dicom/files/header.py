@@ -24,6 +24,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from thinslice.io.dicom.attributes import value_of
+from thinslice.io.dicom.files.archives import NOT_DICOM
 from thinslice.io.dicom.files.bounds import MAX_HEADER_BYTES, HeaderError
 from thinslice.io.dicom.files.elements import read_elements, tag_object
 from thinslice.io.dicom.files.file_form import (
@@ -51,6 +52,9 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 """SOP class of DICOMDIR, an index that is ignored."""
+
+SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", ".ds_store", "autorun.inf", ".directory"})
+"""Files that Windows, macOS and Linux write into folders; macOS also writes `._NAME` beside NAME."""
 
 BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD")
 """Value representations of numbers that are not text."""
@@ -120,7 +124,8 @@ def read_header(file: InputFile, *, keep: frozenset[int] | None = None) -> Slice
         keep: tags of the attributes that are wanted; None for all.
 
     Returns:
-        The header; a `SkippedFile` for a file that is not DICOM, damaged or hostile; None for a DICOMDIR.
+        The header; a `SkippedFile` for a file that is not DICOM, damaged or hostile; None for a DICOMDIR, and for what
+        operating systems leave in folders.
     """
     try:
         with file.open() as stream:
@@ -128,7 +133,7 @@ def read_header(file: InputFile, *, keep: frozenset[int] | None = None) -> Slice
             stream.seek(0)
             header = _parse(file, stream, size, keep)
     except (HeaderError, PackedError) as error:
-        return SkippedFile(file.name, str(error))
+        return None if _is_of_the_system(file, str(error)) else SkippedFile(file.name, str(error))
     except UNPACK_ERRORS as error:
         # RecursionError is a RuntimeError: a dataset nested beyond Python's limit.
         if isinstance(error, RecursionError):
@@ -140,6 +145,27 @@ def read_header(file: InputFile, *, keep: frozenset[int] | None = None) -> Slice
         return SkippedFile(file.name, "damaged DICOM")
     meta_class = text(header.dataset.file_meta, "MediaStorageSOPClassUID")
     return None if meta_class == MEDIA_STORAGE_DIRECTORY else header
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file begins with printed text.
+
+    >>> is_text("Müller, links".encode()), is_text(bytes(60)), is_text(b"")
+    (True, False, False)
+    """
+    try:
+        letters = head.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        letters = head.decode("latin-1")
+        if any("\x7f" <= letter < "\xa0" for letter in letters):
+            return False
+    return bool(letters.strip()) and all(letter.isprintable() or letter in "\t\r\n\f\xa0" for letter in letters)
+
+
+def _is_of_the_system(file: InputFile, reason: str) -> bool:
+    """Whether a file that is not DICOM is one that an operating system leaves in every folder of a disk."""
+    name = file.name.lower()
+    return "not DICOM" in reason and (name in SYSTEM_FILES or name.startswith("._"))
 
 
 def open_dataset(header: SliceHeader, stream: BinaryIO) -> BinaryIO:
@@ -251,7 +277,9 @@ def _parse(file: InputFile, stream: BinaryIO, size: int, keep: frozenset[int] | 
     if not head:
         raise HeaderError("empty file")
     if not looks_like_dicom(head):
-        raise HeaderError("not DICOM" if len(head) > 132 else "cut short, or not DICOM")
+        # The start of a preamble is no text: it holds zeros, or the first bytes of a TIFF file.
+        is_other = len(head) > 132 or is_text(head)
+        raise HeaderError(NOT_DICOM if is_other else "cut short, or not DICOM")
     form = file_form(stream, size)
     body = _dataset_stream(form, stream)
     start, body_size = body.tell(), size
@@ -277,7 +305,7 @@ def _parse(file: InputFile, stream: BinaryIO, size: int, keep: frozenset[int] | 
     dataset.set_original_encoding(layout.implicit, layout.little, elements._character_set)
     dataset.filename = dataset.buffer = dataset.timestamp = None
     if "SOPClassUID" not in dataset and "MediaStorageSOPClassUID" not in form.meta:
-        raise HeaderError("not DICOM" if form.start < 132 else "truncated or empty DICOM")
+        raise HeaderError(NOT_DICOM if form.start < 132 else "truncated or empty DICOM")
     syntax = _declared_syntax(form, layout, inflated=body is not stream)
     notes = mend(dataset)
     pixels, length = _pixel_element(body, layout)
