@@ -12,18 +12,16 @@ from thinslice.recipes.gap import (
 )
 from thinslice.recipes.suite import Comparison, Figures, Method, Region, Suite, SuiteDataset, read_suite
 from thinslice.recipes.training import (
-    CropRecipe,
-    DatasetRecipe,
     LossRecipe,
     NetworkRecipe,
     OptimiserRecipe,
-    SimulationRecipe,
     StageRecipe,
     TrainRecipe,
     ValidationRecipe,
     overridden,
     read_train_recipe,
 )
+from thinslice.recipes.training_data import CropRecipe, DatasetRecipe, SimulationRecipe
 
 __all__ = [
     "Comparison",

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from thinslice.recipes.checked import Checked, read_toml
 from thinslice.recipes.names import FileStem
-from thinslice.recipes.training import NoiseHu, ProfileName
+from thinslice.recipes.training_data import NoiseHu, ProfileName
 
 Protocol = Literal["rplhr", "clinical", "volume", "skimage", "lung"]
 Plan = Literal["overlap", "released", "paper"]
