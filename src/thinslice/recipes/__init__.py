@@ -10,7 +10,17 @@ from thinslice.recipes.gap import (
     read_gap_suite,
     variants,
 )
-from thinslice.recipes.suite import Comparison, Figures, Method, Region, Suite, SuiteDataset, read_suite
+from thinslice.recipes.suite import (
+    Comparison,
+    Downstream,
+    Figures,
+    Method,
+    Region,
+    Segmentation,
+    Suite,
+    SuiteDataset,
+    read_suite,
+)
 from thinslice.recipes.training import (
     CropRecipe,
     DatasetRecipe,
@@ -27,6 +37,7 @@ from thinslice.recipes.training import (
 
 __all__ = [
     "Comparison",
+    "Downstream",
     "CropRecipe",
     "DatasetRecipe",
     "Degradation",
@@ -40,6 +51,7 @@ __all__ = [
     "Region",
     "SimulationRecipe",
     "StageRecipe",
+    "Segmentation",
     "Suite",
     "SuiteDataset",
     "TrainRecipe",
