@@ -19,6 +19,7 @@ from thinslice.commands.batch import BatchJob
 from thinslice.commands.calibrate import CalibrationJob
 from thinslice.commands.demo import run_demo
 from thinslice.commands.export import ExportJob
+from thinslice.commands.score_report import score_pair, write_report
 from thinslice.commands.upscale import UpscaleJob
 from thinslice.data.download.dataset import download
 from thinslice.data.hospital.build import PairRules, build_dataset
@@ -57,6 +58,7 @@ ENTRANCES = {
     "system/": Entrance((thinslice.write, thinslice.preview), ("upscale",)),
     "commands/": Entrance((UpscaleJob, BatchJob, UpscaleSettings, ReadSettings, run_demo), ("upscale", "demo")),
     "commands/calibrate": Entrance((CalibrationJob,), ("models calibrate",)),
+    "commands/score_report": Entrance((score_pair, write_report), ("evaluate",)),
     "commands/export": Entrance((ExportJob,), ("models export",)),
     "training/": Entrance((fit,), ("train",)),
     "evaluation/match_near_far": Entrance((save,), ("dataset analyse",)),

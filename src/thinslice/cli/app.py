@@ -25,6 +25,7 @@ from thinslice.cli import (
     models_check,
     models_export,
     node,
+    reader_study,
     serve,
     train,
     upscale,
@@ -101,6 +102,7 @@ app.command("node", cls=Command, epilog=EPILOG)(node.node)
 app.command("pull", cls=Command, epilog=EPILOG)(dicomweb.pull)
 app.command("push", cls=Command, epilog=EPILOG)(dicomweb.push)
 app.command("evaluate", cls=Command, epilog=EPILOG)(evaluate.evaluate)
+app.command("reader-study", cls=Command, epilog=EPILOG)(reader_study.reader_study)
 app.command("convert", cls=Command, epilog=EPILOG)(convert.convert)
 app.command("demo", cls=Command, epilog=EPILOG)(demo.demo)
 app.command("train", cls=Command, epilog=EPILOG)(train.train)
