@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.io.settings import ReadSettings
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
 
 RECORDS = ".thinslice"
 """Folder of the records, in the output folder."""
@@ -266,7 +267,7 @@ def content_digest(output: Path) -> str:
 
 
 def fingerprint(
-    settings: UpscaleSettings, reading: ReadSettings, output_format: str | None, model: ThroughPlaneModel
+    settings: UpscaleSettings, reading: ReadSettings, output_format: str | None, model: ThroughPlaneModel | Stored
 ) -> dict[str, JsonValue]:
     """Settings that change the voxels or the files; two runs with equal ones make the same outputs.
 

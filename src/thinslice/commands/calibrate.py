@@ -71,7 +71,7 @@ def run_calibrate(job: CalibrationJob, *, notify: Notify | None = None) -> dict[
         ThinsliceError: as `thinslice.read` and `thinslice.upscale`.
     """
     from thinslice.experiments.calibration import run as calibration
-    from thinslice.models.deviation import Calibration
+    from thinslice.models.calibration import Calibration
     from thinslice.models.load import load_model
 
     check_job(job)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.inference.upscale import Slab
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
     from thinslice.volume import Volume
 
 
@@ -111,7 +112,7 @@ def run_upscale(
     notify: Notify | None = None,
     progress: Progress | None = None,
     phase: PhaseProgress | None = None,
-    loaded: ThroughPlaneModel | None = None,
+    loaded: ThroughPlaneModel | Stored | None = None,
     watcher: Watcher | None = None,
     read: Read | None = None,
     read_before_s: float = 0.0,
@@ -368,7 +369,7 @@ def _announcement(prepared: Prepared) -> str:
     )
 
 
-def _checked(prepared: Prepared, loaded: ThroughPlaneModel | None, enter: PhaseProgress) -> CheckReport:
+def _checked(prepared: Prepared, loaded: ThroughPlaneModel | Stored | None, enter: PhaseProgress) -> CheckReport:
     """Whether the network is any good on the scan; its windows are those of a plain run, without uncertainty."""
     from thinslice.commands.check import check
 

@@ -364,6 +364,8 @@ def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> 
         return None
     if padding is not None and WINDOW_MIN_HU <= padding <= CT_MAX_HU:
         padding = None
+    if padding is not None and padding > CT_MAX_HU and not any((plane == padding).any() for plane in hu):
+        padding = None  # declared and never used; it would only widen the range of values that the output must store
     lowest = float(hu.min())
     if lowest >= WINDOW_MIN_HU or padding == lowest:
         return padding

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from thinslice.errors import ModelError, UsageError
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.graphs.any_factor import ThinNetGraph, description
+from thinslice.models.graphs.any_factor import ThinNetGraph
 from thinslice.models.thinnet import ThinNet
+from thinslice.models.thinnet_config import description
 from thinslice.profile import SliceProfile
 
 if TYPE_CHECKING:

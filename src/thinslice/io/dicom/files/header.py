@@ -352,6 +352,10 @@ def mend(dataset: Dataset) -> tuple[str, ...]:
     if not number(dataset, "RescaleSlope") and number(dataset, "RescaleIntercept") is not None:
         dataset.RescaleSlope = 1
         notes.append("RescaleSlope is missing or 0; it is taken as 1.")
+    one_sample = integer(dataset, "SamplesPerPixel") == 1
+    if one_sample and "Rows" in dataset and not text(dataset, "PhotometricInterpretation"):
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        notes.append("PhotometricInterpretation is missing; larger values are taken as denser.")
     return tuple(notes)
 
 

@@ -83,7 +83,7 @@ def slice_of(header: SliceHeader) -> Slice:
         instance=instance,
         problem=problem,
         matrix=(integer(dataset, "Rows"), integer(dataset, "Columns")),
-        colour=text(dataset, "PhotometricInterpretation"),
+        colour=text(dataset, "PhotometricInterpretation").upper(),
         pixel_spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
         height_mm=along_normal(plane) if plane else 0.0,
     )

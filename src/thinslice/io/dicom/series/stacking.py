@@ -36,6 +36,9 @@ UNIT_LENGTH_TOLERANCE = 1e-2
 RELATIVE_TOLERANCE = 1e-2
 """Spacings or thicknesses are multiples of one another within this fraction."""
 
+NUMBERS_OF_A_BLOCK = 1000
+"""Numbering from the first number of such a block on is a scheme, not a loss of the slices before it."""
+
 THICKNESS_TOLERANCE_MM = 1e-3
 """Slice thicknesses that differ by less are the same."""
 
@@ -408,6 +411,8 @@ def _missing_ends(planes: Sequence[ImagePlane], numbers_elsewhere: frozenset[int
     if numbers is None:
         return []
     first = min(numbers)
+    if first % NUMBERS_OF_A_BLOCK == 1:
+        return []  # some scanners number the images of series 3 from 3001 on
     absent = [n for n in range(1, min(first, 100_000)) if n not in numbers_elsewhere]
     if not absent:
         return []

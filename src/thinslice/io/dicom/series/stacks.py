@@ -281,10 +281,11 @@ def _unfit(slices: list[Slice]) -> list[str]:
     """The reason why CT images are no ordinary HU slices with a position: at most one sentence."""
     datasets = [piece.header.dataset for piece in slices]
     first = datasets[0]
-    if any(text(dataset, "Modality") not in ("CT", "") for dataset in datasets):
+    if any(text(dataset, "Modality").upper() not in ("CT", "") for dataset in datasets):
         return ["This is not a CT image (its Modality is not CT); give the original CT series."]
-    if text(first, "PhotometricInterpretation") != "MONOCHROME2" or integer(first, "SamplesPerPixel") not in (1, None):
-        kind = "inverted (MONOCHROME1)" if text(first, "PhotometricInterpretation") == "MONOCHROME1" else "in colour"
+    colour = slices[0].colour
+    if colour != "MONOCHROME2" or integer(first, "SamplesPerPixel") not in (1, None):
+        kind = "inverted (MONOCHROME1)" if colour == "MONOCHROME1" else "in colour"
         return [f"The pixels are {kind}, not HU (MONOCHROME2 is needed); give the original CT series."]
     if any((integer(dataset, "NumberOfFrames") or 1) > 1 for dataset in datasets):
         return ["A CT image holds several frames; convert it to single-frame CT images first."]
