@@ -78,6 +78,7 @@ EXPECTED = (
     ExpectedSkip(r"could not import 'torchio'", "no torchio", lambda: _lacks_module("torchio")),
     ExpectedSkip(r"could not import 'napari.layers'", "no napari", lambda: _lacks_module("napari")),
     ExpectedSkip(r"could not import 'monai'", "no monai", lambda: _lacks_module("monai")),
+    ExpectedSkip(r"could not import 'fire'", "no fire, which monai.bundle needs", lambda: _lacks_module("fire")),
     ExpectedSkip(r"could not import 'skimage", "no scikit-image", lambda: _lacks_module("skimage")),
     ExpectedSkip(r"could not import 'highdicom", "no highdicom", lambda: _lacks_module("highdicom")),
     ExpectedSkip(r"axe-core", "no viewer/node_modules: npm ci there", lambda: not AXE_SCRIPT.is_file()),
