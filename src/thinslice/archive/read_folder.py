@@ -340,8 +340,8 @@ def headers_at(path: Path, file: FoundFile) -> Iterator[SliceHeader]:
 
 def names_of(header: SliceHeader) -> tuple[str, str, str]:
     """Patient, study and series of a slice, as its header has them."""
-    from thinslice.io.dicom.files.header import text
     from thinslice.io.dicom.files.object_kinds import series_label
+    from thinslice.io.dicom.files.values import text
 
     dataset = header.dataset
     return text(dataset, "PatientID"), text(dataset, "StudyInstanceUID"), series_label(dataset)
@@ -374,8 +374,8 @@ def rows_of(headers: list[SliceHeader]) -> list[SeriesRow]:
 
 def _row(found: Stack) -> SeriesRow:
     from thinslice.commands.inspect import verdict_on
-    from thinslice.io.dicom.files.header import text
     from thinslice.io.dicom.files.input_files import printable
+    from thinslice.io.dicom.files.values import text
     from thinslice.io.dicom.series.facts import Identity
     from thinslice.io.dicom.series.report import report_of
 
@@ -415,7 +415,7 @@ def _row(found: Stack) -> SeriesRow:
 
 
 def _mended_by(faults: list[str]) -> str:
-    from thinslice.io.dicom.series.stacking import Fault
+    from thinslice.io.dicom.series.plane import Fault
 
     settings = {fault.mended_by if isinstance(fault, Fault) else "" for fault in faults}
     return "" if "" in settings else ",".join(sorted(settings))
