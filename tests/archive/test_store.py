@@ -126,6 +126,7 @@ def test_an_attempt_that_was_killed_leaves_nothing_that_counts_and_the_next_remo
     assert not set(left) & set(client().find(f"{BUCKET}/thin", refresh=True))
 
 
+@pytest.mark.heavy
 def test_of_two_attempts_one_wins_and_the_other_takes_its_result(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,7 @@ def test_of_two_attempts_one_wins_and_the_other_takes_its_result(
     assert stored_results(OUT)
 
 
+@pytest.mark.heavy
 def test_other_settings_need_overwrite(tmp_path: Path, store: str) -> None:
     write_archive(tmp_path / "ct", 1)
     put_tree(tmp_path / "ct", ROOT)
@@ -162,6 +164,7 @@ def test_other_settings_need_overwrite(tmp_path: Path, store: str) -> None:
     assert stored_results(OUT) != before and len(stored_results(OUT)) == len(before)
 
 
+@pytest.mark.heavy
 def test_an_object_that_has_changed_since_the_scan_is_set_aside(tmp_path: Path, store: str) -> None:
     write_archive(tmp_path / "ct", 2)
     put_tree(tmp_path / "ct", ROOT)
@@ -199,6 +202,7 @@ def test_scratch_is_bounded_and_remains_are_removed(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "scratch").iterdir() if path.is_dir()]
 
 
+@pytest.mark.heavy
 def test_a_series_beyond_the_scratch_is_set_aside_and_others_are_not(tmp_path: Path, store: str) -> None:
     write_archive(tmp_path / "ct", 1)
     put_tree(tmp_path / "ct", ROOT)
@@ -210,6 +214,7 @@ def test_a_series_beyond_the_scratch_is_set_aside_and_others_are_not(tmp_path: P
     assert failed.exit_code == 6 and failed.failures == 4
 
 
+@pytest.mark.heavy
 def test_a_network_that_is_cut_is_tried_again(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_archive(tmp_path / "ct", 1)
     put_tree(tmp_path / "ct", ROOT)

@@ -23,7 +23,7 @@ from thinslice.archive.storage.task import SeriesTask
 from thinslice.commands.batch_records import SeriesRow, fingerprint
 from thinslice.commands.batch_sources import Source
 from thinslice.commands.one_of_many import HowToUpscale, load_once, upscale_one
-from thinslice.errors import ResourceError, ThinsliceError, UnreadableError
+from thinslice.errors import ResourceError, ThinsliceError, UnreachableError, UnreadableError
 from thinslice.system.faults import machine_fault
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class SeriesWork:
         device: where networks run; as the plan has it unless set.
         threads: CPU threads of a run; None for all cores.
         kept_free_mib: space that stays free on the disk of the outputs.
+
+    Attributes:
+        cuts: series, one after the other up to now, for which a store did not answer. A worker rests before the next
+            one then: a network that is down for an hour must not use up the attempts of every series.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class SeriesWork:
         self._how: dict[str, HowToUpscale] = {}
         self._stores: dict[str, ObjectStore] = {}
         self._loading = threading.Lock()
+        self.cuts = 0
 
     def read(self, hand: InHand) -> None:
         """Read a series, unless it was made already; an error is kept for its turn."""
@@ -157,7 +162,9 @@ class SeriesWork:
 
             done = self.results.make(source, how, hand.scratch, upscale)
         except Exception as error:
+            self.cuts = self.cuts + 1 if isinstance(error, UnreachableError) else 0
             self._raise_neutral(hand, error)
+        self.cuts = 0
         values: dict[str, Any] = {
             **done.model_dump(mode="json"),
             "times": {"begun": begun, "ended": time.time(), **times},

@@ -104,6 +104,8 @@ class ArchiveWorker:
                     if self._ahead and not claimed.job.failures and not claimed.job.losses:
                         following = _Ahead(self, queue)
                     self._do(queue, claimed)
+                    if self.work.cuts:
+                        stop.wait(policy.wait_s(self.work.cuts))
             finally:
                 if following is not None:
                     following.give_back()

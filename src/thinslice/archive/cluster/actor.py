@@ -84,7 +84,8 @@ class SeriesActor:
         """Upscale a series that was read, and give back what became of it.
 
         Returns:
-            `result`; or `reason`, `exit_code` and `retry`; or nothing where the disk is short.
+            `result`; or `reason`, `exit_code`, `retry` and `cuts` (`SeriesWork.cuts`); or nothing where the disk is
+            short.
         """
         with self._changing:
             hand = self._hands.pop(key)
@@ -94,7 +95,7 @@ class SeriesActor:
             return {}
         except Exception as error:
             reason, exit_code, retry = outcome_of(error)
-            return {"reason": reason, "exit_code": exit_code, "retry": retry}
+            return {"reason": reason, "exit_code": exit_code, "retry": retry, "cuts": self._work.cuts}
         finally:
             hand.give_up()
             gc.collect()

@@ -76,6 +76,7 @@ class Slot:
         following: the job that it reads meanwhile.
         due_s: earliest time of the next start, on the monotonic clock.
         wait_s: time before the start after the next death.
+        rests_until_s: time before which it takes no job, since a store did not answer, on the monotonic clock.
         is_full: whether its disk has no room.
     """
 
@@ -87,6 +88,7 @@ class Slot:
     following: Held | None = None
     due_s: float = 0.0
     wait_s: float = FIRST_WAIT_S
+    rests_until_s: float = 0.0
     is_full: bool = False
 
     @property
@@ -281,7 +283,7 @@ class _Driver:
             return
         for held in slot.held():
             self._hold(slot, held, now)
-        if slot.actor is None:
+        if slot.actor is None or now < slot.rests_until_s:
             return
         if slot.current is None and not slot.is_full:
             slot.current, slot.following = slot.following or self._claim(slot), None
@@ -380,6 +382,8 @@ class _Driver:
             self._queue.finish(job, outcome["result"])
         elif "reason" in outcome:
             self._queue.fail(job, outcome["reason"], exit_code=outcome["exit_code"], retry=outcome["retry"])
+            if outcome["cuts"]:
+                slot.rests_until_s = time.monotonic() + self._queue.policy.wait_s(outcome["cuts"])
         else:
             slot.is_full = True
             self._queue.release(job)
