@@ -170,6 +170,9 @@ def test_help_fits_80_columns_and_names_types_in_words(
         (["batch", "a", "b"], "Try: thinslice upscale FOLDER OUT --all"),
         (["models", "lst"], "Did you mean 'list'?"),
         (["-q", "upscale", "a", "b"], "Options follow the name of the command"),
+        (["upscale", "a", "b", "--spacing", "1mm"], "write it without a unit, 1."),
+        (["upscale", "a", "b", "--threads", "0"], "it must be 1 or more"),
+        (["upscale", "a", "-"], "name a file or folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
