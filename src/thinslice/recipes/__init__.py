@@ -10,7 +10,17 @@ from thinslice.recipes.gap import (
     read_gap_suite,
     variants,
 )
-from thinslice.recipes.suite import Comparison, Figures, Method, Region, Suite, SuiteDataset, read_suite
+from thinslice.recipes.suite import (
+    Comparison,
+    Downstream,
+    Figures,
+    Method,
+    Region,
+    Segmentation,
+    Suite,
+    SuiteDataset,
+    read_suite,
+)
 from thinslice.recipes.training import (
     LossRecipe,
     NetworkRecipe,
@@ -25,6 +35,7 @@ from thinslice.recipes.training_data import CropRecipe, DatasetRecipe, Simulatio
 
 __all__ = [
     "Comparison",
+    "Downstream",
     "CropRecipe",
     "DatasetRecipe",
     "Degradation",
@@ -38,6 +49,7 @@ __all__ = [
     "Region",
     "SimulationRecipe",
     "StageRecipe",
+    "Segmentation",
     "Suite",
     "SuiteDataset",
     "TrainRecipe",
