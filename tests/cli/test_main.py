@@ -26,6 +26,7 @@ EXIT_CODES = {
     "InputError": 3,
     "UnreadableError": 3,
     "DownloadError": 3,
+    "UnreachableError": 3,
     "MissingExtraError": 3,
     "GeometryError": 3,
     "SeriesChoiceError": 3,

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from multiprocessing.connection import Connection
@@ -85,6 +86,29 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, pairs_root: Pa
     ours, theirs = (checkpoint.load(tmp_path / out / "shared.safetensors").state_dict() for out in ("one", "two"))
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.heavy
+def test_two_machines_under_slurm_give_the_loss_curve_of_one(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = tmp_path / "shared.toml"
+    recipe.write_text(TOML)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["-m", "thinslice", "train", str(recipe), "--data", str(pairs_root), "--device", "cpu", "--threads", "1"]
+    launchers = []
+    for rank in range(2):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank)]
+        place = ["--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port), "--no-python"]
+        # What srun sets for the launcher of each machine: it must not be taken for the number of processes.
+        slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NODEID": str(rank)}
+        slurm |= {"SLURM_PROCID": str(rank), "SLURM_LOCALID": "0", "SLURM_NNODES": "2"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **slurm}
+        arguments = [*launch, *place, sys.executable, *command, "--out", str(tmp_path / "two")]
+        launchers.append(subprocess.Popen(arguments, env=environment))
+    assert [launcher.wait(timeout=1800) for launcher in launchers] == [0, 0]
+    fit(read_train_recipe(recipe), tmp_path / "one", data_root=pairs_root, device="cpu", threads=1)
+    assert loss_curve(tmp_path / "two") == pytest.approx(loss_curve(tmp_path / "one"), rel=1e-5)
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
