@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -151,8 +152,9 @@ def test_help_fits_80_columns_and_names_types_in_words(
     examples = ("thinslice ", "torchrun ", "Usage: ")
     prose = [line for line in outcome.out.splitlines() if not line.strip().startswith(examples)]
     assert [line for line in prose if len(line) > 80 or line.endswith("...")] == []
+    text = re.sub(r"\{(case|split|patient)\}", "", outcome.out)  # placeholders of patterns, no choices
     for word in ("<str>", "<int", "<path>", "<float", "x>=", "{"):
-        assert word not in outcome.out
+        assert word not in text
 
 
 @pytest.mark.parametrize(
