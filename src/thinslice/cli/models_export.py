@@ -40,7 +40,7 @@ def export_model(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a network as an ONNX file, for onnxruntime and other programs (extra onnx).
+    """Write a network as an ONNX file, for onnxruntime and other programs (extra export).
 
     The graph of default, fast, best and every other ThinNet takes any number of slices (2 or more), any plane, any
     factor of the network and any slice profile. Input `thick` is (1, 1, D, H, W), [-1024, 2048] HU scaled to [0, 1];
