@@ -3,8 +3,9 @@ import { Averages } from '../src/core/consistency';
 import { continuityWarnings } from '../src/core/continuity';
 import { roundHalfEven, clampedHu, networkInput } from '../src/core/intensity';
 import { extremeEigenvalues, Matrix, solveSymmetric } from '../src/core/matrix';
-import { ConsistencyMeter } from '../src/core/meter';
+import { ConsistencyMeter, rmsHu } from '../src/core/meter';
 import { conditionFeatures, thinPositions } from '../src/core/network';
+import { ThickPart } from '../src/core/part';
 import { examine } from '../src/core/plausibility';
 import { SliceProfile } from '../src/core/profile';
 import { nearestThick, Restorer } from '../src/core/restore';
@@ -61,7 +62,8 @@ describe('values outside the window', () => {
       const thick = Int16Array.from(expected.thick);
       const input = Array.from(thick, (hu) => networkInput(hu, expected.paddingHu));
       expect(largestDifference(input, expected.input)).toBe(0);
-      const restorer = new Restorer(thick, 4, expected.factor, expected.paddingHu);
+      const part = new ThickPart({ hu: thick, shape: [4, 2, 5], paddingHu: expected.paddingHu });
+      const restorer = new Restorer(part, expected.factor);
       const finished = new Int16Array(expected.estimate.length);
       for (let slice = 0; slice < finished.length / 10; slice++) {
         const hu = Float32Array.from(expected.estimate.slice(slice * 10, slice * 10 + 10), clampedHu);
@@ -69,10 +71,10 @@ describe('values outside the window', () => {
       }
       expect([...finished]).toEqual(expected.finished);
       expect(restorer.voxelsOutsideWindow).toBe(expected.outside);
-      const meter = new ConsistencyMeter(SliceProfile.mean(expected.factor), thick, 4, expected.paddingHu);
+      const meter = new ConsistencyMeter(SliceProfile.mean(expected.factor), part);
       meter.add(finished.subarray(0, 30));
       meter.add(finished.subarray(30));
-      expect(meter.rmsHu).toBeCloseTo(expected.rmsHu, 3);
+      expect(rmsHu([meter])).toBeCloseTo(expected.rmsHu, 3);
     });
   }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import re
 from dataclasses import dataclass
@@ -79,9 +78,7 @@ def held(html: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.int16]]]:
     data = json.loads(re.search(r'id="thinslice-volumes">(.*?)</script>', html).group(1))  # type: ignore[union-attr]
     found: dict[str, list[npt.NDArray[np.int16]]] = {}
     for slab in data["slabs"]:
-        text = re.search(rf'id="{slab["id"]}">([^<]*)<', html).group(1)  # type: ignore[union-attr]
-        shape = data["options"]["thin"]["shape"][1:]
-        packed = base64.b64decode(text)
-        slices = len(gzip.decompress(packed)) // (2 * shape[0] * shape[1])
-        found.setdefault(slab["volume"], []).append(unpacked(packed, (slices, *shape)))
+        text = re.search(rf"<!--{slab['name']}:([^<]*)-->", html).group(1)  # type: ignore[union-attr]
+        shape = (slab["slices"], *data["options"]["thin"]["shape"][1:])
+        found.setdefault(slab["volume"], []).append(unpacked(base64.b64decode(text), shape))
     return data["options"], {volume: np.concatenate(slabs) for volume, slabs in found.items()}

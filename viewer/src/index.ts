@@ -1,6 +1,7 @@
 /** Names that pages use, as `ThinsliceViewer.NAME`. */
 
 export { GridError, type Grid, type Vec3 } from './core/geometry';
+export { unpackVoxels } from './core/packing';
 export type { PlaneName } from './core/planes';
 export type { Mode } from './core/sampling';
 export type { WindowHu } from './core/windowing';

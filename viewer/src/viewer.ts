@@ -19,8 +19,11 @@ import styles from './ui/styles.css';
 import { makeToolbar, type Toolbar } from './ui/toolbar';
 import { Volumes, type VolumesOptions } from './volumes';
 
-/** Milliseconds between two pictures while slices arrive: drawing each slab at once would take longer than loading. */
-const ARRIVAL_MS = 300;
+/**
+ * Milliseconds from a picture to the next one while slices arrive: first, and at most. Each wait is twice the one before,
+ * as pictures without graphics hardware cost as much as loading.
+ */
+const [FIRST_ARRIVAL_MS, MOST_ARRIVAL_MS] = [300, 2400] as const;
 
 /** Milliseconds that A and B are shown in turns. */
 const BLINK_MS = 700;
@@ -80,6 +83,7 @@ export class Viewer {
   private frame = 0;
   private blink = 0;
   private arriving = 0;
+  private arrivalMs: number = FIRST_ARRIVAL_MS;
   private readonly listeners: { [K in keyof ViewerEvents]: Set<Listener<K>> } = {
     change: new Set(),
     position: new Set(),
@@ -188,7 +192,8 @@ export class Viewer {
       this.arriving = window.setTimeout(() => {
         this.arriving = 0;
         this.schedule();
-      }, ARRIVAL_MS);
+      }, this.arrivalMs);
+      this.arrivalMs = Math.min(2 * this.arrivalMs, MOST_ARRIVAL_MS);
     }
   }
 

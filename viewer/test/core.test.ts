@@ -3,7 +3,7 @@ import { Arrival } from '../src/core/arrival';
 import { colourAt, colourTable, legendTicksHu, scaleShare, TABLE_WIDTH } from '../src/core/colours';
 import { checkGrid, depthMap, GridError, positionOf, type Grid, type Vec3 } from '../src/core/geometry';
 import { lengthMm, niceTicks, positionText, slabSteps, written } from '../src/core/measure';
-import { undoDifferences } from '../src/core/packing';
+import { unpackVoxels } from '../src/core/packing';
 import {
   fitScale,
   pictureToPixel,
@@ -289,5 +289,7 @@ describe('slices that arrive', () => {
 });
 
 test('packed voxels come back', () => {
-  expect([...undoDifferences(Uint8Array.from([1, 2, 255, 1, 0, 0, 255, 0]), 2)]).toEqual([1, 3, -1, 0]);
+  const bytes = Uint8Array.from([2, 4, 1, 3, 1, 2, 0, 255, 255, 255]);
+  // The first slice is 1, 3 over 0, 0; the second adds -1, 0 over -1, -32768.
+  expect([...unpackVoxels(bytes, 8, 2, 2)]).toEqual([1, 3, 0, 0, 0, 3, -1, -32768]);
 });

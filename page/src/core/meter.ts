@@ -1,6 +1,7 @@
 /** RMS difference between the thick slices and averages of the thin ones (`ConsistencyMeter` in Python). */
 
 import { WINDOW_MAX_HU, WINDOW_MIN_HU, type Voxels } from './intensity';
+import type { ThickPart } from './part';
 import type { SliceProfile } from './profile';
 
 /** RMS up to which the result of a consistent network is as usual, HU. */
@@ -10,20 +11,16 @@ export class ConsistencyMeter {
   private readonly underWay = new Map<number, Float32Array>();
   private readonly first: number;
   private readonly last: number;
-  private readonly plane: number;
   private next = 0;
-  private squares = 0;
-  private voxels = 0;
+  /** Sum of the squared differences so far, HU^2, and how many voxels were compared. */
+  squares = 0;
+  voxels = 0;
 
-  /** @param thick (depth, height, width) HU. */
   constructor(
     private readonly profile: SliceProfile,
-    private readonly thick: Voxels,
-    depth: number,
-    private readonly paddingHu: number | null,
+    private readonly thick: ThickPart,
   ) {
-    [this.first, this.last] = profile.supported(depth);
-    this.plane = thick.length / depth;
+    [this.first, this.last] = profile.supported(thick.shape[0]);
   }
 
   /**
@@ -34,31 +31,34 @@ export class ConsistencyMeter {
    */
   add(hu: Voxels): void {
     const { factor, reach, weights } = this.profile;
-    for (let at = 0; at < hu.length; at += this.plane, this.next++) {
+    const { pixels } = this.thick;
+    for (let at = 0; at < hu.length; at += pixels, this.next++) {
       const from = Math.max(this.first, Math.ceil((this.next - reach) / factor));
       const to = Math.min(this.last - 1, Math.floor((this.next + reach) / factor));
       for (let k = from; k <= to; k++) {
-        const sum = this.underWay.get(k) ?? new Float32Array(this.plane);
+        const sum = this.underWay.get(k) ?? new Float32Array(pixels);
         const offset = this.next - (k * factor - reach);
-        for (let i = 0; i < this.plane; i++) sum[i] += weights[offset] * hu[at + i];
+        for (let i = 0; i < pixels; i++) sum[i] += weights[offset] * hu[at + i];
         this.underWay.set(k, sum);
         if (offset === weights.length - 1) this.compare(k, sum);
       }
     }
   }
 
-  /** RMS difference so far in HU; null when no voxel could be compared. */
-  get rmsHu(): number | null {
-    return this.voxels > 0 ? Math.sqrt(this.squares / this.voxels) : null;
-  }
-
   private compare(k: number, made: Float32Array): void {
     this.underWay.delete(k);
-    for (let i = 0; i < this.plane; i++) {
-      const hu = this.thick[k * this.plane + i];
-      if (!(hu > WINDOW_MIN_HU && hu < WINDOW_MAX_HU) || hu === this.paddingHu) continue;
+    const thick = this.thick.slice(k);
+    for (let i = 0; i < thick.length; i++) {
+      const hu = thick[i];
+      if (!(hu > WINDOW_MIN_HU && hu < WINDOW_MAX_HU) || hu === this.thick.paddingHu) continue;
       this.squares += (made[i] - hu) ** 2;
       this.voxels++;
     }
   }
+}
+
+/** RMS difference over all meters, HU; null when no voxel could be compared. */
+export function rmsHu(meters: readonly ConsistencyMeter[]): number | null {
+  const voxels = meters.reduce((sum, meter) => sum + meter.voxels, 0);
+  return voxels > 0 ? Math.sqrt(meters.reduce((sum, meter) => sum + meter.squares, 0) / voxels) : null;
 }

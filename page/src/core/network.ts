@@ -32,7 +32,7 @@ export interface Pass {
 }
 
 /** Runs a pass; gives ((depth - 1) * factor + 1, height, width), unit intensity, not clamped. */
-export type Infer = (pass: Pass) => Promise<Float32Array>;
+export type Infer = (pass: Pass) => Promise<Float32Array<ArrayBuffer>>;
 
 /** Thick slices as the graph takes them (`thinslice.models.thinnet_config.Description`). */
 export interface Description {

@@ -1,6 +1,7 @@
 /** Values outside the network's window, and padding, in slabs of thin slices (`thinslice.inference.restore`). */
 
 import { roundHalfEven, WINDOW_MAX_HU, WINDOW_MIN_HU, type Voxels } from './intensity';
+import type { ThickPart } from './part';
 
 /** The thick slice nearest to a thin one; halfway between two, the upper one. */
 export function nearestThick(thinIndex: number, factor: number): number {
@@ -10,18 +11,12 @@ export function nearestThick(thinIndex: number, factor: number): number {
 export class Restorer {
   /** Thin voxels so far to which the source's excess was added. */
   voxelsOutsideWindow = 0;
-  private readonly plane: number;
   private readonly excesses = new Map<number, Float32Array | null>();
 
-  /** @param thick (depth, height, width) HU. */
   constructor(
-    private readonly thick: Voxels,
-    private readonly depth: number,
+    private readonly thick: ThickPart,
     private readonly factor: number,
-    private readonly paddingHu: number | null,
-  ) {
-    this.plane = thick.length / depth;
-  }
+  ) {}
 
   /**
    * A finished slice in the source's type.
@@ -31,10 +26,11 @@ export class Restorer {
    */
   finish(index: number, hu: Float32Array<ArrayBuffer>, out: Voxels): void {
     this.addExcess(index, hu);
-    const nearest = nearestThick(index, this.factor) * this.plane;
+    const { paddingHu } = this.thick;
+    const nearest = paddingHu === null ? null : this.thick.slice(nearestThick(index, this.factor));
     const isWhole = out instanceof Int16Array;
     for (let i = 0; i < hu.length; i++) {
-      if (this.paddingHu !== null && this.thick[nearest + i] === this.paddingHu) out[i] = this.paddingHu;
+      if (paddingHu !== null && nearest?.[i] === paddingHu) out[i] = paddingHu;
       else out[i] = isWhole ? roundHalfEven(hu[i]) : hu[i];
     }
   }
@@ -46,7 +42,7 @@ export class Restorer {
    * slice 1, the nearest, has any. Thin slice 6 is halfway: half of each, where both have any.
    */
   private addExcess(index: number, hu: Float32Array): void {
-    const below = Math.min(Math.floor(index / this.factor), this.depth - 1);
+    const below = Math.min(Math.floor(index / this.factor), this.thick.shape[0] - 1);
     const step = index - below * this.factor;
     const nearest = nearestThick(index, this.factor);
     const owners = (2 * step === this.factor ? [nearest - 1, nearest] : [nearest]).map((k) => this.excess(k));
@@ -67,11 +63,11 @@ export class Restorer {
   private excess(k: number): Float32Array | null {
     const known = this.excesses.get(k);
     if (known !== undefined) return known;
-    const slice = this.thick.subarray(k * this.plane, (k + 1) * this.plane);
+    const { paddingHu, pixels } = this.thick;
     let found: Float32Array | null = null;
-    slice.forEach((hu, i) => {
-      if ((hu >= WINDOW_MIN_HU && hu <= WINDOW_MAX_HU) || hu === this.paddingHu) return;
-      found ??= new Float32Array(this.plane);
+    this.thick.slice(k).forEach((hu, i) => {
+      if ((hu >= WINDOW_MIN_HU && hu <= WINDOW_MAX_HU) || hu === paddingHu) return;
+      found ??= new Float32Array(pixels);
       found[i] = hu - Math.min(Math.max(hu, WINDOW_MIN_HU), WINDOW_MAX_HU);
     });
     // Thin slices come in order, so few thick ones are needed at a time.

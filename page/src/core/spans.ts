@@ -34,7 +34,7 @@ const TILE = 512;
 const LARGEST_TILE = TILE * 1.25;
 const SMALLEST_TILE = TILE / 8;
 
-const extent = (span: Span): number => span.stop - span.start;
+export const extent = (span: Span): number => span.stop - span.start;
 const total = (spans: readonly Span[]): number => spans.reduce((sum, span) => sum + extent(span), 0);
 const largest = (spans: readonly Span[]): number => Math.max(...spans.map(extent));
 
@@ -42,7 +42,7 @@ const largest = (spans: readonly Span[]): number => Math.max(...spans.map(extent
  * The cut that feeds the network the fewest voxels within the budget; the smallest one where none is within it.
  *
  * @param shape of the thick volume (depth, height, width).
- * @param budgetBytes for one pass and the thin slices that wait.
+ * @param budgetBytes for one pass.
  */
 export function overlapCut(
   shape: readonly [number, number, number],
@@ -71,15 +71,11 @@ export function overlapCut(
   return best.cut;
 }
 
-/** Bytes of the largest pass and of the thin slices of a row of windows, which wait until the row is done. */
+/** Bytes of the largest pass, and of what is made of it. */
 export function takenBytes(cut: Cut, factor: number, window: NetworkWindow): number {
   const [depth, height, width] = [largest(cut.depths), largest(cut.heights), largest(cut.widths)];
-  const plane = (cut.heights.at(-1)?.outStop ?? 0) * (cut.widths.at(-1)?.outStop ?? 0);
   // The network's output, twice: in its own memory and as a copy.
-  const pass = depth * height * width * (window.workingBytes + 4 + 8 * factor);
-  // Unit intensity of the thick slices, and all their thin slices, of 32 bits.
-  const waiting = 4 * plane * (depth + (depth - 1) * factor + 1);
-  return pass + waiting;
+  return depth * height * width * (window.workingBytes + 4 + 8 * factor);
 }
 
 /** Cuts of one axis of the plane, the largest windows first. */

@@ -1,43 +1,46 @@
 /**
- * A plan carried out: thick slices in, slabs of thin slices out, in order (`thinslice.inference.stitch` in Python).
+ * A plan carried out: thick slices in, patches of thin slices out (`thinslice.inference.stitch` in Python).
  *
- * Memory holds one pass of the network, and the thin slices of one row of windows, where a row is all windows of the same
- * thick slices.
+ * Memory holds one window: what the network makes of it is clamped, finished and given on before the next one begins.
  */
 
 import { Averages } from './consistency';
 import { clampedHu, networkInput, type Voxels } from './intensity';
-import { describe, networkWindow, type Infer, type NetworkFacts, type Pass } from './network';
+import { ConsistencyMeter, rmsHu } from './meter';
+import { describe, networkWindow, type Description, type Infer, type NetworkFacts } from './network';
+import { ThickPart, type ThickVolume } from './part';
 import type { SliceProfile } from './profile';
+import { release } from './release';
 import { Restorer } from './restore';
-import { overlapCut, type Cut, type Span } from './spans';
+import { extent, overlapCut, type Cut, type Span } from './spans';
 
-/** Voxels of a slab that is given on. */
-const SLAB_VOXELS = 1 << 21;
+/** Bytes for a pass of the network. */
+export const BUDGET_BYTES = 400 * 2 ** 20;
 
-/** Bytes for a pass and the thin slices of a row. */
-export const BUDGET_BYTES = 512 * 2 ** 20;
-
-export interface ThickVolume {
-  /** (depth, height, width) HU. */
-  readonly hu: Voxels;
+/** Finished thin voxels of a part of the plane. */
+export interface Patch {
+  /** Thin index, row and column of the first voxel. */
+  readonly first: readonly [number, number, number];
+  /** (slices, height, width). */
   readonly shape: readonly [number, number, number];
-  readonly paddingHu: number | null;
+  readonly hu: Voxels;
 }
 
-/** Finished thin slices. */
-export interface Slab {
-  /** Thin index of the first one. */
-  readonly start: number;
-  /** (slices, height, width) HU. */
-  readonly hu: Voxels;
+/** A part of the plane that windows share, and what is carried from one of them to the next along depth. */
+interface Tile {
+  readonly rows: Span;
+  readonly columns: Span;
+  /** What its windows give, without their halo. */
+  readonly part: ThickPart;
+  readonly restorer: Restorer;
+  readonly meter: ConsistencyMeter;
 }
 
 export class Stitcher {
   readonly cut: Cut;
-  /** Thin voxels so far to which the source's excess was added. */
-  voxelsOutsideWindow = 0;
-  private readonly factor: number;
+  private readonly tiles: readonly Tile[];
+  private readonly averages = new Map<number, Averages>();
+  private readonly description: Description;
 
   constructor(
     private readonly thick: ThickVolume,
@@ -45,101 +48,105 @@ export class Stitcher {
     private readonly profile: SliceProfile,
     budgetBytes = BUDGET_BYTES,
   ) {
-    this.factor = profile.factor;
-    this.cut = overlapCut(thick.shape, this.factor, networkWindow(facts, profile), budgetBytes);
+    this.cut = overlapCut(thick.shape, profile.factor, networkWindow(facts, profile), budgetBytes);
+    this.description = describe(profile);
+    this.tiles = this.cut.heights.flatMap((rows) => this.cut.widths.map((columns) => this.tile(rows, columns)));
   }
 
-  /** The slabs; `progress` gets the share of the voxels that have passed the network. */
-  async *slabs(infer: Infer, progress: (share: number) => void = () => undefined): AsyncGenerator<Slab> {
-    const { shape, hu, paddingHu } = this.thick;
-    const [depth, height, width] = shape;
-    const plane = height * width;
-    const restorer = new Restorer(hu, depth, this.factor, paddingHu);
-    const description = describe(this.profile);
-    const averages = new Map<number, Averages>();
-    let [done, total] = [0, 0];
-    this.eachWindow((row, rows, columns) => (total += extent(row) * extent(rows) * extent(columns)));
+  /** Windows of the whole volume. */
+  get windows(): number {
+    return this.cut.depths.length * this.tiles.length;
+  }
+
+  /** Thin voxels so far to which the source's excess was added. */
+  get voxelsOutsideWindow(): number {
+    return this.tiles.reduce((sum, { restorer }) => sum + restorer.voxelsOutsideWindow, 0);
+  }
+
+  /** RMS difference so far between the thick slices and averages of the thin ones; null where none was compared. */
+  get consistencyRmsHu(): number | null {
+    return rmsHu(this.tiles.map(({ meter }) => meter));
+  }
+
+  /** The patches, those of the first slices first; `progress` gets the share of the voxels that have passed the network. */
+  async *patches(infer: Infer, progress: (share: number) => void = () => undefined): AsyncGenerator<Patch> {
+    const fed = ({ rows, columns }: Tile): number => extent(rows) * extent(columns);
+    const total =
+      this.cut.depths.reduce((sum, row) => sum + extent(row), 0) * this.tiles.reduce((s, t) => s + fed(t), 0);
+    let done = 0;
     for (const row of this.cut.depths) {
-      const slices = extent(row);
-      const kept = averages.get(slices) ?? new Averages(slices, this.profile);
-      averages.set(slices, kept);
-      const unit = new Float32Array(slices * plane);
-      for (let i = 0, at = row.start * plane; i < unit.length; i++, at++) unit[i] = networkInput(hu[at], paddingHu);
-      const thin = new Float32Array(kept.thinSlices * plane);
-      for (const rows of this.cut.heights) {
-        for (const columns of this.cut.widths) {
-          const made = await infer(this.passOf(unit, row, rows, columns, description));
-          this.place(made, rows, columns, kept.thinSlices, thin);
-          done += slices * extent(rows) * extent(columns);
-          progress(done / total);
-        }
-      }
-      kept.clampConsistently(unit, thin);
-      const step = Math.max(1, Math.floor(SLAB_VOXELS / plane));
-      for (let start = row.outStart; start < row.outStop; start += step) {
-        const stop = Math.min(start + step, row.outStop);
-        yield this.slab(thin, row, start, stop, restorer);
-        this.voxelsOutsideWindow = restorer.voxelsOutsideWindow;
+      for (const tile of this.tiles) {
+        const made = await infer(this.passOf(tile, row));
+        const patch = this.finished(tile, row, made);
+        done += extent(row) * fed(tile);
+        progress(done / total);
+        yield patch;
       }
     }
   }
 
-  /** Windows in the order in which they are run. */
-  eachWindow(visit: (row: Span, rows: Span, columns: Span) => void): void {
-    for (const row of this.cut.depths) {
-      for (const rows of this.cut.heights) for (const columns of this.cut.widths) visit(row, rows, columns);
-    }
+  private tile(rows: Span, columns: Span): Tile {
+    const part = new ThickPart(this.thick, [rows.outStart, rows.outStop], [columns.outStart, columns.outStop]);
+    const restorer = new Restorer(part, this.profile.factor);
+    return { rows, columns, part, restorer, meter: new ConsistencyMeter(this.profile, part) };
   }
 
-  /** @param unit (slices of the row, height, width) of the whole plane. */
-  private passOf(unit: Float32Array, row: Span, rows: Span, columns: Span, description: Pass['description']): Pass {
-    const [, height, width] = this.thick.shape;
+  private averagesOf(depth: number): Averages {
+    const found = this.averages.get(depth) ?? new Averages(depth, this.profile);
+    this.averages.set(depth, found);
+    return found;
+  }
+
+  private passOf({ rows, columns }: Tile, row: Span): Parameters<Infer>[0] {
+    const read = new ThickPart(this.thick, [rows.start, rows.stop], [columns.start, columns.stop]);
     const shape = [extent(row), extent(rows), extent(columns)] as const;
-    const thick = new Float32Array(shape[0] * shape[1] * shape[2]);
-    for (let k = 0, at = 0; k < shape[0]; k++) {
-      for (let y = rows.start; y < rows.stop; y++, at += shape[2]) {
-        const line = (k * height + y) * width;
-        thick.set(unit.subarray(line + columns.start, line + columns.stop), at);
-      }
-    }
-    return { thick, shape, description };
+    return { thick: unitIntensity(read, row), shape, description: this.description };
   }
 
-  /** Put what a window gives where it belongs among the thin slices of its row; its halo is left out. */
-  private place(made: Float32Array, rows: Span, columns: Span, thinSlices: number, thin: Float32Array): void {
-    const [, height, width] = this.thick.shape;
+  /** What the network made of a window, without its halo: clamped, restored, in HU. */
+  private finished(tile: Tile, row: Span, made: Float32Array<ArrayBuffer>): Patch {
+    const { part, rows, columns, restorer, meter } = tile;
+    const averages = this.averagesOf(extent(row));
+    const [, height, width] = part.shape;
     const [h, w] = [extent(rows), extent(columns)];
-    if (made.length !== thinSlices * h * w) {
-      throw new RangeError(`The network gave ${made.length} values, not ${thinSlices} x ${h} x ${w}.`);
+    if (made.length !== averages.thinSlices * h * w) {
+      throw new RangeError(`The network gave ${made.length} values, not ${averages.thinSlices} x ${h} x ${w}.`);
     }
-    const count = columns.outStop - columns.outStart;
-    for (let z = 0; z < thinSlices; z++) {
-      for (let y = rows.outStart; y < rows.outStop; y++) {
-        const from = (z * h + y - rows.start) * w + columns.trim;
-        thin.set(made.subarray(from, from + count), (z * height + y) * width + columns.outStart);
+    const thin = new Float32Array(averages.thinSlices * part.pixels);
+    for (let z = 0; z < averages.thinSlices; z++) {
+      for (let y = 0; y < height; y++) {
+        const from = (z * h + rows.trim + y) * w + columns.trim;
+        thin.set(made.subarray(from, from + width), (z * height + y) * width);
       }
     }
-  }
-
-  /** Slices [start, stop) in HU, finished. */
-  private slab(thin: Float32Array, row: Span, start: number, stop: number, restorer: Restorer): Slab {
-    const plane = this.thick.shape[1] * this.thick.shape[2];
-    const size = (stop - start) * plane;
+    release(made);
+    averages.clampConsistently(unitIntensity(part, row), thin);
+    const slices = row.outStop - row.outStart;
+    const size = slices * part.pixels;
     const hu = this.thick.hu instanceof Int16Array ? new Int16Array(size) : new Float32Array(size);
-    const slice = new Float32Array(plane);
-    for (let index = start; index < stop; index++) {
-      const from = (index - row.outStart + row.trim) * plane;
-      for (let i = 0; i < plane; i++) {
+    const slice = new Float32Array(part.pixels);
+    for (let index = 0; index < slices; index++) {
+      const from = (index + row.trim) * part.pixels;
+      for (let i = 0; i < part.pixels; i++) {
         const unit = thin[from + i];
         if (!Number.isFinite(unit)) {
           throw new RangeError('The network gave values that are not finite numbers; load the page again.');
         }
         slice[i] = clampedHu(unit);
       }
-      restorer.finish(index, slice, hu.subarray((index - start) * plane, (index - start + 1) * plane));
+      restorer.finish(row.outStart + index, slice, hu.subarray(index * part.pixels, (index + 1) * part.pixels));
     }
-    return { start, hu };
+    release(thin);
+    meter.add(hu);
+    return { first: [row.outStart, rows.outStart, columns.outStart], shape: [slices, height, width], hu };
   }
 }
 
-const extent = (span: Span): number => span.stop - span.start;
+/** Unit intensity of the slices that a window reads, (slices, height, width). */
+function unitIntensity(part: ThickPart, row: Span): Float32Array<ArrayBuffer> {
+  const unit = new Float32Array(extent(row) * part.pixels);
+  for (let k = row.start, at = 0; k < row.stop; k++) {
+    for (const hu of part.slice(k)) unit[at++] = networkInput(hu, part.paddingHu);
+  }
+  return unit;
+}

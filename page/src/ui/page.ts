@@ -229,8 +229,8 @@ class Page {
     const end = await runJob(
       job,
       (report) => {
-        if (report.kind === 'slab') {
-          result.add(report.slab);
+        if (report.kind === 'patch') {
+          result.add(report.patch);
           return;
         }
         const now = performance.now();

@@ -2,7 +2,8 @@
 
 import { createViewer, GraphicsError, type Viewer } from '../../../viewer/src/index';
 import { roundHalfEven, type Voxels } from '../core/intensity';
-import type { Slab } from '../core/stitch';
+import { release } from '../core/release';
+import type { Patch } from '../core/stitch';
 import { thinGrid, type Volume } from '../core/volume';
 import { niftiParts } from '../io/nifti';
 import { at, make } from './elements';
@@ -59,10 +60,21 @@ export class Result {
     this.show('thick', 0, thick.hu);
   }
 
-  add({ start, hu }: Slab): void {
-    this.hu.set(hu, start * this.plane);
-    this.readySlices = start + hu.length / this.plane;
-    this.show('thin', start, hu);
+  /** Take finished voxels, which are used up; slices are shown when the last part of their plane is there. */
+  add({ first, shape, hu }: Patch): void {
+    const [, height, width] = this.grid.shape;
+    const [slices, rows, columns] = shape;
+    for (let z = 0, from = 0; z < slices; z++) {
+      for (let y = 0; y < rows; y++, from += columns) {
+        const line = (first[0] + z) * height + first[1] + y;
+        this.hu.set(hu.subarray(from, from + columns), line * width + first[2]);
+      }
+    }
+    release(hu);
+    const isLastOfPlane = first[1] + rows === height && first[2] + columns === width;
+    if (!isLastOfPlane) return;
+    this.readySlices = first[0] + slices;
+    this.show('thin', first[0], this.hu.subarray(first[0] * this.plane, this.readySlices * this.plane));
   }
 
   /** The thin volume as a .nii.gz file. */

@@ -1,6 +1,6 @@
 /** What the page and its workers tell each other; a worker does one job and ends. */
 
-import type { Slab } from '../core/stitch';
+import type { Patch } from '../core/stitch';
 import type { NetworkFacts } from '../core/network';
 import type { Volume } from '../core/volume';
 
@@ -52,7 +52,7 @@ export type Report =
   | { readonly kind: 'volume'; readonly volume: Volume; readonly refusal: string | null; readonly warnings: string[] }
   | { readonly kind: 'candidates'; readonly candidates: readonly Candidate[] }
   | { readonly kind: 'progress'; readonly share: number }
-  | { readonly kind: 'slab'; readonly slab: Slab }
+  | { readonly kind: 'patch'; readonly patch: Patch }
   | { readonly kind: 'done'; readonly facts: RunFacts }
   /** `isExpected`: the message is written for the reader of the page. */
   | { readonly kind: 'fault'; readonly message: string; readonly isExpected: boolean };

@@ -21,7 +21,7 @@ export async function openNetwork(network: ArrayBuffer, runtime: Runtime): Promi
     enableMemPattern: false,
     enableCpuMemArena: false,
   });
-  return async ({ thick, shape, description }: Pass): Promise<Float32Array> => {
+  return async ({ thick, shape, description }: Pass): Promise<Float32Array<ArrayBuffer>> => {
     const { condition, positions, profile, damping } = description;
     const { thin } = await session.run({
       thick: new ort.Tensor('float32', thick, [1, 1, ...shape]),
@@ -30,7 +30,7 @@ export async function openNetwork(network: ArrayBuffer, runtime: Runtime): Promi
       profile: new ort.Tensor('float64', profile, [profile.length]),
       damping: new ort.Tensor('float64', Float64Array.of(damping), []),
     });
-    const values = thin.data as Float32Array;
+    const values = thin.data as Float32Array<ArrayBuffer>;
     thin.dispose();
     return values;
   };

@@ -126,6 +126,9 @@ CATALOG: dict[str, Entry] = {
     "i3net": _entry(
         "i3net", "I3Net", "I3Net: slices as channels, one branch for pixels and one for frequencies, untrained"
     ),
+    "dpnsl": _entry(
+        "dpnsl", "DPNSL", "DP-NSL: detail from a mixture of splines that thick slices do not see, untrained"
+    ),
 }
 
 

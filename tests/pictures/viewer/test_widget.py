@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import sys
@@ -18,6 +17,7 @@ from support.command_line import smooth_volume
 from support.open_viewer import OpenViewer
 from thinslice.errors import UsageError
 from thinslice.pictures.viewer import widget
+from thinslice.pictures.viewer.page import unpacked
 from thinslice.volume import Volume
 
 
@@ -34,8 +34,8 @@ def deviation_of(thin: Volume) -> Volume:
 def held(shown: Any, volume: str) -> np.ndarray:
     """The voxels of a volume in a widget."""
     _, height, width = shown.options["thin"]["shape"]
-    slabs = [gzip.decompress(slab["voxels"]) for slab in shown.slabs if slab["volume"] == volume]
-    return np.frombuffer(b"".join(slabs), "<i2").reshape(-1, height, width)
+    slabs = [slab for slab in shown.slabs if slab["volume"] == volume]
+    return np.concatenate([unpacked(slab["packed"], (slab["slices"], height, width)) for slab in slabs])
 
 
 def test_the_widget_holds_the_volumes(pair: tuple[Volume, Volume]) -> None:
@@ -77,7 +77,7 @@ def test_the_script_opens_the_viewer_in_a_cell(pair: tuple[Volume, Volume], brow
     state = {
         "options": shown.options,
         "height_px": shown.height_px,
-        "slabs": [{**slab, "voxels": list(slab["voxels"])} for slab in shown.slabs],
+        "slabs": [{**slab, "packed": list(slab["packed"])} for slab in shown.slabs],
     }
     page_file = tmp_path / "cell.html"
     page_file.write_text('<!doctype html><title>t</title><body><div id="cell"></div>')
@@ -85,7 +85,7 @@ def test_the_script_opens_the_viewer_in_a_cell(pair: tuple[Volume, Volume], brow
         page.goto(address_of(page_file))
         page.evaluate(
             """async ([text, state]) => {
-              for (const slab of state.slabs) slab.voxels = new DataView(Uint8Array.from(slab.voxels).buffer);
+              for (const slab of state.slabs) slab.packed = new DataView(Uint8Array.from(slab.packed).buffer);
               const source = text.replace('viewer = ThinsliceViewer', 'viewer = window.viewer = ThinsliceViewer');
               const address = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
               const { default: widget } = await import(address);

@@ -1,6 +1,6 @@
 """One HTML file that holds the viewer and both volumes: it opens from a disk, without a network.
 
-Voxels are packed slab by slab as they come: differences along rows, low bytes and then high bytes, gzip, base64.
+Voxels are packed slab by slab as they come: differences along all axes, a byte each, gzip, base64.
 `viewer/src/embedded.ts` reads them. Where they would take more than a limit, blocks of 2 x 2 pixels (then 3 x 3, ...)
 become their mean, in all volumes alike, and the page states it.
 """
@@ -11,7 +11,9 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,18 +35,19 @@ DEVIATION_STEP_HU = 0.5
 """Standard deviations stand in the page as whole numbers of this step."""
 
 _SLAB_SLICES = 16
+_ESCAPE = 255
 _INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True)
-class _Slab:
-    """Packed slices.
+class PackedSlab:
+    """Packed slices of a page.
 
     Attributes:
         volume: "thick", "thin" or "deviation".
         first: index of the first slice.
         shape: (slices, height, width) of the packed voxels.
-        packed: gzip of the bytes.
+        packed: by `packed_bytes`.
     """
 
     volume: str
@@ -79,7 +82,7 @@ class ViewerPage:
     ) -> None:
         self._thick, self._thin, self._deviation, self._limit_bytes = thick.geometry, thin, deviation, limit_bytes
         self._padding_hu = thick.provenance.padding_hu
-        self._slabs: list[_Slab] = []
+        self._slabs: list[PackedSlab] = []
         self._added = 0
         self._largest_reduction = max(min(thin.shape[1:]) // 8, 1)
         self.reduction = 1
@@ -117,17 +120,11 @@ class ViewerPage:
         Raises:
             UsageError: thin slices are missing; add them first.
         """
-        slabs = [(f"slab-{number}", slab) for number, slab in enumerate(self._slabs)]
-        return document(
-            self.options(facts),
-            [{"volume": slab.volume, "first": slab.first, "id": name} for name, slab in slabs],
-            {name: slab.packed for name, slab in slabs},
-        )
+        return document(self.options(facts), self.slabs())
 
-    def slabs(self) -> Iterator[tuple[str, int, npt.NDArray[np.int16]]]:
-        """Volume, first slice and voxels of each slab in the page, in the order in which they are shown."""
-        for slab in self._slabs:
-            yield slab.volume, slab.first, unpacked(slab.packed, slab.shape)
+    def slabs(self) -> tuple[PackedSlab, ...]:
+        """The slabs in the order in which they are shown."""
+        return tuple(self._slabs)
 
     def options(self, facts: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
         """Options of the viewer (`ViewerOptions` in `viewer/src/viewer.ts`), JSON values; as for `html`.
@@ -178,14 +175,14 @@ class ViewerPage:
         ]
 
 
-def document(options: Mapping[str, Any], slabs: Sequence[Mapping[str, Any]], packed: Mapping[str, bytes]) -> str:
+def document(options: Mapping[str, Any], slabs: Sequence[PackedSlab]) -> str:
     """An HTML document with the viewer that opens `slabs`; it may load nothing, by its own policy.
 
     Args:
         options: of the viewer (`ViewerOptions` in `viewer/src/viewer.ts`).
-        slabs: {"volume", "first", "id"} of each slab, in the order in which they are shown.
-        packed: their voxels by id.
+        slabs: in the order in which they are shown.
     """
+    named = [(f"slab-{number}", slab) for number, slab in enumerate(slabs)]
     viewer = _in_script(script())
     start = "void ThinsliceViewer.openEmbedded(document.getElementById('viewer'));"
     hashes = " ".join(f"'sha256-{_sha256(text)}'" for text in (viewer, start))
@@ -198,11 +195,11 @@ def document(options: Mapping[str, Any], slabs: Sequence[Mapping[str, Any]], pac
             "form-action 'none'",
         )
     )
-    volumes = json.dumps({"options": options, "slabs": list(slabs)}, separators=(",", ":")).replace("<", "\\u003c")
-    blocks = "\n".join(
-        f'<script type="application/x-thinslice-slab" id="{name}">{base64.b64encode(voxels).decode("ascii")}</script>'
-        for name, voxels in packed.items()
-    )
+    places = [
+        {"volume": slab.volume, "first": slab.first, "slices": slab.shape[0], "name": name} for name, slab in named
+    ]
+    volumes = json.dumps({"options": options, "slabs": places}, separators=(",", ":")).replace("<", "\\u003c")
+    blocks = "\n".join(f"<!--{name}:{base64.b64encode(slab.packed).decode('ascii')}-->" for name, slab in named)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -284,26 +281,41 @@ def reduced(hu: npt.NDArray[np.int16], reduction: int) -> npt.NDArray[np.int16]:
 def packed_bytes(voxels: npt.NDArray[np.int16]) -> bytes:
     """Voxels as they stand in a page before base64; `unpacked` is the inverse.
 
-    >>> gzip.decompress(packed_bytes(np.array([[[1, 3], [-1, -1]]], np.int16))).hex()
-    '0102ff000000ff00'
+    A difference n becomes the number 2 n, and -n becomes 2 n - 1, a byte for each voxel; larger numbers are `_ESCAPE`
+    there, and follow behind all bytes with 16 bits. Bytes of noise hardly repeat, so gzip looks for runs of one byte
+    only, which takes a fifth of the time and finds as much.
+
+    Args:
+        voxels: (slices, height, width).
+
+    >>> gzip.decompress(packed_bytes(np.array([[[1, 3], [-1, 599]]], np.int16))).hex()
+    '020403ffac04'
     """
-    values = voxels.view(np.uint16)
-    differences = values.copy()
-    differences[..., 1:] -= values[..., :-1]
-    planes = np.stack([differences & 0xFF, differences >> 8]).astype(np.uint8)
-    return gzip.compress(planes.tobytes(), compresslevel=6, mtime=0)
+    differences = voxels.view(np.uint16).copy()
+    for axis in range(3):
+        ahead, behind = (np.moveaxis(differences, axis, 0)[part] for part in (slice(1, None), slice(None, -1)))
+        ahead -= behind
+    signed = differences.view(np.int16)
+    numbers = ((signed << 1) ^ (signed >> 15)).view(np.uint16)
+    gzipped = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    parts = (np.minimum(numbers, _ESCAPE).astype(np.uint8), numbers[numbers >= _ESCAPE].astype("<u2"))
+    return b"".join([*(gzipped.compress(part.tobytes()) for part in parts), gzipped.flush()])
 
 
 def unpacked(packed: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.int16]:
     """Voxels of `packed_bytes`, (slices, height, width)."""
-    low, high = np.frombuffer(gzip.decompress(packed), np.uint8).reshape(2, *shape).astype(np.uint16)
-    values = np.cumsum(low | (high << 8), axis=-1, dtype=np.uint16)
+    plain, count = gzip.decompress(packed), math.prod(shape)
+    numbers = np.frombuffer(plain, np.uint8, count).astype(np.uint16)
+    numbers[numbers == _ESCAPE] = np.frombuffer(plain, "<u2", offset=count)
+    values = ((numbers >> 1) ^ -(numbers & 1)).reshape(shape)
+    for axis in range(3):
+        values = np.cumsum(values, axis=axis, dtype=np.uint16)
     return np.asarray(values.view(np.int16), dtype=np.int16)
 
 
-def _pack(volume: str, first: int, voxels: npt.NDArray[np.int16]) -> _Slab:
+def _pack(volume: str, first: int, voxels: npt.NDArray[np.int16]) -> PackedSlab:
     slices, height, width = voxels.shape
-    return _Slab(volume, first, (slices, height, width), packed_bytes(np.ascontiguousarray(voxels)))
+    return PackedSlab(volume, first, (slices, height, width), packed_bytes(np.ascontiguousarray(voxels)))
 
 
 def _whole_numbers(values: npt.NDArray[np.generic], step: float) -> npt.NDArray[np.int16]:

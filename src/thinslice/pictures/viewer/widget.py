@@ -1,13 +1,12 @@
 """The viewer as a widget of a notebook, by anywidget.
 
 The widget's script is the viewer's own, followed by a few lines that open it in the notebook's cell. Voxels go to the
-browser as gzip of 16-bit numbers, slab by slab, in the message that opens the widget: notebook servers limit the size
+browser packed as in a page, slab by slab, in the message that opens the widget: notebook servers limit the size
 of other output. They do not become part of the notebook's file.
 """
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import importlib.util
 from typing import Any
@@ -21,9 +20,11 @@ export default {
     const box = document.createElement('div');
     box.style.height = `${model.get('height_px')}px`;
     el.append(box);
+    const [, height, width] = model.get('options').thin.shape;
     const unpacked = async (slab) => {
-      const stream = new Blob([slab.voxels]).stream().pipeThrough(new DecompressionStream('gzip'));
-      return new Int16Array(await new Response(stream).arrayBuffer());
+      const stream = new Blob([slab.packed]).stream().pipeThrough(new DecompressionStream('gzip'));
+      const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+      return ThinsliceViewer.unpackVoxels(bytes, slab.slices * height * width, height, width);
     };
     let viewer;
     try {
@@ -75,7 +76,7 @@ def viewer_widget(page: ViewerPage, *, height_px: int) -> Any:
         },
     )
     slabs = [
-        {"volume": volume, "first": first, "voxels": gzip.compress(voxels.tobytes(), compresslevel=1)}
-        for volume, first, voxels in page.slabs()
+        {"volume": slab.volume, "first": slab.first, "slices": slab.shape[0], "packed": slab.packed}
+        for slab in page.slabs()
     ]
     return kind(options=page.options(), slabs=slabs, height_px=height_px)
