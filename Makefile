@@ -166,7 +166,7 @@ LOWEST := .venv-lowest
 
 $(LOWEST)/.installed: constraints/lower-bounds.txt pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $< $(TORCH_INSTALL) pytest hypothesis PyYAML .
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $< $(TORCH_INSTALL) pytest hypothesis PyYAML '.[torch]'
 	@touch $@
 
 lower-bounds: $(LOWEST)/.installed ## a core of the tests with the lowest permitted version of every dependency
@@ -211,7 +211,7 @@ lock-docs: setup ## write constraints/docs.txt again after a change of the docs 
 lock-container: setup ## write constraints/container.txt again after a change of dependencies
 	echo "$(firstword $(TORCH_INSTALL))" > $(VENV)/torch.txt
 	CUSTOM_COMPILE_COMMAND="make lock-container" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
-		--extra itk --extra openvino --extra serve --extra node --build-deps-for wheel \
+		--extra torch --extra itk --extra openvino --extra serve --extra node --build-deps-for wheel \
 		--constraint $(LOCK) --constraint $(VENV)/torch.txt --unsafe-package torch \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
 		--output-file $(CONTAINER_LOCK) pyproject.toml
