@@ -172,7 +172,7 @@ $(LOWEST)/.installed: constraints/lower-bounds.txt pyproject.toml
 lower-bounds: $(LOWEST)/.installed ## a core of the tests with the lowest permitted version of every dependency
 	$(LOWEST)/bin/python -m pytest -p no:cacheprovider --no-header $(LOWEST_TESTS)
 
-LOWEST_TESTS := tests/io tests/inference tests/planning tests/system tests/test_geometry.py tests/test_volume.py tests/cli/test_upscale.py tests/cli/test_inspect.py
+LOWEST_TESTS := tests/test_geometry.py tests/test_volume.py tests/planning tests/io/test_nifti.py tests/cli/test_inspect.py tests/cli/test_upscale.py
 
 # buildah or another program that builds a Containerfile; of its options: make container CONTAINER_OPTIONS="--build-arg ..."
 CONTAINER_BUILD ?= buildah build
