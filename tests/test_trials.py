@@ -266,3 +266,22 @@ def test_the_readings_of_the_vit_encoder_hold_our_network_and_none_has_the_publi
     ours = sum(parameter.numel() for parameter in catalog.build("tvsrn-vit-encoder").parameters())
     assert ours in [count for count, _ in readings]
     assert abs(readings[0][0] - 17.15e6) > 0.05e6
+
+
+def test_the_shares_of_the_uncertainty_are_found_and_scaled_scans_are_covered() -> None:
+    trial = script("uncertainty_scale")
+    calibration = trial.Calibration(1.0, {50: 0.674, 68: 0.994, 90: 1.645, 95: 1.96})
+    rng = np.random.default_rng(0)
+    rows = []
+    for case, ratio in (("quiet", 0.2), ("usual", 0.7), ("loud", 2.0)):
+        spread = float(np.hypot(1.2 * ratio, 0.5))
+        errors = np.abs(spread * rng.standard_normal(40000))
+        counts = np.bincount(np.searchsorted(trial.EDGES, errors), minlength=len(trial.EDGES) + 1)
+        empty = np.zeros_like(counts)
+        row = {"case": case, "factor": 5, "scale": None, "ratios": [ratio] * 3, "covered": [50.0, 68.0, 90.0, 95.0]}
+        rows.append({**row, "counts": [empty.tolist(), empty.tolist(), counts.tolist()]})
+    assert trial.fitted(rows, calibration) == pytest.approx((1.2, 0.5), abs=0.051)
+    np.testing.assert_allclose(trial.coverage(rows[2], (1.2, 0.5), calibration), (50, 68, 90, 95), atol=1.5)
+    assert trial.coverage(rows[2], None, calibration)[2] < 60
+    lines = trial.table(rows, calibration)
+    assert any(line.startswith("left out: 3 of 3 scans within 5 points") for line in lines)

@@ -104,6 +104,8 @@ class DeviationReport(_Frozen):
         calibrated: whether the calibration was measured on patients that the network was not trained on.
         mean_hu, median_hu, p95_hu: mean, median and 95th percentile; None where everything is air.
         multipliers: nominal level in percent -> half width of its interval in standard deviations.
+        scale: factors of the map for the noise of this scan, in "air", "lung" and "soft" tissue; None where it cannot
+            be measured, and the map has the level of the scans it was calibrated on.
     """
 
     format: str
@@ -113,6 +115,7 @@ class DeviationReport(_Frozen):
     median_hu: float | None = Field(default=None, ge=0)
     p95_hu: float | None = Field(default=None, ge=0)
     multipliers: dict[str, float] = Field(default_factory=dict)
+    scale: dict[str, float] | None = None
 
 
 class TextureReport(_Frozen):
@@ -395,6 +398,9 @@ def _uncertainty(deviation: DeviationReport | None) -> list[tuple[str, str]]:
     if deviation.multipliers:
         spans = ", ".join(f"{level} %: {value:.2f}" for level, value in deviation.multipliers.items())
         rows.append(("intervals, in standard deviations", spans))
+    if deviation.scale:
+        factors = ", ".join(f"{place}: {value:.2f}" for place, value in deviation.scale.items())
+        rows.append(("map scaled to the noise of this scan", factors))
     return rows
 
 
