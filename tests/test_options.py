@@ -14,6 +14,8 @@ from typer.main import get_command
 import thinslice
 from support.dicom_factory import write_series
 from thinslice.archive.place import ArchivePlace
+from thinslice.archive.plan import PlanOptions
+from thinslice.archive.worker import WorkerOptions
 from thinslice.cli.app import app
 from thinslice.commands.batch import BatchJob
 from thinslice.commands.calibrate import CalibrationJob
@@ -63,7 +65,7 @@ ENTRANCES = {
     "training/": Entrance((fit,), ("train",)),
     "evaluation/match_near_far": Entrance((save,), ("dataset analyse",)),
     "evaluation/protocol": Entrance((evaluate_all,), ("evaluate",)),
-    "archive/": Entrance((ArchivePlace,), ("archive scan",)),
+    "archive/": Entrance((ArchivePlace, PlanOptions, WorkerOptions), ("archive scan", "archive plan", "archive run")),
     "service/": Entrance((ServeSettings,), ("serve",)),
     "service/remote": Entrance(
         (UpscaleJob, UpscaleSettings, ReadSettings, thinslice.upscale_with_uncertainty), ("upscale",)

@@ -285,3 +285,20 @@ def test_the_shares_of_the_uncertainty_are_found_and_scaled_scans_are_covered() 
     assert trial.coverage(rows[2], None, calibration)[2] < 60
     lines = trial.table(rows, calibration)
     assert any(line.startswith("left out: 3 of 3 scans within 5 points") for line in lines)
+
+
+def test_curves_are_drawn_from_the_numbers_and_losses_are_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = script("curves")
+    log = tmp_path / "log.csv"
+    rows = [f"{step},{step / trial.STEPS_EACH},1e-3,5" for step in (50, trial.STEPS_EACH, trial.STEPS_EACH + 50)]
+    log.write_text("\n".join(["step,loss,learning_rate,seconds_left", *rows]) + "\n")
+    first, second = trial.thinned(log)
+    assert first == [trial.STEPS_EACH, pytest.approx((50 / trial.STEPS_EACH + 1) / 2, abs=1e-5)]
+    assert second[0] == 2 * trial.STEPS_EACH
+    monkeypatch.setattr(sys, "argv", ["curves.py", "--out", str(tmp_path / "curves.png")])
+    trial.main()
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    table = capsys.readouterr().out.strip()
+    assert table in (ROOT / "docs/explanation/limits.md").read_text(encoding="utf-8")

@@ -8,18 +8,25 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
 from thinslice.commands.check_report import CheckReport
 from thinslice.commands.labels_report import LabelsReport
+from thinslice.commands.run_report_parts import (
+    DeviationReport,
+    FileReport,
+    Frozen,
+    MachineReport,
+    ModelReport,
+    SecondsReport,
+    TextureReport,
+)
 from thinslice.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ Millimetres = tuple[float, float | None, float | None]
 """Spacing along (depth, height, width) in mm; an unknown in-plane one is None."""
 
 
+<<<<<<< HEAD
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
@@ -162,6 +170,9 @@ class MachineReport(_Frozen):
 
 
 class RunReport(_Frozen):
+=======
+class RunReport(Frozen):
+>>>>>>> main
     """Report of a `thinslice upscale` run, as JSON or one HTML page.
 
     Attributes:

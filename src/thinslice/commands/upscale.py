@@ -147,14 +147,15 @@ def run_upscale(
         DeviceError: a device that is not on this machine.
     """
     from thinslice.commands.run_facts import deviation_report, report_of
-    from thinslice.commands.run_report import SecondsReport
+    from thinslice.commands.run_report_parts import SecondsReport
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import prepare
     from thinslice.inference.upscale import SlabStream
     from thinslice.intensity import WINDOW_WIDTH_HU
     from thinslice.io.files import open_writer, output_format, read_as
     from thinslice.io.write_behind import WriteBehind
-    from thinslice.pictures.figures import Preview, save_png
+    from thinslice.pictures.drawing import save_png
+    from thinslice.pictures.figures import Preview
     from thinslice.pictures.viewer.page import ViewerPage
 
     begun = time.perf_counter()

@@ -30,7 +30,8 @@ from thinslice.errors import GeometryError, InputError, UsageError
 from thinslice.experiments.clinical_check.cases import digest_of
 from thinslice.geometry import REGISTRATION_TOLERANCE_MM, Geometry
 from thinslice.io.files import OUTPUT_SUFFIXES, read, write
-from thinslice.pictures.figures import comparison, save_png
+from thinslice.pictures.drawing import save_png
+from thinslice.pictures.figures import comparison
 from thinslice.system.atomic import atomic_directory, atomic_file, require_place
 from thinslice.typing import Progress
 from thinslice.volume import Volume, reorient

@@ -38,8 +38,8 @@ from einops import einsum
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
+from thinslice.models.along_z import z_matrix
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.interpolate import z_matrix
 from thinslice.models.thinnet import full_precision
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from thinslice.evaluation.clinical import radiomics
 from thinslice.evaluation.rules import RULES
 from thinslice.evaluation.statistics import (
     MIN_CASES,
@@ -178,6 +179,8 @@ def caveats(result: SuiteResult) -> tuple[str, ...]:
                 f"{method.label} lacks {len(missing)} of {count} cases ({named}): its means are over the others and do "
                 "not compare with those of other rows."
             )
+    if result.suite.downstream.radiomics and not radiomics.is_installed():
+        sentences.append(radiomics.MISSING)
     if count < MIN_CASES:
         many = f"are {count} cases" if count > 1 else "is one case"
         sentences.append(f"There {many}; a Wilcoxon test needs {MIN_CASES}, so there are no stars.")

@@ -78,7 +78,7 @@ def load_packages() -> tuple[Any, Any]:
             loaded[name] = importlib.import_module(name)
         except ImportError as error:
             raise UsageError(
-                f'The export needs {name}, which is not installed or cannot be loaded: pip install ".[onnx]" in a '
+                f'The export needs {name}, which is not installed or cannot be loaded: pip install ".[export]" in a '
                 "clone of the repository."
             ) from error
     loaded["onnxruntime"].set_default_logger_severity(3)

@@ -19,8 +19,8 @@ from itertools import pairwise
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom.files.header import is_shared, number, text
 from thinslice.io.dicom.files.object_kinds import image_type
+from thinslice.io.dicom.files.values import is_shared, number, text
 from thinslice.io.dicom.series.slices import Slice, by_position
 
 SAME_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID")

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from thinslice.geometry import DIRECTION_TOLERANCE
-from thinslice.io.dicom.files.header import SliceHeader, integer, text
+from thinslice.io.dicom.files.header import SliceHeader
 from thinslice.io.dicom.files.input_files import SkippedFile
 from thinslice.io.dicom.files.multiframe import missing_parts
 from thinslice.io.dicom.files.object_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
+from thinslice.io.dicom.files.values import integer, text
 from thinslice.io.dicom.series.clues import SAME_PATIENT, SAME_SCAN, disagreement, partly_missing
 from thinslice.io.dicom.series.parts import alternating_time, divide, image_count, not_together
+from thinslice.io.dicom.series.plane import along_normal
 from thinslice.io.dicom.series.slices import Slice, by_position, difference, slice_of
-from thinslice.io.dicom.series.stacking import SAME_POSITION_MM, Stacking, along_normal, stack
+from thinslice.io.dicom.series.stacking import SAME_POSITION_MM, Stacking, stack
 
 PIXEL_SPACING_RANGE_MM = (0.005, 20.0)
 """Smallest and largest plausible PixelSpacing: of a specimen scanner, and twice that of a coarse PET grid."""
