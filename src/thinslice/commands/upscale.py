@@ -262,7 +262,7 @@ def run_upscale(
         written=output_format(job.output, job.output_format),
         with_digest=job.report is not None,
         deidentify=job.deidentify,
-        deviation=deviation_report(job.uncertainty, prepared, summary),
+        deviation=deviation_report(job.uncertainty, prepared, stream.result, summary),
         labels=written_labels,
         checked=checked,
         writer_warnings=writer.warnings,

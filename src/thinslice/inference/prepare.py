@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ from thinslice.inference.deviation import calibration_warning, with_uncertainty
 from thinslice.inference.known_profile import measured_profile
 from thinslice.inference.networks import load_network
 from thinslice.inference.settings import UncertaintySource, UpscaleSettings
-from thinslice.inference.texture.law import Averages, open_noise
-from thinslice.inference.texture.scan_noise import measure_noise
+from thinslice.inference.texture.law import Averages, OpenNoise, open_noise
+from thinslice.inference.texture.scan_noise import ScanNoise, measure_noise
 from thinslice.inference.texture.stream import Texture
 from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_hu
@@ -83,6 +84,8 @@ class Prepared:
         choice: backend, device and precision.
         batch: windows per pass at first.
         calibration: calibration of the standard deviations; None without them.
+        deviation_noise: noise of the thick slices and what they leave open, to which standard deviations are scaled;
+            None without them, or where it cannot be measured.
         texture: synthetic noise to add, by what the thick slices show; None without it.
         geometry: grid of the thin volume.
         provenance: the source's, with the derivation added.
@@ -105,6 +108,7 @@ class Prepared:
     choice: Choice
     batch: int
     calibration: Calibration | None
+    deviation_noise: tuple[ScanNoise, OpenNoise] | None
     texture: Texture | None
     geometry: Geometry
     provenance: Provenance
@@ -241,7 +245,14 @@ def prepare(
     batch, dtype = _batch(plan, settled, choice.device), _output_dtype(volume)
     exact = _exact_spacing(settings, thick, factor, measured)
     geometry = thick.thin_grid(factor) if exact is None else exact.geometry(thick)
-    texture = _texture(volume, settings, profile, exact) if settings.texture else None
+    texture, deviation_noise = None, None
+    if settings.texture:
+        noise, left = _noise(volume, profile, exact)
+        texture = Texture(settings.texture_seed, noise, left, profile if exact is None else None)
+    if settings.uncertainty == "learned":
+        # Without even soft tissue the map keeps the level of the card.
+        with suppress(InputError):
+            deviation_noise = _noise(volume, profile, exact) if texture is None else (texture.noise, texture.left)
     prepared = Prepared(
         volume=volume,
         settings=settings,
@@ -256,6 +267,7 @@ def prepare(
         choice=choice,
         batch=batch,
         calibration=calibration,
+        deviation_noise=deviation_noise,
         texture=texture,
         geometry=geometry,
         provenance=replace(
@@ -404,16 +416,16 @@ def profile_width(profile: SliceProfile, thick: Geometry) -> float:
     return profile.width if profile.name == "measured" else relative_thickness(thick)
 
 
-def _texture(volume: Volume, settings: UpscaleSettings, profile: SliceProfile, exact: ExactSpacing | None) -> Texture:
-    """The texture of a run; refused where the scan's noise cannot be measured.
+def _noise(volume: Volume, profile: SliceProfile, exact: ExactSpacing | None) -> tuple[ScanNoise, OpenNoise]:
+    """Noise of the thick slices, and what they leave open of it.
 
     Raises:
-        InputError: too little even soft tissue; leave texture out.
+        InputError: it cannot be measured: too little even soft tissue; leave texture out.
     """
     depth = volume.geometry.shape[0]
     averages = Averages.of_profile(profile, depth) if exact is None else Averages.of_spacing(exact)
     noise = measure_noise(volume.hu, averages)
-    return Texture(settings.texture_seed, noise, open_noise(averages, noise.blur), profile if exact is None else None)
+    return noise, open_noise(averages, noise.blur)
 
 
 def _thin_bytes(geometry: Geometry, dtype: np.dtype[Any]) -> int:
