@@ -14,9 +14,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := constraints/requirements.txt
 DOCS_LOCK := constraints/docs.txt
 AUDIT_LOCK := constraints/audit.txt
+CONTAINER_LOCK := constraints/container.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check page page-check docs demo reproduce-mini sbom audit dist guard licences lock lock-docs lock-audit clean
+.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check page page-check docs demo reproduce-mini sbom audit dist container guard licences lock lock-docs lock-audit lock-container clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -158,6 +159,12 @@ dist: setup ## build wheel and sdist into dist/
 		print("dist/" + build_wheel("dist")); print("dist/" + build_sdist("dist"))'
 	cd dist && sha256sum * > SHA256SUMS
 
+# buildah or another program that builds a Containerfile; of its options: make container CONTAINER_OPTIONS="--build-arg ..."
+CONTAINER_BUILD ?= buildah build
+
+container: ## build the Containerfile as the image "thinslice": docs/how-to/run-in-a-container.md
+	$(CONTAINER_BUILD) --build-arg TORCH_INSTALL="$(TORCH_INSTALL)" $(CONTAINER_OPTIONS) --file Containerfile --tag thinslice .
+
 # Which weights may be embedded: docs/explanation/clinical-checks.md, The guard.
 guard: setup ## judge the embedded networks by the phantom's nodules; minutes
 	$(BIN)/thinslice models check $(patsubst src/thinslice/models/weights/%.safetensors,%,$(wildcard src/thinslice/models/weights/*.safetensors)) --guard
@@ -184,6 +191,16 @@ lock-docs: setup ## write constraints/docs.txt again after a change of the docs 
 	CUSTOM_COMPILE_COMMAND="make lock-docs" $(BIN)/pip-compile $(UPGRADE) --quiet --generate-hashes --strip-extras \
 		--constraint $(LOCK) --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
 		--output-file $(DOCS_LOCK) $(VENV)/docs.in
+
+# The subset of the list of `make lock` that the Containerfile installs: run it after `make lock`.
+lock-container: setup ## write constraints/container.txt again after a change of dependencies
+	echo "$(firstword $(TORCH_INSTALL))" > $(VENV)/torch.txt
+	CUSTOM_COMPILE_COMMAND="make lock-container" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
+		--extra itk --extra openvino --extra serve --extra node --build-deps-for wheel \
+		--constraint $(LOCK) --constraint $(VENV)/torch.txt --unsafe-package torch \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
+		--output-file $(CONTAINER_LOCK) pyproject.toml
+	@sed '/^# WARNING/,$$d' $(CONTAINER_LOCK) > $(VENV)/lock.txt && cp $(VENV)/lock.txt $(CONTAINER_LOCK)
 
 lock-audit: setup ## write constraints/audit.txt again: the tools of make sbom and make audit
 	printf 'cyclonedx-bom\npip-audit\n' > $(VENV)/audit.in

@@ -96,7 +96,7 @@ def thinslice_write(thick: Volume, thin: npt.NDArray[np.int16], factor: int, pat
 
 def interpolated(thick: npt.NDArray[np.int16], factor: int) -> npt.NDArray[np.int16]:
     """A thin volume that compresses like CT: cubic interpolation."""
-    from thinslice.models.interpolate import z_matrix
+    from thinslice.models.along_z import z_matrix
 
     matrix = z_matrix("cubic", len(thick), SliceProfile.mean(factor), factor).astype(np.float32)
     columns = thick.reshape(len(thick), -1).astype(np.float32)

@@ -45,6 +45,7 @@ SOURCES = {
     "cthnet": ("CTHNet, npj Digital Medicine 2024", "10.6 M"),
     "i3net": ("Song et al., TMI 2024", "23.2 M"),
     "acvtt": ("Uhm et al., arXiv 2509.20242", "9.25 M per stage"),
+    "dpnsl": ("Song et al., arXiv 2606.26716", NOT_STATED),
 }
 """Source of each network, and the parameters stated there (for tvsrn-released: counted in its code)."""
 

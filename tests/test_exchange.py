@@ -124,3 +124,17 @@ def test_what_is_no_volume_is_refused() -> None:
 def test_upscale_names_what_makes_a_volume(made: object, maker: str) -> None:
     with pytest.raises(UsageError, match=maker):
         thinslice.upscale(made)  # type: ignore[arg-type]
+
+
+def test_a_napari_layer_lies_where_the_voxels_lie() -> None:
+    """By napari itself where it is installed: its world is (-z, y, x)."""
+    thick = volume()
+    hu, settings, kind = thick.to_napari("thick")
+    assert kind == "image" and hu is thick.hu and settings["name"] == "thick"
+    for index in [(0, 0, 0), (3, 5, 4), (2, 0, 1)]:
+        x, y, z = thick.geometry.position_mm(index)
+        np.testing.assert_allclose((settings["affine"] @ (*index, 1.0))[:3], (-z, y, x), atol=1e-9)
+    layers = pytest.importorskip("napari.layers")
+    layer = layers.Layer.create(hu, settings, kind)
+    x, y, z = thick.geometry.position_mm((3, 5, 4))
+    np.testing.assert_allclose(layer.data_to_world((3, 5, 4)), (-z, y, x), atol=1e-6)

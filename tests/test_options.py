@@ -14,14 +14,18 @@ from typer.main import get_command
 import thinslice
 from support.dicom_factory import write_series
 from thinslice.archive.place import ArchivePlace
+from thinslice.archive.plan import PlanOptions
+from thinslice.archive.worker import WorkerOptions
 from thinslice.cli.app import app
 from thinslice.commands.batch import BatchJob
 from thinslice.commands.calibrate import CalibrationJob
 from thinslice.commands.demo import run_demo
 from thinslice.commands.export import ExportJob
+from thinslice.commands.score_report import score_pair, write_report
 from thinslice.commands.upscale import UpscaleJob
 from thinslice.data.download.dataset import download
 from thinslice.data.hospital.build import PairRules, build_dataset
+from thinslice.data.list_pairs import list_pairs
 from thinslice.evaluation.match_near_far import save
 from thinslice.evaluation.protocol import evaluate_all
 from thinslice.experiments.benchmark.run import run_suite
@@ -56,11 +60,12 @@ ENTRANCES = {
     "system/": Entrance((thinslice.write, thinslice.preview), ("upscale",)),
     "commands/": Entrance((UpscaleJob, BatchJob, UpscaleSettings, ReadSettings, run_demo), ("upscale", "demo")),
     "commands/calibrate": Entrance((CalibrationJob,), ("models calibrate",)),
+    "commands/score_report": Entrance((score_pair, write_report), ("evaluate",)),
     "commands/export": Entrance((ExportJob,), ("models export",)),
     "training/": Entrance((fit,), ("train",)),
     "evaluation/match_near_far": Entrance((save,), ("dataset analyse",)),
     "evaluation/protocol": Entrance((evaluate_all,), ("evaluate",)),
-    "archive/": Entrance((ArchivePlace,), ("archive scan",)),
+    "archive/": Entrance((ArchivePlace, PlanOptions, WorkerOptions), ("archive scan", "archive plan", "archive run")),
     "service/": Entrance((ServeSettings,), ("serve",)),
     "service/remote": Entrance(
         (UpscaleJob, UpscaleSettings, ReadSettings, thinslice.upscale_with_uncertainty), ("upscale",)
@@ -69,6 +74,7 @@ ENTRANCES = {
     "experiments/leave_one_out": Entrance((train_leaving_out, UpscaleSettings), ("train", "upscale")),
     "experiments/": Entrance((run_suite, run_gap), ("benchmark",)),
     "data/download/": Entrance((download,), ("dataset download",)),
+    "data/list_pairs": Entrance((list_pairs,), ("dataset manifest",)),
     "data/hospital/": Entrance((build_dataset, PairRules), ("dataset build",)),
 }
 """Beginnings of the modules' paths; the longest one counts."""

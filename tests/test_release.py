@@ -1,19 +1,24 @@
-"""The wheel: the same bytes twice, complete, and working without the sources."""
+"""The wheel: the same bytes twice, complete, and working without the sources, with torch and without."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import thinslice
 from support.command_line import smooth_volume
+from support.dicom_factory import write_series
+from thinslice.volume import Volume
 
 PROJECT = Path(__file__).parents[1]
 BUILD = """
@@ -82,3 +87,87 @@ def test_the_wheel_works_without_the_sources(built: tuple[Path, Path], tmp_path:
     run("-m", "thinslice", "upscale", "thick.nii.gz", "thin.nii.gz", "--model", "fast", "--quiet", *outputs)
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("thin.nii.gz", *outputs[1::2]))
     assert thinslice.read(tmp_path / "thin.nii.gz").geometry.shape[0] > smooth_volume().geometry.shape[0]
+
+
+def requirements(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
+
+
+def test_no_engine_is_mandatory_and_each_is_an_extra(built: tuple[Path, Path]) -> None:
+    by_extra: dict[str, set[str]] = {}
+    for requirement in requirements(built[0]):
+        extra = re.search(r"extra == .(\w+)", requirement)
+        name = re.match(r"[\w.-]+", requirement)
+        assert name is not None
+        by_extra.setdefault("" if extra is None else extra[1], set()).add(name[0])
+    engines = {"torch", "onnxruntime", "openvino"}
+    assert not by_extra[""] & {*engines, "einops", "onnx", "onnxscript"}
+    assert by_extra["onnx"] == {"onnxruntime"} and by_extra["torch"] == {"torch", "einops"}
+    assert {"torch", "onnx", "onnxruntime"} <= by_extra["export"] and "torch" in by_extra["train"]
+
+
+def folder_mib(folder: Path) -> float:
+    """Space that the files of a folder take on the disk."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*")) / 2**20
+
+
+@pytest.mark.heavy
+def test_a_clean_environment_without_torch_upscales_as_torch_does(
+    built: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The wheel with the extra onnx, at the versions of the lock, fetched from the package index."""
+    lock = (PROJECT / "constraints" / "requirements.txt").read_text(encoding="utf-8")
+    pins = tmp_path / "pins.txt"
+    pins.write_text("\n".join(re.findall(r"^[A-Za-z0-9._-]+==[^\s\\]+", lock, re.MULTILINE)), encoding="utf-8")
+    venv = tmp_path / "venv"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["THINSLICE_CACHE_DIR"] = str(tmp_path / "cache")
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(argument) for argument in arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    def done(*arguments: object) -> str:
+        finished = run(*arguments)
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    done(sys.executable, "-m", "venv", venv)
+    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    empty_mib = folder_mib(venv)
+    pip = (python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--only-binary", ":all:")
+    installed = run(*pip, "--constraint", pins, f"thinslice[onnx] @ {built[0].as_uri()}")
+    if re.search(r"NameResolutionError|ConnectionError|NewConnectionError|ConnectTimeout", installed.stderr):
+        pytest.skip("no package index: a clean environment cannot be filled")
+    assert installed.returncode == 0, installed.stderr
+    installed_mib = folder_mib(venv) - empty_mib
+    packages = done(python, "-m", "pip", "list", "--format", "freeze").lower()
+    assert "onnxruntime==" in packages and not re.search(r"^(torch|einops|onnx)==", packages, re.MULTILINE)
+
+    volume = smooth_volume()
+    thinslice.write(Volume(volume.hu.astype(np.float32) + 0.25, volume.geometry), tmp_path / "thick.nii.gz")
+    write_series(tmp_path / "series", shape=(6, 24, 24))
+    program = (python, "-m", "thinslice", "upscale")
+    thick, series = thinslice.read(tmp_path / "thick.nii.gz"), thinslice.read(tmp_path / "series")
+    differences: dict[str, float] = {}
+    for model in ("default", "fast", "best", "cubic-consistent"):
+        done(*program, "thick.nii.gz", f"{model}.nii.gz", "--model", model, "--quiet")
+        expected = thinslice.upscale(thick, model=model, backend="torch", device="cpu").hu
+        differences[model] = float(np.abs(thinslice.read(tmp_path / f"{model}.nii.gz").hu - expected).max())
+    assert max(differences.values()) <= 0.01, differences
+    done(*program, "series", "thin", "--quiet")
+    expected = thinslice.upscale(series, backend="torch", device="cpu").hu.astype(int)
+    difference = np.abs(thinslice.read(tmp_path / "thin").hu - expected)
+    assert difference.max() <= 1 and np.mean(difference > 0) < 0.005  # whole HU
+
+    refused = run(python, "-m", "thinslice", "models", "export", "fast", "fast.onnx")
+    assert refused.returncode == 4 and 'pip install ".[torch]"' in refused.stderr
+    done(python, "-m", "pip", "--quiet", "uninstall", "--yes", "onnxruntime")
+    neither = run(*program, "thick.nii.gz", "neither.nii.gz")
+    assert neither.returncode == 4 and "neither is installed" in neither.stderr
+    done(*program, "thick.nii.gz", "cubic.nii.gz", "--model", "cubic", "--quiet")
+    with capsys.disabled():
+        largest = ", ".join(f"{model} {hu:.4f}" for model, hu in differences.items())
+        print(f"\nwithout torch: {installed_mib:.0f} MiB on the disk; HU from torch: {largest}")

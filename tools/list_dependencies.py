@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -74,6 +74,18 @@ def licence_of(package: str) -> str:
     return ", ".join(CLASSIFIERS.get(name, name) for name in classes) or "unknown"
 
 
+def spelled_out(requirements: Iterable[str], extras: Mapping[str, Iterable[str]]) -> list[str]:
+    """Requirements with those of the project's own extras in place of `thinslice[...]`."""
+    result = []
+    for text in requirements:
+        requirement = Requirement(text)
+        if requirement.name == "thinslice":
+            result += [each for extra in requirement.extras for each in spelled_out(extras[extra], extras)]
+        else:
+            result.append(text)
+    return result
+
+
 def closure(requirements: Iterable[str]) -> set[str]:
     """Packages that requirements bring along, themselves included, by the metadata of the installed ones."""
     followed: set[tuple[str, frozenset[str]]] = set()
@@ -96,7 +108,8 @@ def rows() -> list[tuple[str, str, str, str]]:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     needed = closure(project["dependencies"])
-    optional = {name: closure(extras[name]) for name in sorted(extras) if name not in ("dev", "docs")}
+    offered = sorted(extras.keys() - {"dev", "docs"})
+    optional = {name: closure(spelled_out(extras[name], extras)) for name in offered}
     result = []
     for name, version in sorted(locked().items()):
         purpose = "always" if name in needed else ", ".join(f"`[{e}]`" for e, held in optional.items() if name in held)

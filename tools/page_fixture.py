@@ -28,7 +28,7 @@ from thinslice.inference.restore import Restorer, network_input
 from thinslice.intensity import to_hu
 from thinslice.io.nifti import NiftiSlabWriter, read_nifti
 from thinslice.io.padding import padding_below_window
-from thinslice.models.graphs.any_factor import description
+from thinslice.models.thinnet_config import description
 from thinslice.planning import overlap
 from thinslice.planning.spans import ModelWindow, Span
 from thinslice.planning.windows import profile_reach

@@ -14,7 +14,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import rearrange
 from torch import nn
 
-from thinslice.models.thinnet import Block, ModulatedConv, ThinNet, ThinNetConfig, start_weights
+from thinslice.models.thinnet import Block, ModulatedConv, ThinNet, start_weights
+from thinslice.models.thinnet_config import ThinNetConfig
 from thinslice.profile import SliceProfile
 
 

@@ -21,7 +21,7 @@ from thinslice import read
 from thinslice.experiments.scorecard import score_simulated
 from thinslice.models import cost
 from thinslice.models.load import load_model
-from thinslice.pictures.figures import save_png
+from thinslice.pictures.drawing import save_png
 from thinslice.pictures.plots import finished
 
 BASELINE = "cubic"

@@ -6,6 +6,7 @@
     ├── InputError                  3   the input is refused
     │   ├── UnreadableError         3   not a format that is read, or damaged
     │   ├── DownloadError           3   cannot be fetched, or is not what was published
+    │   ├── UnreachableError        3   a store of objects does not answer; it may do so later
     │   ├── MissingExtraError       3   readable, once an optional dependency is installed
     │   ├── GeometryError           3   positions, orientation or spacing do not make a volume
     │   ├── SeriesChoiceError       3   several series: one must be named
@@ -85,6 +86,10 @@ class DownloadError(InputError):
 
 TRAINING_PACKAGES = 'Training needs more packages; in a clone of the repository: pip install ".[train]".'
 """Message where they are missing; `make` installs them."""
+
+
+class UnreachableError(InputError):
+    """A store of objects does not answer; the same may succeed later, so a queue tries it again."""
 
 
 class MissingExtraError(InputError):

@@ -1,4 +1,4 @@
-"""Voxels and grid of other packages' image objects, and back: nibabel, SimpleITK, TorchIO, MONAI.
+"""Voxels and grid of other packages' image objects, and back: nibabel, SimpleITK, TorchIO, MONAI; layers of napari.
 
 Every function works on (depth, height, width) HU and a `Geometry`; `thinslice.volume.Volume` has the methods that users
 call. The packages are imported when one of their objects is made; reading one needs no import.
@@ -28,6 +28,9 @@ from thinslice.file_grid import (
 )
 from thinslice.geometry import LPS_TO_RAS, Geometry
 from thinslice.typing import Doubles
+
+SOFT_TISSUE_HU = (-160.0, 240.0)
+"""Limits of the greys of a layer at first: the soft tissue window, 40 / 400."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,23 @@ def to_monai(hu: npt.NDArray[Any], geometry: Geometry, axes: FileAxes) -> Any:
     data = _package("monai.data", "monai")
     affine, _ = affine_in_file_order(geometry, axes, world="RAS")
     return data.MetaTensor(np.ascontiguousarray(_to_xyz(hu, axes))[None], affine=affine, meta={"space": "RAS"})
+
+
+def to_napari(hu: npt.NDArray[Any], geometry: Geometry, name: str) -> tuple[npt.NDArray[Any], dict[str, Any], str]:
+    """A napari image layer, as `napari.layers.Layer.create` and `Viewer.add_layer` of plug-ins take it.
+
+    Its world is (-z, y, x) in LPS mm, in which napari shows a head upwards in coronal and sagittal planes and layers of
+    other spacing at their place. The package itself is not needed.
+
+    Args:
+        hu: (depth, height, width).
+        geometry: its grid.
+        name: of the layer.
+    """
+    world = np.diag([-1.0, 1.0, 1.0, 1.0]) @ geometry.affine_lps[[2, 1, 0, 3]]
+    low, high = SOFT_TISSUE_HU
+    settings = {"name": name, "affine": world, "colormap": "gray", "contrast_limits": (low, high), "units": "mm"}
+    return hu, settings, "image"
 
 
 def _from_xyz(values: npt.NDArray[Any], affine_lps: Doubles, axis: int | None) -> Exchanged:

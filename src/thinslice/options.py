@@ -17,6 +17,7 @@ FLAGS = {
     "splits": "--split",
     "protocols": "--protocol",
     "root": "--index",
+    "scratch_mib": "--scratch-limit",
 }
 """Flags that are not the option's name with hyphens."""
 

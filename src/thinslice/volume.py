@@ -255,6 +255,15 @@ class Volume:
         """
         return exchange.to_monai(self.hu, self.geometry, self.provenance.file_axes)
 
+    def to_napari(self, name: str = "CT") -> tuple[npt.NDArray[Any], dict[str, Any], str]:
+        """A napari image layer: `viewer.add_layer(napari.layers.Layer.create(*volume.to_napari()))`.
+
+        >>> layer = Volume(np.zeros((2, 3, 3), np.int16), Geometry((2, 3, 3), (5.0, 1.0, 1.0))).to_napari("thick")
+        >>> layer[1]["name"], layer[1]["affine"].diagonal().tolist(), layer[2]
+        ('thick', [-5.0, 1.0, 1.0, 1.0], 'image')
+        """
+        return exchange.to_napari(self.hu, self.geometry, name)
+
     @classmethod
     def _exchanged(cls, found: exchange.Exchanged, thickness_mm: float | None) -> Volume:
         provenance = Provenance(file_axes=found.file_axes, warnings=found.warnings, details=found.details)

@@ -15,20 +15,19 @@ from typing import Any
 
 import pytest
 
-from support.archives import LINEAR, outputs_of, planned, write_archive
+from support.archives import LINEAR, by_upscale_all, outputs_of, planned, states_of, write_archive
 from support.dicom_factory import assert_no_canary, write_series
 from thinslice.archive import run as run_module
-from thinslice.archive import worker as worker_module
+from thinslice.archive import series_work
 from thinslice.archive.catalogue import SERIES_QUERY, Catalogue
 from thinslice.archive.place import ArchivePlace
 from thinslice.archive.plan import PlanOptions, choose, run_plan
 from thinslice.archive.plan_file import KIND, read_plan
 from thinslice.archive.run import RunState, join_plan, run_plan_locally
 from thinslice.archive.scan import run_scan
-from thinslice.archive.worker import ArchiveWorker, DiskShortError
-from thinslice.commands.batch import BatchJob, run_batch
+from thinslice.archive.series_work import DiskShortError
+from thinslice.archive.worker import ArchiveWorker, WorkerOptions
 from thinslice.errors import OutputBusyError, ResourceError, UsageError
-from thinslice.inference.settings import UpscaleSettings
 from thinslice.queue import Queue, State
 from thinslice.recipes.series_rules import SeriesRules
 
@@ -38,24 +37,12 @@ def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
 
 
-def by_upscale_all(root: Path, out: Path) -> dict[str, str]:
-    """What one process makes of the same folder."""
-    settings = UpscaleSettings(model="linear", device="cpu", backend="torch")
-    run_batch(BatchJob(root, out, settings, output_format="dicom"))
-    return outputs_of(out)
-
-
-def states(place: ArchivePlace) -> dict[str, tuple[State, str | None]]:
-    with Queue(place.queue) as queue:
-        return {job.spec["series"]: (job.state, job.reason) for job in queue.jobs(kind=KIND)}
-
-
 def test_a_worker_makes_what_upscale_all_makes_and_sets_faults_aside(tmp_path: Path) -> None:
     write_archive(tmp_path / "ct", 3, gaps=1, values=1)
     place, plan = planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
     assert plan.chosen == {"all": 4} and list(plan.left_out.values()) == [1]
-    assert join_plan(place, threads=1) == 4
-    found = states(place)
+    assert join_plan(place, options=WorkerOptions(1)) == 4
+    found = states_of(place)
     assert [found[f"1.2.3.{k}"][0] for k in (1, 2, 3, 5)] == [State.DONE] * 3 + [State.FAILED]
     assert "HU" in str(found["1.2.3.5"][1])
     assert outputs_of(tmp_path / "out") == by_upscale_all(tmp_path / "ct", tmp_path / "whole")
@@ -66,20 +53,20 @@ def test_a_worker_makes_what_upscale_all_makes_and_sets_faults_aside(tmp_path: P
 def test_a_second_run_finds_everything_done(tmp_path: Path) -> None:
     write_archive(tmp_path / "ct", 2)
     place, _ = planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
-    join_plan(place, threads=1)
+    join_plan(place, options=WorkerOptions(1))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.dcm")}
     planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
-    assert join_plan(place, threads=1) == 0
+    assert join_plan(place, options=WorkerOptions(1)) == 0
     place.queue.unlink()  # even where the queue was lost
     planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
-    assert join_plan(place, threads=1) == 2
+    assert join_plan(place, options=WorkerOptions(1)) == 2
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_the_next_series_is_read_while_the_network_is_at_work(tmp_path: Path) -> None:
     write_archive(tmp_path / "ct", 3)
     place, _ = planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
-    join_plan(place, threads=1)
+    join_plan(place, options=WorkerOptions(1))
     with Queue(place.queue) as queue:
         times = [job.result["times"] for job in queue.jobs(kind=KIND) if job.result]
     assert len(times) == 3
@@ -114,8 +101,8 @@ def test_rules_choose_and_set_options(tmp_path: Path) -> None:
         "1.2.3": 2,
         "1.2.4": 2,
     }
-    assert join_plan(place, threads=1) == 4
-    assert {state for state, _ in states(place).values()} == {State.DONE}
+    assert join_plan(place, options=WorkerOptions(1)) == 4
+    assert {state for state, _ in states_of(place).values()} == {State.DONE}
 
 
 def test_planning_again_takes_out_of_the_queue_what_no_rule_fits(tmp_path: Path) -> None:
@@ -124,9 +111,9 @@ def test_planning_again_takes_out_of_the_queue_what_no_rule_fits(tmp_path: Path)
     none = SeriesRules.model_validate({"rule": [{"name": "none", "when": {"kernel": "no such"}}]})
     plan = run_plan(place, PlanOptions(tmp_path / "out", none, measure=False))
     assert plan.chosen == {} and plan.left_out == {"no rule fits": 2}
-    assert {state for state, _ in states(place).values()} == {State.CANCELLED}
+    assert {state for state, _ in states_of(place).values()} == {State.CANCELLED}
     planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
-    assert {state for state, _ in states(place).values()} == {State.QUEUED}
+    assert {state for state, _ in states_of(place).values()} == {State.QUEUED}
 
 
 def test_a_measurement_gives_the_estimate_and_is_kept(tmp_path: Path) -> None:
@@ -146,11 +133,11 @@ def test_a_series_that_has_changed_since_the_scan_is_set_aside(tmp_path: Path) -
     write_archive(tmp_path / "ct", 2)
     place, _ = planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
     os.utime(next((tmp_path / "ct" / "Doe000_Jane" / "ct").iterdir()), ns=(1, 1))
-    join_plan(place, threads=1)
-    found = states(place)
+    join_plan(place, options=WorkerOptions(1))
+    found = states_of(place)
     assert found["1.2.3.1"][0] is State.FAILED and "changed since the scan" in str(found["1.2.3.1"][1])
     planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
-    join_plan(place, threads=1)
+    join_plan(place, options=WorkerOptions(1))
     with Queue(place.queue) as queue:
         assert queue.counts(KIND)[State.DONE] == 2
 
@@ -159,11 +146,11 @@ def test_work_stops_before_the_disk_is_full_and_nothing_is_lost(tmp_path: Path) 
     write_archive(tmp_path / "ct", 2)
     place, _ = planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
     with pytest.raises(ResourceError, match="room"):
-        join_plan(place, threads=1, kept_free_mib=1e12)
-    assert {state for state, _ in states(place).values()} == {State.QUEUED}
+        join_plan(place, options=WorkerOptions(1, 1e12))
+    assert {state for state, _ in states_of(place).values()} == {State.QUEUED}
     with pytest.raises(ResourceError, match="0 of 2 series are done"):
-        run_plan_locally(place, processes=1, kept_free_mib=1e12)
-    assert join_plan(place, threads=1) == 2
+        run_plan_locally(place, processes=1, options=WorkerOptions(1, 1e12))
+    assert join_plan(place, options=WorkerOptions(1)) == 2
 
 
 def test_a_disk_that_fills_up_in_the_middle_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,10 +159,10 @@ def test_a_disk_that_fills_up_in_the_middle_ends_no_job(tmp_path: Path, monkeypa
 
     def full(*_: Any, **__: Any) -> None:
         shutil_usage = shutil.disk_usage(tmp_path)
-        monkeypatch.setattr(worker_module.shutil, "disk_usage", lambda _: shutil_usage._replace(free=0))
+        monkeypatch.setattr(series_work.shutil, "disk_usage", lambda _: shutil_usage._replace(free=0))
         raise ResourceError("The disk is full while writing 'Doe'.")
 
-    monkeypatch.setattr(worker_module, "upscale_one", full)
+    monkeypatch.setattr(series_work, "upscale_one", full)
     with pytest.raises(DiskShortError):
         ArchiveWorker(place, "w").run(threading.Event())
     with Queue(place.queue) as queue:
@@ -228,13 +215,13 @@ def test_a_series_that_ends_its_worker_is_set_aside_and_harms_no_other(
     place, _ = planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
 
     def start(pool: Any, name: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", POISON, str(place.root), name, "1", "0"]
+        command = [sys.executable, "-c", POISON, str(place.root), name, *WorkerOptions(1, 0.0).arguments()]
         return subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     monkeypatch.setattr(run_module._Pool, "_start", start)
     last = run_plan_locally(place, processes=1)
     assert (last.done, last.failed) == (3, 1)
-    assert "crashed" in str(states(place)["1.2.3.2"][1])
+    assert "crashed" in str(states_of(place)["1.2.3.2"][1])
     with Queue(place.queue) as queue:
         assert all(job.failures == 0 for job in queue.jobs(kind=KIND) if job.spec["series"] != "1.2.3.2")
 
@@ -285,7 +272,7 @@ def test_whatever_is_killed_every_good_series_appears_once_and_every_bad_one_has
     _kill_at_random(place, kills, seed=good)
     driver = _drive(place)
     assert driver.wait() == 8
-    found = states(place)
+    found = states_of(place)
     assert sum(state is State.DONE for state, _ in found.values()) == good
     failed = {uid: reason for uid, (state, reason) in found.items() if state is State.FAILED}
     assert set(failed) == {f"1.2.3.{good + 2 + k}" for k in range(broken)}
@@ -298,7 +285,7 @@ def test_the_state_of_a_run_is_reported_to_its_end(tmp_path: Path) -> None:
     write_archive(tmp_path / "ct", 2)
     place, _ = planned(tmp_path / "ct", tmp_path / "index", tmp_path / "out")
     seen: list[RunState] = []
-    last = run_plan_locally(place, processes=1, kept_free_mib=0.0, watch=seen.append)
+    last = run_plan_locally(place, processes=1, options=WorkerOptions(1, 0.0), watch=seen.append)
     assert seen[0].left == 2 and seen[-1] == last and last.left == 0 and last.made == 2
     assert read_plan(place).estimate is not None
     kept = run_plan(place, PlanOptions(tmp_path / "other", LINEAR, measure=False, device="cpu", backend="torch"))

@@ -91,7 +91,7 @@ def test_a_second_scan_opens_no_file(tmp_path: Path, place: ArchivePlace, monkey
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(read_folder, "_read", refuse)
+    monkeypatch.setattr(read_folder, "add_files", refuse)
     summary = scanned(tmp_path / "ct", place)
     assert (summary.files, summary.unchanged, summary.folders) == (0, 4, 4) and before[0] == 21
     assert rows(place) == before[1]

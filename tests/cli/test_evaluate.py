@@ -83,3 +83,19 @@ def test_volumes_elsewhere_in_the_patient_are_refused(pair: tuple[Path, Path], t
     assert run("evaluate", pair[0], tmp_path / "other.nii", "--align", "index").code == 3
     assert run("evaluate", pair[0], tmp_path / "absent.nii").code == 3
     assert run("evaluate", *pair, "--protocol", "nonsense").code == 2
+
+
+def test_the_report_names_no_file_and_is_not_replaced_unasked(tmp_path: Path, run: Run) -> None:
+    thick = smooth_volume(depth=5)
+    thinslice.write(thick, tmp_path / "Mueller_thick.nii")
+    thinslice.write(thinslice.upscale(thick, model="linear"), tmp_path / "Mueller_estimate.nii")
+    thinslice.write(thinslice.upscale(thick, model="cubic"), tmp_path / "Mueller_truth.nii")
+    arguments = ["evaluate", tmp_path / "Mueller_estimate.nii", tmp_path / "Mueller_truth.nii"]
+    arguments += ["--thick", tmp_path / "Mueller_thick.nii", "--report", tmp_path / "score.html"]
+    outcome = run(*arguments)
+    assert outcome.code == 0, outcome.err
+    page = (tmp_path / "score.html").read_text()
+    assert "Mueller" not in page and page.count("data:image/png") == 2 and "not a medical device" in page
+    refused = run(*arguments)
+    assert refused.code == 5 and "--overwrite" in refused.err and "psnr" not in refused.out
+    assert run(*arguments, "--overwrite").code == 0

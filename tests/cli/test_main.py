@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -168,6 +169,7 @@ def test_help_fits_80_columns_and_names_types_in_words(
         (["version"], "Try: thinslice --version"),
         (["batch", "a", "b"], "Try: thinslice upscale FOLDER OUT --all"),
         (["models", "lst"], "Did you mean 'list'?"),
+        (["-q", "upscale", "a", "b"], "Options follow the name of the command"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -251,6 +253,14 @@ def test_notes_that_nobody_reads_do_not_end_the_work(thick_nifti: Path, tmp_path
     done = subprocess.run([sys.executable, "-m", "thinslice", *arguments], stderr=writing, check=False)
     os.close(writing)
     assert done.returncode == 0 and (tmp_path / "thin.nii").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX closes the streams")
+def test_a_program_started_without_standard_streams_works(thick_nifti: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "thinslice", "upscale", str(thick_nifti), str(tmp_path / "thin.nii.gz")]
+    shell = shlex.join([*command, "--model", "linear"]) + " <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", shell], check=False).returncode == 0
+    assert thinslice.read(tmp_path / "thin.nii.gz").hu.shape[0] == 21
 
 
 @pytest.mark.parametrize(

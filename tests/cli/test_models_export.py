@@ -51,4 +51,4 @@ def test_without_the_extra_the_line_that_installs_it_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     done = run("models", "export", "default", tmp_path / "a.onnx")
-    assert done.code == 2 and 'pip install ".[onnx]"' in done.text and not list(tmp_path.iterdir())
+    assert done.code == 2 and 'pip install ".[export]"' in done.text and not list(tmp_path.iterdir())

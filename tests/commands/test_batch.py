@@ -87,6 +87,49 @@ def test_every_eligible_series_is_upscaled_and_the_summary_says_why_others_are_n
     assert str(rows["1.2.1"].output).startswith("study-") and "/series-3-" in str(rows["1.2.1"].output)
 
 
+def test_files_of_other_kinds_do_not_make_a_batch_partly_done(tmp_path: Path) -> None:
+    folder = tmp_path / "studies"
+    write_series(folder / "a", shape=(4, 16, 16), seed=1)
+    (folder / "a" / "read me.txt").write_text("Für Frau Dr. Weiß")
+    (folder / "notes.csv").write_bytes("Größe;5\r\n".encode("latin-1"))
+    (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(60))
+    (folder / "a" / "._slice0000.dcm").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(40))
+    summary = run_batch(BatchJob(folder, tmp_path / "out", LINEAR))
+    assert (summary.exit_code, summary.unreadable, summary.counts["done"]) == (0, 0, 1)
+    (folder / "a" / "slice9999.dcm").write_bytes(bytes(100))
+    assert run_batch(BatchJob(folder, tmp_path / "out", LINEAR)).unreadable == 1
+
+
+@pytest.mark.parametrize("ends_before", range(1, 6))
+def test_a_kill_never_leaves_a_table_beside_the_summary_of_another_run(tmp_path: Path, ends_before: int) -> None:
+    """The process ends before its nth change of a name; the table then is that of the JSON, or is not there."""
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from thinslice.commands.batch_records import BatchSummary, SeriesRow, write_summary\n"
+        "out, name, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
+        "(out / '.thinslice').mkdir(parents=True, exist_ok=True)\n"
+        "row = SeriesRow(kind='CT', status='done', seconds=1.0, exit_code=0, output=name)\n"
+        "changes = 0\n"
+        "def count(event, arguments):\n"
+        "    global changes\n"
+        "    changes += event in ('os.rename', 'os.remove', 'os.link')\n"
+        "    if changes == last:\n"
+        "        os._exit(9)\n"
+        "sys.addaudithook(count)\n"
+        "write_summary(BatchSummary.of([row], {}, seconds=1.0), out)\n"
+        "print(changes)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "out")]
+    whole = subprocess.run([*command, "first", "-1"], capture_output=True, text=True, check=True)
+    assert int(whole.stdout) >= 2, "the summary is renamed into place, and so is its table"
+    subprocess.run([*command, "second", str(ends_before)], check=False)
+    (row,) = json.loads((tmp_path / "out" / "summary.json").read_text())["series"]
+    table = tmp_path / "out" / "summary.csv"
+    if table.exists():
+        assert [line["output"] for line in csv.DictReader(table.open(newline=""))] == [row["output"]]
+
+
 def test_the_summary_is_on_the_disk_and_identifies_nobody(job: BatchJob) -> None:
     summary = run_batch(job)
     values = json.loads((job.out / "summary.json").read_text())

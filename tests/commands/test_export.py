@@ -15,10 +15,10 @@ from thinslice.commands.export import TOLERANCE_HU, ExportJob, compare, run_expo
 from thinslice.errors import ModelError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.graphs.any_factor import description
 from thinslice.models.graphs.onnx_export import Recording
 from thinslice.models.load import load_model
-from thinslice.models.thinnet import ThinNet, ThinNetConfig
+from thinslice.models.thinnet import ThinNet
+from thinslice.models.thinnet_config import ThinNetConfig, description
 from thinslice.profile import SliceProfile
 
 onnx = pytest.importorskip("onnx")

@@ -15,14 +15,8 @@ from pydicom.dataset import FileDataset
 import thinslice
 from support.dicom_factory import write_series
 from thinslice import NOTICE
-from thinslice.commands.run_report import (
-    FileReport,
-    MachineReport,
-    ModelReport,
-    RunReport,
-    SecondsReport,
-    voxel_digest,
-)
+from thinslice.commands.run_report import RunReport, voxel_digest
+from thinslice.commands.run_report_parts import FileReport, MachineReport, ModelReport, SecondsReport
 from thinslice.commands.upscale import UpscaleJob, run_upscale
 from thinslice.errors import OutputExistsError, UsageError
 from thinslice.inference.settings import UpscaleSettings

@@ -17,9 +17,9 @@ from thinslice.geometry import Geometry
 from thinslice.inference.adapt import DegradedAxis, adapt, restoration_loss
 from thinslice.inference.upscale import upscale_slabs
 from thinslice.models import catalog
+from thinslice.models.along_z import z_matrix
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.davsr import DAVSR
-from thinslice.models.interpolate import z_matrix
 from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume

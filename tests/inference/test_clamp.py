@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thinslice.inference.consistency import clamp_consistently
-from thinslice.models.interpolate import z_matrix
+from thinslice.models.along_z import z_matrix
 from thinslice.profile import SliceProfile
 
 

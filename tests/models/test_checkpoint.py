@@ -18,6 +18,7 @@ from thinslice.errors import CheckpointError, DeviceError, UsageError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.load import load_model
 from thinslice.models.released.convert import convert
+from thinslice.models.weights_header import LARGEST_HEADER_BYTES
 from thinslice.system.files import sha256_of
 from thinslice.system.resources import PeakMemory
 
@@ -161,7 +162,7 @@ def test_a_key_that_stands_twice(weights: Path, no_loading: None) -> None:
 
 def test_a_header_that_is_mostly_padding(weights: Path, no_loading: None) -> None:
     header, tensors = header_of(weights)
-    text = json.dumps(header).encode() + b" " * checkpoint.LARGEST_HEADER_BYTES
+    text = json.dumps(header).encode() + b" " * LARGEST_HEADER_BYTES
     weights.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
     with pytest.raises(CheckpointError, match="its header would have"):
         checkpoint.inspect(weights)

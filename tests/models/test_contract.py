@@ -17,6 +17,7 @@ FIXED = [name for name in NAMES if not catalog.CATALOG[name].learned]
 SMALL: dict[str, dict[str, object]] = {
     "acvtt": {"features": 8},
     "cthnet": {"depth": 4},
+    "dpnsl": {"features": 16, "blocks": 2},
     "i3net": {"plane": 16, "blocks": 4},
 }
 """Sizes below the defaults for networks whose defaults would make these tests slow."""

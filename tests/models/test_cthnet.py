@@ -10,9 +10,9 @@ from torch import nn
 
 from thinslice.errors import ShapeError
 from thinslice.models import catalog
+from thinslice.models.along_z import z_matrix
 from thinslice.models.blocks.cube_attention import CubeAttention
 from thinslice.models.cthnet import CTHNet, CTHNetConfig
-from thinslice.models.interpolate import z_matrix
 from thinslice.profile import SliceProfile
 
 

@@ -11,7 +11,8 @@ import torch
 from thinslice.errors import ModelError
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.deviation import FLOOR_HU, START_HU, Calibration, Ensemble, Learned
+from thinslice.models.calibration import Calibration
+from thinslice.models.deviation import FLOOR_HU, START_HU, Ensemble, Learned
 from thinslice.profile import SliceProfile
 
 

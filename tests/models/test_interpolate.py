@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 
 from thinslice.models import catalog
-from thinslice.models.interpolate import Method, z_matrix
+from thinslice.models.along_z import Method, z_matrix
 from thinslice.profile import SliceProfile
 
 METHODS = ("nearest", "linear", "cubic", "linear-consistent", "cubic-consistent")

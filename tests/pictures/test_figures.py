@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import thinslice
 from thinslice.errors import GeometryError, OutputExistsError, UsageError
 from thinslice.geometry import Geometry, nearest_thick
-from thinslice.pictures.figures import WINDOWS_HU, Preview, _interpolated, comparison
+from thinslice.pictures.drawing import WINDOWS_HU
+from thinslice.pictures.figures import Preview, _interpolated, comparison
 from thinslice.pictures.planes import SIDES, find_body, planes_of
 from thinslice.volume import Volume
 

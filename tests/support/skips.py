@@ -33,6 +33,14 @@ def _lacks_module(name: str) -> bool:
     return importlib.util.find_spec(name) is None
 
 
+def _lacks_moto() -> bool:
+    return any(_lacks_module(name) for name in ("moto", "flask", "flask_cors"))
+
+
+def _lacks_programs(*names: str) -> bool:
+    return any(shutil.which(name) is None for name in names)
+
+
 def _is_root() -> bool:
     return getattr(os, "geteuid", lambda: -1)() == 0
 
@@ -56,6 +64,7 @@ EXPECTED = (
     # With the folder present, a missing file in it is not expected.
     ExpectedSkip(r"^shared data absent", "no folder THINSLICE_SHARED", lambda: not shared_folder().is_dir()),
     ExpectedSkip(r"OpenVINO is not installed", "no openvino", lambda: _lacks_module("openvino")),
+    ExpectedSkip(r"^no package index", "the package index cannot be reached (a heavy test)", lambda: True),
     ExpectedSkip(r"could not import 'SimpleITK'", "no SimpleITK", lambda: _lacks_module("SimpleITK")),
     ExpectedSkip(r"could not import 'anywidget'", "no anywidget", lambda: _lacks_module("anywidget")),
     ExpectedSkip(r"could not import 'nbclient'", "no nbclient", lambda: _lacks_module("nbclient")),
@@ -65,14 +74,21 @@ EXPECTED = (
     ExpectedSkip(r"could not import 'onnxruntime'", "no onnxruntime", lambda: _lacks_module("onnxruntime")),
     ExpectedSkip(r"could not import 'openjpeg'", "no pylibjpeg-openjpeg", lambda: _lacks_module("openjpeg")),
     ExpectedSkip(r"could not import 'jpeg_ls'", "no pyjpegls", lambda: _lacks_module("jpeg_ls")),
+    ExpectedSkip(r"could not import 'dcm2niix'", "no dcm2niix", lambda: _lacks_module("dcm2niix")),
     ExpectedSkip(r"could not import 'torchio'", "no torchio", lambda: _lacks_module("torchio")),
+    ExpectedSkip(r"could not import 'napari.layers'", "no napari", lambda: _lacks_module("napari")),
     ExpectedSkip(r"could not import 'monai'", "no monai", lambda: _lacks_module("monai")),
+    ExpectedSkip(r"could not import 'fire'", "no fire, which monai.bundle needs", lambda: _lacks_module("fire")),
     ExpectedSkip(r"could not import 'skimage", "no scikit-image", lambda: _lacks_module("skimage")),
     ExpectedSkip(r"could not import 'highdicom", "no highdicom", lambda: _lacks_module("highdicom")),
     ExpectedSkip(r"axe-core", "no viewer/node_modules: npm ci there", lambda: not AXE_SCRIPT.is_file()),
     ExpectedSkip(r"could not import 'lightning_fabric", "no lightning", lambda: _lacks_module("lightning_fabric")),
     ExpectedSkip(r"could not import 'fastrad'", "no fastrad", lambda: _lacks_module("fastrad")),
     ExpectedSkip(r"could not import 'fastapi'", "no fastapi (the serve extra)", lambda: _lacks_module("fastapi")),
+    ExpectedSkip(r"could not import 's3fs'", "no s3fs (the s3 extra)", lambda: _lacks_module("s3fs")),
+    ExpectedSkip(r"could not import 'moto.server'", "no moto with Flask", lambda: _lacks_moto()),
+    ExpectedSkip(r"could not import 'ray'", "no ray (the ray extra)", lambda: _lacks_module("ray")),
+    ExpectedSkip(r"^no network of their own", "no unshare or ip", lambda: _lacks_programs("unshare", "ip")),
     ExpectedSkip(
         r"could not import 'pynetdicom'", "no pynetdicom (the node extra)", lambda: _lacks_module("pynetdicom")
     ),

@@ -44,7 +44,7 @@ export interface Made {
 /** Runs a pass. */
 export type Infer = (pass: Pass) => Promise<Made>;
 
-/** Thick slices as the graph takes them (`thinslice.models.graphs.any_factor.Description`). */
+/** Thick slices as the graph takes them (`thinslice.models.thinnet_config.Description`). */
 export interface Description {
   /** (4,). */
   readonly condition: Float32Array;

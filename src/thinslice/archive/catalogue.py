@@ -166,9 +166,9 @@ class Catalogue:
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (name, value))
 
     @property
-    def root(self) -> Path:
-        """The archive's root."""
-        return Path(os.fsdecode(self.get("root") or b""))
+    def root(self) -> str:
+        """The archive's root: a folder, or a URL in a store of objects."""
+        return os.fsdecode(self.get("root") or b"")
 
     @property
     def salt(self) -> bytes:
@@ -194,7 +194,7 @@ class Catalogue:
 
     # Scanning
 
-    def begin(self, root: Path) -> int:
+    def begin(self, root: Path | str) -> int:
         """Begin a scan; returns its number.
 
         Raises:

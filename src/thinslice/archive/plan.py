@@ -15,7 +15,9 @@ from thinslice.archive.catalogue import SERIES_QUERY, Catalogue
 from thinslice.archive.place import ArchivePlace, private_file
 from thinslice.archive.plan_file import KIND, Estimate, PlanFile, settings_of, write_plan
 from thinslice.archive.rates import MIB, MILLION, Rates, RatesFile, Sample, rates_key, rates_of
-from thinslice.commands.batch_sources import Source
+from thinslice.archive.storage.scratch import fetch
+from thinslice.archive.storage.store import ObjectStore, checked_url, is_store
+from thinslice.archive.storage.task import SeriesTask
 from thinslice.errors import InputError, ThinsliceError, UsageError
 from thinslice.geometry import Geometry
 from thinslice.planning import eligibility
@@ -38,7 +40,7 @@ class PlanOptions:
     """Options of a plan.
 
     Attributes:
-        out: folder of the outputs.
+        out: folder of the outputs, or s3://BUCKET/PREFIX in a store of objects.
         rules: which series, and how.
         overwrite: replace outputs that an earlier run made with other settings, or from files that have changed.
         device: where networks run.
@@ -48,7 +50,7 @@ class PlanOptions:
         retry_first_s: time before the second attempt of a job that failed.
     """
 
-    out: Path
+    out: Path | str
     rules: SeriesRules = EVERYTHING
     overwrite: bool = False
     device: str = "auto"
@@ -180,6 +182,7 @@ def run_plan(
 
     Raises:
         UsageError: no index, or options of a rule that no run can have.
+        UnreachableError: the store of the outputs does not answer.
         ModelError: a network that does not exist.
         OutputError: the outputs would lie in a place that cannot be written.
     """
@@ -188,9 +191,9 @@ def run_plan(
     weights = {rule.name: _weights_digest(rule) for rule in options.rules.rules if rule.take}
     for rule in options.rules.rules:
         settings_of(rule.run, device=options.device, backend=options.backend)
-    out = options.out.resolve()
+    out = _checked_out(options.out)
     with Catalogue(place.catalogue) as catalogue:
-        if out == catalogue.root or out in catalogue.root.parents:
+        if f"{catalogue.root}/".startswith(f"{out.rstrip('/')}/"):
             raise UsageError(f"{str(options.out)!r} holds the archive; choose another output folder.")
         if not catalogue.get("complete"):
             tell("warning: the last scan was not complete; run 'thinslice archive scan' again to find every series")
@@ -217,7 +220,7 @@ def run_plan(
             catalogue.put("out", os.fsencode(out))
         rates = _rates(place, catalogue, options, tally, tell) if now_measured else None
         plan = PlanFile(
-            out=str(out),
+            out=out,
             rules=options.rules.rules,
             overwrite=options.overwrite,
             device=options.device,
@@ -229,6 +232,15 @@ def run_plan(
         )
     write_plan(place, plan)
     return plan
+
+
+def _checked_out(out: Path | str) -> str:
+    """The place of the outputs, which can be used where it is a store."""
+    if not is_store(out):
+        return str(Path(out).resolve())
+    url = checked_url(str(out))
+    ObjectStore(url).require("write")
+    return url
 
 
 def estimate(tally: _Tally, rates: Rates | None) -> Estimate:
@@ -258,27 +270,7 @@ def output_of(row: sqlite3.Row, form: str) -> PurePosixPath:
     return PurePosixPath(f"study-{row['study_name']}", f"series-{number}{row['series_name']}{ending}{suffix}")
 
 
-def source_of(catalogue: Catalogue, spec: dict[str, Any]) -> Source:
-    """The files of a job's series.
-
-    Args:
-        catalogue: of the archive.
-        spec: of the job.
-    """
-    root, stamps = catalogue.root, tuple(catalogue.stamps(spec["collection"]))
-    return Source(
-        paths=tuple(root / path for path, _, _ in stamps),
-        kind="CT",
-        output=PurePosixPath(spec["out"]),
-        output_format=spec["format"],
-        shown=spec["series"],
-        stamps=stamps,
-        series_uid=spec["series"].split("#")[0],
-        series=spec["series"],
-    )
-
-
-def _job(catalogue: Catalogue, chosen: Chosen, out: Path, weights: str | None) -> NewJob:
+def _job(catalogue: Catalogue, chosen: Chosen, out: str, weights: str | None) -> NewJob:
     row, rule = chosen.row, chosen.rule
     spec = {
         "collection": row["collection"],
@@ -292,8 +284,8 @@ def _job(catalogue: Catalogue, chosen: Chosen, out: Path, weights: str | None) -
         "disk_mib": round(chosen.disk_mib, 3),
     }
     options = rule.run.model_dump(mode="json")
-    read = source_of(catalogue, spec).digest()
-    key = job_key(kind=KIND, read=read, series=row["uid"], options=options, weights=weights, out=str(out))
+    read = SeriesTask.of(catalogue, spec).source().digest()
+    key = job_key(kind=KIND, read=read, series=row["uid"], options=options, weights=weights, out=out)
     return NewJob(KIND, key, spec, priority=rule.priority)
 
 
@@ -353,12 +345,14 @@ def _measured(place: ArchivePlace, catalogue: Catalogue, options: PlanOptions, c
     from thinslice.commands.one_of_many import load_once
     from thinslice.commands.upscale import UpscaleJob, run_upscale
 
-    spec = _job(catalogue, chosen, options.out, None).spec
-    source = source_of(catalogue, dict(spec))
+    spec = _job(catalogue, chosen, str(options.out), None).spec
+    task = SeriesTask.of(catalogue, spec)
     run = chosen.rule.run
     settings, reading = settings_of(run, device=options.device, backend=options.backend, threads=options.threads)
     model = load_once(settings)
     with tempfile.TemporaryDirectory(dir=place.root, prefix="measuring-") as folder:
+        paths = fetch(ObjectStore(task.root), task, Path(folder)) if task.is_stored else None
+        source = task.source(paths)
         report = run_upscale(
             UpscaleJob(
                 source=source.paths if len(source.paths) > 1 else source.paths[0],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
@@ -145,8 +144,3 @@ def settings_of(
 def plan_values(plan: PlanFile) -> dict[str, Any]:
     """The plan as JSON values, without places, which may name people."""
     return plan.model_dump(mode="json", by_alias=True, exclude={"out"})
-
-
-def out_folder(plan: PlanFile) -> Path:
-    """Folder of the outputs."""
-    return Path(plan.out)

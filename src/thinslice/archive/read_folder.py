@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from thinslice.io.dicom.series.stacks import Stack
 
 Stamp = tuple[int, int, int]
-"""Size, time of change in nanoseconds, and inode of a file: equal ones mean that it was not changed."""
+"""Size, time of change in nanoseconds, and inode of a file: equal ones mean that it was not changed. In a store of
+objects a number below 0 stands for the inode: two objects are never two names of one file."""
+
+HeadersOf = Callable[[str, "FoundFile"], Iterable["SliceHeader"]]
+"""Headers of a file by its name; why there are none is noted in the row."""
 
 MOST_AT_ONCE = 4096
 """Files of a folder that are read in one go; series that go beyond are judged when all files are known."""
@@ -156,11 +160,16 @@ def list_folder(root: Path, folder: str, avoid: Iterable[str] = ()) -> tuple[Fol
         result.reason = "may not be read by you" if isinstance(error, PermissionError) else "cannot be read"
     result.subfolders.sort()
     result.total = len(stamps) + len(result.files)
+    result.digest = digest_of_listing(result, stamps)
+    return result, stamps
+
+
+def digest_of_listing(result: FolderResult, stamps: Mapping[str, Stamp]) -> bytes:
+    """Digest of a folder's names and stamps."""
     known = [f"{name}\0{size} {time} {inode}" for name, (size, time, inode) in stamps.items()]
     others = [f"{file.name}\0{file.reason}" for file in result.files]
     text = "\n".join(sorted([*known, *others, result.reason]))
-    result.digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:16]
-    return result, stamps
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:16]
 
 
 def read_folder(
@@ -186,27 +195,43 @@ def read_folder(
         The result. Where `known` is needed and None, it holds no files, and its digest differs from `digest`.
     """
     result, stamps = list_folder(root, folder, avoid)
+    changed = changed_files(result, stamps, digest=digest, known=known)
+    if changed:
+        add_files(result, salt, changed, stamps, judge=not known, headers_of=_headers_in(root, folder))
+    return result
+
+
+def changed_files(
+    result: FolderResult, stamps: Mapping[str, Stamp], *, digest: bytes | None, known: Mapping[str, Stamp] | None
+) -> list[str]:
+    """Names of the files that must be read now; whether there are none, or too many, is noted in the result.
+
+    Args:
+        result: of listing the folder.
+        stamps: of its files.
+        digest, known: as for `read_folder`.
+    """
     if digest == result.digest:
         result.unchanged, result.files = True, []
-        return result
+        return []
     if digest is not None and known is None:
-        return result
+        return []
     earlier = known or {}
     changed = [name for name in sorted(stamps) if earlier.get(name) != stamps[name]]
     there = {*stamps, *(file.name for file in result.files)}
     result.gone = [name for name in earlier if name not in there]
     if len(changed) > MOST_AT_ONCE:
         result.later = [changed[k : k + MOST_AT_ONCE] for k in range(0, len(changed), MOST_AT_ONCE)]
-        return result
-    _read(result, root, salt, changed, stamps, judge=not earlier)
-    return result
+        return []
+    return changed
 
 
 def read_files(root: Path, folder: str, salt: bytes, names: list[str]) -> FolderResult:
     """Read the headers of some files of a large folder; their series are judged later."""
     result, stamps = list_folder(root, folder)
     result.files = []
-    _read(result, root, salt, [name for name in names if name in stamps], stamps, judge=False)
+    there = [name for name in names if name in stamps]
+    add_files(result, salt, there, stamps, judge=False, headers_of=_headers_in(root, folder))
     return result
 
 
@@ -229,16 +254,30 @@ def judge(root: Path, label: str, paths: Iterable[str]) -> list[SeriesRow]:
             found = read_wanted(file)
             if not isinstance(found, SkippedFile):
                 headers += [header for header in found if series_label(header.dataset) == label]
-        return _rows(headers)
+        return rows_of(headers)
 
 
-def _read(
-    result: FolderResult, root: Path, salt: bytes, names: list[str], stamps: Mapping[str, Stamp], *, judge: bool
+def add_files(
+    result: FolderResult,
+    salt: bytes,
+    names: list[str],
+    stamps: Mapping[str, Stamp],
+    *,
+    judge: bool,
+    headers_of: HeadersOf,
 ) -> None:
-    """Add files to a result, and their series where `judge` is set."""
+    """Add files to a result, and their series where `judge` is set.
+
+    Args:
+        result: of listing the folder.
+        salt: of the patients' digests.
+        names: of the files.
+        stamps: of all files.
+        judge: whether these are all files of the folder.
+        headers_of: reads one.
+    """
     from thinslice.io.dicom.files.header import quiet_pydicom
 
-    place = root / result.folder if result.folder else root
     indices: dict[GroupKey, int] = {}
     gathered: list[list[SliceHeader]] = []
     seen: dict[tuple[int, int], str] = {}
@@ -248,12 +287,12 @@ def _read(
             size, _, inode = stamps[name]
             file = FoundFile(name, stamps[name])
             result.files.append(file)
-            if inode and (inode, size) in seen:
+            if inode > 0 and (inode, size) in seen:
                 file.reason = "another name of a file that is listed (a link)"
                 continue
             seen[inode, size] = name
             touched: dict[int, None] = {}
-            for header in _headers(place / name, file):
+            for header in headers_of(name, file):
                 named = names_of(header)
                 key = keys.get(named)
                 if key is None:
@@ -267,10 +306,15 @@ def _read(
             file.groups = tuple(touched)
             file.reason = "" if touched else file.reason or "an index (DICOMDIR), which is not needed"
         result.groups = list(indices)
-        result.rows = [_rows(headers) if judge else None for headers in gathered]
+        result.rows = [rows_of(headers) if judge else None for headers in gathered]
 
 
-def _headers(path: Path, file: FoundFile) -> Iterator[SliceHeader]:
+def _headers_in(root: Path, folder: str) -> HeadersOf:
+    place = root / folder if folder else root
+    return lambda name, file: headers_at(place / name, file)
+
+
+def headers_at(path: Path, file: FoundFile) -> Iterator[SliceHeader]:
     """Headers of a file or of the members of an archive; why there are none is noted in `file`."""
     from thinslice.errors import UnreadableError
     from thinslice.io.dicom.files.archives import HEAD_BYTES, archive_kind
@@ -296,8 +340,8 @@ def _headers(path: Path, file: FoundFile) -> Iterator[SliceHeader]:
 
 def names_of(header: SliceHeader) -> tuple[str, str, str]:
     """Patient, study and series of a slice, as its header has them."""
-    from thinslice.io.dicom.files.header import text
     from thinslice.io.dicom.files.object_kinds import series_label
+    from thinslice.io.dicom.files.values import text
 
     dataset = header.dataset
     return text(dataset, "PatientID"), text(dataset, "StudyInstanceUID"), series_label(dataset)
@@ -321,7 +365,8 @@ def group_key(named: tuple[str, str, str], salt: bytes) -> GroupKey:
     return digest.hexdigest(), study, label, *names
 
 
-def _rows(headers: list[SliceHeader]) -> list[SeriesRow]:
+def rows_of(headers: list[SliceHeader]) -> list[SeriesRow]:
+    """The series that slices make, by the rules of `thinslice inspect`."""
     from thinslice.io.dicom.series.stacks import stacks_of
 
     return [_row(found) for found in stacks_of(headers, [])]
@@ -329,8 +374,8 @@ def _rows(headers: list[SliceHeader]) -> list[SeriesRow]:
 
 def _row(found: Stack) -> SeriesRow:
     from thinslice.commands.inspect import verdict_on
-    from thinslice.io.dicom.files.header import text
     from thinslice.io.dicom.files.input_files import printable
+    from thinslice.io.dicom.files.values import text
     from thinslice.io.dicom.series.facts import Identity
     from thinslice.io.dicom.series.report import report_of
 
@@ -370,7 +415,7 @@ def _row(found: Stack) -> SeriesRow:
 
 
 def _mended_by(faults: list[str]) -> str:
-    from thinslice.io.dicom.series.stacking import Fault
+    from thinslice.io.dicom.series.plane import Fault
 
     settings = {fault.mended_by if isinstance(fault, Fault) else "" for fault in faults}
     return "" if "" in settings else ",".join(sorted(settings))

@@ -12,10 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from thinslice.archive.catalogue import Catalogue
 from thinslice.archive.place import ArchivePlace
 from thinslice.archive.plan_file import KIND, PlanFile, read_plan
 from thinslice.archive.rates import Rates, RatesFile, Sample, rates_key, rates_of
-from thinslice.archive.worker import KEPT_FREE_MIB, ArchiveWorker, DiskShortError
+from thinslice.archive.series_work import DiskShortError
+from thinslice.archive.storage.results import StoreResults, results_of
+from thinslice.archive.storage.store import ObjectStore, is_store
+from thinslice.archive.worker import ArchiveWorker, WorkerOptions
 from thinslice.errors import OutputBusyError, ResourceError, ThinsliceError
 from thinslice.queue import Queue, RetryPolicy, State
 from thinslice.system.atomic import sole_run
@@ -32,6 +36,9 @@ GRACE_S = 20.0
 
 MOST_SAMPLES = 2000
 """Series whose times enter the rates."""
+
+LOCAL, ALONE = WorkerOptions(), WorkerOptions(threads=None)
+"""Options of a process of a pool, and of a worker that has the machine for itself."""
 
 POOL = "pool-"
 """Beginning of the names of a pool's workers."""
@@ -81,8 +88,7 @@ def run_plan_locally(
     place: ArchivePlace,
     *,
     processes: int | None = None,
-    threads: int = 1,
-    kept_free_mib: float = KEPT_FREE_MIB,
+    options: WorkerOptions = LOCAL,
     watch: Callable[[RunState], None] | None = None,
 ) -> RunState:
     """Work on a plan with a pool of processes until every job is done or set aside.
@@ -93,8 +99,7 @@ def run_plan_locally(
     Args:
         place: the index, with a plan.
         processes: of the pool; one for each core unless set.
-        threads: CPU threads of each process.
-        kept_free_mib: space that stays free on the disk of the outputs.
+        options: of each process.
         watch: called with the state about twice a second.
 
     Returns:
@@ -104,16 +109,19 @@ def run_plan_locally(
         UsageError: no plan.
         OutputBusyError: another run works on this plan.
         ResourceError: the disk of the outputs is nearly full; free some space, then run again.
+        UnreadableError, OutputError, UnreachableError: a store of objects cannot be used.
         KeyboardInterrupt: after the workers have given their jobs back.
     """
     place.require()
     plan = read_plan(place)
+    require_stores(place, plan)
+    threads = options.threads or sensible_threads()
     count = processes or max(1, sensible_threads() // threads)
     try:
         policy = RetryPolicy(first_wait_s=plan.retry_first_s)
         with sole_run(place.root / "run"), Queue(place.queue, policy=policy) as queue:
-            _recover_all(queue, place)
-            with _Pool(place, queue, count, threads, kept_free_mib) as pool:
+            recover_all(queue, place)
+            with _Pool(place, queue, count, options) as pool:
                 last = pool.watch(watch or (lambda state: None))
             keep_rates(place, queue, plan, threads)
     except OutputBusyError:
@@ -122,8 +130,8 @@ def run_plan_locally(
         ) from None
     if last.disk_short:
         raise ResourceError(
-            f"The disk of the outputs has no room for the next series and {kept_free_mib:.0f} MiB beside it; free some "
-            f"space, then run again. {last.done} of {last.total} series are done, {last.left} are left."
+            f"The disk of the outputs has no room for the next series and {options.kept_free_mib:.0f} MiB beside it; "
+            f"free some space, then run again. {last.done} of {last.total} series are done, {last.left} are left."
         )
     return last
 
@@ -131,8 +139,7 @@ def run_plan_locally(
 def join_plan(
     place: ArchivePlace,
     *,
-    threads: int | None = None,
-    kept_free_mib: float = KEPT_FREE_MIB,
+    options: WorkerOptions = ALONE,
     name: str | None = None,
     stop: threading.Event | None = None,
 ) -> int:
@@ -140,8 +147,7 @@ def join_plan(
 
     Args:
         place: the index, with a plan.
-        threads: CPU threads.
-        kept_free_mib: as for `run_plan_locally`.
+        options: of the worker.
         name: of the worker; the first free one unless set.
         stop: ends the work after the job in hand.
 
@@ -153,7 +159,15 @@ def join_plan(
     place.require()
     chosen = name or f"work-{socket.gethostname().split('.')[0]}-{os.getpid()}"
     with sole_run(place.places / chosen):
-        worker = ArchiveWorker(place, chosen, threads=threads, kept_free_mib=kept_free_mib)
+        require_stores(place, read_plan(place))
+        worker = ArchiveWorker(
+            place,
+            chosen,
+            threads=options.threads,
+            kept_free_mib=options.kept_free_mib,
+            scratch=options.scratch,
+            scratch_mib=options.scratch_mib,
+        )
         try:
             worker.run(stop or threading.Event())
         except DiskShortError:
@@ -163,7 +177,23 @@ def join_plan(
         return worker.done
 
 
-def _recover_all(queue: Queue, place: ArchivePlace) -> None:
+def require_stores(place: ArchivePlace, plan: PlanFile) -> None:
+    """Refuse stores of objects that cannot be used, before any work.
+
+    Raises:
+        UnreadableError, OutputError: no credentials, no right, or no such bucket.
+        UnreachableError: a store does not answer.
+    """
+    with Catalogue(place.catalogue) as catalogue:
+        root = catalogue.root
+    if is_store(root):
+        ObjectStore(root).require("read")
+    results = results_of(plan)
+    if isinstance(results, StoreResults):
+        results.store.require("write")
+
+
+def recover_all(queue: Queue, place: ArchivePlace) -> None:
     """Take back what dead workers hold: whoever gets the lock of a worker's place knows that it is dead."""
     held = {job.worker for job in queue.running(KIND)}
     for name in sorted(name for name in held if name):
@@ -174,8 +204,8 @@ def _recover_all(queue: Queue, place: ArchivePlace) -> None:
 class _Pool:
     """Worker processes, as a context manager."""
 
-    def __init__(self, place: ArchivePlace, queue: Queue, count: int, threads: int, kept_free_mib: float) -> None:
-        self._place, self._queue, self._threads, self._kept_free_mib = place, queue, threads, kept_free_mib
+    def __init__(self, place: ArchivePlace, queue: Queue, count: int, options: WorkerOptions) -> None:
+        self._place, self._queue, self._options = place, queue, options
         self._names = [f"{POOL}{k}" for k in range(1, count + 1)]
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._waits: dict[str, tuple[float, float]] = {}
@@ -262,11 +292,11 @@ class _Pool:
         silent = None if os.environ.get("THINSLICE_DEBUG") == "1" else subprocess.DEVNULL
         command = [sys.executable, "-m", "thinslice.archive.worker", str(self._place.root.resolve()), name]
         return subprocess.Popen(
-            [*command, str(self._threads), str(self._kept_free_mib)],
+            [*command, *self._options.arguments()],
             stdin=subprocess.PIPE,
             stdout=silent,
             stderr=silent,
-            env={**os.environ, "OMP_NUM_THREADS": str(self._threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(self._options.threads or sensible_threads())},
         )
 
 

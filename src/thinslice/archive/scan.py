@@ -11,8 +11,10 @@ from thinslice.archive.catalogue import Catalogue, Totals
 from thinslice.archive.place import ArchivePlace
 from thinslice.archive.processes import CrashError, Processes
 from thinslice.archive.read_folder import FolderResult, SeriesRow, Stamp, judge, load, read_files, read_folder
+from thinslice.archive.storage.read_prefix import judge_objects, read_objects, read_prefix
+from thinslice.archive.storage.store import ObjectStore, checked_url, is_store
 from thinslice.commands.outputs import check_sources
-from thinslice.errors import OutputBusyError, UsageError
+from thinslice.errors import OutputBusyError, UnreachableError, UsageError
 from thinslice.system.atomic import sole_run
 from thinslice.system.cores import sensible_threads
 from thinslice.typing import Notify
@@ -32,7 +34,7 @@ class ScanTask:
     """Work of one process: a folder, several known ones, some files of a large one, or a series to be judged.
 
     Attributes:
-        root: of the archive.
+        root: of the archive: a folder, or the URL of a prefix in a store of objects.
         many: known folders and their digests, which are only looked at.
         folder: below it.
         salt: of the patients' digests.
@@ -45,7 +47,7 @@ class ScanTask:
         paths: of its files.
     """
 
-    root: Path
+    root: Path | str
     many: tuple[tuple[str, bytes], ...] = ()
     folder: str = ""
     salt: bytes = b""
@@ -63,6 +65,8 @@ Outcome = FolderResult | list[FolderResult] | list[SeriesRow]
 
 def do_task(task: ScanTask) -> Outcome:
     """Do one task; in any process."""
+    if isinstance(task.root, str):
+        return _in_store(task.root, task)
     if task.many:
         return [
             read_folder(task.root, folder, b"", digest=digest, known=None, avoid=task.avoid)
@@ -73,6 +77,18 @@ def do_task(task: ScanTask) -> Outcome:
     if task.names is not None:
         return read_files(task.root, task.folder, task.salt, list(task.names))
     return read_folder(task.root, task.folder, task.salt, digest=task.digest, known=task.known, avoid=task.avoid)
+
+
+def _in_store(url: str, task: ScanTask) -> Outcome:
+    if task.many:
+        return [
+            read_prefix(url, folder, b"", digest=digest, known=None, avoid=task.avoid) for folder, digest in task.many
+        ]
+    if task.collection is not None:
+        return judge_objects(url, task.label, task.paths)
+    if task.names is not None:
+        return read_objects(url, task.folder, task.salt, list(task.names))
+    return read_prefix(url, task.folder, task.salt, digest=task.digest, known=task.known, avoid=task.avoid)
 
 
 @dataclass
@@ -103,7 +119,7 @@ class ScanSummary:
 @dataclass
 class _Scan:
     catalogue: Catalogue
-    root: Path
+    root: Path | str
     number: int
     avoid: tuple[str, ...]
     notify: Notify
@@ -111,7 +127,7 @@ class _Scan:
 
 
 def run_scan(
-    root: Path, place: ArchivePlace, *, processes: int | None = None, notify: Notify | None = None
+    root: Path | str, place: ArchivePlace, *, processes: int | None = None, notify: Notify | None = None
 ) -> ScanSummary:
     """Bring the catalogue of an archive up to date.
 
@@ -119,26 +135,25 @@ def run_scan(
     killed is continued by the next one. Nothing in the archive is changed, and no file in it can end a scan.
 
     Args:
-        root: folder of the archive; links to folders are not followed.
+        root: folder of the archive, where links to folders are not followed; or s3://BUCKET/PREFIX in a store.
         place: the index; made if absent. It may lie in the archive.
         processes: that read headers; one for each core unless set, 0 for this process.
         notify: called with plain lines of progress.
 
     Raises:
         UnreadableError: the root is missing, or may not be read.
+        UnreachableError: the store of the root does not answer.
         UsageError: the root is a file.
         OutputError: the index cannot be written, or is that of another archive.
         OutputBusyError: another scan works on the index.
     """
-    check_sources([root])
-    if not root.is_dir():
-        raise UsageError(f"{str(root)!r} is a file; name the folder of an archive.")
+    root = _checked(root)
     place.create()
     count = sensible_threads() if processes is None else processes
     try:
         with sole_run(place.root / "scan"), Catalogue(place.catalogue, create=True) as catalogue:
-            number = catalogue.begin(root.resolve())
-            scan = _Scan(catalogue, root.resolve(), number, _avoided(place, catalogue), notify or (lambda line: None))
+            number = catalogue.begin(root)
+            scan = _Scan(catalogue, root, number, _avoided(place, catalogue), notify or (lambda line: None))
             begun = time.perf_counter()
             if number == 1:
                 load()
@@ -153,10 +168,23 @@ def run_scan(
         raise OutputBusyError(f"Another scan works on {str(place.root)!r}; wait for it to end.") from None
 
 
+def _checked(root: Path | str) -> Path | str:
+    """The root of an archive, which is there."""
+    if is_store(root):
+        url = checked_url(str(root))
+        ObjectStore(url).require("read")
+        return url
+    folder = Path(root)
+    check_sources([folder])
+    if not folder.is_dir():
+        raise UsageError(f"{str(root)!r} is a file; name the folder of an archive.")
+    return folder.resolve()
+
+
 def _avoided(place: ArchivePlace, catalogue: Catalogue) -> tuple[str, ...]:
     """Folders that are no part of the archive: the index, and outputs of its plan."""
-    out = catalogue.get("out")
-    return tuple(os.path.realpath(path) for path in (place.root, *(() if out is None else (os.fsdecode(out),))))
+    found = [str(place.root), *([] if (out := catalogue.get("out")) is None else [os.fsdecode(out)])]
+    return tuple(path if is_store(path) else os.path.realpath(path) for path in found)
 
 
 def _walk(scan: _Scan, pool: Processes[ScanTask, Outcome]) -> None:
@@ -224,6 +252,8 @@ def _walk(scan: _Scan, pool: Processes[ScanTask, Outcome]) -> None:
     written_s = noted_s = time.perf_counter()
     while pool.pending:
         for done, result in pool.results():
+            if isinstance(result, UnreachableError):
+                raise result  # what was read so far is kept, and the next scan goes on
             if isinstance(result, Exception):
                 summary.crashed += 1
                 for folder, _ in done.many:  # one of them; each is looked at alone
@@ -287,6 +317,8 @@ def _judge(scan: _Scan, pool: Processes[ScanTask, Outcome]) -> None:
             if done.collection is None:
                 continue
             summary.judged += 1
+            if isinstance(result, UnreachableError):
+                raise result
             if isinstance(result, Exception):
                 summary.crashed += 1
                 result = []

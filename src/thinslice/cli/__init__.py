@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: always.
     """
+    _open_closed_streams()
     _treat_termination_as_interruption()
     _print_any_name()
     try:
@@ -73,6 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code == EXIT_INTERRUPTED:
         _leave("interrupted; no half-written output is left.", EXIT_INTERRUPTED)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _open_closed_streams() -> None:
+    """Give a program that was started without standard streams (as by some schedulers) ones that lead nowhere.
+
+    Otherwise the first file that it opens would take their number, and what libraries print would go into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
 
 
 def _print_any_name() -> None:

@@ -15,6 +15,7 @@ from thinslice.cli import (
     dataset,
     dataset_build,
     dataset_download,
+    dataset_manifest,
     demo,
     dicomweb,
     evaluate,
@@ -24,6 +25,7 @@ from thinslice.cli import (
     models_check,
     models_export,
     node,
+    reader_study,
     serve,
     train,
     upscale,
@@ -100,6 +102,7 @@ app.command("node", cls=Command, epilog=EPILOG)(node.node)
 app.command("pull", cls=Command, epilog=EPILOG)(dicomweb.pull)
 app.command("push", cls=Command, epilog=EPILOG)(dicomweb.push)
 app.command("evaluate", cls=Command, epilog=EPILOG)(evaluate.evaluate)
+app.command("reader-study", cls=Command, epilog=EPILOG)(reader_study.reader_study)
 app.command("convert", cls=Command, epilog=EPILOG)(convert.convert)
 app.command("demo", cls=Command, epilog=EPILOG)(demo.demo)
 app.command("train", cls=Command, epilog=EPILOG)(train.train)
@@ -133,6 +136,7 @@ _dataset.command("download", cls=Command, epilog=EPILOG)(dataset_download.downlo
 _dataset.command("verify", cls=Command, epilog=EPILOG)(dataset.verify)
 _dataset.command("analyse", cls=Command, epilog=EPILOG)(dataset.analyse)
 _dataset.command("build", cls=Command, epilog=EPILOG)(dataset_build.build)
+_dataset.command("manifest", cls=Command, epilog=EPILOG)(dataset_manifest.manifest)
 _dataset.command("mini", cls=Command, epilog=EPILOG)(dataset.mini)
 _dataset.command("profile", cls=Command, epilog=EPILOG)(dataset.measure_slice_profile)
 app.add_typer(_dataset, name="dataset")

@@ -32,13 +32,22 @@ Index = Annotated[
 ]
 Processes = Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; one for each core unless set.")]
 Threads = Annotated[int, typer.Option(metavar="N", min=1, help="CPU threads of each process.")]
+Scratch = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Local folder for files of s3:// places; a temporary one unless set."),
+]
+ScratchGib = Annotated[
+    float, typer.Option("--scratch-limit", metavar="GIB", min=0.001, help="Scratch space of each process.")
+]
 KeepFree = Annotated[
     float, typer.Option("--keep-free", metavar="GIB", min=0, help="Space that stays free on the disk of the outputs.")
 ]
 
 
 def scan(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", show_default=False, help="Folder of the archive.")],
+    root: Annotated[
+        str, typer.Argument(metavar="ROOT", show_default=False, help="Folder of the archive, or s3://BUCKET/PREFIX.")
+    ],
     index: Index = DEFAULT_INDEX,
     processes: Processes = None,
     quiet: options.Quiet = False,
@@ -55,6 +64,7 @@ def scan(
     \b
     thinslice archive scan /data/ct
     thinslice archive scan /data/ct --index /var/ct-index --processes 8
+    thinslice archive scan s3://scans/ct
     """
     from thinslice.archive.scan import run_scan
 
@@ -73,7 +83,10 @@ def scan(
 
 
 def plan(
-    out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False, help="Folder of the thin series.")],
+    out: Annotated[
+        str,
+        typer.Argument(metavar="OUT", show_default=False, help="Folder of the thin series, or s3://BUCKET/PREFIX."),
+    ],
     index: Index = DEFAULT_INDEX,
     rules: Annotated[
         Path | None,
@@ -147,6 +160,15 @@ def run(
     processes: Processes = None,
     threads: Threads = 1,
     keep_free: KeepFree = 1.0,
+    scratch: Scratch = None,
+    scratch_limit: ScratchGib = 20.0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on a Ray cluster: HOST:PORT of its head, or 'auto' for the one that this machine is part of.",
+        ),
+    ] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Work on the plan with a pool of processes until every series is done or set aside.
@@ -155,20 +177,30 @@ def run(
     final name, whatever is killed; the same command continues. A series that fails is tried again with growing waits,
     and set aside with its reason in the end. The work stops before the disk of the outputs is full.
 
+    With --cluster the processes run on the nodes of a Ray cluster, one for every --threads CPUs and one for each GPU,
+    at most --processes of them. Files of the archive and of the outputs lie on a file system that all nodes share, or
+    in a store; catalogue and queue stay on this machine, which is a node too.
+
     \b
     thinslice archive run
     thinslice archive run --processes 4 --threads 2
+    thinslice archive run --cluster auto --threads 4
     """
     from thinslice.archive.run import run_plan_locally
+    from thinslice.archive.worker import WorkerOptions
     from thinslice.errors import PartlyDoneError
 
     hush_libraries()
     console = Console(quiet=quiet)
     try:
         with _watching(console) as watch:
-            state = run_plan_locally(
-                _place(index), processes=processes, threads=threads, kept_free_mib=1024 * keep_free, watch=watch
-            )
+            each = WorkerOptions(threads, 1024 * keep_free, scratch, 1024 * scratch_limit)
+            if cluster is None:
+                state = run_plan_locally(_place(index), processes=processes, options=each, watch=watch)
+            else:
+                from thinslice.archive.cluster.driver import run_plan_on_cluster
+
+                state = run_plan_on_cluster(_place(index), cluster, workers=processes, options=each, watch=watch)
     except KeyboardInterrupt:
         console.note("interrupted; the same command continues")
         raise
@@ -188,6 +220,8 @@ def work(
     index: Index = DEFAULT_INDEX,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores unless set.")] = None,
     keep_free: KeepFree = 1.0,
+    scratch: Scratch = None,
+    scratch_limit: ScratchGib = 20.0,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the worker; one at a time has it. Made unless set.")
     ] = None,
@@ -203,9 +237,11 @@ def work(
     srun --ntasks=4 thinslice archive work --index /local/index --threads 4
     """
     from thinslice.archive.run import join_plan
+    from thinslice.archive.worker import WorkerOptions
 
     hush_libraries()
-    taken = join_plan(_place(index), threads=threads, kept_free_mib=1024 * keep_free, name=name)
+    chosen = WorkerOptions(threads, 1024 * keep_free, scratch, 1024 * scratch_limit)
+    taken = join_plan(_place(index), options=chosen, name=name)
     if not quiet:
         print(f"series       {taken:,} taken by this worker; nothing is queued any more")
 

@@ -153,8 +153,9 @@ def leaderboard(
         Console().warn(warning)
     if as_json:
         values = board.model_dump(mode="json", by_alias=True)
+        seen: dict[str, str] = {}
         for row, entry in zip(values["rows"], board.rows, strict=True):
-            now = standing(entry, folder)
+            now = standing(entry, folder, seen=seen)
             row["state"], row["why"] = now.status, list(now.why)
         print(json.dumps(values, indent=2))
         return

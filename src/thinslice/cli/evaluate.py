@@ -61,7 +61,13 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON; - prints them.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a JSON file that exists.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html|FOLDER", help="Write tables and pictures, beside interpolation where --thick is given."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
 ) -> None:
     """Score a thin volume against the true one.
 
@@ -77,6 +83,7 @@ def evaluate(
     \b
     thinslice evaluate estimate.nii.gz truth.nii.gz
     thinslice evaluate estimate/ truth/ --protocol clinical --thick source/ --json scores.json
+    thinslice evaluate estimate/ truth/ --thick source/ --report score.html
     thinslice evaluate estimate/ truth/ --protocol rplhr --protocol volume --protocol skimage
     """
     import json
@@ -86,13 +93,18 @@ def evaluate(
 
     hush_libraries()
     console = Console()
+    if report is not None:
+        from thinslice.commands.score_report import check_place
+
+        check_place(report, overwrite=overwrite)
+    volumes = read(estimate), read(reference)
+    source = None if thick is None else read(thick)
     by_protocol = evaluate_all(
-        read(estimate),
-        read(reference),
+        *volumes,
         [each.value for each in protocol or [Protocol.RPLHR]],
         align=align.value,
         intensity=intensity.value,
-        thick=None if thick is None else read(thick),
+        thick=source,
     )
     for sentence in dict.fromkeys(warning for scores in by_protocol.values() for warning in scores.warnings):
         console.warn(sentence)
@@ -103,6 +115,14 @@ def evaluate(
 
         with atomic_file(json_file, overwrite=overwrite) as partial:
             partial.write_text(text, encoding="utf-8")
+    if report is not None:
+        from thinslice.commands.score_report import score_pair, write_report
+
+        pair = score_pair(*volumes, by_protocol, thick=source, align=align.value, intensity=intensity.value)
+        for sentence in pair.warnings:
+            console.warn(sentence)
+        write_report(pair, report, overwrite=overwrite)
+        console.note(f"Report: {report}")
     if json_file is not None and str(json_file) == "-":
         print(text, end="")
         return

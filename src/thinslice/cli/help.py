@@ -194,6 +194,9 @@ def _complete(error: Any, command: Any, ctx: Any, args: list[str]) -> None:
     # The parser takes -factor as -f -a -c ...
     whole = next((f"-{each}" for each in args if each.startswith(unknown) and f"-{each}" in known), None)
     advice = f"Did you mean {whole}?" if whole and len(unknown) == 2 else suggestion(unknown, known)
+    is_misplaced = hasattr(command, "commands") and any(each in command.commands for each in args)
+    if is_misplaced and not advice:
+        advice = "Options follow the name of the command."
     error.possibilities = None
     error.message = f"There is no option {unknown} here. {advice}".strip()
 

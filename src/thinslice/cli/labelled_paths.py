@@ -1,4 +1,4 @@
-"""Arguments of the `models` commands: LABEL=PATH, LABEL=THICK,THIN and lists of factors."""
+"""Arguments of commands: LABEL=PATH, LABEL=THICK,THIN and lists of factors."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def pair_cases(arguments: Sequence[str] | None) -> dict[str, tuple[Path, Path]]:
     return found
 
 
+def folders_of(option: str, arguments: Sequence[str] | None) -> dict[str, Path]:
+    """Folders by label.
+
+    Raises:
+        UsageError: for a folder without label, and for a label that occurs twice.
+
+    >>> folders_of("--method", ["cubic=a"])
+    {'cubic': PosixPath('a')}
+    """
+    return {label: Path(path) for label, path in _labelled(option, "LABEL=FOLDER", arguments).items()}
+
+
 def own_weights(name: str) -> Path:
     """The weights file whose card --write-card changes: a user's file, never one of this installation.
 
@@ -79,7 +91,7 @@ def _labelled(option: str, shape: str, arguments: Sequence[str] | None) -> dict[
         if not label or not rest:
             raise _malformed(option, shape)
         if label in found:
-            raise UsageError(f"Two cases of {option} have the same label; give each one of its own.")
+            raise UsageError(f"{option} gives one label twice; give each a label of its own.")
         found[label] = rest
     return found
 

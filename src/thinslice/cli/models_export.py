@@ -1,4 +1,4 @@
-"""Command `models export`: a network as an ONNX file."""
+"""Command `models export`: a network as an ONNX file or a MONAI bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from thinslice.cli.options import Overwrite, Quiet
 
 def export_model(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", show_default=False, help="Network, or weights file.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.onnx", show_default=False, help="ONNX file to write.")],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", show_default=False, help="ONNX file to write; with --monai the bundle's folder."),
+    ],
     factor: Annotated[
         int | None,
         typer.Option(
@@ -37,10 +40,13 @@ def export_model(
     plane: Annotated[
         int | None, typer.Option(metavar="PIXELS", min=1, help="Other networks: side of the graph's windows.")
     ] = None,
+    monai: Annotated[
+        bool, typer.Option("--monai", help="Write a bundle for python -m monai.bundle run instead, of any network.")
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a network as an ONNX file, for onnxruntime and other programs (extra onnx).
+    """Write a network as an ONNX file, for onnxruntime and other programs (extra onnx), or as a MONAI bundle.
 
     The graph of default, fast, best and every other ThinNet takes any number of slices (2 or more), any plane, any
     factor of the network and any slice profile. Input `thick` is (1, 1, D, H, W), [-1024, 2048] HU scaled to [0, 1];
@@ -56,10 +62,16 @@ def export_model(
     thinslice models export default default.onnx
     thinslice models export runs/mine/mine.safetensors mine.onnx --factor 3
     thinslice models export tvsrn.safetensors tvsrn.onnx --plane 128
+    thinslice models export default thinslice-default/ --monai
     """
     from thinslice.commands.export import ExportJob, run_export
 
     hush_libraries()
+    if monai:
+        graph_only = {"--uncertainty": uncertainty, "--all-inputs": all_inputs, "--depth": depth, "--plane": plane}
+        contrary = [option for option, value in graph_only.items() if value]
+        _export_bundle(name, target, factor, contrary, overwrite=overwrite, quiet=quiet)
+        return
     made = run_export(
         ExportJob(name, target, factor, depth, plane, uncertainty, all_inputs, overwrite),
         notify=Console(quiet=quiet).note,
@@ -70,3 +82,18 @@ def export_model(
         print(
             f"{target.name}: {made['name']}, factors {factors}, {shape}, within {made['agreement_hu']:.4f} HU of torch"
         )
+
+
+def _export_bundle(
+    name: str, target: Path, factor: int | None, contrary: list[str], *, overwrite: bool, quiet: bool
+) -> None:
+    from thinslice.about import NOTICE
+    from thinslice.commands.export_bundle import BundleJob, run_bundle_export
+    from thinslice.errors import UsageError
+
+    if contrary:
+        raise UsageError(f"{contrary[0]} is for an ONNX file; leave it or --monai out.")
+    files = run_bundle_export(BundleJob(name, target, factor, overwrite))
+    if not quiet:
+        print(f"{target}: {', '.join(path.as_posix() for path in files)}; docs/README.md there shows how to run it")
+        print(NOTICE)

@@ -17,6 +17,7 @@ class BackendName(StrEnum):
     TORCH_COMPILE = "torch-compile"
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
+    NUMPY = "numpy"
 
 
 class IntensityName(StrEnum):

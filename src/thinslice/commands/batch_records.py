@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.io.settings import ReadSettings
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
 
 RECORDS = ".thinslice"
 """Folder of the records, in the output folder."""
@@ -149,6 +150,9 @@ class BatchSummary(_Frozen):
 def write_summary(summary: BatchSummary, out: Path) -> None:
     """Write `summary.json` and `summary.csv`, replacing those of an earlier batch.
 
+    The JSON is the truth: the table of the run before is taken away before it, so a kill never leaves a table beside
+    the JSON of another run.
+
     Raises:
         OutputExistsError: files of these names that no batch made; move them away.
         OutputError, ResourceError: as `thinslice.system.atomic.atomic_file`.
@@ -156,18 +160,18 @@ def write_summary(summary: BatchSummary, out: Path) -> None:
     from thinslice.system.atomic import atomic_file
 
     refuse_foreign_summary(out)
-    with atomic_file(out / "summary.json", overwrite=True) as partial:
-        values = summary.model_dump(mode="json", by_alias=True)
-        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    with (
-        atomic_file(out / "summary.csv", overwrite=True) as partial,
-        partial.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, list(SeriesRow.model_fields))
-        writer.writeheader()
-        for row in summary.series:
-            values = row.model_dump(mode="json")
-            writer.writerow({**values, "warnings": " ".join(row.warnings)})
+    table = out / "summary.csv"
+    with atomic_file(table, overwrite=True) as partial_table:
+        with partial_table.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(SeriesRow.model_fields))
+            writer.writeheader()
+            for row in summary.series:
+                values = row.model_dump(mode="json")
+                writer.writerow({**values, "warnings": " ".join(row.warnings)})
+        with atomic_file(out / "summary.json", overwrite=True) as partial:
+            values = summary.model_dump(mode="json", by_alias=True)
+            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            table.unlink(missing_ok=True)
 
 
 def refuse_foreign_summary(out: Path) -> None:
@@ -266,7 +270,7 @@ def content_digest(output: Path) -> str:
 
 
 def fingerprint(
-    settings: UpscaleSettings, reading: ReadSettings, output_format: str | None, model: ThroughPlaneModel
+    settings: UpscaleSettings, reading: ReadSettings, output_format: str | None, model: ThroughPlaneModel | Stored
 ) -> dict[str, JsonValue]:
     """Settings that change the voxels or the files; two runs with equal ones make the same outputs.
 

@@ -220,8 +220,8 @@ class _Group:
     """Files of one series, in the order found."""
 
     def __init__(self, header: SliceHeader) -> None:
-        from thinslice.io.dicom.files.header import integer
         from thinslice.io.dicom.files.object_kinds import kind_of
+        from thinslice.io.dicom.files.values import integer
         from thinslice.io.dicom.series.facts import is_our_own
 
         self.paths: dict[Path, None] = {}
@@ -265,8 +265,8 @@ class _Group:
 
 def _add(groups: dict[tuple[str, ...], _Group], path: Path, header: SliceHeader) -> _Group:
     """Add a file to the series of its patient and study; some anonymizers give all patients one UID."""
-    from thinslice.io.dicom.files.header import text
     from thinslice.io.dicom.files.object_kinds import series_label
+    from thinslice.io.dicom.files.values import text
 
     dataset = header.dataset
     key = (text(dataset, "PatientID"), text(dataset, "StudyInstanceUID"), series_label(dataset))

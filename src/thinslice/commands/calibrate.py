@@ -71,7 +71,7 @@ def run_calibrate(job: CalibrationJob, *, notify: Notify | None = None) -> dict[
         ThinsliceError: as `thinslice.read` and `thinslice.upscale`.
     """
     from thinslice.experiments.calibration import run as calibration
-    from thinslice.models.deviation import Calibration
+    from thinslice.models.calibration import Calibration
     from thinslice.models.load import load_model
 
     check_job(job)
@@ -112,7 +112,7 @@ def write_findings(job: CalibrationJob, findings: dict[str, Any], *, notify: Not
     """
     from thinslice.experiments.calibration import report
     from thinslice.experiments.calibration.run import write_into_card
-    from thinslice.pictures.figures import save_png
+    from thinslice.pictures.drawing import save_png
     from thinslice.system.atomic import atomic_file
 
     if job.json_file is not None:

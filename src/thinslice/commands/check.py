@@ -21,6 +21,7 @@ from thinslice.volume import Volume
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
 
 LEAST_GAIN_DB = 0.3
 """Gain over interpolation on the scan's own thicker slices below which the network is hardly worth its risk."""
@@ -29,7 +30,7 @@ LEAST_GAIN_DB = 0.3
 def check(
     volume: Volume | str | Path | Sequence[str | Path],
     *,
-    model: str | Path | ThroughPlaneModel = "default",
+    model: str | Path | ThroughPlaneModel | Stored = "default",
     device: str = "auto",
     backend: str = "auto",
     threads: int | None = None,
@@ -57,20 +58,17 @@ def check(
         ThinsliceError: as for `thinslice.read`, `thinslice.load_model` and the settings of `thinslice.upscale`.
     """
     from thinslice.inference.backends.choice import choose_backend, choose_device
+    from thinslice.inference.networks import load_network
     from thinslice.inference.settings import UpscaleSettings
-    from thinslice.inference.threads import set_threads
     from thinslice.io.files import read
-    from thinslice.models.load import load_model
 
     check_callback("phase", phase)
     if reference is not None:
         check_instance("reference", reference, TrainingSet, "a TrainingSet, or None")
     settings = UpscaleSettings(model=model, device=device, backend=backend, threads=threads)
-    choose_backend(settings.backend)
-    choose_device(settings.device)
-    set_threads(settings.threads)
+    choose_device(settings.device, choose_backend(settings.backend))
     scan = volume if isinstance(volume, Volume) else read(volume)
-    network = load_model(model) if isinstance(model, str | Path) else model
+    network = load_network(model, backend=settings.backend)
     training = training_set() if reference is None else reference
     report = phase or (lambda name, share: None)
     traits = measure_traits(scan, phase=phase)

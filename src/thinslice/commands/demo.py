@@ -132,7 +132,8 @@ def _phantom(folder: Path, settings: UpscaleSettings, notify: Notify | None, pha
     from thinslice.inference.upscale import upscale
     from thinslice.io.dicom.derived.synthetic import write_dicom_source
     from thinslice.io.files import read, write
-    from thinslice.pictures.figures import comparison, save_png
+    from thinslice.pictures.drawing import save_png
+    from thinslice.pictures.figures import comparison
 
     if notify is not None:
         notify("computing a synthetic chest (a phantom from formulas, no patient)")

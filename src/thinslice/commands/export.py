@@ -177,7 +177,7 @@ def metadata(model: ThroughPlaneModel, recording: Recording, name: str) -> dict[
         "notice": NOTICE,
     }
     if is_open:
-        from thinslice.models.graphs.any_factor import description
+        from thinslice.models.thinnet_config import description
 
         values["inputs_by_factor"] = {
             str(factor): {field: value.tolist() for field, value in description(factor)._asdict().items()}
@@ -222,8 +222,8 @@ def _cases(model: ThroughPlaneModel, recording: Recording) -> Iterator[tuple[dic
     """
     import torch
 
-    from thinslice.models.graphs.any_factor import description
     from thinslice.models.graphs.onnx_export import THICK
+    from thinslice.models.thinnet_config import description
 
     rng = np.random.default_rng(0)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.io.settings import ReadSettings
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class HowToUpscale:
     settings: UpscaleSettings
     reading: ReadSettings
     fingerprint: dict[str, JsonValue]
-    model: ThroughPlaneModel
+    model: ThroughPlaneModel | Stored
     overwrite: bool = False
     deidentify: bool = False
 
@@ -126,14 +127,13 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"The folder {str(folder)!r} cannot be made ({error.strerror}).") from error
 
 
-def load_once(settings: UpscaleSettings) -> ThroughPlaneModel:
+def load_once(settings: UpscaleSettings) -> ThroughPlaneModel | Stored:
     """The model of the settings, for all series."""
     from thinslice.inference.backends.choice import choose_device
-    from thinslice.models.load import load_model
+    from thinslice.inference.networks import load_network
 
-    if isinstance(settings.model, (str, Path)):
-        return load_model(settings.model, device=choose_device(settings.device))
-    return settings.model
+    device = choose_device(settings.device, settings.backend)
+    return load_network(settings.model, backend=settings.backend, device=device)
 
 
 def _done(row: SeriesRow, report: RunReport, source: Source, seconds: float) -> SeriesRow:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinslice.commands.run_report import (
+from thinslice.commands.run_report import RunReport, voxel_digest
+from thinslice.commands.run_report_parts import (
     DeviationReport,
     FileReport,
     MachineReport,
     ModelReport,
-    RunReport,
     SecondsReport,
     TextureReport,
-    voxel_digest,
 )
 from thinslice.experiments.provenance import now
 from thinslice.geometry import orientation_name

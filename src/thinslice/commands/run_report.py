@@ -8,18 +8,25 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from thinslice.about import NOTICE, __version__
 from thinslice.commands.check_report import CheckReport
 from thinslice.commands.labels_report import LabelsReport
+from thinslice.commands.run_report_parts import (
+    DeviationReport,
+    FileReport,
+    Frozen,
+    MachineReport,
+    ModelReport,
+    SecondsReport,
+    TextureReport,
+)
 from thinslice.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,118 +54,7 @@ Millimetres = tuple[float, float | None, float | None]
 """Spacing along (depth, height, width) in mm; an unknown in-plane one is None."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
-
-
-class FileReport(_Frozen):
-    """Input or output of a run.
-
-    Attributes:
-        format: "dicom", "nifti", "nrrd" or "metaimage".
-        kind: "folder", "file", "files" or "archive"; no name, as it may hold a patient's.
-        slices: along the depth.
-        matrix: (height, width) in pixels.
-        orientation: "axial", "coronal", "sagittal" or "oblique"; None where it is not known.
-        series_number: of a DICOM series.
-        description: of a DICOM series, without words that may identify the patient.
-        kernel: of a DICOM series.
-        voxels_sha256: of the source's HU and grid as they were read (`voxel_digest`); None for the result, and in a run
-            without a report file.
-    """
-
-    format: str
-    kind: str
-    slices: int = Field(ge=1)
-    matrix: tuple[int, int] | None = None
-    orientation: str | None = None
-    series_number: int | None = None
-    description: str | None = None
-    kernel: str | None = None
-    voxels_sha256: str | None = None
-
-
-class ModelReport(_Frozen):
-    """The network: its name, version, and the SHA-256 of its weights (None for one without weights)."""
-
-    name: str
-    version: str
-    sha256: str | None = None
-
-
-class SecondsReport(_Frozen):
-    """Wall-clock seconds by phase; phases overlap where slabs stream, so `total` need not be their sum."""
-
-    read: float = Field(ge=0)
-    network: float = Field(ge=0)
-    write: float = Field(ge=0)
-    total: float = Field(ge=0)
-
-
-class DeviationReport(_Frozen):
-    """Standard deviations written beside the result, summed up over voxels that are not air.
-
-    Attributes:
-        format: "nifti", "nrrd" or "metaimage"; no name, as it may hold a patient's.
-        source: "learned", the network's own head, or "ensemble", the spread of estimates over mirrored inputs.
-        calibrated: whether the calibration was measured on patients that the network was not trained on.
-        mean_hu, median_hu, p95_hu: mean, median and 95th percentile; None where everything is air.
-        multipliers: nominal level in percent -> half width of its interval in standard deviations.
-    """
-
-    format: str
-    source: str
-    calibrated: bool
-    mean_hu: float | None = Field(default=None, ge=0)
-    median_hu: float | None = Field(default=None, ge=0)
-    p95_hu: float | None = Field(default=None, ge=0)
-    multipliers: dict[str, float] = Field(default_factory=dict)
-
-
-class TextureReport(_Frozen):
-    """Synthetic noise in the result.
-
-    Attributes:
-        seed: of the noise.
-        thick_noise_hu: standard deviation of the source's noise in even soft tissue.
-        thin_noise_hu: the same of a thin reconstruction, by the averaging law.
-        blur_slices: width of the noise's blur along z that the source shows: standard deviation in thin slices.
-        map_factor_soft, map_factor_lung: factors by which the uncertainty map was set to that noise.
-    """
-
-    seed: int = Field(ge=0)
-    thick_noise_hu: float = Field(ge=0)
-    thin_noise_hu: float = Field(ge=0)
-    blur_slices: float = Field(ge=0)
-    map_factor_soft: float = Field(ge=0)
-    map_factor_lung: float = Field(ge=0)
-
-
-class MachineReport(_Frozen):
-    """Machine on which the times were measured.
-
-    Attributes:
-        system: operating system and processor architecture.
-        processors: processors this process may use.
-        threads: number of threads for the network, None for the library's own choice.
-        python: its version.
-    """
-
-    system: str
-    processors: int
-    threads: int | None = None
-    python: str
-
-    @classmethod
-    def here(cls, *, threads: int | None = None) -> MachineReport:
-        """This machine."""
-        affinity = getattr(os, "sched_getaffinity", None)
-        processors = len(affinity(0)) if affinity else (os.cpu_count() or 1)
-        system = f"{platform.system()} {platform.machine()}"
-        return cls(system=system, processors=processors, threads=threads, python=platform.python_version())
-
-
-class RunReport(_Frozen):
+class RunReport(Frozen):
     """Report of a `thinslice upscale` run, as JSON or one HTML page.
 
     Attributes:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thinslice.inference.settings import UpscaleSettings
     from thinslice.inference.upscale import Slab
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
     from thinslice.volume import Volume
 
 
@@ -111,7 +112,7 @@ def run_upscale(
     notify: Notify | None = None,
     progress: Progress | None = None,
     phase: PhaseProgress | None = None,
-    loaded: ThroughPlaneModel | None = None,
+    loaded: ThroughPlaneModel | Stored | None = None,
     watcher: Watcher | None = None,
     read: Read | None = None,
     read_before_s: float = 0.0,
@@ -146,14 +147,15 @@ def run_upscale(
         DeviceError: a device that is not on this machine.
     """
     from thinslice.commands.run_facts import deviation_report, report_of
-    from thinslice.commands.run_report import SecondsReport
+    from thinslice.commands.run_report_parts import SecondsReport
     from thinslice.inference.deviation import DeviationSummary
     from thinslice.inference.prepare import prepare
     from thinslice.inference.upscale import SlabStream
     from thinslice.intensity import WINDOW_WIDTH_HU
     from thinslice.io.files import open_writer, output_format, read_as
     from thinslice.io.write_behind import WriteBehind
-    from thinslice.pictures.figures import Preview, save_png
+    from thinslice.pictures.drawing import save_png
+    from thinslice.pictures.figures import Preview
     from thinslice.pictures.viewer.page import ViewerPage
 
     begun = time.perf_counter()
@@ -368,7 +370,7 @@ def _announcement(prepared: Prepared) -> str:
     )
 
 
-def _checked(prepared: Prepared, loaded: ThroughPlaneModel | None, enter: PhaseProgress) -> CheckReport:
+def _checked(prepared: Prepared, loaded: ThroughPlaneModel | Stored | None, enter: PhaseProgress) -> CheckReport:
     """Whether the network is any good on the scan; its windows are those of a plain run, without uncertainty."""
     from thinslice.commands.check import check
 

@@ -14,9 +14,9 @@ from thinslice.errors import InputError, UsageError
 from thinslice.evaluation.align import overlap_by_position
 from thinslice.evaluation.metrics import mean_squared_error, psnr_of, ssim_of_volume, ssim_per_slice
 from thinslice.evaluation.rules import NETWORK_WINDOW_HU, RULES, Rule
-from thinslice.intensity import to_hu, to_unit
+from thinslice.evaluation.units import in_hu, units_of_pair, volume_in_hu
+from thinslice.intensity import to_unit
 from thinslice.options import option
-from thinslice.plausibility import LEAST_SPREAD_HU, SAMPLED_VOXELS
 from thinslice.volume import Volume, check_volume
 
 PROTOCOLS = tuple(RULES)
@@ -30,12 +30,6 @@ INTENSITIES = ("auto", "hu", "unit")
 
 DATA_RANGE = 1.0
 """Extent of the values that are scored: every window is mapped to [0, 1]."""
-
-UNIT_SLACK = 0.2
-"""Distance outside [0, 1] at which all but a few values count as unit values: networks overshoot."""
-
-FEW_PERCENT = 0.1
-"""Percentage of the values at either end that do not decide about the unit: networks overshoot far in single voxels."""
 
 LungMask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
@@ -174,7 +168,7 @@ def evaluate_all(
         raise UsageError(f"{option('protocols')} takes names of protocols, each once: {', '.join(PROTOCOLS)}.")
     _known("alignment", align, ALIGNMENTS)
     _known("intensity", intensity, INTENSITIES)
-    units, warnings = _units(estimate, reference, intensity)
+    units, warnings = units_of_pair(estimate, reference, intensity)
     whole = reference
     if align == "world":
         estimate, reference, notes = overlap_by_position(estimate, reference)
@@ -209,70 +203,11 @@ def evaluate_all(
     return results
 
 
-def looks_like_unit(values: npt.NDArray[Any]) -> bool:
-    """Whether values are floats of which nearly all lie in [0, 1], rather than HU.
-
-    A CT in HU holds air near -1000, and one that does not is stored as whole numbers, hence as int16.
-
-    >>> looks_like_unit(np.float32([0.0, 0.4])), looks_like_unit(np.float32([-1000.0, 0.4]))
-    (True, False)
-    """
-    if values.dtype.kind != "f":
-        return False
-    low, high = _most_of(values)
-    return low >= -UNIT_SLACK and high <= 1.0 + UNIT_SLACK
-
-
-def _most_of(values: npt.NDArray[Any]) -> tuple[float, float]:
-    """The range of nearly all finite values, from a sample."""
-    flat = values.reshape(-1)
-    sample = flat[:: max(1, flat.size // SAMPLED_VOXELS)].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return 0.0, 0.0
-    low, high = np.percentile(sample, (FEW_PERCENT, 100.0 - FEW_PERCENT))
-    return float(low), float(high)
-
-
-def _units(estimate: Volume, reference: Volume, intensity: str) -> tuple[tuple[str, str], tuple[str, ...]]:
-    """Units of estimate and reference, and warnings about them."""
-    if intensity != "auto":
-        return (intensity, intensity), ()
-    found = tuple(_unit_of(name, v.hu) for name, v in (("estimate", estimate), ("reference", reference)))
-    units = (found[0], found[1])
-    if units == ("hu", "hu"):
-        return units, ()
-    if units == ("unit", "unit"):
-        warning = "Both volumes hold floats in [0, 1], taken as unit intensities (HU = 3072 v - 1024)."
-    else:
-        which = "estimate" if units[0] == "unit" else "reference"
-        warning = f"The {which} alone holds floats in [0, 1], taken as unit intensities (HU = 3072 v - 1024)."
-    return units, (warning,)
-
-
-def _unit_of(name: str, values: npt.NDArray[Any]) -> str:
-    """ "unit" or "hu".
-
-    Raises:
-        InputError: the values span less than the noise of a CT in HU, and are no unit values either.
-    """
-    if looks_like_unit(values):
-        return "unit"
-    low, high = _most_of(values)
-    if values.dtype.kind == "f" and 0.0 < high - low < LEAST_SPREAD_HU and not np.all(values == np.rint(values)):
-        raise InputError(
-            f"Nearly all values of the {name} lie between {low:.3g} and {high:.3g}: neither HU nor [0, 1], as after "
-            f"normalisation. Convert them, or state the unit of both volumes ({option('intensity', 'hu')} or "
-            f"{option('intensity', 'unit')})."
-        )
-    return "hu"
-
-
 def _lung_of(whole: Volume, reference: Volume, unit: str) -> LungMask:
     """The lung of the whole reference, cut to the part that is scored."""
     from thinslice.evaluation.clinical.lung_density import find_lung, voxel_mm3
 
-    lung = find_lung(_in_hu(whole.hu, unit), voxel_mm3(whole.geometry))
+    lung = find_lung(in_hu(whole.hu, unit), voxel_mm3(whole.geometry))
     if whole is not reference:
         grid = reference.geometry
         start = [round(at) for at in whole.geometry.index_at(grid.origin_mm)]
@@ -360,8 +295,7 @@ def _clinical(
             f"{RULES['clinical'].edge_slices} slices at each end are left out."
         )
     else:
-        (unit, _), _ = _units(thick, thick, intensity)
-        thick = Volume(_in_hu(thick.hu, unit), thick.geometry, thick.provenance)
+        thick = volume_in_hu(thick, intensity)
         placed = place_thick(thick, grid) if align == "world" else index_thick(thick, grid)
         if sum(0 <= centre < grid.shape[0] for centre in placed.centres) < 3:
             warnings.append("Fewer than 3 thick slices lie on the thin grid, so most clinical measures are empty.")
@@ -369,12 +303,8 @@ def _clinical(
         warnings.append(MISSING)
     edge = RULES["clinical"].edge_slices
     scored = range(edge, grid.shape[0] - edge)
-    ours, theirs = _in_hu(estimate.hu, units[0]), _in_hu(reference.hu, units[1])
+    ours, theirs = in_hu(estimate.hu, units[0]), in_hu(reference.hu, units[1])
     return measure(ours, theirs, lung, grid, placed, scored), tuple(warnings)
-
-
-def _in_hu(values: npt.NDArray[Any], unit: str) -> npt.NDArray[Any]:
-    return to_hu(values) if unit == "unit" else values
 
 
 def _clamped(
@@ -400,7 +330,7 @@ def _windowed(plane: npt.NDArray[Any], unit: str, window_hu: tuple[float, float]
         value = plane.astype(np.float32) if unit == "unit" else to_unit(plane)
     else:
         low, high = np.float32(window_hu[0]), np.float32(window_hu[1])
-        value = (np.asarray(_in_hu(plane, unit), np.float32) - low) / (high - low)
+        value = (np.asarray(in_hu(plane, unit), np.float32) - low) / (high - low)
     return np.clip(value, 0.0, 1.0)
 
 

@@ -26,6 +26,7 @@ from thinslice.inference.prepare import prepare
 from thinslice.inference.settings import UpscaleSettings
 from thinslice.inference.upscale import SlabStream, collect
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, WINDOW_WIDTH_HU
+from thinslice.models.stored import Stored
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume
 
@@ -51,7 +52,7 @@ class _Case:
 
 def measure_thicker(
     scan: Volume,
-    model: ThroughPlaneModel,
+    model: ThroughPlaneModel | Stored,
     *,
     factors: tuple[int, ...] = FACTORS,
     device: str = "auto",
@@ -68,6 +69,7 @@ def measure_thicker(
         device, backend, threads: as for `thinslice.upscale`.
         share: called with the share of the work that is done, 0 to 1.
     """
+    plain = "numpy" if isinstance(model, Stored) else "torch"
     part = central_part(scan, depth=DEPTH, plane=PLANE)
     cases = list(_cases(part, [factor for factor in factors if factor in model.factors]))
     tests = []
@@ -77,13 +79,13 @@ def measure_thicker(
             if share is not None:
                 share((number + done / max(total, 1)) / len(cases))
 
-        def thin_of(name: str | ThroughPlaneModel, case: _Case = case, report: Any = None) -> npt.NDArray[Any]:
+        def thin_of(name: str | ThroughPlaneModel | Stored, case: _Case = case, report: Any = None) -> npt.NDArray[Any]:
             settings = UpscaleSettings(
                 model=name,
                 factor=case.factor,
                 # The interpolations are one matrix each, and their scores are those of every other table.
                 device=device if report else "cpu",
-                backend=backend if report else "torch",
+                backend=backend if report else plain,
                 threads=threads,
                 intensity="hu",
             )

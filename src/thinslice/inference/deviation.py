@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +13,20 @@ from thinslice.errors import ModelError
 from thinslice.inference.settings import UncertaintySource
 from thinslice.inference.stitch import DEVIATION_STEP_HU
 from thinslice.intensity import BODY_ABOVE_HU
+from thinslice.models.calibration import Calibration
+from thinslice.models.stored import Stored, StoredNetwork
 from thinslice.options import option
+from thinslice.system.packages import TORCH_LINE, is_installed
 from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
-    from thinslice.models.deviation import Calibration, WithDeviation
+    from thinslice.models.deviation import WithDeviation
 
 
 def with_uncertainty(
-    model: ThroughPlaneModel, source: UncertaintySource, *, name: str, wanted_for_texture: bool = False
-) -> tuple[WithDeviation, Calibration]:
+    model: ThroughPlaneModel | Stored, source: UncertaintySource, *, name: str, wanted_for_texture: bool = False
+) -> tuple[WithDeviation | StoredNetwork, Calibration]:
     """The network with a second output channel for standard deviations, and their calibration.
 
     Args:
@@ -33,11 +37,19 @@ def with_uncertainty(
 
     Raises:
         ModelError: for "learned" with a network that has no head for it; the message names networks that have one.
+            For "ensemble" where torch is not loaded.
     """
-    from thinslice.models.deviation import Calibration, Ensemble, Learned
     from thinslice.models.load import with_deviation
 
     if source == "ensemble":
+        if isinstance(model, Stored):
+            raise ModelError(
+                "The spread over mirrored inputs is computed by PyTorch alone: "
+                + ("" if is_installed("torch") else f"{TORCH_LINE}; then ")
+                + f"use {option('backend', 'torch')}, or {option('uncertainty_by', 'learned')}."
+            )
+        from thinslice.models.deviation import Ensemble
+
         return Ensemble(model), Calibration(1.0, {})
     if not getattr(model, "has_deviation", False):
         able = with_deviation()
@@ -56,6 +68,11 @@ def with_uncertainty(
             f"mirrored inputs ({option('uncertainty_by', 'ensemble')})."
         )
     calibration = Calibration.from_card(getattr(model, "card", None))
+    if isinstance(model, Stored):
+        assert isinstance(model, StoredNetwork)  # which alone has such a head
+        return replace(model, deviation_scale=calibration.scale), calibration
+    from thinslice.models.deviation import Learned
+
     return Learned(model, calibration.scale), calibration
 
 

@@ -12,10 +12,11 @@ from thinslice.volume import Volume
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
 
 
 def measured_profile(
-    given: Path | MeasuredProfile | None, model: ThroughPlaneModel, name: str, thick: Volume
+    given: Path | MeasuredProfile | None, model: ThroughPlaneModel | Stored, name: str, thick: Volume
 ) -> tuple[MeasuredProfile | None, list[str]]:
     """The measured profile, and what is worth a sentence in the report.
 
@@ -50,7 +51,7 @@ def measured_profile(
     return None, [sentence for sentence in sentences if sentence]
 
 
-def _of_card(model: ThroughPlaneModel, name: str) -> MeasuredProfile | None:
+def _of_card(model: ThroughPlaneModel | Stored, name: str) -> MeasuredProfile | None:
     card: dict[str, Any] = getattr(model, "card", None) or {}
     values = card.get("slice_profile")
     if values is None:

@@ -21,12 +21,14 @@ from thinslice.geometry import Geometry
 from thinslice.inference.backends.choice import Backend, Choice, batch_size, choose_backend, choose_device, make, settle
 from thinslice.inference.deviation import calibration_warning, with_uncertainty
 from thinslice.inference.known_profile import measured_profile
+from thinslice.inference.networks import load_network
 from thinslice.inference.settings import UncertaintySource, UpscaleSettings
 from thinslice.inference.texture.law import Averages, open_noise
 from thinslice.inference.texture.scan_noise import measure_noise
 from thinslice.inference.texture.stream import Texture
 from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_hu
+from thinslice.models.stored import Stored
 from thinslice.options import option
 from thinslice.pictures.viewer.page import held_bytes
 from thinslice.planning import (
@@ -50,7 +52,7 @@ from thinslice.volume import Derivation, Provenance, Volume
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
-    from thinslice.models.deviation import Calibration
+    from thinslice.models.calibration import Calibration
 
 
 WIDEST_TRAINED = 2.0
@@ -93,7 +95,7 @@ class Prepared:
 
     volume: Volume
     settings: UpscaleSettings
-    model: ThroughPlaneModel
+    model: ThroughPlaneModel | Stored
     model_name: str
     model_version: str
     weights_sha256: str | None
@@ -162,6 +164,7 @@ class Prepared:
             may_fall_back=self.settings.may_fall_back,
             name=self.model_name,
             channels=self.settings.channels,
+            threads=self.settings.threads,
         )
 
 
@@ -171,7 +174,7 @@ def prepare(
     *,
     collect: bool = False,
     packs_page: bool = False,
-    loaded: ThroughPlaneModel | None = None,
+    loaded: ThroughPlaneModel | Stored | None = None,
 ) -> Prepared:
     """Decide a run: load the network, choose what runs it, cut the windows, estimate the memory.
 
@@ -202,9 +205,11 @@ def prepare(
         spacing_mm=settings.target_mm,
         axis_ambiguous=bool(volume.provenance.details.get("axis_ambiguous")),
     )
-    asked, device = choose_backend(settings.backend), choose_device(settings.device)
-    set_threads(settings.threads)
-    model = _loaded(settings.model, device) if loaded is None else loaded
+    asked = choose_backend(settings.backend)
+    device = choose_device(settings.device, asked)
+    model = load_network(settings.model if loaded is None else loaded, backend=asked, device=device)
+    if not isinstance(model, Stored):
+        set_threads(settings.threads)
     name, version, sha256 = _identity(model, settings.model)
     measured, about_profile = measured_profile(settings.profile, model, name, volume)
     profile = slice_profile(thick, factor) if measured is None else measured.on_grid(factor, thick.spacing_mm[0])
@@ -231,6 +236,7 @@ def prepare(
         may_fall_back=settings.may_fall_back,
         name=name,
         channels=settings.channels,
+        threads=settings.threads,
     )
     settled = model.window.run_by(choice.backend, choice.device)
     if settled != window:
@@ -319,15 +325,7 @@ def prepare(
     return prepared
 
 
-def _loaded(model: str | Path | ThroughPlaneModel, device: str) -> ThroughPlaneModel:
-    if isinstance(model, (str, Path)):
-        from thinslice.models.load import load_model
-
-        return load_model(model, device=device)
-    return model
-
-
-def _untrained_warning(asked: str | Path | ThroughPlaneModel) -> str | None:
+def _untrained_warning(asked: str | Path | ThroughPlaneModel | Stored) -> str | None:
     from thinslice.models.load import has_random_weights
 
     if not isinstance(asked, str) or not has_random_weights(asked):
@@ -335,7 +333,9 @@ def _untrained_warning(asked: str | Path | ThroughPlaneModel) -> str | None:
     return f"The plug-in network {shown_name(asked)!r} has random weights: its output is no image. Train it first."
 
 
-def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -> tuple[str, str, str | None]:
+def _identity(
+    model: ThroughPlaneModel | Stored, asked: str | Path | ThroughPlaneModel | Stored
+) -> tuple[str, str, str | None]:
     """Name, version and hash: from the weights' card, else from the name that the user gave."""
     card: dict[str, Any] = getattr(model, "card", None) or {}
     name = card.get("name") or (Path(asked).stem if isinstance(asked, (str, Path)) else type(model).__name__)
@@ -343,11 +343,11 @@ def _identity(model: ThroughPlaneModel, asked: str | Path | ThroughPlaneModel) -
     return shown_name(str(name)), shown_name(str(card.get("version") or __version__)), sha256
 
 
-def _has_weights(model: ThroughPlaneModel) -> bool:
+def _has_weights(model: ThroughPlaneModel | Stored) -> bool:
     return any(True for _ in model.parameters())
 
 
-def _refuse_factor(model: ThroughPlaneModel, name: str, factor: int, thick: Geometry) -> None:
+def _refuse_factor(model: ThroughPlaneModel | Stored, name: str, factor: int, thick: Geometry) -> None:
     if factor in model.factors:
         return
     able = ", ".join(str(f) for f in sorted(model.factors))
@@ -427,7 +427,7 @@ def _thin_bytes(geometry: Geometry, dtype: np.dtype[Any]) -> int:
     return int(np.prod(geometry.shape)) * dtype.itemsize
 
 
-def _refuse_overlap(model: ThroughPlaneModel, name: str, thick: Geometry, profile: SliceProfile) -> None:
+def _refuse_overlap(model: ThroughPlaneModel | Stored, name: str, thick: Geometry, profile: SliceProfile) -> None:
     """Refuse slices that overlap more than any that the network was trained on: its output would be no CT."""
     card: dict[str, Any] = getattr(model, "card", None) or {}
     widest = float(card.get("widest_slice", WIDEST_TRAINED))

@@ -15,6 +15,7 @@ from thinslice.planning import check_plan_name, check_target
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
     from thinslice.recipes.slice_profile import MeasuredProfile
 
 UncertaintySource = Literal["learned", "ensemble"]
@@ -70,7 +71,7 @@ class UpscaleSettings:
     thinslice.errors.UsageError: There is no device named 'gpu'; choose auto, cpu, cuda, cuda:N or mps.
     """
 
-    model: str | Path | ThroughPlaneModel = "default"
+    model: str | Path | ThroughPlaneModel | Stored = "default"
     factor: int | None = None
     spacing_mm: float | None = None
     plan: str | None = None

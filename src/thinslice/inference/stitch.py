@@ -16,7 +16,7 @@ import numpy.typing as npt
 from thinslice.inference.consistency import clamp_consistently
 from thinslice.inference.restore import network_input
 from thinslice.intensity import AIR_UP_TO_HU, WINDOW_WIDTH_HU, to_hu
-from thinslice.models.interpolate import z_matrix
+from thinslice.models.along_z import z_matrix
 from thinslice.planning import Window, WindowPlan
 from thinslice.planning.memory import SLAB_BYTES
 from thinslice.profile import SliceProfile

@@ -1,6 +1,8 @@
-"""Number of CPU threads that torch uses."""
+"""Number of CPU threads that run a network."""
 
 from __future__ import annotations
+
+import sys
 
 from thinslice.errors import UsageError
 from thinslice.system.cores import sensible_threads
@@ -19,6 +21,25 @@ def check_threads(threads: int | None) -> None:
         raise UsageError(f"The number of threads must be at least 1 and at most {MOST_THREADS}, not {threads}.")
 
 
+def threads_to_use(threads: int | None) -> int:
+    """The number of CPU threads for a number that was asked for; torch is not loaded.
+
+    Args:
+        threads: the number; None for `sensible_threads`, but no more than torch has where it is loaded.
+
+    Raises:
+        UsageError: when `threads` is out of range.
+
+    >>> threads_to_use(3)
+    3
+    """
+    check_threads(threads)
+    if threads is not None:
+        return threads
+    torch = sys.modules.get("torch")
+    return sensible_threads() if torch is None else min(torch.get_num_threads(), sensible_threads())
+
+
 def set_threads(threads: int | None) -> int:
     """Set the number of torch's CPU threads.
 
@@ -34,8 +55,7 @@ def set_threads(threads: int | None) -> int:
     check_threads(threads)
     import torch
 
-    now = torch.get_num_threads()
-    wanted = min(now, sensible_threads()) if threads is None else threads
-    if wanted != now:
+    wanted = threads_to_use(threads)
+    if wanted != torch.get_num_threads():
         torch.set_num_threads(wanted)
     return wanted

@@ -52,8 +52,14 @@ _UNPLACED = {
     ),
 }
 
-_PLACE_FIELDS = (("Offset", "Position", "Origin"), ("TransformMatrix", "Orientation", "Rotation"), ("ElementSpacing",))
-"""Fields of a MetaImage that place its voxels, each with its older names; ITK takes a default where one is missing."""
+_PLACE_FIELDS = (
+    ("Offset", "Position", "Origin"),
+    ("TransformMatrix", "Orientation", "Rotation"),
+    ("ElementSpacing", "ElementSize"),
+)
+"""Fields of a MetaImage that place its voxels, each with the names that ITK reads in its place.
+
+ITK takes a default where one is missing."""
 
 _FIELDS = frozenset(
     ("ObjectType", "ObjectSubType", "NDims", "Comment", "Name", "ID", "ParentID", "TransformType", "BinaryData",
@@ -106,7 +112,10 @@ def read_itk(path: str | Path, *, axis: int | None = None, on_tilt: OnFault = "r
     tilt = tilt_degrees(affine, axes, path.name, remedy=tilt_remedy() if on_tilt == "refuse" else "")
 
     shape_zyx = (size[2], size[1], size[0])
-    dtype = np.dtype(_DTYPES.get(reader.GetPixelIDValue(), "O"))
+    # A vector of one component, such as an axis of one frame becomes, is a number.
+    pixel_id = reader.GetPixelIDValue()
+    is_vector = itk.sitkVectorInt8 <= pixel_id <= itk.sitkVectorFloat64
+    dtype = np.dtype(_DTYPES.get(pixel_id - itk.sitkVectorInt8 if is_vector else pixel_id, "O"))
     section = VoxelSection.of(header, dtype)
     warnings: list[str] = []
     if section is not None:
@@ -125,6 +134,11 @@ def read_itk(path: str | Path, *, axis: int | None = None, on_tilt: OnFault = "r
 
     details: dict[str, Any] = {}
     warnings += notes
+    if header.kind == "metaimage" and _is_scaled(header):
+        warnings.append(
+            "The header states a scaling (ElementToIntensityFunction), which SimpleITK does not apply; neither was it "
+            "applied here: compare the HU."
+        )
     if not placed:
         warnings.append(
             "The file holds no orientation and position; its axes were taken as left, posterior, superior from 0."
@@ -245,6 +259,19 @@ def _check_places(header: TextHeader) -> None:
                 f"{header.path.name!r} states {names[0]} by something that is no number; repair its header, or get the "
                 "file again."
             ) from error
+
+
+def _is_scaled(header: TextHeader) -> bool:
+    """Whether a MetaImage states a slope other than 1 or an offset other than 0."""
+    usual = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
+    for name, plain in usual.items():
+        stated = header.value(name)
+        try:
+            if stated and float(stated) != plain:
+                return True
+        except ValueError:
+            return True
+    return False
 
 
 def _is_misspelt(name: str) -> bool:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from thinslice.errors import OutputBusyError, UnreadableError
 from thinslice.io.voxel_section import TextHeader
-from thinslice.system.atomic import atomic_file, sole_run
+from thinslice.system.atomic import atomic_file, sole_run, sync
 
 DIGEST_BYTES = 6
 """Of the digest in the name of a file of voxels."""
@@ -81,11 +81,7 @@ class Pair:
             The name of their file.
         """
         self.voxels = self.header.with_name(f"{_stem(self.header)}.{digest}{SUFFIX}")
-        descriptor = os.open(self.voxel_partial, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(self.voxel_partial)
         self.voxel_partial.replace(self.voxels)
         return self.voxels.name
 

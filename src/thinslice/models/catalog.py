@@ -51,28 +51,23 @@ class Entry:
     learned: bool = True
 
 
-def _entry(module: str, name: str, summary: str, **rest: Any) -> Entry:
+def _entry(module: str, name: str, summary: str, *, config_module: str | None = None, **rest: Any) -> Entry:
     """The row of a network of this package, whose config is called after its class."""
-    path = f"thinslice.models.{module}"
-    return Entry(f"{path}:{name}", f"{path}:{name}Config", summary, **rest)
+    path = "thinslice.models"
+    return Entry(f"{path}.{module}:{name}", f"{path}.{config_module or module}:{name}Config", summary, **rest)
 
 
-_interpolation = partial(_entry, "interpolate", "Interpolate", learned=False)
+_interpolation = partial(_entry, "interpolate", "Interpolate", config_module="along_z", learned=False)
+_thinnet = partial(_entry, "thinnet", "ThinNet", config_module="thinnet_config")
 
 CATALOG: dict[str, Entry] = {
-    "default": _entry(
-        "thinnet", "ThinNet", "our network ThinNet with embedded weights, factors 2 to 8", weights="default"
-    ),
-    "fast": _entry(
-        "thinnet",
-        "ThinNet",
+    "default": _thinnet("our network ThinNet with embedded weights, factors 2 to 8", weights="default"),
+    "fast": _thinnet(
         "smaller ThinNet: about half of default's time",
         preset={"features": 32, "blocks": 4},
         weights="fast",
     ),
-    "best": _entry(
-        "thinnet",
-        "ThinNet",
+    "best": _thinnet(
         "larger ThinNet: two to three times default's time",
         preset={"features": 64, "blocks": 8},
         weights="best",
@@ -84,7 +79,7 @@ CATALOG: dict[str, Entry] = {
         "cubic, with the smallest change after which thin slices average back to the thick ones",
         preset={"method": "cubic-consistent"},
     ),
-    "thinnet": _entry("thinnet", "ThinNet", "our network ThinNet, untrained"),
+    "thinnet": _thinnet("our network ThinNet, untrained"),
     "tvsrn": _entry("tvsrn", "TVSRN", "TVSRN as the paper describes it, untrained"),
     "tvsrn-released": _entry(
         "tvsrn",
@@ -130,6 +125,9 @@ CATALOG: dict[str, Entry] = {
     ),
     "i3net": _entry(
         "i3net", "I3Net", "I3Net: slices as channels, one branch for pixels and one for frequencies, untrained"
+    ),
+    "dpnsl": _entry(
+        "dpnsl", "DPNSL", "DP-NSL: detail from a mixture of splines that thick slices do not see, untrained"
     ),
 }
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from thinslice.errors import CheckpointError, DeviceError, ModelError, UsageError
 from thinslice.models import catalog
+from thinslice.models.weights_header import each_key_once, read_header, tensor_shapes, tensors_start
 from thinslice.options import option
 from thinslice.recipes.card import check_card
 from thinslice.system.atomic import atomic_file
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 METADATA_KEY = "thinslice"
-
-LARGEST_HEADER_BYTES = 4 << 20
-"""Most bytes of names, shapes and metadata; the largest embedded network has 40 kB."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -87,7 +85,7 @@ def save(model: ThroughPlaneModel, path: Path, *, architecture: str, card: dict[
     described = getattr(model, "config", None)
     config = {} if described is None else described.model_dump(mode="json")
     plain = save(tensors)
-    digest = hashlib.sha256(memoryview(plain)[_tensors_start(plain[:8]) :]).hexdigest()
+    digest = hashlib.sha256(memoryview(plain)[tensors_start(plain[:8]) :]).hexdigest()
     meta = {
         "format": FORMAT,
         "architecture": architecture,
@@ -105,9 +103,9 @@ def inspect(path: Path) -> CheckpointInfo:
     Raises:
         CheckpointError: when it is not a thinslice weights file; convert the authors' weights, or fetch it again.
     """
-    metadata, shapes = _header(path)
+    metadata, shapes = read_header(path)
     try:
-        meta = json.loads(metadata[METADATA_KEY], object_pairs_hook=_each_key_once)
+        meta = json.loads(metadata[METADATA_KEY], object_pairs_hook=each_key_once)
         if meta["format"] != FORMAT:
             raise CheckpointError(
                 f"{path.name} has weights format {meta['format']!r}, this version reads {FORMAT}; update thinslice."
@@ -141,7 +139,7 @@ def inspect(path: Path) -> CheckpointInfo:
 def is_own(path: Path) -> bool:
     """Whether a file is a safetensors file with thinslice's metadata, sound or not."""
     try:
-        return METADATA_KEY in _header(path)[0]
+        return METADATA_KEY in read_header(path)[0]
     except CheckpointError:
         return False
 
@@ -153,6 +151,15 @@ def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
         CheckpointError: when the file is damaged, not ours, or does not fit its architecture; fetch it again.
         DeviceError: when `device` is missing; use the CPU.
     """
+    return place(_verified(path, inspect_with_digest(path)), device)
+
+
+def inspect_with_digest(path: Path) -> CheckpointInfo:
+    """The metadata of a weights file that states a digest of its weights.
+
+    Raises:
+        CheckpointError: as `inspect`, and where it states none.
+    """
     info = inspect(path)
     if info.tensors_sha256 is None:
         raise CheckpointError(
@@ -160,7 +167,7 @@ def load(path: Path, *, device: str = "cpu") -> ThroughPlaneModel:
             f"another program, or is very old. If you trust it, thinslice convert {path.name} NEW.safetensors checks "
             "it and writes it with one."
         )
-    return place(_verified(path, info), device)
+    return info
 
 
 def load_without_digest(path: Path) -> ThroughPlaneModel:
@@ -183,12 +190,7 @@ def _verified(path: Path, info: CheckpointInfo) -> ThroughPlaneModel:
             f"{path.name} holds weights for {info.architecture!r}, which is neither a network of this version of "
             "thinslice nor of an installed plug-in."
         )
-    with path.open("rb") as stream:
-        start = _tensors_start(stream.read(8))
-    if info.tensors_sha256 is not None and sha256_of(path, start=start) != info.tensors_sha256:
-        raise CheckpointError(
-            f"The weights in {path.name} do not match the digest in its header: the file is damaged; fetch it again."
-        )
+    check_digest(path, info)
     try:
         # First without memory, so that a config of absurd sizes is refused before memory is taken.
         with torch.device("meta"):
@@ -209,6 +211,20 @@ def _verified(path: Path, info: CheckpointInfo) -> ThroughPlaneModel:
     model.card = info.card  # type: ignore[assignment]
     model.sha256 = info.sha256  # type: ignore[assignment]
     return model
+
+
+def check_digest(path: Path, info: CheckpointInfo) -> None:
+    """Refuse a file whose weights differ from the digest that it states.
+
+    Raises:
+        CheckpointError: the file is damaged; fetch it again.
+    """
+    with path.open("rb") as stream:
+        start = tensors_start(stream.read(8))
+    if info.tensors_sha256 is not None and sha256_of(path, start=start) != info.tensors_sha256:
+        raise CheckpointError(
+            f"The weights in {path.name} do not match the digest in its header: the file is damaged; fetch it again."
+        )
 
 
 def update_card(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -279,6 +295,23 @@ def check_fit(model: ThroughPlaneModel, shapes: Mapping[str, tuple[int, ...]], s
             architecture.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_shapes(wanted, shapes, source, type(model).__name__)
+
+
+def check_shapes(
+    wanted: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]], source: str, network: str
+) -> None:
+    """Refuse tensors whose names or shapes differ from those wanted.
+
+    Args:
+        wanted: name and shape of each tensor of the network.
+        shapes: the same of the file.
+        source: name of the file, for the message.
+        network: name of the network's class, for the message.
+
+    Raises:
+        CheckpointError: as `check_fit`.
+    """
     differences = {
         "missing": sorted(wanted.keys() - shapes.keys()),
         "unknown": sorted(shapes.keys() - wanted.keys()),
@@ -290,7 +323,7 @@ def check_fit(model: ThroughPlaneModel, shapes: Mapping[str, tuple[int, ...]], s
     }
     found = [f"{few(names)} {kind}" for kind, names in differences.items() if names]
     if found:
-        raise CheckpointError(f"{source} does not fit {type(model).__name__}: {'; '.join(found)}.")
+        raise CheckpointError(f"{source} does not fit {network}: {'; '.join(found)}.")
 
 
 def check_types(model: ThroughPlaneModel, tensors: Mapping[str, torch.Tensor], source: str) -> None:
@@ -333,65 +366,3 @@ def few(names: Sequence[str]) -> str:
     """
     shown = ", ".join(name[:120] for name in names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
-
-
-def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor in a safetensors file, without loading one.
-
-    Raises:
-        CheckpointError: when it is not a safetensors file, or a truncated one.
-    """
-    return _header(path)[1]
-
-
-def _header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
-    """Metadata of a safetensors file, and name and shape of each tensor.
-
-    The reader loads no tensor. It refuses a header that is damaged, larger than the file or than
-    `LARGEST_HEADER_BYTES`, or has a key twice, and a file that has more or fewer bytes than its header lists.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        _check_header(path)
-        with safe_open(str(path), framework="numpy") as file:
-            return file.metadata() or {}, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}; check the path.") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path.name} is not a safetensors file, or was truncated or added to "
-            f"({str(error).splitlines()[0][:120]}): fetch it again; pickled checkpoints go through thinslice convert."
-        ) from error
-
-
-def _check_header(path: Path) -> None:
-    """What the library's reader leaves unchecked: the size of the header, and keys that stand in it twice.
-
-    Raises:
-        ValueError: saying what is wrong.
-    """
-    with path.open("rb") as stream:
-        length = _tensors_start(stream.read(8)) - 8
-        if not 2 <= length <= min(LARGEST_HEADER_BYTES, path.stat().st_size - 8):
-            raise ValueError(f"its header would have {length} bytes")
-        json.loads(stream.read(length), object_pairs_hook=_each_key_once)
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; one reader of a key that stands in it twice takes the first value, another the last."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("a key stands twice in one JSON object")
-    return values
-
-
-def _tensors_start(prefix: bytes) -> int:
-    """Byte of a safetensors file where its tensors start; prefix: its first 8 bytes, the length of the header.
-
-    The library's reader does not give this position, which the digest of the tensors needs.
-
-    >>> _tensors_start(bytes([16, 1, 0, 0, 0, 0, 0, 0]))
-    280
-    """
-    return 8 + int.from_bytes(prefix, "little")

@@ -6,32 +6,26 @@ the distance from a thick slice. It is trained after the network, on the network
 estimate. `Calibration` holds factors measured on patients that the network was not trained on.
 
 Source: ours. A learned scale: Kendall and Gal, NeurIPS 2017; beside a frozen network: Upadhyay et al., ECCV 2022
-(BayesCap). Multipliers from held-out errors: split conformal prediction with locally weighted residuals, Lei et al.,
-JASA 2018.
+(BayesCap).
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import torch
 from einops import einsum, rearrange
 from torch import nn
 
-from thinslice.errors import ModelError
 from thinslice.intensity import WINDOW_WIDTH_HU
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.blocks.onednn import convolution
 from thinslice.models.blocks.pieces import scaled
 from thinslice.models.blocks.subpixel import thin_slices
 from thinslice.profile import SliceProfile
-
-LEVELS = (50, 68, 90, 95)
-"""Nominal levels in percent for which a card holds multipliers."""
 
 FLOOR_HU = 0.5
 """Least standard deviation; rounding to whole HU alone gives 0.3."""
@@ -50,13 +44,14 @@ class DeviationHead(nn.Module):
         features: channels of its input.
         width: channels inside.
         basis: functions along z that it combines.
+        hidden: width of the network that samples them.
         unshuffle: in-plane pixels per side that a feature covers.
         condition: values that describe the thick slices (factor and profile).
         positions: values that describe the position of a thin slice.
     """
 
     def __init__(
-        self, features: int, *, unshuffle: int, condition: int, positions: int, width: int = 32, basis: int = 6
+        self, features: int, *, unshuffle: int, condition: int, positions: int, width: int, basis: int, hidden: int
     ) -> None:
         super().__init__()
         self.unshuffle, self.basis = unshuffle, basis
@@ -64,7 +59,7 @@ class DeviationHead(nn.Module):
         self.gather = nn.Conv3d(features, width, 1)
         self.modulation = nn.Linear(condition, 2 * width)
         self.filters = nn.Conv3d(width, basis * unshuffle**2, 3, padding=1)
-        self.position = nn.Sequential(nn.Linear(positions, 32), nn.SiLU(), nn.Linear(32, basis + 1))
+        self.position = nn.Sequential(nn.Linear(positions, hidden), nn.SiLU(), nn.Linear(hidden, basis + 1))
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         nn.init.normal_(self.filters.weight, std=0.1 / math.sqrt(27 * width))
@@ -108,62 +103,6 @@ class DeviationHead(nn.Module):
             before=gathered,
             after=in_unit,
         )
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Corrections of a head's standard deviations, measured on patients that the network was not trained on.
-
-    Attributes:
-        scale: factor of the head's values under which standardised errors have a root mean square of 1.
-        multipliers: nominal level in percent -> half-width of the interval in these standard deviations. Errors have
-            heavier tails than a Gaussian's, so the values are not 0.67, 0.99, 1.64 and 1.96.
-        cases: labels of the volumes it was measured on; empty for a head that was not calibrated.
-
-    >>> Calibration.from_card({"deviation": {"calibration": {"scale": 1.1, "multipliers": {"90": 1.5}}}}).multipliers
-    {90: 1.5}
-    >>> Calibration.from_card({}).calibrated
-    False
-    """
-
-    scale: float
-    multipliers: dict[int, float]
-    cases: tuple[str, ...] = ()
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the multipliers come from a card, not from the assumption of a Gaussian."""
-        return bool(self.multipliers)
-
-    @classmethod
-    def from_card(cls, card: Mapping[str, Any] | None) -> Calibration:
-        """Calibration of a model card; scale 1 and no multipliers where the card holds none.
-
-        Raises:
-            ModelError: for values that are not positive numbers; calibrate again.
-        """
-        deviation: Any = (card or {}).get("deviation") or {}
-        try:
-            values = deviation.get("calibration") or {}
-            scale = float(values.get("scale", 1.0))
-            multipliers = {int(level): float(value) for level, value in dict(values.get("multipliers") or {}).items()}
-            cases = tuple(str(case) for case in values.get("cases") or ())
-            sound = all(math.isfinite(value) and value > 0 for value in (scale, *multipliers.values()))
-        except (AttributeError, TypeError, ValueError):
-            sound = False
-        if not sound:
-            raise ModelError(
-                "The calibration in the model card is damaged; calibrate again (thinslice models calibrate)."
-            )
-        return cls(scale, multipliers, cases)
-
-    def to_card(self) -> dict[str, Any]:
-        """JSON values that `from_card` reads."""
-        return {
-            "scale": round(self.scale, 5),
-            "multipliers": {str(level): round(value, 5) for level, value in self.multipliers.items()},
-            "cases": list(self.cases),
-        }
 
 
 class WithDeviation(ThroughPlaneModel, ABC):

@@ -1,59 +1,29 @@
-"""Interpolation along z, the baselines of every table. No weights.
+"""Interpolation along z, the baselines of every table, as a network of torch. No weights.
 
-Corner-aligned: thin slice j lies at thick index j / factor. Every method is linear in the thick slices, so it is one
-matrix along z.
-
-Source: the definitions of the baselines `nearest`, `linear`, `cubic` (not-a-knot spline) and `cubic-consistent` (cubic,
-then the smallest change after which the result averages back to the thick slices, y + A^T (A A^T)^-1 (x - A y)).
+The methods and their matrices are defined in `thinslice.models.along_z`.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from einops import einsum
-from pydantic import BaseModel, ConfigDict
-from scipy.interpolate import CubicSpline
 
-from thinslice.geometry import nearest_thick
+from thinslice.models.along_z import DEFAULT_FACTOR, FACTORS, InterpolateConfig, z_matrix
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.planning import ModelWindow
 from thinslice.profile import SliceProfile
-
-Method = Literal["nearest", "linear", "linear-consistent", "cubic", "cubic-consistent"]
-
-# A knot's influence on a cubic spline falls by 2 - sqrt(3) = 0.27 per knot: after 16 it is below 1e-9.
-_CUBIC_HALO = 16
-
-
-class InterpolateConfig(BaseModel):
-    """Config of an interpolation.
-
-    Attributes:
-        method: which interpolation.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: Method = "cubic"
 
 
 class Interpolate(ThroughPlaneModel):
     """A matrix along z, at any depth >= 1 and factor >= 1."""
 
-    factors = range(1, 65)
-    default_factor = 5
+    factors = FACTORS
+    default_factor = DEFAULT_FACTOR
 
     def __init__(self, config: InterpolateConfig) -> None:
         super().__init__()
         self.config = config
-        self.consistent = config.method.endswith("-consistent")
-        halo = _CUBIC_HALO if config.method.startswith("cubic") else 1
-        self.window = ModelWindow(min_depth=1, tile=(512, 512), halo=(halo, 0, 0), working_bytes=4.0)
+        self.consistent = config.consistent
+        self.window = config.window
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -62,37 +32,3 @@ class Interpolate(ThroughPlaneModel):
         factor = self.checked_factor(x, factor)
         rows = z_matrix(self.config.method, x.shape[2], profile or SliceProfile.mean(factor), factor)
         return einsum(torch.tensor(rows, dtype=x.dtype, device=x.device), x, "thin d, b c d h w -> b c thin h w")
-
-
-@lru_cache(maxsize=256)
-def z_matrix(method: Method, depth: int, profile: SliceProfile, factor: int) -> npt.NDArray[np.float64]:
-    """The interpolation as a matrix along z.
-
-    Args:
-        method: which interpolation.
-        depth: number of thick slices, >= 1.
-        profile: of the thick slices; only the consistent methods need it.
-        factor: thin slices per thick interval.
-
-    Returns:
-        ((depth - 1) * factor + 1, depth), read-only; its rows sum to 1.
-
-    >>> z_matrix("linear", 2, SliceProfile.mean(2), 2).tolist()
-    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
-    """
-    at = np.arange((depth - 1) * factor + 1) / factor
-    knots = np.arange(depth)
-    matrix: npt.NDArray[np.float64]
-    if depth == 1:
-        matrix = np.ones((1, 1))
-    elif method == "nearest":
-        matrix = np.eye(depth)[[nearest_thick(thin_index, factor) for thin_index in range(len(at))]]
-    elif method.startswith("linear"):
-        matrix = np.clip(1.0 - np.abs(at[:, None] - knots), 0.0, 1.0)
-    else:
-        matrix = CubicSpline(knots, np.eye(depth), bc_type="not-a-knot")(at)
-    if method.endswith("-consistent"):
-        wanted = np.eye(depth)[list(profile.supported(depth))]
-        matrix = matrix + profile.correction(depth) @ (wanted - profile.matrix(depth) @ matrix)
-    matrix.setflags(write=False)
-    return matrix

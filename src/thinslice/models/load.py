@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thinslice.arguments import check_path, check_text
 from thinslice.errors import CheckpointError
 from thinslice.models import catalog, checkpoint
-from thinslice.models.base import ThroughPlaneModel
+from thinslice.system.packages import require_torch
+
+if TYPE_CHECKING:
+    from thinslice.models.base import ThroughPlaneModel
 
 
 def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlaneModel:
@@ -23,9 +27,11 @@ def load_model(name_or_path: str | Path, *, device: str = "cpu") -> ThroughPlane
         UsageError: for an unknown name.
         CheckpointError: for a network that has no weights yet, or a damaged file.
         DeviceError: when the device is missing.
+        ModelError: where PyTorch is not installed; the message holds the line that installs it.
     """
     name = str(check_path("name_or_path", name_or_path, "a name of a network, or a path of its weights"))
     check_text("device", device, "a name such as 'cpu' or 'cuda'")
+    require_torch("This network")
     if name not in catalog.names():
         return checkpoint.load(catalog.weights_of(name_or_path), device=device)
     entry = catalog.CATALOG.get(name)
@@ -51,10 +57,10 @@ def has_random_weights(name: str) -> bool:
     >>> has_random_weights("default"), has_random_weights("cubic")
     (False, False)
     """
-    import torch
-
     if name in catalog.CATALOG or name not in catalog.names():
         return False
+    import torch
+
     digests = set()
     for seed in (0, 1):
         with torch.random.fork_rng(devices=[]):

@@ -27,60 +27,35 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Annotated, Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from einops import einsum, rearrange
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
+from thinslice.models.along_z import z_matrix
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.blocks.onednn import convolution, pointwise
 from thinslice.models.blocks.pieces import Padding, add_across_slices, add_product
 from thinslice.models.blocks.subpixel import thin_slices
 from thinslice.models.deviation import DeviationHead
-from thinslice.models.interpolate import z_matrix
-from thinslice.planning import ModelWindow
+from thinslice.models.thinnet_config import (
+    DEFAULT_FACTOR,
+    DEVIATION_BASIS,
+    DEVIATION_HIDDEN,
+    DEVIATION_WIDTH,
+    POSITIONS,
+    ThinNetConfig,
+    condition_features,
+    thin_positions,
+)
 from thinslice.profile import SliceProfile
 
 Matrix = npt.NDArray[np.float64] | torch.Tensor
 """A matrix along z: computed in double precision, or float32 where a graph computes it."""
-
-_POSITIONS = 6
-"""Values that describe the position of a thin slice (`thin_positions`)."""
-
-
-class ThinNetConfig(BaseModel):
-    """Sizes of the network.
-
-    Attributes:
-        features: channels inside.
-        blocks: residual blocks.
-        basis: functions along z that the head combines.
-        unshuffle: in-plane pixels per side that become channels.
-        condition: width of the two small networks whose inputs are the factor and the profile.
-        factors: smallest and largest factor.
-        deviation: whether a second head estimates the standard deviation (`thinslice.models.deviation`).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    features: int = Field(48, ge=4, le=512)
-    blocks: int = Field(5, ge=1, le=128)
-    basis: int = Field(12, ge=2, le=128)
-    unshuffle: int = Field(2, ge=1, le=8)
-    condition: int = Field(64, ge=4, le=1024)
-    factors: tuple[Annotated[int, Field(ge=2, le=64)], Annotated[int, Field(ge=2, le=64)]] = (2, 8)
-    deviation: bool = False
-
-    @model_validator(mode="after")
-    def _factors_ascend(self) -> Self:
-        if self.factors[0] > self.factors[1]:
-            raise ValueError("factors are the smallest and the largest one, in this order")
-        return self
 
 
 class ModulatedConv(nn.Conv3d):
@@ -163,7 +138,7 @@ class ThinHead(nn.Module):
         pixels = config.unshuffle**2
         self.filters = nn.Conv3d(config.features, config.basis * pixels, 3, padding=1)
         self.position = nn.Sequential(
-            nn.Linear(_POSITIONS, config.condition), nn.SiLU(), nn.Linear(config.condition, config.basis)
+            nn.Linear(POSITIONS, config.condition), nn.SiLU(), nn.Linear(config.condition, config.basis)
         )
         start_weights(self.filters)
 
@@ -197,7 +172,7 @@ class ThinHead(nn.Module):
 class ThinNet(ThroughPlaneModel):
     """The network of the module's page, for any depth >= 2, any plane and any factor of its range."""
 
-    default_factor = 5
+    default_factor = DEFAULT_FACTOR
     consistent = True
     any_plane = True
 
@@ -207,7 +182,7 @@ class ThinNet(ThroughPlaneModel):
     def __init__(self, config: ThinNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.factors = range(config.factors[0], config.factors[1] + 1)
+        self.factors = config.all_factors
         channels = config.unshuffle**2
         self.describe = nn.Sequential(nn.Linear(4, config.condition), nn.SiLU())
         self.stem = nn.Conv3d(channels, config.features, 3, padding=1)
@@ -218,20 +193,15 @@ class ThinNet(ThroughPlaneModel):
         if config.deviation:
             # Last, so that the network itself starts from the same values with it and without.
             self.deviation = DeviationHead(
-                config.features, unshuffle=config.unshuffle, condition=config.condition, positions=_POSITIONS
+                config.features,
+                unshuffle=config.unshuffle,
+                condition=config.condition,
+                positions=POSITIONS,
+                width=DEVIATION_WIDTH,
+                basis=DEVIATION_BASIS,
+                hidden=DEVIATION_HIDDEN,
             )
-        # Convolutions reach so many unshuffled pixels; a pixel may be the first or the last of its group.
-        reach = config.unshuffle * (config.blocks + 2) + config.unshuffle - 1
-        self.window = ModelWindow(
-            min_depth=2,
-            tile=(512, 512),
-            # One slice more than the convolutions reach: a thin slice may belong to the thick slice after it.
-            halo=(config.blocks + 3, reach, reach),
-            # Features of three layers, the workspace of convolutions, and the input as channels (measured).
-            working_bytes=4.0 * (4 * config.features / channels + 4),
-            # Features once, and the input as channels.
-            in_pieces_bytes=4.0 * (config.features / channels + 2),
-        )
+        self.window = config.window
 
     def forward(
         self, x: torch.Tensor, *, factor: int | None = None, profile: SliceProfile | None = None
@@ -239,8 +209,8 @@ class ThinNet(ThroughPlaneModel):
         """Upscale; see `ThroughPlaneModel.forward`."""
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
-        features, _ = self.encode(x, condition_features(factor, profile))
-        residual = on_grid(self.head(features, thin_positions(factor, x.device)), x, factor)
+        features, _ = self.encode(x, torch.from_numpy(condition_features(factor, profile)))
+        residual = on_grid(self.head(features, _positions(factor, x)), x, factor)
         del features  # the next tensors are as large
         return self.make_consistent(x[:, 0], residual, *consistency_matrices(x.shape[2], profile, factor))[:, None]
 
@@ -252,8 +222,8 @@ class ThinNet(ThroughPlaneModel):
             return super().with_deviation(x, factor=factor, profile=profile)
         factor = self.checked_factor(x, factor)
         profile = profile or SliceProfile.mean(factor)
-        features, condition = self.encode(x, condition_features(factor, profile))
-        positions = thin_positions(factor, x.device)
+        features, condition = self.encode(x, torch.from_numpy(condition_features(factor, profile)))
+        positions = _positions(factor, x)
         residual = on_grid(self.head(features, positions), x, factor)
         deviation = self.deviation(features, condition, positions)
         del features
@@ -346,29 +316,12 @@ def full_precision(device: str) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+def _positions(factor: int, beside: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(thin_positions(factor)).to(beside.device)
+
+
 def _tensor(matrix: Matrix, beside: torch.Tensor) -> torch.Tensor:
     """A matrix as a float32 tensor on the device of another tensor, whatever the precision around it."""
     if isinstance(matrix, torch.Tensor):
         return matrix
     return torch.tensor(matrix, dtype=torch.float32, device=beside.device)
-
-
-def condition_features(factor: int, profile: SliceProfile) -> torch.Tensor:
-    """Description of the thick slices for the body: (4,), roughly within [-1, 1]."""
-    fineness = math.log2(factor) - 2.0
-    return torch.tensor([fineness, fineness**2, profile.width - 1.0, (profile.width - 1.0) * fineness])
-
-
-def thin_positions(factor: int, device: torch.device) -> torch.Tensor:
-    """Description of the thin slices of one thick slice, in the order of the heads' results: (factor, 6).
-
-    The first value is twice the distance from the thick slice's centre in thick spacings, [-1, 1]; at factor 5 it is
-    -0.8, -0.4, 0, 0.4, 0.8.
-    """
-    offset = (torch.arange(factor, device=device) - factor // 2) / factor
-    fineness = torch.full_like(offset, math.log2(factor) - 2.0)
-    angle = 2.0 * math.pi * offset
-    return torch.stack(
-        [2.0 * offset, angle.cos(), angle.sin(), (2.0 * angle).sin(), fineness, 2.0 * offset * fineness],
-        dim=-1,
-    )

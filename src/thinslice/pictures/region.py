@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from thinslice.errors import UsageError
 from thinslice.geometry import Geometry, nearest_thick
-from thinslice.pictures.figures import ERROR_MAX_HU, WINDOWS_HU, as_png, draw_rows, window_label
+from thinslice.pictures.drawing import ERROR_MAX_HU, WINDOWS_HU, as_png, draw_rows, window_label
 from thinslice.pictures.planes import find_body, planes_of
 from thinslice.volume import Volume
 

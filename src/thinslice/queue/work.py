@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from thinslice.errors import OutputError, ResourceError, ThinsliceError
+from thinslice.errors import OutputError, ResourceError, ThinsliceError, UnreachableError
 from thinslice.queue.job import Job
 from thinslice.queue.lease import LEASE_S, JobCancelledError, Lease, LeaseLostError
 from thinslice.queue.store import Queue
@@ -81,7 +81,7 @@ def attempt(queue: Queue, job: Job, handler: Handler, lease: Lease) -> None:
     except JobCancelledError:
         queue.end_cancelled(job)
     except Exception as error:
-        reason, code, retry = _outcome(error)
+        reason, code, retry = outcome_of(error)
         queue.fail(job, reason, exit_code=code, retry=retry)
     except BaseException:
         queue.release(job)
@@ -90,10 +90,10 @@ def attempt(queue: Queue, job: Job, handler: Handler, lease: Lease) -> None:
         queue.finish(job, result)
 
 
-def _outcome(error: Exception) -> tuple[str, int, bool]:
+def outcome_of(error: Exception) -> tuple[str, int, bool]:
     """The reason of a failure, its exit code, and whether another attempt may succeed."""
     known = error if isinstance(error, ThinsliceError) else machine_fault(error)
     if known is None:
         # The text of other errors may quote the input.
         return f"internal error ({type(error).__name__}); please report it.", EXIT_INTERNAL, True
-    return str(known), known.exit_code, isinstance(known, OutputError | ResourceError)
+    return str(known), known.exit_code, isinstance(known, OutputError | ResourceError | UnreachableError)

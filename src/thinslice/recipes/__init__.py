@@ -10,23 +10,32 @@ from thinslice.recipes.gap import (
     read_gap_suite,
     variants,
 )
-from thinslice.recipes.suite import Comparison, Figures, Method, Region, Suite, SuiteDataset, read_suite
+from thinslice.recipes.suite import (
+    Comparison,
+    Downstream,
+    Figures,
+    Method,
+    Region,
+    Segmentation,
+    Suite,
+    SuiteDataset,
+    read_suite,
+)
 from thinslice.recipes.training import (
-    CropRecipe,
-    DatasetRecipe,
     LossRecipe,
     NetworkRecipe,
     OptimiserRecipe,
-    SimulationRecipe,
     StageRecipe,
     TrainRecipe,
     ValidationRecipe,
     overridden,
     read_train_recipe,
 )
+from thinslice.recipes.training_data import CropRecipe, DatasetRecipe, SimulationRecipe
 
 __all__ = [
     "Comparison",
+    "Downstream",
     "CropRecipe",
     "DatasetRecipe",
     "Degradation",
@@ -40,6 +49,7 @@ __all__ = [
     "Region",
     "SimulationRecipe",
     "StageRecipe",
+    "Segmentation",
     "Suite",
     "SuiteDataset",
     "TrainRecipe",

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from thinslice.recipes.training import DatasetRecipe, TrainRecipe
+from thinslice.recipes.training import TrainRecipe
+from thinslice.recipes.training_data import DatasetRecipe
 
 HARMLESS = frozenset(
     {

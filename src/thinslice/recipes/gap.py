@@ -16,7 +16,8 @@ from pydantic import Field, field_validator, model_validator
 from thinslice.errors import UsageError
 from thinslice.recipes.checked import Checked, read_toml, toml_values
 from thinslice.recipes.suite import Figures, Method, Plan, Suite, SuiteDataset, SuiteFile, read_suite
-from thinslice.recipes.training import NoiseHu, ProfileName, overridden, read_train_recipe
+from thinslice.recipes.training import overridden, read_train_recipe
+from thinslice.recipes.training_data import NoiseHu, ProfileName
 
 PAIRED = "paired"
 """Name of training on the data set's own thick slices, in tables, figures and recipes."""

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from thinslice.recipes.checked import Checked, read_toml
 from thinslice.recipes.names import FileStem
-from thinslice.recipes.training import NoiseHu, ProfileName
+from thinslice.recipes.training_data import NoiseHu, ProfileName
 
 Protocol = Literal["rplhr", "clinical", "volume", "skimage", "lung"]
 Plan = Literal["overlap", "released", "paper"]
@@ -134,6 +134,67 @@ class Figures(Checked):
     scatter: str | None = None
 
 
+class Segmentation(Checked):
+    """A program that segments a thin volume.
+
+    Attributes:
+        name: in tables.
+        command: its words; `{volume}` stands for the NIfTI file to read, `{labels}` for the one to write, `{suite}` for
+            the folder of the suite file. No shell is used.
+        labels: name -> label value; empty for all labels that the truth has.
+        timeout_s: longest time for one volume.
+    """
+
+    name: str = Field(min_length=1, max_length=40, pattern=r"^[\w .+-]+$")
+    command: tuple[str, ...] = Field(min_length=1)
+    labels: dict[str, int] = Field(default_factory=dict)
+    timeout_s: float = Field(3600.0, gt=0.0, le=7 * 86400.0)
+
+    @model_validator(mode="after")
+    def _reads_and_writes(self) -> Self:
+        words = " ".join(self.command)
+        if "{volume}" not in words or "{labels}" not in words:
+            raise ValueError(f"the command of segmentation {self.name!r} needs {{volume}} and {{labels}}")
+        return self
+
+
+class Downstream(Checked):
+    """Measurements on the methods' volumes beside those on the truth; all are off by default.
+
+    Attributes:
+        lung_density: LAA-950 and Perc15 over the lung of the truth.
+        radiomics: share of radiomic features that agree with the truth's (extra `radiomics`).
+        nodules: a phantom with known nodules, upscaled by each method; the suite must set the factor.
+        nodule_pixels: height and width of that phantom; None for all of it.
+        nodule_seed: of that phantom.
+        segmentations: programs whose labels of the methods' volumes are compared with their labels of the truth.
+    """
+
+    lung_density: bool = False
+    radiomics: bool = False
+    nodules: bool = False
+    nodule_pixels: int | None = Field(112, ge=112, le=240)
+    nodule_seed: int = Field(0, ge=0)
+    segmentations: tuple[Segmentation, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [one.name for one in self.segmentations]
+        if len(set(names)) < len(names):
+            raise ValueError("two segmentations have one name")
+        return self
+
+    @property
+    def of_cases(self) -> bool:
+        """Whether cases are measured."""
+        return self.lung_density or self.radiomics or bool(self.segmentations)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all values, hexadecimal."""
+        return self.digest_without(())
+
+
 _FORMER_ROWS = (("axial", "lung"), ("coronal", "soft tissue"), ("sagittal", "bone"))
 """Default of `Figures.rows` in earlier versions, under which digests still hold the default: rows change no score."""
 
@@ -198,19 +259,28 @@ class Suite(SuiteFile):
         methods: rows of the table, in order.
         comparisons: statistical tests of the table.
         figures: settings of the figures.
+        downstream: further measurements.
     """
 
     methods: tuple[Method, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = (Comparison(kind="above"),)
     figures: Figures = Figures()
+    downstream: Downstream = Downstream()
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all values, hexadecimal; results record it."""
+        """SHA-256 of all values, hexadecimal; results record it. Downstream measures count where they are asked for."""
+        unsaid = ("downstream",) if self.downstream == Downstream() else ()
         if self.figures.rows != Figures().rows:
-            return self.digest_without(())
+            return self.digest_without(unsaid)
         before = self.figures.model_copy(update={"rows": _FORMER_ROWS})
-        return self.model_copy(update={"figures": before}).digest_without(())
+        return self.model_copy(update={"figures": before}).digest_without(unsaid)
+
+    @model_validator(mode="after")
+    def _phantom_has_a_factor(self) -> Self:
+        if self.downstream.nodules and self.factor is None:
+            raise ValueError("downstream.nodules needs the suite's factor")
+        return self
 
     @model_validator(mode="after")
     def _labels_agree(self) -> Self:

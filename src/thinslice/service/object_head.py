@@ -17,7 +17,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from thinslice.errors import InputError
 from thinslice.io.dicom.files.bounds import BoundedReader, HeaderError
 from thinslice.io.dicom.files.file_form import file_form, layout_of
-from thinslice.io.dicom.files.header import quiet_pydicom, text
+from thinslice.io.dicom.files.header import quiet_pydicom
+from thinslice.io.dicom.files.values import text
 
 MOST_HEAD_BYTES = 2**20
 """Bytes in which the UIDs must stand; in real objects they stand in the first few KiB."""

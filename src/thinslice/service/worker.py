@@ -23,6 +23,7 @@ from thinslice.service.jobs import UPSCALE, result_of, upscale_job
 from thinslice.service.sources import INSPECT, digest_of, source_path
 from thinslice.system.atomic import sole_run
 from thinslice.system.child_process import end_overdue, end_with_parent, exit_code_of
+from thinslice.system.packages import is_installed
 
 MOST_SERIES = 2_000
 """Series of a source that are listed."""
@@ -134,11 +135,13 @@ def work_in_place(
 
 def _note_devices(folder: DataFolder) -> None:
     """Note the devices of this machine for the page: the server itself does not load torch."""
-    import torch
+    devices = ["cpu"]
+    if is_installed("torch"):
+        import torch
 
-    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        devices.append("mps")
+        devices += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        if torch.backends.mps.is_available():
+            devices.append("mps")
     write_json(folder.root / "machine.json", {"devices": devices})
 
 

@@ -152,7 +152,7 @@ def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield partial
         if not partial.is_file():
             raise OutputError(f"Nothing was written to {target.name!r}; report this fault of the writer.")
-        _sync(partial)
+        sync(partial)
         _refuse_existing(target, overwrite, folder=False)
         if overwrite:
             partial.replace(target)
@@ -219,7 +219,7 @@ def _filled_in_place(target: Path, overwrite: bool) -> Iterator[Path]:
                 _sync_folder(partial)
                 _refuse_existing(target, overwrite, folder=True)
                 journal.commit()
-            _sync(target)
+            sync(target)
     except OSError as error:
         raised = _translate(error, target)
         if raised is None:
@@ -231,7 +231,7 @@ def _sync_folder(folder: Path) -> None:
     content = [path for path in folder.rglob("*") if not path.is_symlink()]
     # The disk gathers requests that wait at the same time: eight at once take a tenth of the time of one by one.
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(_sync, [*content, folder]))
+        list(pool.map(sync, [*content, folder]))
 
 
 @contextmanager
@@ -315,7 +315,7 @@ def _prepared(target: Path, overwrite: bool, *, folder: bool) -> Iterator[Path]:
             except BaseException:
                 _remove(partial)
                 raise
-            _sync(target.parent)
+            sync(target.parent)
     except OSError as error:
         raised = _translate(error, partial, target.name) or _translate(error, target)
         if raised is None:
@@ -410,12 +410,19 @@ def _rename_file_exclusively(partial: Path, target: Path) -> None:
         partial.unlink()
 
 
-def _sync(path: Path) -> None:
-    """Push a file or folder to the disk, so that a power cut after the rename cannot leave it empty."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+def sync(path: Path) -> None:
+    """Push a file or folder to the disk, so that a power cut after the rename cannot leave it empty.
+
+    Windows opens no folders, and pushes a file only where it may be written; some file systems push nothing. There,
+    what the system does by itself has to suffice.
+    """
+    is_windows = os.name == "nt"
+    if is_windows and path.is_dir():
+        return
+    flags = (os.O_RDWR if is_windows else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
-    except PermissionError:  # Windows opens no folders
+    except PermissionError:
         return
     try:
         with place_named(path):

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from thinslice.errors import OutputError, ResourceError, ThinsliceError, UnreadableError
+from thinslice.errors import ModelError, OutputError, ResourceError, ThinsliceError, UnreadableError
+from thinslice.system.packages import TORCH_LINE, TORCH_PACKAGES
 
 DISK_FULL_CODES = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """Error numbers of a full disk and of a full quota."""
@@ -160,6 +161,8 @@ def machine_fault(error: BaseException) -> ThinsliceError | None:
     >>> machine_fault(KeyError("x")) is None
     True
     """
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] in TORCH_PACKAGES:
+        return ModelError(f"This needs PyTorch, which is not installed: {TORCH_LINE}.")
     short = shortage(error)
     if short is not None or not isinstance(error, OSError):
         return short

@@ -89,9 +89,14 @@ def require_disk(path: str | Path, needed_bytes: int) -> None:
         raise OutputError(f"Cannot read the free space for {Path(path).name!r}; choose another place.") from error
     if needed_bytes > free:
         raise ResourceError(
-            f"Up to {needed_bytes / 2**30:.2f} GiB are needed for {Path(path).name!r}, but {free / 2**30:.2f} GiB are "
-            "free on that disk; free some space, or choose another place."
+            f"Up to {_in_words(needed_bytes)} are needed for {Path(path).name!r}, but {_in_words(free)} are free on "
+            "that disk; free some space, or choose another place."
         )
+
+
+def _in_words(count: int) -> str:
+    """Bytes in the unit that shows how they differ from others: "13 MiB", "2.4 GiB"."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def _machine_available() -> int | None:

@@ -69,7 +69,7 @@ class Journal:
     def picture(self, step: int, png: bytes) -> None:
         """Save a picture of a validation case."""
         if self.writes:
-            from thinslice.pictures.figures import save_png
+            from thinslice.pictures.drawing import save_png
 
             folder = self.out / "pictures"
             folder.mkdir(exist_ok=True)

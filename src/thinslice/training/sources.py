@@ -79,7 +79,7 @@ def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None 
             factor=max(recipe.simulation.factors),
         )
     place = data_root / recipe.dataset.root
-    if not place.is_dir():
+    if not place.exists():
         raise UnreadableError(
             f"There is no data set {str(place)!r}: the recipe names {recipe.dataset.root!r}; "
             f"give the folder that holds it with {option('data_root')}."
@@ -115,6 +115,24 @@ def open_sources(recipe: TrainRecipe, data_root: Path, *, notify: Notify | None 
         digests=tuple(pair.digest for pair in pairs),
         factor=pairs[0].factor,
     )
+
+
+def training_digests(recipe: TrainRecipe, data_root: Path) -> tuple[str, ...]:
+    """Digests of the training data as they are now, in the order of `Sources.digests`; no crop is drawn.
+
+    Pairs are read through the cache: one that it does not hold is read once, as a training would.
+
+    Args:
+        recipe: recipe of the run.
+        data_root: folder that holds the recipe's relative data paths.
+
+    Raises:
+        UnreadableError, InputError, UsageError: as `open_sources`.
+    """
+    if recipe.dataset is None:
+        return tuple(voxels_digest(volume.hu) for _, volume in _volumes(recipe, data_root, None))
+    cases = training_cases(open_dataset(data_root / recipe.dataset.root), recipe.dataset)
+    return tuple(pair.digest for pair in cached_pairs(cases, pairs_folder()))
 
 
 def training_cases(dataset: Dataset, recipe: DatasetRecipe) -> Sequence[Case]:

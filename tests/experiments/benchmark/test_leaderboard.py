@@ -23,6 +23,8 @@ from thinslice.experiments.benchmark.leaderboard import (
     standing,
     to_markdown,
 )
+from thinslice.experiments.benchmark.run import measure_suite
+from thinslice.recipes import read_suite
 
 
 @pytest.fixture
@@ -113,6 +115,33 @@ def test_a_changed_recipe_makes_a_row_stale(board: Path) -> None:
     recipe.write_text('name = "x"\nseed = 3\ndata = ["a"]\n[network]\nname = "thinnet"\n')
     now = standing(entry, board.parent)
     assert now.status == STALE and now.why[0].startswith("recipe changed")
+
+
+def test_changed_training_data_make_the_row_of_their_network_stale(tmp_path: Path) -> None:
+    for split, number in (("train", 1), ("train", 2), ("val", 100), ("test", 150)):
+        write_pair(tmp_path / "pairs", split, number)
+    (tmp_path / "recipe.toml").write_text(
+        'name = "own"\ndataset = {root = "pairs"}\nnetwork = {name = "thinnet", config = {features = 4, blocks = 1}}\n'
+        "crops = {depth = 4, plane = 8}\noptimiser = {steps = 1, warmup = 0}\n"
+    )
+    (tmp_path / "suite.toml").write_text(
+        'name = "s"\nfactor = 5\ndataset = {root = "pairs"}\nmethods = [{label = "linear", model = "linear"}, '
+        '{label = "own", recipe = "recipe.toml"}]\n'
+    )
+    result = measure_suite(read_suite(tmp_path / "suite.toml"), tmp_path / "out", device="cpu", threads=1)
+    path = tmp_path / "board.json"
+    add_to_leaderboard(path, result)
+    assert states(path) == {"linear": CURRENT, "own": CURRENT}
+    write_pair(tmp_path / "pairs", "train", 2, seed=99)
+    assert states(path) == {"linear": CURRENT, "own": STALE}
+    why = standing(read_leaderboard(path).rows[1], tmp_path).why
+    assert len(why) == 1 and why[0].startswith("training data changed: ")
+    assert "STALE: training data changed" in to_markdown(read_leaderboard(path), tmp_path)
+    write_pair(tmp_path / "pairs", "train", 2)
+    write_pair(tmp_path / "pairs", "train", 3)
+    assert states(path)["own"] == STALE, "a case more is other training data"
+    shutil.rmtree(tmp_path / "pairs" / "train")
+    assert states(path)["own"] == UNCHECKED
 
 
 def test_what_is_gone_cannot_be_checked(board: Path) -> None:

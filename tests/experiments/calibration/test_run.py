@@ -19,7 +19,7 @@ from thinslice.experiments.calibration.report import as_figure, as_markdown, wor
 from thinslice.experiments.calibration.run import PatientErrors, findings, fitted, left_one_out
 from thinslice.models import catalog, checkpoint
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.deviation import LEVELS, Calibration
+from thinslice.models.calibration import LEVELS, Calibration
 from thinslice.models.load import load_model
 
 RUN: dict[str, Any] = {"device": "cpu", "backend": "torch"}

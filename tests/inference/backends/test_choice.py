@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from typing import Any
 
@@ -163,6 +164,9 @@ def test_backends_that_do_not_suit_the_device(network: ThroughPlaneModel, verdic
 
 def test_cuda_needs_triton_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = importlib.util.find_spec
     for there in (True, False):
-        monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name, there=there: there or None)
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, there=there: (there or None) if name == "triton" else found(name)
+        )
         assert ("torch-compile" in choice.available_backends()) == there

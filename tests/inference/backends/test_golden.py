@@ -15,10 +15,11 @@ import torch
 from thinslice.errors import ModelError, ResourceError
 from thinslice.inference.backends import golden
 from thinslice.inference.backends.torch_backend import TorchBackend
+from thinslice.models.along_z import InterpolateConfig
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.models.catalog import build
 from thinslice.models.deviation import Ensemble, Learned
-from thinslice.models.interpolate import Interpolate, InterpolateConfig
+from thinslice.models.interpolate import Interpolate
 from thinslice.profile import SliceProfile
 from thinslice.system import user_cache
 
@@ -119,8 +120,8 @@ def test_anything_that_matters_asks_again(
     elif changed in ("backend", "version"):
         options[changed] += "x"
     elif changed == "threads":
-        machine = golden.machine()
-        monkeypatch.setattr(golden, "machine", lambda: {**machine, "threads": machine["threads"] + 1})
+        machine = golden.machine
+        monkeypatch.setattr(golden, "machine", lambda threads: machine(threads + 1))
     elif changed == "tolerance":
         options["tolerance_hu"] = 0.25
     elif changed == "damage":

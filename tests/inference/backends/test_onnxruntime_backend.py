@@ -18,7 +18,8 @@ from thinslice.models.catalog import build
 from thinslice.models.deviation import Ensemble, Learned
 from thinslice.models.graphs.shipped import graph_path
 from thinslice.models.load import load_model
-from thinslice.models.thinnet import ThinNet, ThinNetConfig
+from thinslice.models.thinnet import ThinNet
+from thinslice.models.thinnet_config import ThinNetConfig
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume
 

@@ -161,7 +161,7 @@ def test_a_broken_installation_is_reported_and_auto_takes_torch(tmp_path: Path) 
 
 def test_a_folder_of_that_name_is_not_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     space = importlib.machinery.ModuleSpec("openvino", None, is_package=True)
-    monkeypatch.setattr(openvino_backend.importlib.util, "find_spec", lambda name: space)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: space)
     assert not openvino_backend.is_installed()
 
 

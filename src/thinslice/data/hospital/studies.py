@@ -11,9 +11,10 @@ from pathlib import Path
 from thinslice.data.hospital.deidentify import is_soft, kernel_family, kernel_name, maker, without_names
 from thinslice.errors import UnreadableError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom.files.header import SliceHeader, integer, quiet_pydicom, read_header, text
+from thinslice.io.dicom.files.header import SliceHeader, quiet_pydicom, read_header
 from thinslice.io.dicom.files.input_files import InputFile, SkippedFile, input_files
 from thinslice.io.dicom.files.object_kinds import image_type
+from thinslice.io.dicom.files.values import integer, text
 from thinslice.io.dicom.series.stacks import Stack, stacks_of
 from thinslice.typing import Progress
 

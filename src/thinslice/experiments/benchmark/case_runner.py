@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy.typing as npt
 
 from thinslice.about import __version__
 from thinslice.data.manifest import Case, Pair
@@ -13,6 +17,7 @@ from thinslice.evaluation.protocol import Scores, evaluate_all
 from thinslice.experiments import provenance
 from thinslice.experiments.benchmark.cases import case_digest, read_case
 from thinslice.experiments.benchmark.cost import UpscaledCase, upscale_measured, wake
+from thinslice.experiments.benchmark.downstream import CaseMeasures, nodule_values
 from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.store import Identity, Outcome, Store
 from thinslice.geometry import Geometry
@@ -21,6 +26,10 @@ from thinslice.inference.settings import UpscaleSettings
 from thinslice.pictures.region import Cuts, FigureRegion, choose_region, cuts_of, thick_cuts_of
 from thinslice.recipes import Suite
 from thinslice.typing import Notify
+from thinslice.volume import Volume
+
+NODULES = "phantom with nodules"
+"""What stands for a case where measures of that phantom are stored."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class CaseRunner:
 
     Attributes:
         outcomes: (label, case, protocol) -> finished result, of the cases run so far.
+        downstream: (label, case) -> downstream measures, where the suite asks for them.
         failures: of methods and cases.
     """
 
@@ -90,6 +100,7 @@ class CaseRunner:
         self.device, self.threads, self.notify = device, threads, notify
         self.failures: list[Failure] = []
         self.outcomes: dict[tuple[str, str, str], Outcome] = {}
+        self.downstream: dict[tuple[str, str], dict[str, Any]] = {}
         self._counted: dict[str, dict[tuple[int, int, int, int], int]] = {}
         self._awake: set[str] = set()
 
@@ -108,18 +119,7 @@ class CaseRunner:
         """
         digest = case_digest(case, self.suite.dataset)
         identities: dict[tuple[str, str], Identity] = {
-            (method.label, protocol): Identity(
-                method=method.name,
-                weights_sha256=method.weights_sha256,
-                adapt_steps=method.adapt_steps,
-                case_id=case.case_id,
-                case_digest=digest,
-                protocol=protocol,
-                plan=method.plan,
-                factor=self.suite.factor,
-                device=kind_of(self.device),
-                version=__version__,
-            )
+            (method.label, protocol): self._identity(method, case.case_id, digest, protocol)
             for method in self.ready
             for protocol in self.suite.protocols
         }
@@ -128,6 +128,7 @@ class CaseRunner:
             if stored is not None:
                 self.outcomes[label, case.case_id, protocol] = stored
         lacking = {label for label, protocol in identities if (label, case.case_id, protocol) not in self.outcomes}
+        lacking |= self._find_downstream(case, identities)
         if not lacking and not shows:
             return None
         try:
@@ -136,6 +137,7 @@ class CaseRunner:
         except Exception as error:
             self._fail("", case.case_id, error)
             return None
+        measures = CaseMeasures(self.suite.downstream, pair, self.suite.folder)
         cuts: dict[str, Cuts] = {}
         for number, method in enumerate(self.ready, start=1):
             drawn = not shows or method.label in (self.suite.figures.methods or [m.label for m in self.ready])
@@ -143,7 +145,7 @@ class CaseRunner:
             name = _cuts_name(drawn_from, region) if region and drawn else None
             kept = self.store.find_cuts(name, drawn_from) if name else None
             if method.label in lacking or (name and kept is None):
-                upscaled = self._scored(method, case, pair, identities)
+                upscaled = self._scored(method, case, pair, identities, measures)
                 if upscaled is not None and name and region:
                     kept = cuts_of(upscaled.thin.hu, pair.thin.geometry, region)
                     self.store.keep_cuts(name, drawn_from, kept)
@@ -159,8 +161,61 @@ class CaseRunner:
             case.case_id, region, grid, truth, thick_cuts_of(pair.thick.hu, pair.factor, grid, region), cuts
         )
 
+    def run_nodules(self) -> dict[str, dict[str, Any]]:
+        """Label -> measures of the phantom with nodules, of each method that can do the suite's factor."""
+        found: dict[str, dict[str, Any]] = {}
+        factor = self.suite.factor
+        if not self.suite.downstream.nodules or factor is None:
+            return found
+        for method in self.ready:
+            identity = self._identity(method, NODULES, "", self._downstream_name)
+            values = self.store.find_values(identity)
+            if values is None:
+                if self.notify:
+                    self.notify(f"nodules of the phantom: {method.label}")
+                try:
+                    values = nodule_values(self.suite.downstream, factor, partial(self._thin, method))
+                except Exception as error:
+                    self._fail(method.label, NODULES, error)
+                    continue
+                self.store.keep_values(identity, values)
+            found[method.label] = values
+        return found
+
+    def _thin(self, method: LoadedMethod, thick: Volume) -> npt.NDArray[Any]:
+        return upscale_measured(
+            method.model, thick, self._settings(method, self.suite.factor), adapt_steps=method.adapt_steps
+        ).thin.hu
+
+    def _settings(self, method: LoadedMethod, factor: int | None) -> UpscaleSettings:
+        return UpscaleSettings(factor=factor, plan=method.plan, device=self.device, threads=self.threads)
+
+    @property
+    def _downstream_name(self) -> str:
+        """What stands for a protocol where downstream measures are stored."""
+        return f"downstream {self.suite.downstream.digest[:16]}"
+
+    def _find_downstream(self, case: Case, identities: Mapping[tuple[str, str], Identity]) -> set[str]:
+        """Take stored downstream measures of a case; the labels that lack them."""
+        lacking: set[str] = set()
+        if not self.suite.downstream.of_cases:
+            return lacking
+        for method in self.ready:
+            of_method = identities[method.label, self.suite.protocols[0]]
+            values = self.store.find_values(replace(of_method, protocol=self._downstream_name))
+            if values is None:
+                lacking.add(method.label)
+            else:
+                self.downstream[method.label, case.case_id] = values
+        return lacking
+
     def _scored(
-        self, method: LoadedMethod, case: Case, pair: Pair, identities: Mapping[tuple[str, str], Identity]
+        self,
+        method: LoadedMethod,
+        case: Case,
+        pair: Pair,
+        identities: Mapping[tuple[str, str], Identity],
+        measures: CaseMeasures,
     ) -> UpscaledCase | None:
         """Upscale, score under every protocol and keep the results; None where that failed."""
         try:
@@ -168,7 +223,7 @@ class CaseRunner:
             upscaled = upscale_measured(
                 method.model,
                 pair.thick,
-                UpscaleSettings(factor=pair.factor, plan=method.plan, device=self.device, threads=self.threads),
+                self._settings(method, pair.factor),
                 adapt_steps=method.adapt_steps,
                 counted=self._counted.setdefault(method.label, {}),
             )
@@ -181,7 +236,30 @@ class CaseRunner:
             outcome = _outcome(identity, measured, upscaled, pair.factor, self.threads)
             self.store.keep(identity, outcome)
             self.outcomes[method.label, case.case_id, protocol] = outcome
+        key = method.label, case.case_id
+        if self.suite.downstream.of_cases and key not in self.downstream:
+            try:
+                self.downstream[key] = measures.of(upscaled.thin)
+            except Exception as error:
+                self._fail(*key, error)
+            else:
+                first = identities[method.label, self.suite.protocols[0]]
+                self.store.keep_values(replace(first, protocol=self._downstream_name), self.downstream[key])
         return upscaled
+
+    def _identity(self, method: LoadedMethod, case_id: str, digest: str, protocol: str) -> Identity:
+        return Identity(
+            method=method.name,
+            weights_sha256=method.weights_sha256,
+            adapt_steps=method.adapt_steps,
+            case_id=case_id,
+            case_digest=digest,
+            protocol=protocol,
+            plan=method.plan,
+            factor=self.suite.factor,
+            device=kind_of(self.device),
+            version=__version__,
+        )
 
     def _wake(self, method: LoadedMethod) -> None:
         if method.label not in self._awake:

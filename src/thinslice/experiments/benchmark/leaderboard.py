@@ -26,9 +26,11 @@ from thinslice.experiments.benchmark.table import MethodRow, rows_of
 from thinslice.experiments.document import is_made_from, markdown_table, stamped
 from thinslice.experiments.text import count_text, mean_text
 from thinslice.models import catalog
-from thinslice.recipes import SuiteDataset, overridden, read_train_recipe
+from thinslice.recipes import SuiteDataset, TrainRecipe, overridden, read_train_recipe
 from thinslice.system.atomic import atomic_file
 from thinslice.system.files import sha256_of
+from thinslice.training.export import data_record
+from thinslice.training.sources import training_digests
 
 SCHEMA: Literal["thinslice-leaderboard/1"] = "thinslice-leaderboard/1"
 """Value of `schema`; the number rises when a key changes its meaning."""
@@ -49,6 +51,7 @@ class Place(_Frozen):
         catalog_name: row of the catalog, for weights that come with thinslice.
         recipe: the training recipe.
         override: values changed in that recipe.
+        training: folder that the recipe's data paths start from.
         data: the data set's root.
         dataset: choice of its cases.
         limit: largest number of cases.
@@ -58,6 +61,7 @@ class Place(_Frozen):
     catalog_name: str | None
     recipe: str | None
     override: dict[str, Any] = Field(default_factory=dict)
+    training: str | None = None
     data: str
     dataset: SuiteDataset
     limit: int | None
@@ -78,6 +82,7 @@ class LeaderboardRow(_Frozen):
             identical.
         parameters, operations, seconds, memory_mib: costs, as in the suite's table.
         weights_sha256, recipe_sha256: None where there are none.
+        training_data_sha256: of the voxels that the weights were trained on; None where their card lacks it.
         commit, version: of the code; the commit is None for an installed package.
         seed: of the suite.
         device, device_name, threads: of the run.
@@ -108,6 +113,7 @@ class LeaderboardRow(_Frozen):
     memory_mib: float | None
     weights_sha256: str | None
     recipe_sha256: str | None
+    training_data_sha256: str | None = None
     commit: str | None
     version: str
     seed: int
@@ -219,16 +225,24 @@ def rendering_warning(path: Path) -> str | None:
     )
 
 
-def standing(entry: LeaderboardRow, folder: Path) -> Standing:
+def standing(entry: LeaderboardRow, folder: Path, *, seen: dict[str, str] | None = None) -> Standing:
     """State of a row: its inputs compared with those on disk.
+
+    Training data are compared voxel by voxel, through the cache of pairs; those of networks without a recipe are not.
 
     Args:
         entry: the row.
         folder: the leaderboard's.
+        seen: digests of training data that other rows have in common; filled here. None looks at the disk each time.
     """
-    place = entry.place
+    place, known = entry.place, {} if seen is None else seen
     checks: list[tuple[str, str | None, Callable[[], str | None]]] = [
         ("data", entry.data_sha256, lambda: _data_now(place, folder)),
+        (
+            "training data",
+            entry.training_data_sha256 if place.recipe and place.training else None,
+            lambda: _training_data_now(place, folder, known),
+        ),
         ("weights", entry.weights_sha256, lambda: _weights_now(place, folder)),
         ("recipe", entry.recipe_sha256 if place.recipe else None, lambda: _recipe_now(place, folder)),
     ]
@@ -269,12 +283,13 @@ def to_markdown(board: Leaderboard, folder: Path) -> str:
             str(entry.factor or "each pair's own"),
         )
 
+    seen: dict[str, str] = {}
     for (dataset, split, data, protocol, factor), members in groupby(sorted(board.rows, key=group), key=group):
         rows = sorted(members, key=lambda entry: float("inf") if entry.psnr is None else entry.psnr, reverse=True)
         parts.append(f"## {dataset}, {split}, protocol {protocol}")
         people = f" of {rows[0].patients} patients" if rows[0].patients < rows[0].cases else ""
         parts.append(f"{max(row.cases for row in rows)} cases{people}, factor {factor}, data {data[:12]}")
-        parts.append(markdown_table(heads, [_cells(row, standing(row, folder)) for row in rows]))
+        parts.append(markdown_table(heads, [_cells(row, standing(row, folder, seen=seen)) for row in rows]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -331,6 +346,7 @@ def _leaderboard_row(
         memory_mib=row.memory_mib,
         weights_sha256=row.weights_sha256,
         recipe_sha256=row.recipe_sha256,
+        training_data_sha256=method.training_data_sha256,
         commit=result.commit,
         version=__version__,
         seed=suite.seed,
@@ -343,6 +359,9 @@ def _leaderboard_row(
             catalog_name=method.catalog_name,
             recipe=None if method.recipe is None else _relative(method.recipe, folder),
             override=method.changes,
+            training=None
+            if method.recipe is None
+            else _relative(suite.folder if data_root is None else data_root, folder),
             data=_relative(dataset_root(suite.dataset, suite.folder, data_root), folder),
             dataset=suite.dataset,
             limit=suite.limit,
@@ -373,4 +392,19 @@ def _weights_now(place: Place, folder: Path) -> str | None:
 
 
 def _recipe_now(place: Place, folder: Path) -> str | None:
-    return None if place.recipe is None else overridden(read_train_recipe(folder / place.recipe), place.override).digest
+    return None if place.recipe is None else _recipe(place.recipe, place, folder).digest
+
+
+def _training_data_now(place: Place, folder: Path, seen: dict[str, str]) -> str | None:
+    if place.recipe is None or place.training is None:
+        return None
+    recipe = _recipe(place.recipe, place, folder)
+    drawn = recipe.dataset and recipe.dataset.model_dump_json(include={"root", "split", "cases", "without"})
+    name = f"{place.training}:{drawn or recipe.data}"
+    if name not in seen:
+        seen[name] = data_record(training_digests(recipe, folder / place.training))["sha256"]
+    return seen[name]
+
+
+def _recipe(path: str, place: Place, folder: Path) -> TrainRecipe:
+    return overridden(read_train_recipe(folder / path), place.override)

@@ -39,6 +39,7 @@ class LoadedMethod:
         published: key of published numbers.
         recipe: the recipe's file, where the suite names one.
         changes: values changed in that recipe, by dotted name.
+        training_data_sha256: of the voxels that the weights were trained on, by their card; None where it lacks them.
         is_untrained: whether it is a plug-in's network with random weights.
     """
 
@@ -56,6 +57,7 @@ class LoadedMethod:
     published: str | None
     recipe: Path | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+    training_data_sha256: str | None = None
     is_untrained: bool = False
 
 
@@ -117,6 +119,7 @@ def load_method(
         published=method.published,
         recipe=recipe_path,
         changes={} if recipe_path is None else changes,
+        training_data_sha256=(card.get("training_data") or {}).get("sha256"),
         is_untrained=isinstance(source, str) and has_random_weights(source),
     )
 

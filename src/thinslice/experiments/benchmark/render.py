@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from thinslice.about import NOTICE, __version__
+from thinslice.experiments.benchmark.downstream_table import downstream_columns, downstream_json
 from thinslice.experiments.benchmark.published import PUBLISHED, Published
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.table import MethodRow, PairedTest, caveats, comparisons_of, rows_of
@@ -109,14 +110,21 @@ def provenance_of(result: SuiteResult) -> list[tuple[str, str]]:
 
 def table_csv(result: SuiteResult) -> str:
     """Rows as CSV, full precision, published ones marked in the column `source`."""
-    rows = rows_of(result)
+    rows, further = rows_of(result), downstream_columns(result)
     lines: list[dict[str, Any]] = [
-        {"source": "ours", **asdict(row), "psnr_db": row.psnr, "plan": " ".join(row.plans)} for row in rows
+        {
+            "source": "ours",
+            **asdict(row),
+            "psnr_db": row.psnr,
+            "plan": " ".join(row.plans),
+            **{column.name: column.value(row.label) for column in further},
+        }
+        for row in rows
     ]
     for theirs in published_of(rows):
         source = f"published: {theirs.source.name}"
         lines.append({**asdict(theirs), "source": source, "psnr_db": theirs.psnr, "cases": theirs.source.cases})
-    return as_csv(TABLE_COLUMNS, lines)
+    return as_csv((*TABLE_COLUMNS, *(column.name for column in further)), lines)
 
 
 def cases_csv(result: SuiteResult) -> str:
@@ -164,6 +172,7 @@ def to_json(result: SuiteResult) -> dict[str, Any]:
         "device": {"kind": result.device, "name": result.device_name, "threads": result.threads},
         "made": result.made,
         "rows": [_finite({**asdict(row), "published": row.published and asdict(row.published)}) for row in rows],
+        "downstream": downstream_json(result),
         "tests": [_finite(asdict(test)) for test in comparisons_of(result)],
         "caveats": list(caveats(result)),
         "failures": [

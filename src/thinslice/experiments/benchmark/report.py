@@ -19,6 +19,7 @@ from thinslice.evaluation.rules import RULES
 from thinslice.evaluation.statistics import stars
 from thinslice.experiments.benchmark import render
 from thinslice.experiments.benchmark.case_runner import Failure
+from thinslice.experiments.benchmark.downstream_table import NOTE, downstream_columns, downstream_rows
 from thinslice.experiments.benchmark.methods import LoadedMethod
 from thinslice.experiments.benchmark.result import SuiteResult
 from thinslice.experiments.benchmark.table import (
@@ -143,11 +144,14 @@ def set_parts(
     clinical = []
     if "clinical" in result.suite.protocols:
         clinical.append(Section("Clinical measures", (Table(*clinical_rows(result)),), (_CLINICAL_NOTE,)))
+    downstream = []
+    if downstream_columns(result):
+        downstream.append(Section("Downstream", (Table(*downstream_rows(result)),), (NOTE,)))
     heads, lines = protocol_rows(result)
     columns = (Table(heads, lines),) if len(heads) > 3 else ()
     protocols = Section("Protocols", columns, comparability(result))
     provenance = Section("Provenance", (Table((), render.provenance_of(result)),))
-    return (Warnings(tuple(sentences)), results, *drawn, *tests, *clinical, protocols, provenance)
+    return (Warnings(tuple(sentences)), results, *drawn, *tests, *clinical, *downstream, protocols, provenance)
 
 
 def tests_section(title: str, tests: Sequence[PairedTest]) -> Section:

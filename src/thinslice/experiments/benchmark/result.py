@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from thinslice.experiments.benchmark.case_runner import Failure, FigureCase
 from thinslice.experiments.benchmark.methods import LoadedMethod
@@ -25,6 +26,8 @@ class SuiteResult:
         methods: those that could be loaded, in table order.
         outcomes: (label, case, protocol) -> result.
         failures: of methods and cases.
+        downstream: (label, case) -> downstream measures, where the suite asks for them.
+        nodules: label -> measures of the phantom with nodules, likewise.
         shown: for Fig. 4; None where its case could not be read.
         device: kind of the requested device: "cpu", "cuda" or "mps".
         device_name: its make.
@@ -48,6 +51,8 @@ class SuiteResult:
     threads: int | None
     commit: str | None
     made: str
+    downstream: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    nodules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def protocol(self) -> str:

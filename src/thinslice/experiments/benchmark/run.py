@@ -101,6 +101,7 @@ def measure_suite(
         of_case = runner.run(case, shows=case.case_id == wanted_case, advance=advance)
         shown = shown or of_case
         advance(len(ready))
+    found_nodules = runner.run_nodules()
     failures += runner.failures
     if not runner.outcomes and failures:
         raise failures[0].error
@@ -115,6 +116,8 @@ def measure_suite(
         outcomes=runner.outcomes,
         failures=tuple(failures),
         shown=shown,
+        downstream=runner.downstream,
+        nodules=found_nodules,
         device=kind,
         device_name=provenance.device_name(choose_device(device)),
         threads=threads,

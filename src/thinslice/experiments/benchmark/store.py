@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,25 @@ class Store:
         self._make()
         text = json.dumps(outcome.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
         with atomic_file(self.folder / f"{identity.key}.json", overwrite=True) as part:
+            part.write_text(text, encoding="utf-8")
+
+    def find_values(self, identity: Identity) -> dict[str, Any] | None:
+        """Stored JSON values of an identity whose protocol is none of scoring, or None."""
+        try:
+            kept = json.loads((self.folder / f"values-{identity.key}.json").read_bytes())
+            return dict(kept["values"]) if kept[_IDENTITY] == asdict(identity) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep_values(self, identity: Identity, values: Mapping[str, Any]) -> None:
+        """Store JSON values under an identity.
+
+        Raises:
+            OutputError, ResourceError: they cannot be written.
+        """
+        self._make()
+        text = json.dumps({_IDENTITY: asdict(identity), "values": values}, indent=1, allow_nan=False) + "\n"
+        with atomic_file(self.folder / f"values-{identity.key}.json", overwrite=True) as part:
             part.write_text(text, encoding="utf-8")
 
     def find_cuts(self, name: str, identity: Identity) -> dict[str, npt.NDArray[Any]] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from thinslice.evaluation.clinical import radiomics
 from thinslice.evaluation.rules import RULES
 from thinslice.evaluation.statistics import (
     MIN_CASES,
@@ -22,6 +22,7 @@ from thinslice.evaluation.statistics import (
 )
 from thinslice.experiments.benchmark.published import Published, published
 from thinslice.experiments.benchmark.result import SuiteResult
+from thinslice.experiments.clinical_columns import clinical_table
 from thinslice.experiments.text import mean_text
 from thinslice.recipes import Comparison
 
@@ -178,6 +179,8 @@ def caveats(result: SuiteResult) -> tuple[str, ...]:
                 f"{method.label} lacks {len(missing)} of {count} cases ({named}): its means are over the others and do "
                 "not compare with those of other rows."
             )
+    if result.suite.downstream.radiomics and not radiomics.is_installed():
+        sentences.append(radiomics.MISSING)
     if count < MIN_CASES:
         many = f"are {count} cases" if count > 1 else "is one case"
         sentences.append(f"There {many}; a Wilcoxon test needs {MIN_CASES}, so there are no stars.")
@@ -234,23 +237,11 @@ def clinical_rows(result: SuiteResult) -> tuple[list[str], list[list[str]]]:
 
     Values are means over cases; bias and error by tissue, classes from the thick slices.
     """
-    heads = ["method", "cases"]
-    columns: list[tuple[str, ...]] = []
-    for tissue in ("lung", "fat", "soft", "bone"):
-        heads += [f"bias {tissue} (HU)", f"MAE {tissue} (HU)"]
-        columns += [("by_tissue_of_thick", tissue, "bias_hu"), ("by_tissue_of_thick", tissue, "mae_hu")]
-    heads += ["LAA-950 difference (%)", "edge rise (mm)", "true edge rise (mm)", "noise (HU)", "true noise (HU)"]
-    columns += [("laa950_percent", "difference"), ("edge_rise_mm", "estimate"), ("edge_rise_mm", "reference")]
-    columns += [("noise_hu", "estimate"), ("noise_hu", "reference")]
-    heads.append("consistency (HU RMS)")
-    columns.append(("consistency_rms_hu",))
-    lines = []
-    for method in result.methods:
-        measured = [o.clinical for o in result.of(method.label, "clinical").values() if o.clinical is not None]
-        if measured:
-            values = [[_at(one, path) for one in measured] for path in columns]
-            lines.append([method.label, str(len(measured)), *(_mean_text(of_case) for of_case in values)])
-    return heads, lines
+    measured = {
+        method.label: [o.clinical for o in result.of(method.label, "clinical").values() if o.clinical is not None]
+        for method in result.methods
+    }
+    return clinical_table({label: of_cases for label, of_cases in measured.items() if of_cases})
 
 
 def _pairs(comparison: Comparison, labels: Sequence[str]) -> list[tuple[str, str]]:
@@ -282,16 +273,3 @@ def _tested(result: SuiteResult, family: str, metric: str, tested: str, against:
         star=stars(test.p),
         reason=test.reason,
     )
-
-
-def _at(measured: Any, path: tuple[str, ...]) -> float | None:
-    for name in path:
-        if measured is None:
-            return None
-        measured = measured.get(name)
-    return None if measured is None else float(measured)
-
-
-def _mean_text(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return f"{float(np.mean(known)):.2f}" if known else "-"

@@ -25,7 +25,7 @@ from thinslice.inference.settings import UncertaintySource
 from thinslice.inference.upscale import upscale_with_uncertainty
 from thinslice.models import checkpoint
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.deviation import LEVELS, Calibration
+from thinslice.models.calibration import LEVELS, Calibration
 from thinslice.profile import SliceProfile
 from thinslice.volume import Volume
 

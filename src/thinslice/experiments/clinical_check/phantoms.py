@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,38 @@ def phantom_results(
         A dictionary for each row, truth and thick slices first: `method`, `factor`, `thick_mm`, `nodules` (one by one),
         `nodule_summary`, `nodules_missing`, `noise`, `edges`.
     """
+    edges = {
+        name: (thick_from(slanted_edge(name, noise_hu=NOISE_HU, seed=seed).volume, factor), hu)
+        for name, hu in MATERIALS_HU.items()
+    }
+    return [
+        {
+            **row,
+            "edges": {
+                name: _edge(row["method"], _made(row["method"], methods, *pair, factor), *pair, hu)
+                for name, (pair, hu) in edges.items()
+            },
+        }
+        for row in _nodule_rows(methods, factor, seed=seed, pixels=pixels, notify=notify)
+    ]
+
+
+def nodule_results(
+    methods: Mapping[str, Upscaler],
+    factor: int,
+    *,
+    seed: int = 0,
+    pixels: int | None = None,
+    notify: Notify | None = None,
+) -> list[dict[str, Any]]:
+    """The field of nodules alone; arguments and rows as for `phantom_results`, without `edges`."""
+    return list(_nodule_rows(methods, factor, seed=seed, pixels=pixels, notify=notify))
+
+
+def _nodule_rows(
+    methods: Mapping[str, Upscaler], factor: int, *, seed: int, pixels: int | None, notify: Notify | None
+) -> Iterator[dict[str, Any]]:
+    """Rows of truth, thick slices and methods, one at a time."""
     notify = notify or (lambda line: None)
     field = (
         nodule_field(seed, thick_mm=float(factor), positions=POSITIONS)
@@ -62,11 +94,6 @@ def phantom_results(
         thick_from(field.scan(nodules=with_nodules, noise_hu=NOISE_HU, draw=draw), factor)
         for with_nodules, draw in ((True, 0), (False, 0), (False, 1))
     ]
-    edges = {
-        name: (thick_from(slanted_edge(name, noise_hu=NOISE_HU, seed=seed).volume, factor), hu)
-        for name, hu in MATERIALS_HU.items()
-    }
-    results: list[dict[str, Any]] = []
     truths: list[float | None] = []
     for label in ("truth", "thick", *methods):
         if label in methods:
@@ -79,19 +106,7 @@ def phantom_results(
             own = nodule["detectability"]
             nodule["detectability_percent"] = None if own is None or not known else 100.0 * own / known
         found["nodule_summary"] = nodules.summary(found["nodules"])
-        results.append(
-            {
-                "method": label,
-                "factor": factor,
-                "thick_mm": float(factor),
-                **found,
-                "edges": {
-                    name: _edge(label, _made(label, methods, *pair, factor), *pair, hu)
-                    for name, (pair, hu) in edges.items()
-                },
-            }
-        )
-    return results
+        yield {"method": label, "factor": factor, "thick_mm": float(factor), **found}
 
 
 def _made(label: str, methods: Mapping[str, Upscaler], thick: Volume, thin: Volume, factor: int) -> npt.NDArray[Any]:

@@ -5,8 +5,10 @@
     settle                                   the choice for one network on this machine
     make                                     the network, ready to run by that choice
 
-Every backend maps windows to thin slices (`TorchBackend.__call__`). Any choice but torch in float32 on the CPU has to
-agree with that on the golden case first (`thinslice.inference.backends.golden`).
+torch is loaded where it is installed and a run may need it; onnxruntime and NumPy run networks as data
+(`thinslice.models.stored`) without it. Every backend maps windows to thin slices (`TorchBackend.__call__`). Any choice
+but torch in float32 on the CPU has to agree with that on the golden case first, `thinslice.inference.backends.golden`,
+as recorded where torch is not loaded, `thinslice.inference.backends.recorded`.
 """
 
 from __future__ import annotations
@@ -18,11 +20,16 @@ from thinslice.errors import DeviceError, ModelError, UsageError
 from thinslice.inference.backends import onnxruntime_backend, openvino_backend
 from thinslice.inference.backends.base import Backend, Choice
 from thinslice.inference.backends.golden import TOLERANCE_HU, Verdict, examine, voxels
-from thinslice.inference.backends.onnxruntime_backend import OnnxRuntimeBackend
+from thinslice.inference.backends.numpy_backend import NumpyBackend
+from thinslice.inference.backends.onnxruntime_backend import OnnxRuntimeBackend, runnable
 from thinslice.inference.backends.openvino_backend import OpenVINOBackend
+from thinslice.inference.backends.recorded import examine_recorded
 from thinslice.inference.backends.torch_backend import MAX_BATCH, TorchBackend, batch_size
+from thinslice.inference.threads import threads_to_use
+from thinslice.models.stored import Stored, StoredInterpolation, StoredNetwork
 from thinslice.options import option
 from thinslice.system.allocator import keep_freed_memory, return_freed_memory
+from thinslice.system.packages import TORCH_LINE, is_installed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +56,10 @@ __all__ = [
 ]
 
 
-BACKENDS = ("auto", "torch", "torch-compile", "openvino", "onnxruntime")
+BACKENDS = ("auto", "torch", "torch-compile", "openvino", "onnxruntime", "numpy")
+
+WITHOUT_TORCH = ("onnxruntime", "numpy")
+"""Backends that load no torch."""
 
 WORTH_A_CHECK = 10
 """Work in golden cases from which `auto` examines other backends; below, the check alone could take longer."""
@@ -61,19 +71,31 @@ HALF_PRECISIONS = ("float16", "bfloat16")
 def available_backends() -> tuple[str, ...]:
     """Names of the backends that can run here.
 
-    >>> "torch" in available_backends()
+    >>> "numpy" in available_backends()
     True
     """
+    names = ["numpy"]
+    if onnxruntime_backend.is_installed():
+        names.append("onnxruntime")
+    if not is_installed("torch"):
+        return tuple(names)
     import torch
 
-    names = ["torch"]
+    names.append("torch")
     if torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:
         names.append("torch-compile")
     if openvino_backend.is_installed():
         names.append("openvino")
-    if onnxruntime_backend.is_installed():
-        names.append("onnxruntime")
     return tuple(names)
+
+
+def loads_torch(name: str) -> bool:
+    """Whether a run by a backend loads torch: not by `WITHOUT_TORCH`, and not where torch is not installed.
+
+    >>> loads_torch("onnxruntime")
+    False
+    """
+    return name not in WITHOUT_TORCH and is_installed("torch")
 
 
 def check_backend_name(name: str) -> None:
@@ -104,6 +126,11 @@ def choose_backend(name: str) -> str:
         UsageError: for an unknown name, and for a backend that is not installed or cannot run on this machine.
     """
     check_backend_name(name)
+    if name not in ("auto", *WITHOUT_TORCH) and not is_installed("torch"):
+        raise UsageError(
+            f"The backend {name!r} needs PyTorch, which is not installed: {TORCH_LINE}; or use "
+            f"{option('backend', 'auto')}, which takes onnxruntime."
+        )
     if name == "openvino":
         openvino_backend.load_openvino()
     elif name == "onnxruntime":
@@ -115,15 +142,29 @@ def choose_backend(name: str) -> str:
     return name
 
 
-def choose_device(name: str) -> str:
+def choose_device(name: str, backend: str = "auto") -> str:
     """The torch device for a name: for "auto" CUDA where there is one, else the CPU, and "mps" only by that name, as
     its kernels for volumes are incomplete.
 
+    Args:
+        name: auto, cpu, cuda, cuda:N or mps.
+        backend: what will run the network; "auto" is the CPU for those that load no torch.
+
     Raises:
-        UsageError: when `name` is not auto, cpu, cuda, cuda:N or mps.
-        DeviceError: when that device is not on this machine.
+        UsageError: when `name` is none of these.
+        DeviceError: when that device is not on this machine, or torch is not installed, which runs it.
+
+    >>> choose_device("auto", "onnxruntime")
+    'cpu'
     """
     check_device_name(name)
+    if name == "cpu" or (name == "auto" and not loads_torch(backend)):
+        return "cpu"
+    if not is_installed("torch"):
+        raise DeviceError(
+            f"The device {name!r} needs PyTorch, which is not installed: {TORCH_LINE}; or use "
+            f"{option('device', 'cpu')}."
+        )
     import torch
 
     kind, _, index = name.partition(":")
@@ -141,7 +182,7 @@ def choose_device(name: str) -> str:
 
 
 def settle(
-    model: ThroughPlaneModel,
+    model: ThroughPlaneModel | Stored,
     device: str,
     asked: str = "auto",
     *,
@@ -149,35 +190,43 @@ def settle(
     may_fall_back: bool = False,
     name: str = "the network",
     channels: int = 1,
+    threads: int | None = None,
 ) -> Choice:
     """The choice for one network on this machine; the golden case runs first where it has not been run before.
 
     "torch" is torch in float32, on the CPU the reference for everything else. "auto" is OpenVINO on a CPU, where it is
     installed, agrees, and saves a quarter of the time or more; else it is torch, on CUDA in half precision where that
-    agrees. It never is onnxruntime, which took longer than torch wherever it was measured (docs/reference/backends.md).
+    agrees. It is onnxruntime only where torch is not installed, because that took longer than torch wherever it was
+    measured (docs/reference/backends.md).
 
     Args:
-        model: the network.
+        model: the network, as data where torch is not loaded.
         device: a torch device from `choose_device`.
         asked: a name from `choose_backend`.
         work_voxels: thick voxels that will go through the network.
         may_fall_back: whether the CPU may take over from a device that does not agree.
         name: the model's name, for messages.
         channels: output channels of the network.
+        threads: CPU threads, as the settings state them.
 
     Raises:
         ModelError: when a backend or device named by the user cannot run this network, or does not agree with torch's
-            float32 on the CPU; the message names one that works.
-        UsageError: for OpenVINO or onnxruntime on another device than the CPU.
+            float32 on the CPU; the message names one that works. Also where nothing that could run it is installed.
+        UsageError: for OpenVINO, onnxruntime or NumPy on another device than the CPU.
     """
     if asked == "torch":
         return Choice("torch", device)
     if device != "cpu":
-        if asked in ("openvino", "onnxruntime"):
+        if asked in ("openvino", *WITHOUT_TORCH):
             raise UsageError(
                 f"The backend {asked!r} runs on the CPU, not on {device!r}; use {option('backend', 'torch')}."
             )
+        assert not isinstance(model, Stored)
         return _on_accelerator(model, device, asked, may_fall_back=may_fall_back, name=name, channels=channels)
+    if asked == "numpy" or isinstance(model, StoredInterpolation):
+        return _by_numpy(model, asked, name)
+    if isinstance(model, StoredNetwork):
+        return _by_onnxruntime_alone(model, name, channels, threads)
     if asked == "torch-compile":
         raise UsageError(
             f"The backend 'torch-compile' is for CUDA; on the CPU use {option('backend', 'torch')} or openvino."
@@ -205,7 +254,7 @@ def settle(
 
 def make(
     choice: Choice,
-    model: nn.Module,
+    model: nn.Module | Stored,
     *,
     factor: int,
     profile: SliceProfile,
@@ -213,8 +262,9 @@ def make(
     may_fall_back: bool = False,
     name: str = "the network",
     channels: int = 1,
+    threads: int | None = None,
 ) -> Backend:
-    """A network ready to run by a choice; arguments as for `TorchBackend`.
+    """A network ready to run by a choice; arguments as for `TorchBackend`, and the threads of onnxruntime.
 
     `may_fall_back` concerns the device. Torch may take over from OpenVINO unless the choice is firm.
 
@@ -223,7 +273,10 @@ def make(
         DeviceError: when the device is missing.
     """
     if choice.backend == "onnxruntime":
-        return OnnxRuntimeBackend(model, factor=factor, profile=profile, name=name, channels=channels)
+        return OnnxRuntimeBackend(model, factor=factor, profile=profile, name=name, channels=channels, threads=threads)
+    if choice.backend == "numpy":
+        return NumpyBackend(model, factor=factor, profile=profile, name=name)
+    assert not isinstance(model, Stored)
     if choice.backend == "openvino":
         return OpenVINOBackend(
             model, factor=factor, profile=profile, may_fall_back=not choice.firm, name=name, channels=channels
@@ -255,6 +308,42 @@ def _examine_openvino(model: ThroughPlaneModel, name: str, channels: int) -> Ver
         return OpenVINOBackend(model, factor=factor, profile=profile, name=name, channels=channels)
 
     return examine(model, prepare, backend="openvino", version=openvino_backend.version(), channels=channels)
+
+
+def _by_numpy(model: ThroughPlaneModel | Stored, asked: str, name: str) -> Choice:
+    if asked == "onnxruntime":
+        raise ModelError(
+            f"The backend 'onnxruntime' runs networks, and {name} is an interpolation; use "
+            f"{option('backend', 'numpy')} or auto."
+        )
+    if not isinstance(model, StoredInterpolation):
+        raise ModelError(
+            f"The backend 'numpy' runs interpolations by name, not {name}; use {option('backend', 'auto')}."
+        )
+    return Choice("numpy", "cpu", firm=asked == "numpy")
+
+
+def _by_onnxruntime_alone(network: StoredNetwork, name: str, channels: int, threads: int | None) -> Choice:
+    """onnxruntime for a network as data, compared with what torch was recorded to give."""
+    if not onnxruntime_backend.is_installed():
+        raise ModelError(
+            f"{name} is run by onnxruntime or PyTorch, and neither is installed: in a clone of the repository, pip "
+            'install ".[onnx]" (small), or ".[torch]" (every network, training and GPUs). '
+            f"{option('model', 'cubic-consistent')}, an interpolation, needs neither."
+        )
+    count = threads_to_use(threads)
+
+    def prepare(stored: StoredNetwork, factor: int, profile: SliceProfile) -> Backend:
+        return OnnxRuntimeBackend(stored, factor=factor, profile=profile, name=name, channels=channels, threads=count)
+
+    runnable(network, name, with_deviation=channels == 2)
+    version = onnxruntime_backend.version()
+    verdict = examine_recorded(network, prepare, backend="onnxruntime", version=version, threads=count)
+    if not verdict.agrees:
+        sentence = _disagreement(f"onnxruntime and torch's recorded results on {name}", verdict)
+        raise ModelError(f"{sentence}; use {option('backend', 'torch')}.")
+    seconds_per_voxel = verdict.seconds / voxels(network) or None
+    return Choice("onnxruntime", "cpu", version=version, firm=True, seconds_per_voxel=seconds_per_voxel)
 
 
 def _by_onnxruntime(model: ThroughPlaneModel, name: str, channels: int) -> Choice:

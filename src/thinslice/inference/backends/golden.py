@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from thinslice.typing import Floats
 
 if TYPE_CHECKING:
     from thinslice.models.base import ThroughPlaneModel
+    from thinslice.models.stored import Stored
 
 
 RunWindows = Callable[[Floats], Floats]
@@ -105,7 +106,7 @@ class Verdict:
         return reference_s - self.seconds * share - self.preparation_s >= LEAST_GAIN * reference_s
 
 
-def golden_windows(model: ThroughPlaneModel) -> Floats:
+def golden_windows(model: ThroughPlaneModel | Stored) -> Floats:
     """The golden case as input of a network: (1, 1, D, H, W), unit intensity, always the same.
 
     It holds air, lung, soft tissue, bone and metal, a vessel and a fissure oblique to the slices, and noise.
@@ -126,7 +127,17 @@ def golden_windows(model: ThroughPlaneModel) -> Floats:
     return np.clip(to_unit(hu.astype(np.float32)), 0.0, 1.0)[None, None]
 
 
-def voxels(model: ThroughPlaneModel) -> int:
+def golden_cases(model: ThroughPlaneModel | Stored) -> list[tuple[int, SliceProfile]]:
+    """Factors and profiles at which a network is compared; the usual factor, whose times count, comes last."""
+    # Factors of the network beyond those of the product do not matter here.
+    able = sorted(f for f in model.factors if MIN_FACTOR <= f <= MAX_FACTOR) or sorted(model.factors)
+    usual = model.default_factor if model.default_factor in able else able[0]
+    others = sorted({able[0], able[-1]} - {usual})
+    # Profiles become constants of recorded graphs, so another width is compared too.
+    return [*((f, SliceProfile.mean(f, width=OTHER_WIDTH)) for f in others), (usual, SliceProfile.mean(usual))]
+
+
+def voxels(model: ThroughPlaneModel | Stored) -> int:
     """Number of thick voxels of the golden case for a network."""
     return int(golden_windows(model).size)
 
@@ -157,18 +168,28 @@ def examine(
         "channels": channels,
         "device": _device_name(device),
         "golden": _digest(golden_windows(model).tobytes()),
-        "machine": machine(),
+        "machine": machine(_torch_threads()),
         "model": fingerprint(model),
         "tolerance_hu": tolerance_hu,
         "versions": {"thinslice": __version__, "torch": _torch_version(), backend: version},
     }
+    return kept_verdict(key, lambda: _compared(model, prepare, channels, tolerance_hu))
+
+
+def kept_verdict(key: Mapping[str, Any], compare: Callable[[], Verdict]) -> Verdict:
+    """The verdict of a comparison, from the cache or made now.
+
+    Args:
+        key: everything that the verdict depends on, JSON values.
+        compare: makes it; a comparison that fails with an error is a verdict too, which is not kept.
+    """
     name = f"backends/{_digest(json.dumps(key, sort_keys=True).encode())[:32]}.json"
     known = _kept(name)
     if known is not None:
         return known
     load = load_per_core()
     try:
-        verdict = _compared(model, prepare, channels, tolerance_hu)
+        verdict = compare()
     except ResourceError:
         return Verdict(False, reason="memory was short")
     except ThinsliceError as error:
@@ -212,15 +233,13 @@ def fingerprint(model: ThroughPlaneModel) -> str:
 
 
 @cache
-def machine() -> dict[str, Any]:
+def machine(threads: int) -> dict[str, Any]:
     """Properties of the machine that affect a network's time and rounding on the CPU."""
-    import torch
-
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
         "processor": processor(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
     }
 
 
@@ -230,15 +249,10 @@ def _compared(model: ThroughPlaneModel, prepare: MakeBackend, channels: int, tol
 
     reference_model = copy.deepcopy(model).to("cpu")
     windows = golden_windows(model)
-    # Factors of the network beyond those of the product do not matter here.
-    able = sorted(f for f in model.factors if MIN_FACTOR <= f <= MAX_FACTOR) or sorted(model.factors)
-    usual = model.default_factor if model.default_factor in able else able[0]
+    cases = golden_cases(model)
     difference_hu = 0.0
     verdict = Verdict(False, reason="the network can do no factor")
-    # The usual factor comes last: its times are those of the verdict.
-    for factor in [*sorted({able[0], able[-1]} - {usual}), usual]:
-        # Profiles become constants of recorded graphs, so another width is compared too.
-        profile = SliceProfile.mean(factor, width=1.0 if factor == usual else OTHER_WIDTH)
+    for factor, profile in cases:
         reference = TorchBackend(reference_model, "cpu", factor=factor, profile=profile, channels=channels)
         expected = reference(windows)
         begun = time.perf_counter()
@@ -249,7 +263,7 @@ def _compared(model: ThroughPlaneModel, prepare: MakeBackend, channels: int, tol
         if not here_hu <= tolerance_hu:  # written so that NaN fails too
             return Verdict(False, here_hu)
         difference_hu = max(difference_hu, here_hu)
-        if factor == usual:
+        if (factor, profile) == cases[-1]:
             reference_s, candidate_s = _timed(reference, candidate, windows)
             verdict = Verdict(True, difference_hu, candidate_s, reference_s, max(0.0, first_s - candidate_s))
     return verdict
@@ -289,6 +303,12 @@ def _device_name(device: str) -> str:
     import torch
 
     return torch.cuda.get_device_name(device)
+
+
+def _torch_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _torch_version() -> str:

@@ -7,8 +7,6 @@ converted when a run starts. One graph serves every factor, profile and shape of
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import importlib.util
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,12 @@ from thinslice.errors import ModelError, ResourceError, UsageError
 from thinslice.inference.backends.base import Choice
 from thinslice.inference.backends.output import checked_output
 from thinslice.inference.backends.torch_backend import mentions_shortage
+from thinslice.inference.threads import threads_to_use
+from thinslice.models.graphs.shipped import graph_path, graph_weights, stored_of
+from thinslice.models.stored import Stored, StoredNetwork
+from thinslice.models.thinnet_config import description
 from thinslice.options import option
+from thinslice.system import packages
 from thinslice.typing import Floats
 
 if TYPE_CHECKING:
@@ -29,17 +32,13 @@ if TYPE_CHECKING:
 
 
 def is_installed() -> bool:
-    """Whether onnxruntime is installed; it is not loaded, and a mere folder of that name does not count."""
-    try:
-        spec = importlib.util.find_spec("onnxruntime")
-        return getattr(spec, "origin", None) is not None and bool(version())
-    except (ValueError, importlib.metadata.PackageNotFoundError):
-        return False
+    """Whether onnxruntime is installed; it is not loaded."""
+    return packages.is_installed("onnxruntime")
 
 
 def version() -> str:
     """Version of the installed onnxruntime."""
-    return importlib.metadata.version("onnxruntime")
+    return packages.version_of("onnxruntime")
 
 
 @cache
@@ -70,12 +69,13 @@ class OnnxRuntimeBackend:
     """A network on the CPU through onnxruntime.
 
     Args:
-        model: a ThinNet of the sizes of an embedded one, with or without its standard deviation
-            (`thinslice.models.deviation.Learned`). Its weights are shared, not copied.
+        model: a ThinNet of the sizes of an embedded one, as data or as a network of torch, with or without its
+            standard deviation (`thinslice.models.deviation.Learned`). Its weights are shared, not copied.
         factor: thin slices per thick interval.
         profile: weights of thin slices in a thick one.
         name: the model's name, for messages.
         channels: output channels of the network: the estimate, and where there are two, its standard deviation.
+        threads: CPU threads; None for the cores this process may use.
 
     Attributes:
         choice: onnxruntime on the CPU in float32.
@@ -90,21 +90,22 @@ class OnnxRuntimeBackend:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Stored,
         *,
         factor: int,
         profile: SliceProfile,
         name: str = "the network",
         channels: int = 1,
+        threads: int | None = None,
     ) -> None:
-        from thinslice.models.graphs.any_factor import description
-
         start = time.perf_counter()
         self._factor = factor
         self._model_name = name
         self._channels = channels
         self._inputs = description(factor, profile)._asdict()
-        self._session, self._scale = _session(model, name, with_deviation=channels == 2)
+        network = runnable(model, name, with_deviation=channels == 2)
+        self._session = _session(network, name, threads_to_use(threads))
+        self._scale = network.deviation_scale
         self.choice = Choice("onnxruntime", "cpu", version=version())
         self.batch = 1
         self.seconds = time.perf_counter() - start
@@ -141,42 +142,44 @@ class OnnxRuntimeBackend:
                 ) from error
             raise ModelError(f"onnxruntime cannot run {self._model_name}; use {option('backend', 'torch')}.") from error
         if self._channels == 2:
-            outputs[1] *= np.float32(self._scale)
+            outputs[1] *= np.float32(self._scale or 1.0)
             return np.concatenate(outputs, axis=1)
         thin: Floats = outputs[0]
         return thin
 
 
-def can_run(model: nn.Module) -> bool:
-    """Whether the package holds the graph of a network."""
-    from thinslice.models.deviation import Learned
-    from thinslice.models.graphs.shipped import graph_path
-    from thinslice.models.thinnet import ThinNet
+def runnable(model: nn.Module | Stored, name: str, *, with_deviation: bool) -> StoredNetwork:
+    """The network as data, if the package holds its graph; nothing is loaded.
 
-    network = model.network if isinstance(model, Learned) else model
-    return isinstance(network, ThinNet) and graph_path(network.config, deviation=isinstance(model, Learned)).is_file()
+    Args:
+        model: any network.
+        name: its name, for messages.
+        with_deviation: whether its standard deviations are wanted.
+
+    Raises:
+        ModelError: when it does not; use torch.
+    """
+    network = model if isinstance(model, Stored) else stored_of(model)
+    if (
+        isinstance(network, StoredNetwork)
+        and (network.deviation_scale is not None) == with_deviation
+        and graph_path(network.config, deviation=with_deviation).is_file()
+    ):
+        return network
+    raise ModelError(
+        f"The backend 'onnxruntime' runs the embedded networks and others of their sizes, not {name} as asked; use "
+        f"{option('backend', 'torch')}."
+    )
 
 
-def _session(model: nn.Module, name: str, *, with_deviation: bool) -> tuple[Any, float]:
-    """The graph with the network's weights, and the factor of its standard deviation."""
-    import torch
-
-    from thinslice.models.deviation import Learned
-    from thinslice.models.graphs.shipped import graph_path, weights_of
-    from thinslice.models.thinnet import ThinNet
-
+def _session(network: StoredNetwork, name: str, threads: int) -> Any:
+    """The graph of a network with its weights."""
     onnxruntime = load_onnxruntime()
-    if not can_run(model) or isinstance(model, Learned) != with_deviation:
-        raise ModelError(
-            f"The backend 'onnxruntime' runs the embedded networks and others of their sizes, not {name} as asked; use "
-            f"{option('backend', 'torch')}."
-        )
-    network = model.network if isinstance(model, Learned) else model
-    assert isinstance(network, ThinNet)
-    weights = weights_of(network, deviation=with_deviation)
+    with_deviation = network.deviation_scale is not None
+    weights = graph_weights(network, deviation=with_deviation)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
-    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     # Threads that wait by spinning would take the cores from the writer, and from other runs.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -185,7 +188,6 @@ def _session(model: nn.Module, name: str, *, with_deviation: bool) -> tuple[Any,
     )
     graph = graph_path(network.config, deviation=with_deviation).read_bytes()
     try:
-        session = onnxruntime.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelError(f"onnxruntime cannot load {name}; use {option('backend', 'torch')}.") from error
-    return session, model.scale if isinstance(model, Learned) else 1.0

@@ -10,8 +10,6 @@ OpenVINO sends telemetry about every import and conversion by default. `load_ope
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import importlib.util
 import sys
 import time
 import warnings
@@ -27,6 +25,7 @@ from thinslice.inference.backends.output import checked_output
 from thinslice.inference.backends.recordings import recordings_forgotten
 from thinslice.inference.backends.torch_backend import TorchBackend, is_out_of_memory
 from thinslice.options import option
+from thinslice.system import packages
 from thinslice.system.allocator import return_freed_memory
 from thinslice.typing import Floats
 
@@ -55,17 +54,13 @@ _SENDERS = (
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is installed; it is not loaded, and a mere folder of that name does not count."""
-    try:
-        spec = importlib.util.find_spec("openvino")
-        return spec is not None and getattr(spec, "origin", None) is not None and bool(version())
-    except (ValueError, importlib.metadata.PackageNotFoundError):
-        return False
+    """Whether OpenVINO is installed; it is not loaded."""
+    return packages.is_installed("openvino")
 
 
 def version() -> str:
     """Version of the installed OpenVINO."""
-    return importlib.metadata.version("openvino")
+    return packages.version_of("openvino")
 
 
 @cache

@@ -6,6 +6,7 @@ The code for CUDA was tested on a CPU with substitutes; it has not been measured
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -257,9 +258,8 @@ _SHORTAGES = (
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of torch, OpenVINO or a library below them means that memory was short."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or mentions_shortage(error)
+    torch = sys.modules.get("torch")  # an error of torch comes from a torch that is loaded
+    return (torch is not None and isinstance(error, torch.OutOfMemoryError)) or mentions_shortage(error)
 
 
 def mentions_shortage(error: Exception) -> bool:

@@ -18,17 +18,18 @@ from thinslice.errors import GeometryError, InputError, ResourceError, Unreadabl
 from thinslice.geometry import Geometry
 from thinslice.intensity import WINDOW_MIN_HU
 from thinslice.io.dicom.files.bounds import HeaderError
-from thinslice.io.dicom.files.header import SliceHeader, integer, quiet_pydicom, text
+from thinslice.io.dicom.files.header import SliceHeader, quiet_pydicom
 from thinslice.io.dicom.files.input_files import UNPACK_ERRORS, SkippedFile, input_files, printable
 from thinslice.io.dicom.files.multiframe import read_headers
 from thinslice.io.dicom.files.pixel_format import PixelError, padding_hu
 from thinslice.io.dicom.files.pixels import HuStack, read_raw, require_decoder
+from thinslice.io.dicom.files.values import integer, text
 from thinslice.io.dicom.series.choice import choose
 from thinslice.io.dicom.series.clues import PHASE_KEYWORDS
 from thinslice.io.dicom.series.facts import description_of, is_our_own, shown_text
+from thinslice.io.dicom.series.plane import Fault
 from thinslice.io.dicom.series.report import SeriesReport, listed, refusal, report_of
 from thinslice.io.dicom.series.slices import Slice
-from thinslice.io.dicom.series.stacking import Fault
 from thinslice.io.dicom.series.stacks import Stack, lost_inside, restack, stacks_of
 from thinslice.io.padding import padding_below_window
 from thinslice.io.settings import ReadSettings
@@ -364,6 +365,8 @@ def _padding(slices: list[Slice], hu: npt.NDArray[Any], warnings: list[str]) -> 
         return None
     if padding is not None and WINDOW_MIN_HU <= padding <= CT_MAX_HU:
         padding = None
+    if padding is not None and padding > CT_MAX_HU and not any((plane == padding).any() for plane in hu):
+        padding = None  # declared and never used; it would only widen the range of values that the output must store
     lowest = float(hu.min())
     if lowest >= WINDOW_MIN_HU or padding == lowest:
         return padding

@@ -16,55 +16,13 @@ Source: the iteration, Schulz, ZAMM 1933; with X0 = I / |G|, the error is (1 - 1
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from torch import nn
 
-from thinslice.models.thinnet import ThinNet, condition_features, on_grid, thin_positions
-from thinslice.profile import DEEP, SliceProfile, damping
-from thinslice.typing import Doubles, Floats
+from thinslice.models.thinnet import ThinNet, on_grid
 
 STEPS = 11
 """Steps of the iteration: with a condition number of 30 an error of 1e-30 remains, and of 60, 1e-15."""
-
-
-class Description(NamedTuple):
-    """Thick slices as the graph takes them.
-
-    Attributes:
-        condition: (4,) from `condition_features`, float32.
-        positions: (factor, 6) from `thin_positions`, float32; its length is the factor.
-        profile: (odd number,) weights of thin slices in a thick one, float64.
-        damping: () what is added to the diagonal of A A^T (`thinslice.profile.damping`), float64.
-    """
-
-    condition: Floats
-    positions: Floats
-    profile: Doubles
-    damping: Doubles
-
-
-def description(factor: int, profile: SliceProfile | None = None) -> Description:
-    """The inputs of the graph beside the thick slices.
-
-    Args:
-        factor: thin slices per thick interval.
-        profile: of the thick slices; None for contiguous ones.
-
-    >>> contiguous = description(5)
-    >>> contiguous.positions.shape, contiguous.profile.tolist(), contiguous.damping.tolist()
-    ((5, 6), [0.2, 0.2, 0.2, 0.2, 0.2], 0.0)
-    """
-    profile = profile or SliceProfile.mean(factor)
-    averages = profile.matrix(DEEP + 2 * profile.supported(0).start)
-    return Description(
-        condition_features(factor, profile).numpy(),
-        thin_positions(factor, torch.device("cpu")).numpy(),
-        np.asarray(profile.weights),
-        np.asarray(damping(averages @ averages.T)),
-    )
 
 
 class ThinNetGraph(nn.Module):
@@ -92,7 +50,7 @@ class ThinNetGraph(nn.Module):
 
         Args:
             thick: (1, 1, D, H, W), unit intensity, D >= 2.
-            condition, positions, profile, damping: see `Description`.
+            condition, positions, profile, damping: see `thinslice.models.thinnet_config.Description`.
 
         Returns:
             (1, 1, (D - 1) * factor + 1, H, W), unit intensity, not clamped; with `scale` also the calibrated standard

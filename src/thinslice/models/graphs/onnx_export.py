@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from thinslice.errors import ModelError, UsageError
 from thinslice.models.base import ThroughPlaneModel
-from thinslice.models.graphs.any_factor import ThinNetGraph, description
+from thinslice.models.graphs.any_factor import ThinNetGraph
 from thinslice.models.thinnet import ThinNet
+from thinslice.models.thinnet_config import description
 from thinslice.profile import SliceProfile
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def load_packages() -> tuple[Any, Any]:
             loaded[name] = importlib.import_module(name)
         except ImportError as error:
             raise UsageError(
-                f'The export needs {name}, which is not installed or cannot be loaded: pip install ".[onnx]" in a '
+                f'The export needs {name}, which is not installed or cannot be loaded: pip install ".[export]" in a '
                 "clone of the repository."
             ) from error
     loaded["onnxruntime"].set_default_logger_severity(3)

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 from thinslice.typing import Floats
 
 if TYPE_CHECKING:
-    from thinslice.models.thinnet import ThinNet, ThinNetConfig
+    from torch import nn
+
+    from thinslice.models.stored import StoredNetwork
+    from thinslice.models.thinnet_config import ThinNetConfig
 
 FOLDER = Path(__file__).parent
 
@@ -37,13 +40,30 @@ def graph_path(config: ThinNetConfig, *, deviation: bool) -> Path:
     return FOLDER / f"thinnet-{'-'.join(map(str, sizes))}{'-deviation' if deviation else ''}.onnx"
 
 
-def weights_of(network: ThinNet, *, deviation: bool) -> dict[str, Floats]:
-    """The weights that the graph of a network lacks, by their names in it; they share the network's memory."""
+def graph_weights(network: StoredNetwork, *, deviation: bool) -> dict[str, Floats]:
+    """The weights that the graph of a network lacks, by their names in it."""
     return {
-        f"{PREFIX}{name}": tensor.detach().cpu().numpy()
-        for name, tensor in network.state_dict().items()
+        f"{PREFIX}{name}": values
+        for name, values in network.weights.items()
         if deviation or not name.startswith(_DEVIATION_HEAD)
     }
+
+
+def stored_of(model: nn.Module) -> StoredNetwork | None:
+    """A ThinNet of torch as data, which shares its memory; None for another network.
+
+    Args:
+        model: a ThinNet, with or without its standard deviation (`thinslice.models.deviation.Learned`).
+    """
+    from thinslice.models.deviation import Learned
+    from thinslice.models.stored import StoredNetwork
+    from thinslice.models.thinnet import ThinNet
+
+    network, scale = (model.network, model.scale) if isinstance(model, Learned) else (model, None)
+    if not isinstance(network, ThinNet):
+        return None
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+    return StoredNetwork(network.config, weights, deviation_scale=scale)
 
 
 def without_weights(graph: Any, names: set[str]) -> None:

@@ -26,6 +26,7 @@ from thinslice.models.catalog import CATALOG
 from thinslice.models.released.inert_pickle import Record, TensorView, read_inert
 from thinslice.models.released.torch_archive import TorchArchive
 from thinslice.models.tvsrn import PLANE_WINDOW, TVSRN, TVSRNConfig
+from thinslice.models.weights_header import tensor_shapes
 
 ARCHITECTURE = "tvsrn-released"
 """Row of the catalog that released weights belong to."""
@@ -205,7 +206,7 @@ def _begins_safetensors(start: bytes, size: int) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    if any(not name for name in checkpoint.tensor_shapes(path)):
+    if any(not name for name in tensor_shapes(path)):
         raise CheckpointError(f"{path.name} has a tensor without a name.")
     try:
         tensors = load_file(str(path))

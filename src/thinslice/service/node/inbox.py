@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import threading
 import time
@@ -23,6 +22,7 @@ from typing import BinaryIO
 from thinslice.errors import UnreadableError
 from thinslice.service.folder import read_json, write_json
 from thinslice.service.object_head import digest_name, read_object_head
+from thinslice.system.atomic import sync
 from thinslice.system.faults import output_fault
 
 COMPARED_BYTES = 2**20
@@ -114,12 +114,12 @@ class Inbox:
                     folder.parent.mkdir(exist_ok=True, mode=0o700)
                     write_json(folder.with_suffix(".json"), {"calling_ae": caller})
                     folder.mkdir(mode=0o700)
-                    sync_folder(folder.parent)
-                    sync_folder(self.incoming)
+                    sync(folder.parent)
+                    sync(self.incoming)
             is_new = not _same_content(arrived, place)
             if is_new:
                 arrived.replace(place)
-                sync_folder(folder)
+                sync(folder)
         except OSError as error:
             raise output_fault(error, "incoming") from error
         self.touch(identity.study)
@@ -194,15 +194,6 @@ class Inbox:
         with self._lock:
             self._last.pop(study, None)
             shutil.rmtree(self.incoming / study, ignore_errors=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Push the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _same_content(one: Path, other: Path) -> bool:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from thinslice.about import __version__
 from thinslice.commands.inspect import SurveyedSeries
-from thinslice.io.dicom.files.header import SliceHeader, quiet_pydicom, read_header, text
+from thinslice.io.dicom.files.header import SliceHeader, quiet_pydicom, read_header
 from thinslice.io.dicom.files.input_files import InputFile
+from thinslice.io.dicom.files.values import text
 from thinslice.queue import NewJob, RetryPolicy, job_key
 from thinslice.recipes.series_rules import RunOptions, SeriesFacts, SeriesRule, first_fitting
 from thinslice.service.jobs import weights_digest

@@ -16,9 +16,10 @@ from pydicom.sequence import Sequence
 from support.dicom_factory import TRANSFER_SYNTAXES, write_series
 from thinslice.io.dicom.files.bounds import MAX_HEADER_BYTES, BoundedReader, HeaderError
 from thinslice.io.dicom.files.elements import read_elements
-from thinslice.io.dicom.files.header import FIRST_PIXEL_TAGS, quiet_pydicom
+from thinslice.io.dicom.files.header import quiet_pydicom
 from thinslice.io.dicom.files.input_files import InputFile, SkippedFile
 from thinslice.io.dicom.files.multiframe import read_headers
+from thinslice.io.dicom.files.pixel_element import FIRST_PIXEL_TAGS
 from thinslice.io.dicom.series.report import report_of
 from thinslice.io.dicom.series.stacks import stacks_of
 from thinslice.io.dicom.series.wanted import WANTED_TAGS, read_wanted

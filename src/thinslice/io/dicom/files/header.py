@@ -5,27 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import math
-import re
-import struct
 import warnings
-from collections.abc import Iterable, Iterator
-from collections.abc import Sequence as Several
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from pydicom import config
-from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from thinslice.io.dicom.attributes import value_of
+from thinslice.io.dicom.files.archives import NOT_DICOM
 from thinslice.io.dicom.files.bounds import MAX_HEADER_BYTES, HeaderError
-from thinslice.io.dicom.files.elements import read_elements, tag_object
+from thinslice.io.dicom.files.elements import read_elements
 from thinslice.io.dicom.files.file_form import (
     KNOWN_VRS,
     MAX_INFLATED_BYTES,
@@ -38,7 +32,15 @@ from thinslice.io.dicom.files.file_form import (
     looks_like_dicom,
 )
 from thinslice.io.dicom.files.input_files import UNPACK_ERRORS, InputFile, SkippedFile
+from thinslice.io.dicom.files.pixel_element import (
+    FIRST_PIXEL_TAGS,
+    ITEM_TAGS,
+    behind_pixels,
+    found_syntax,
+    pixel_element,
+)
 from thinslice.io.dicom.files.unpack import PackedError
+from thinslice.io.dicom.files.values import decimals, integer, number, numbers, text
 
 MAX_NESTING = 32
 """Sequences inside sequences; real CT headers have five at most."""
@@ -52,25 +54,8 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 """SOP class of DICOMDIR, an index that is ignored."""
 
-BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD")
-"""Value representations of numbers that are not text."""
-
-TEXT_VRS = ("CS", "LO", "SH", "UI", "DS", "IS", "TM", "DA")
-"""Value representations that need no character set to be compared."""
-
-TAGS: dict[str, BaseTag] = {}
-VRS: dict[int, str] = {}
-
-UNDEFINED_LENGTH = 0xFFFFFFFF
-PIXEL_DATA = 0x7FE00010
-MAX_REST_BYTES = 1 << 16
-"""Bytes behind the pixels that are looked at."""
-
-ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
-FIRST_PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, PIXEL_DATA))
-PIXEL_VRS = ("OW", "OB", "UN")
-
-_DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", ".ds_store", "autorun.inf", ".directory"})
+"""Files that Windows, macOS and Linux write into folders; macOS also writes `._NAME` beside NAME."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +105,8 @@ def read_header(file: InputFile, *, keep: frozenset[int] | None = None) -> Slice
         keep: tags of the attributes that are wanted; None for all.
 
     Returns:
-        The header; a `SkippedFile` for a file that is not DICOM, damaged or hostile; None for a DICOMDIR.
+        The header; a `SkippedFile` for a file that is not DICOM, damaged or hostile; None for a DICOMDIR, and for what
+        operating systems leave in folders.
     """
     try:
         with file.open() as stream:
@@ -128,7 +114,7 @@ def read_header(file: InputFile, *, keep: frozenset[int] | None = None) -> Slice
             stream.seek(0)
             header = _parse(file, stream, size, keep)
     except (HeaderError, PackedError) as error:
-        return SkippedFile(file.name, str(error))
+        return None if _is_of_the_system(file, str(error)) else SkippedFile(file.name, str(error))
     except UNPACK_ERRORS as error:
         # RecursionError is a RuntimeError: a dataset nested beyond Python's limit.
         if isinstance(error, RecursionError):
@@ -142,6 +128,27 @@ def read_header(file: InputFile, *, keep: frozenset[int] | None = None) -> Slice
     return None if meta_class == MEDIA_STORAGE_DIRECTORY else header
 
 
+def is_text(head: bytes) -> bool:
+    """Whether a file begins with printed text.
+
+    >>> is_text("Müller, links".encode()), is_text(bytes(60)), is_text(b"")
+    (True, False, False)
+    """
+    try:
+        letters = head.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        letters = head.decode("latin-1")
+        if any("\x7f" <= letter < "\xa0" for letter in letters):
+            return False
+    return bool(letters.strip()) and all(letter.isprintable() or letter in "\t\r\n\f\xa0" for letter in letters)
+
+
+def _is_of_the_system(file: InputFile, reason: str) -> bool:
+    """Whether a file that is not DICOM is one that an operating system leaves in every folder of a disk."""
+    name = file.name.lower()
+    return "not DICOM" in reason and (name in SYSTEM_FILES or name.startswith("._"))
+
+
 def open_dataset(header: SliceHeader, stream: BinaryIO) -> BinaryIO:
     """The stream to which `pixel_start` refers: the file itself, or its inflated dataset."""
     if header.transfer_syntax != DeflatedExplicitVRLittleEndian:
@@ -149,109 +156,14 @@ def open_dataset(header: SliceHeader, stream: BinaryIO) -> BinaryIO:
     return _dataset_stream(file_form(stream, stream.seek(0, io.SEEK_END)), stream)
 
 
-def text(dataset: Dataset, keyword: str) -> str:
-    """A header value as text, stripped, several joined by a backslash; "" where missing or unreadable."""
-    raw = _raw(dataset, keyword)
-    if raw is not None and raw.VR in TEXT_VRS:
-        return (raw.value or b"").decode("latin-1").strip(" \0")
-    if raw is None and TAGS[keyword] not in dataset._dict:
-        return ""
-    value = value_of(dataset, keyword)
-    if value is None:
-        return ""
-    return ("\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)).strip()
-
-
-def number(dataset: Dataset, keyword: str) -> float | None:
-    """A finite header value, or None where missing or unreadable."""
-    values = numbers(dataset, keyword, 1)
-    return values[0] if values else None
-
-
-def integer(dataset: Dataset, keyword: str) -> int | None:
-    """A whole header value, or None where missing, fractional or unreadable."""
-    value = number(dataset, keyword)
-    return int(value) if value is not None and value == int(value) else None
-
-
-def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` finite header values, or None."""
-    raw = _raw(dataset, keyword)
-    if raw is None and TAGS[keyword] not in dataset._dict:
-        return None
-    items: Iterable[Any]
-    try:
-        if raw is not None and raw.VR not in BINARY_VRS and VRS[raw.tag] in ("DS", "IS"):
-            items = decimals(raw.value or b"")
-        elif raw is not None and raw.VR in ("US", "SS") and raw.value and len(raw.value) % 2 == 0:
-            letter = "H" if raw.VR == "US" else "h"
-            items = struct.unpack(f"{'<' if raw.is_little_endian else '>'}{len(raw.value) // 2}{letter}", raw.value)
-        else:
-            value = value_of(dataset, keyword)
-            items = [value] if isinstance(value, str | int | float) else value
-        result = tuple(float(item) for item in items)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return result if len(result) == count and all(map(math.isfinite, result)) else None
-
-
-def is_shared(datasets: Several[Dataset], keyword: str) -> bool:
-    """Whether an attribute has the same bytes in all headers, or is in none; it then means the same in all of them.
-
-    This costs a tenth of a comparison of values. False where they may still mean the same.
-    """
-    _raw(datasets[0], keyword)
-    tag = TAGS[keyword]
-    first = datasets[0]._dict.get(tag)
-    if first is None:
-        return all(tag not in dataset._dict for dataset in datasets)
-    if not isinstance(first, RawDataElement):
-        return False
-    value, vr = first.value, first.VR
-    for dataset in datasets:
-        other = dataset._dict.get(tag)
-        if not isinstance(other, RawDataElement) or other.value != value or vr != other.VR:
-            return False
-    return True
-
-
-def decimals(value: bytes) -> list[bytes]:
-    r"""The numbers of a decimal or integer string, as they are written, without padding.
-
-    Writers pad with spaces, as DICOM asks for, with NUL, or with empty values.
-
-    Raises:
-        ValueError: one is no number.
-
-    >>> decimals(b"0.841796875\\0.841796875\0"), decimals(b" 5 "), decimals(b"-1024\\ ")
-    ([b'0.841796875', b'0.841796875'], [b'5'], [b'-1024'])
-    """
-    items = [item.strip(b" \0\t\r\n") for item in value.split(b"\\")]
-    while items and not items[-1]:
-        items.pop()
-    if not all(_DECIMAL.fullmatch(item) for item in items):
-        raise ValueError
-    return items
-
-
-def _raw(dataset: Dataset, keyword: str) -> RawDataElement | None:
-    """The element as in the file, with its VR: converting every value costs more than parsing."""
-    tag = TAGS.get(keyword)
-    if tag is None:
-        tag = TAGS[keyword] = tag_object(tag_for_keyword(keyword) or 0)
-        VRS[tag] = dictionary_VR(tag)
-    element = dataset._dict.get(tag)
-    if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
-        return None
-    return element if element.VR else element._replace(VR=VRS[tag])
-
-
 def _parse(file: InputFile, stream: BinaryIO, size: int, keep: frozenset[int] | None) -> SliceHeader:
     head = stream.read(140)
     if not head:
         raise HeaderError("empty file")
     if not looks_like_dicom(head):
-        raise HeaderError("not DICOM" if len(head) > 132 else "cut short, or not DICOM")
+        # The start of a preamble is no text: it holds zeros, or the first bytes of a TIFF file.
+        is_other = len(head) > 132 or is_text(head)
+        raise HeaderError(NOT_DICOM if is_other else "cut short, or not DICOM")
     form = file_form(stream, size)
     body = _dataset_stream(form, stream)
     start, body_size = body.tell(), size
@@ -277,17 +189,17 @@ def _parse(file: InputFile, stream: BinaryIO, size: int, keep: frozenset[int] | 
     dataset.set_original_encoding(layout.implicit, layout.little, elements._character_set)
     dataset.filename = dataset.buffer = dataset.timestamp = None
     if "SOPClassUID" not in dataset and "MediaStorageSOPClassUID" not in form.meta:
-        raise HeaderError("not DICOM" if form.start < 132 else "truncated or empty DICOM")
+        raise HeaderError(NOT_DICOM if form.start < 132 else "truncated or empty DICOM")
     syntax = _declared_syntax(form, layout, inflated=body is not stream)
     notes = mend(dataset)
-    pixels, length = _pixel_element(body, layout)
+    pixels, length = pixel_element(body, layout)
     if pixels is None and CT_IMAGE in (text(dataset, "SOPClassUID"), text(form.meta, "MediaStorageSOPClassUID")):
         raise HeaderError("no pixel data, or cut short before them")
     _check_nesting(dataset)
     if pixels is None:
         return SliceHeader(file, dataset, syntax, None, 0, 0, notes)
-    syntax, length = _found_syntax(syntax, layout, dataset, length, body, pixels)
-    notes += _behind_pixels(body, layout, pixels, length, body_size)
+    syntax, length = found_syntax(syntax, layout, dataset, length, body, pixels)
+    notes += behind_pixels(body, layout, pixels, length, body_size)
     swapped = form.declared == GE_SWAPPED_PIXELS
     return SliceHeader(file, dataset, syntax, pixels, length, body_size - pixels, notes, swapped)
 
@@ -352,6 +264,10 @@ def mend(dataset: Dataset) -> tuple[str, ...]:
     if not number(dataset, "RescaleSlope") and number(dataset, "RescaleIntercept") is not None:
         dataset.RescaleSlope = 1
         notes.append("RescaleSlope is missing or 0; it is taken as 1.")
+    one_sample = integer(dataset, "SamplesPerPixel") == 1
+    if one_sample and "Rows" in dataset and not text(dataset, "PhotometricInterpretation"):
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        notes.append("PhotometricInterpretation is missing; larger values are taken as denser.")
     return tuple(notes)
 
 
@@ -359,69 +275,6 @@ def _is_decimal(element: RawDataElement) -> bool:
     if element.VR is not None:
         return element.VR in ("DS", "IS")
     return dictionary_has_tag(element.tag) and dictionary_VR(element.tag) in ("DS", "IS")
-
-
-def _pixel_element(stream: BinaryIO, layout: Layout) -> tuple[int | None, int]:
-    """(offset of the value, declared length) of the PixelData element at the stream's position."""
-    offset = stream.tell()
-    head = stream.read(12)
-    order = "<" if layout.little else ">"
-    if len(head) < 12:
-        return None, 0
-    group, element = struct.unpack(order + "HH", head[:4])
-    if (group << 16 | element) != PIXEL_DATA:
-        return None, 0
-    # The letters of a VR, read as a length, would be odd, and no length is odd. Letters that were damaged into those of
-    # another VR leave the two zero bytes behind them.
-    letters = PIXEL_VRS if layout.implicit else KNOWN_VRS
-    if head[4:6].decode("latin-1") not in letters or (head[6:8] != b"\0\0" and layout.implicit):
-        return offset + 8, struct.unpack(order + "L", head[4:8])[0]
-    return offset + 12, struct.unpack(order + "L", head[8:12])[0]
-
-
-def _found_syntax(
-    syntax: UID, layout: Layout, dataset: Dataset, length: int, stream: BinaryIO, start: int
-) -> tuple[UID, int]:
-    """(transfer syntax, length) of pixels whose length shows that they are not as declared.
-
-    Uncompressed pixels of exactly the right size under a compressed syntax are uncompressed; uncompressed pixels of
-    undefined length end after as many bytes as the matrix needs.
-    """
-    if syntax.is_encapsulated == (length == UNDEFINED_LENGTH):
-        return syntax, length
-    sizes = [integer(dataset, keyword) or 0 for keyword in ("Rows", "Columns", "BitsAllocated")]
-    frames = integer(dataset, "NumberOfFrames") or 1
-    expected = sizes[0] * sizes[1] * sizes[2] // 8 * frames
-    if not 0 < expected < UNDEFINED_LENGTH:
-        return syntax, length
-    stream.seek(start)
-    first = stream.read(4)
-    if syntax.is_encapsulated:
-        is_plain = expected <= length <= expected + 1 and first[:2] not in (b"\xff\xd8", b"\xff\x4f")
-        return (layout.syntax if is_plain else syntax), length
-    return syntax, (length if first in ITEM_TAGS else expected)
-
-
-def _behind_pixels(stream: BinaryIO, layout: Layout, start: int, length: int, size: int) -> tuple[str, ...]:
-    """A sentence where uncompressed pixels are followed by bytes that are neither elements nor padding.
-
-    Elements may follow the pixels: trailing padding, signatures, private ones. Other bytes show that something was
-    lost, inserted or changed in the length before them.
-    """
-    end = start + length
-    if length == UNDEFINED_LENGTH or end >= size:
-        return ()
-    stream.seek(end)
-    rest = stream.read(MAX_REST_BYTES)
-    if not rest.strip(b"\0 \r\n"):
-        return ()
-    order = "<" if layout.little else ">"
-    if len(rest) >= 8:
-        group = struct.unpack(order + "H", rest[:2])[0]
-        is_known = layout.implicit or rest[4:6].decode("latin-1") in KNOWN_VRS
-        if group >= PIXEL_DATA >> 16 and is_known:
-            return ()
-    return ("Bytes that are no DICOM follow the pixels; the file may be damaged.",)
 
 
 def _check_nesting(dataset: Dataset) -> None:

@@ -19,10 +19,12 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from thinslice.io.dicom.attributes import value_of
 from thinslice.io.dicom.files.bounds import HeaderError
-from thinslice.io.dicom.files.header import ITEM_TAGS, SliceHeader, integer, mend, open_dataset, read_header, text
+from thinslice.io.dicom.files.header import SliceHeader, mend, open_dataset, read_header
 from thinslice.io.dicom.files.input_files import InputFile, SkippedFile
 from thinslice.io.dicom.files.object_kinds import ENHANCED_KINDS, kind_of
+from thinslice.io.dicom.files.pixel_element import ITEM_TAGS
 from thinslice.io.dicom.files.unpack import spooled
+from thinslice.io.dicom.files.values import integer, text
 
 CODESTREAM_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")
 """First bytes of JPEG and JPEG-LS, and of JPEG 2000."""

@@ -7,7 +7,8 @@ import re
 
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom.files.header import CT_IMAGE, number, text
+from thinslice.io.dicom.files.header import CT_IMAGE
+from thinslice.io.dicom.files.values import number, text
 
 KINDS = {
     CT_IMAGE: "CT",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom.files.header import integer, number
+from thinslice.io.dicom.files.values import integer, number
 
 MAX_MATRIX = 8192
 """Largest Rows or Columns; CT has up to 2048, and larger ones would only exhaust memory."""

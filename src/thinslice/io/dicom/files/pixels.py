@@ -25,7 +25,8 @@ from pydicom.uid import (
 from thinslice.errors import MissingExtraError
 from thinslice.io.dicom.files.bits import INT16, PACKED_BITS, native_values, settle_bits
 from thinslice.io.dicom.files.codestream import codestream_size, sound_jpeg
-from thinslice.io.dicom.files.header import UNDEFINED_LENGTH, SliceHeader, open_dataset
+from thinslice.io.dicom.files.header import SliceHeader, open_dataset
+from thinslice.io.dicom.files.pixel_element import UNDEFINED_LENGTH
 from thinslice.io.dicom.files.pixel_format import PixelError, PixelFormat
 
 MAX_ENCODED_BYTES = 64 * 2**20

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thinslice.errors import InputError, SeriesChoiceError
-from thinslice.io.dicom.files.header import integer, text
 from thinslice.io.dicom.files.input_files import printable
+from thinslice.io.dicom.files.values import integer, text
 from thinslice.io.dicom.series.even_line import even_step_mm
 from thinslice.io.dicom.series.facts import description_of, is_our_own
 from thinslice.io.dicom.series.slices import by_position, difference

@@ -19,8 +19,8 @@ from itertools import pairwise
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom.files.header import is_shared, number, text
 from thinslice.io.dicom.files.object_kinds import image_type
+from thinslice.io.dicom.files.values import is_shared, number, text
 from thinslice.io.dicom.series.slices import Slice, by_position
 
 SAME_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID")
@@ -118,6 +118,9 @@ HEARTBEAT_CLOCKS = ("TriggerTime", "FrameReferenceTime")
 SCANNING_CLOCKS = ("AcquisitionDateTime", "AcquisitionTime", "TriggerTime", "FrameReferenceTime")
 """Times of the scan itself; copies of one slice share them."""
 
+ROUNDING_SHARE = 1e-3
+"""Settings that differ by no more than this share are one, which a writer rounded (4.9995 and 5 mm)."""
+
 PAUSE_S = 1.0
 """Shortest pause between two scans, in seconds."""
 
@@ -157,7 +160,21 @@ def values_of(slices: Sequence[Slice], keyword: str) -> list[str]:
     datasets = [piece.header.dataset for piece in slices]
     if is_shared(datasets, keyword):
         return [_value(datasets[0], keyword)] * len(datasets)
-    return [_value(dataset, keyword) for dataset in datasets]
+    values = [_value(dataset, keyword) for dataset in datasets]
+    if keyword in SETTINGS and len(set(values)) > 1:
+        merged = _within_rounding(set(values))
+        values = [merged.get(value, value) for value in values]
+    return values
+
+
+def _within_rounding(values: set[str]) -> dict[str, str]:
+    """For each number among some values the smallest one that it equals within `ROUNDING_SHARE`, link by link."""
+    numbers = sorted((float(value), value) for value in values if value.replace(".", "", 1).isdigit())
+    merged: dict[str, str] = {}
+    for (before, one), (here, other) in pairwise(numbers):
+        is_same = here - before <= ROUNDING_SHARE * here
+        merged[other] = merged.get(one, one) if is_same else other
+    return merged
 
 
 def _value(dataset: Dataset, keyword: str) -> str:

@@ -11,8 +11,8 @@ from itertools import permutations
 from pydicom.dataset import Dataset
 
 from thinslice.io.dicom.attributes import bytes_of, value_of
-from thinslice.io.dicom.files.header import text
 from thinslice.io.dicom.files.input_files import printable
+from thinslice.io.dicom.files.values import text
 
 PERSONS = (
     "PatientName",

@@ -14,8 +14,8 @@ from itertools import pairwise
 
 from pydicom.dataset import Dataset
 
-from thinslice.io.dicom.files.header import integer, number, text
 from thinslice.io.dicom.files.input_files import printable
+from thinslice.io.dicom.files.values import integer, number, text
 from thinslice.io.dicom.series.clues import (
     CLOCKS,
     CONTENT,
@@ -34,8 +34,8 @@ from thinslice.io.dicom.series.clues import (
 )
 from thinslice.io.dicom.series.even_line import even_step_mm
 from thinslice.io.dicom.series.facts import shown_text
+from thinslice.io.dicom.series.plane import RELATIVE_TOLERANCE, along_normal
 from thinslice.io.dicom.series.slices import Slice, by_position, difference, forms_of
-from thinslice.io.dicom.series.stacking import RELATIVE_TOLERANCE, along_normal
 
 MOST_PARTS = 64
 """Largest number of parts; a 4D scan has 10 to 20 phases."""

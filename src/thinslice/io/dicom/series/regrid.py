@@ -26,7 +26,7 @@ from thinslice.system.resources import require_memory
 from thinslice.typing import Doubles
 
 if TYPE_CHECKING:
-    from thinslice.io.dicom.series.stacking import ImagePlane
+    from thinslice.io.dicom.series.plane import ImagePlane
 
 SAME_STEP_MM = 0.05
 """Distances of neighbours that differ by less are one spacing, rounded in the source."""

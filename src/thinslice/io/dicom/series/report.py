@@ -9,8 +9,8 @@ from pathlib import Path
 
 from thinslice.errors import GeometryError, InputError, UnreadableError
 from thinslice.geometry import Geometry
-from thinslice.io.dicom.files.header import integer
 from thinslice.io.dicom.files.input_files import SkippedFile
+from thinslice.io.dicom.files.values import integer
 from thinslice.io.dicom.series.facts import description_of, is_our_own, shown_text
 from thinslice.io.dicom.series.slices import orientation_of
 from thinslice.io.dicom.series.stacks import Stack

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from thinslice.geometry import orientation_name
-from thinslice.io.dicom.files.header import SliceHeader, integer, number, numbers, text
+from thinslice.io.dicom.files.header import SliceHeader
 from thinslice.io.dicom.files.pixel_format import PixelError, PixelFormat, pixel_format
 from thinslice.io.dicom.files.pixels import check_complete
-from thinslice.io.dicom.series.stacking import SAME_POSITION_MM, ImagePlane, along_normal, sound_cosines
+from thinslice.io.dicom.files.values import integer, number, numbers, text
+from thinslice.io.dicom.series.plane import ImagePlane, along_normal, sound_cosines
+from thinslice.io.dicom.series.stacking import SAME_POSITION_MM
 
 ORIENTATION_TOLERANCE = 1e-3
 """Cosines that differ by less are one orientation, written with few decimals: 0.2 mm at the edge of the plane."""
@@ -83,7 +85,7 @@ def slice_of(header: SliceHeader) -> Slice:
         instance=instance,
         problem=problem,
         matrix=(integer(dataset, "Rows"), integer(dataset, "Columns")),
-        colour=text(dataset, "PhotometricInterpretation"),
+        colour=text(dataset, "PhotometricInterpretation").upper(),
         pixel_spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
         height_mm=along_normal(plane) if plane else 0.0,
     )

@@ -5,80 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from thinslice.geometry import DIRECTION_TOLERANCE, LARGEST_TILT_DEGREES, POSITION_TOLERANCE_MM, Geometry
 from thinslice.io.dicom.series.even_line import (
-    EVENNESS_TOLERANCE_MM,
     ROUNDING_TOLERANCE_MM,
     EvenLine,
     cosine_rounding,
     even_line,
     tilt_of,
 )
+from thinslice.io.dicom.series.gaps import hidden_gap, missing_ends, unevenness
+from thinslice.io.dicom.series.plane import Fault, ImagePlane, along_normal, named
 from thinslice.options import option
 from thinslice.typing import Doubles
 
 SAME_POSITION_MM = 0.01
 """Slices closer than this along the normal lie at the same position."""
 
-JITTER_SHARE = 0.2
-"""Largest variation of distances, as a share of the usual one, that is called uneven and not a change of spacing."""
 
 LEAST_TILT_DEGREES = 0.05
 """Angles below, which messages would round to 0.0 or 0.1 degrees, are no gantry tilt."""
 
-UNIT_LENGTH_TOLERANCE = 1e-2
-"""Largest deviation from 1 of the length of a direction cosine vector; beyond, the orientation is unusable."""
-
-RELATIVE_TOLERANCE = 1e-2
-"""Spacings or thicknesses are multiples of one another within this fraction."""
 
 THICKNESS_TOLERANCE_MM = 1e-3
 """Slice thicknesses that differ by less are the same."""
-
-
-@dataclass(frozen=True)
-class ImagePlane:
-    """Place of one slice, from its header: the Image Plane module of DICOM (PS3.3, C.7.6.2).
-
-    Attributes:
-        position_mm: LPS of the first voxel's centre.
-        row_cosines: unit LPS vector along which columns grow (the width axis).
-        column_cosines: unit LPS vector along which rows grow (the height axis).
-        thickness_mm: SliceThickness, or None.
-        between_mm: SpacingBetweenSlices, or None.
-        instance: InstanceNumber, or None.
-    """
-
-    position_mm: tuple[float, float, float]
-    row_cosines: tuple[float, float, float]
-    column_cosines: tuple[float, float, float]
-    thickness_mm: float | None = None
-    between_mm: float | None = None
-    instance: int | None = None
-
-
-class Fault(str):
-    """A reason to refuse a stack that an option of reading removes; an ordinary string is one that none removes.
-
-    Attributes:
-        mended_by: "tilt" or "spacing", for `on_tilt` and `on_spacing` of `thinslice.io.settings.ReadSettings`.
-    """
-
-    mended_by: str
-
-    def __new__(cls, sentence: str, mended_by: str) -> Fault:
-        """A sentence with the option that mends it."""
-        fault = super().__new__(cls, sentence)
-        fault.mended_by = mended_by
-        return fault
-
-    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
-        """The arguments that make it again in a copy or in another process."""
-        return str(self), self.mended_by
 
 
 @dataclass(frozen=True)
@@ -100,34 +52,6 @@ class Stacking:
     in_plane_mm: tuple[float | None, float | None]
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-def along_normal(plane: ImagePlane) -> float:
-    """Signed distance in mm of the plane from the patient's origin, along the normal row x column.
-
-    >>> along_normal(ImagePlane((7.0, 8.0, -3.5), (1, 0, 0), (0, 1, 0)))
-    -3.5
-    """
-    # Plain arithmetic: this runs for every slice, and numpy's cross product is slow on three numbers.
-    (a, b, c), (d, e, f) = plane.row_cosines, plane.column_cosines
-    x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
-    length = math.sqrt(x * x + y * y + z * z)
-    px, py, pz = plane.position_mm
-    return (x * px + y * py + z * pz) / length
-
-
-def sound_cosines(cosines: Sequence[float]) -> bool:
-    """Whether six cosines are two unit vectors at right angles.
-
-    >>> sound_cosines((1, 0, 0, 0, 1, 0)), sound_cosines((1, 0, 0, 1, 0, 0))
-    (True, False)
-    """
-    row, column = cosines[:3], cosines[3:]
-    lengths = math.hypot(*row), math.hypot(*column)
-    if any(abs(length - 1) > UNIT_LENGTH_TOLERANCE for length in lengths):
-        return False
-    slant = abs(sum(a * b for a, b in zip(row, column, strict=True))) / (lengths[0] * lengths[1])
-    return slant <= DIRECTION_TOLERANCE or slant <= 2 * cosine_rounding(cosines)
 
 
 def stack(
@@ -174,10 +98,10 @@ def stack(
         faults.append(_tilt_fault(degrees))
     spacing_mm = line.spacing_mm
     if not line.is_even:
-        spacing_mm, fault = _unevenness(planes, heights, positions - line.even, normal, unreadable)
+        spacing_mm, fault = unevenness(planes, heights, positions - line.even, normal, unreadable)
         faults.append(fault)
     else:
-        hidden = _hidden_gap(planes, spacing_mm, unreadable, warnings)
+        hidden = hidden_gap(planes, spacing_mm, unreadable, warnings)
         if hidden:
             faults.append(hidden)
         if line.deviation_mm > POSITION_TOLERANCE_MM:
@@ -185,7 +109,7 @@ def stack(
                 f"Slice positions deviate by up to {line.deviation_mm:.4f} mm from even spacing (rounded in the "
                 "source); they are taken as even."
             )
-        warnings.extend(_missing_ends(planes, numbers_elsewhere))
+        warnings.extend(missing_ends(planes, numbers_elsewhere))
     if in_plane_mm[0] is None or in_plane_mm[1] is None:
         warnings.append("PixelSpacing is missing, so the spacing in the plane is unknown.")
     if faults:
@@ -265,11 +189,6 @@ def _normal(plane: ImagePlane) -> Doubles:
     return np.asarray(normal / np.linalg.norm(normal))
 
 
-def _name(plane: ImagePlane, height_mm: float) -> str:
-    """A slice's name in a message, such as "-119.00 mm (instance 12)"."""
-    return f"{height_mm:.2f} mm" + ("" if plane.instance is None else f" (instance {plane.instance})")
-
-
 def _thickness(planes: Sequence[ImagePlane], faults: list[str], warnings: list[str]) -> float | None:
     known = [plane.thickness_mm for plane in planes]
     if any(value is None for value in known):
@@ -281,7 +200,7 @@ def _thickness(planes: Sequence[ImagePlane], faults: list[str], warnings: list[s
     values = [value for value in known if value is not None]
     for k in range(1, len(values)):
         if abs(values[k] - values[k - 1]) > THICKNESS_TOLERANCE_MM:
-            where = _name(planes[k], along_normal(planes[k]))
+            where = named(planes[k], along_normal(planes[k]))
             faults.append(
                 Fault(
                     f"Slice thickness changes inside the series, from {values[k - 1]:g} to {values[k]:g} mm at "
@@ -292,127 +211,3 @@ def _thickness(planes: Sequence[ImagePlane], faults: list[str], warnings: list[s
             )
             return None
     return values[0]
-
-
-def _unevenness(
-    planes: Sequence[ImagePlane],
-    heights: Doubles,
-    deviation: Doubles,
-    normal: Doubles,
-    unreadable: int,
-) -> tuple[float, str]:
-    """The usual spacing, and why positions are not even: missing slices, a change, or slices shifted in plane."""
-    steps = np.diff(heights)
-    # The step per InstanceNumber gives the true spacing even where every interval has lost slices.
-    nominal = _step_per_instance(planes, heights) or float(steps.min())
-    # Heights 0, 5, 10, 20, 25 mm: steps 5, 5, 10, 5, nominal 5, counts 1, 1, 2, 1, so one gap and one missing slice.
-    counts = np.rint(steps / nominal)
-    tolerance = np.maximum(RELATIVE_TOLERANCE * nominal * counts, 2 * EVENNESS_TOLERANCE_MM)
-    gaps = int(np.count_nonzero(counts > 1))
-    numbers = _instances(planes)
-    # Numbers without a hole and several wide steps: the spacing was changed, no slice was lost.
-    changed = gaps > 1 and numbers is not None and abs(numbers[-1] - numbers[0]) == len(planes) - 1
-    if gaps and not changed and np.all(np.abs(steps - counts * nominal) <= tolerance):
-        k = int(np.argmax(steps))
-        missing = int(np.sum(counts - 1))
-        return nominal, (
-            f"Slices are missing: a gap of {steps[k]:.2f} mm where {nominal:.2f} mm is usual, between "
-            f"{_name(planes[k], heights[k])} and {_name(planes[k + 1], heights[k + 1])}; in all {missing} slice(s) in "
-            f"{gaps} gap(s){_unreadable_clause(unreadable)}; get the complete series."
-        )
-    usual = float(np.median(steps))
-    in_plane = np.linalg.norm(deviation - np.outer(deviation @ normal, normal), axis=1)
-    if np.all(np.abs(steps - steps.mean()) <= 2 * EVENNESS_TOLERANCE_MM) and in_plane.max() > EVENNESS_TOLERANCE_MM:
-        k = int(np.argmax(in_plane))
-        return usual, Fault(
-            f"The slice at {_name(planes[k], heights[k])} is shifted by {in_plane[k]:.2f} mm out of line with the "
-            f"others, so they do not make one volume; pass {option('on_tilt', 'resample')} to shift them into line.",
-            "tilt",
-        )
-    turns = np.diff(np.sign(np.diff(steps)))
-    if (
-        len(steps) > 3
-        and np.ptp(steps) < JITTER_SHARE * usual
-        and np.count_nonzero(np.abs(turns) == 2) * 2 >= len(turns)
-    ):
-        sentence = (
-            f"Slice positions are uneven: neighbours are {steps.min():.3f} to {steps.max():.3f} mm apart, more than "
-            f"rounding explains{_unreadable_clause(unreadable)}"
-        )
-        return usual, Fault(
-            f"{sentence}; pass {option('on_spacing', 'resample')}, or export the series again.", "spacing"
-        )
-    k = int(np.argmax(np.abs(np.diff(steps)))) if len(steps) > 1 else 0
-    after = steps[min(k + 1, len(steps) - 1)]
-    sentence = (
-        f"Slice spacing changes inside the series, from {steps[k]:.3f} to {after:.3f} mm at "
-        f"{_name(planes[k + 1], heights[k + 1])}{_unreadable_clause(unreadable)}"
-    )
-    alone = "give the part of one spacing in a folder of its own"
-    if unreadable:  # the change may be a gap
-        return usual, f"{sentence}; {alone}, or get the files again."
-    return usual, Fault(f"{sentence}; pass {option('on_spacing', 'resample')}, or {alone}.", "spacing")
-
-
-def _unreadable_clause(unreadable: int) -> str:
-    return f" ({unreadable} file(s) of the input could not be read)" if unreadable else ""
-
-
-def _instances(planes: Sequence[ImagePlane]) -> list[int] | None:
-    """InstanceNumbers in depth order when all are known and strictly rising or falling."""
-    numbers = [plane.instance for plane in planes if plane.instance is not None]
-    if len(numbers) != len(planes):
-        return None
-    steps = np.diff(numbers)
-    return numbers if np.all(steps > 0) or np.all(steps < 0) else None
-
-
-def _step_per_instance(planes: Sequence[ImagePlane], heights: Doubles) -> float | None:
-    """Distance in mm per InstanceNumber when the numbers explain every position, else None."""
-    numbers = _instances(planes)
-    if numbers is None or len(numbers) < 3:
-        return None
-    per_number = float((heights[-1] - heights[0]) / (numbers[-1] - numbers[0]))
-    expected = heights[0] + (np.array(numbers) - numbers[0]) * per_number
-    fits = float(np.abs(heights - expected).max()) <= max(ROUNDING_TOLERANCE_MM, 1e-2 * abs(per_number))
-    return abs(per_number) if fits else None
-
-
-def _hidden_gap(planes: Sequence[ImagePlane], spacing_mm: float, unreadable: int, warnings: list[str]) -> str | None:
-    """A sentence on missing slices that even spacing hides, or None; adds a warning where they are only likely.
-
-    InstanceNumbers 1, 3, 5 at 0, 5, 10 mm go in steps of 2, so 2.5 mm are expected: slices of 2.5 mm confirm the gap.
-    """
-    numbers = _instances(planes)
-    if numbers is None:
-        return None
-    steps = {abs(b - a) for a, b in pairwise(numbers)}
-    step = steps.pop()
-    if steps or step == 1:
-        return None
-    expected_mm = spacing_mm / step
-    stated_mm = planes[0].between_mm or planes[0].thickness_mm
-    if unreadable or (stated_mm and abs(stated_mm - expected_mm) <= RELATIVE_TOLERANCE * expected_mm):
-        return (
-            f"Slices are missing: InstanceNumber goes in steps of {step}, and slices are {spacing_mm:.2f} mm apart "
-            f"where {expected_mm:.2f} mm is expected, first between {_name(planes[0], along_normal(planes[0]))} and "
-            f"{_name(planes[1], along_normal(planes[1]))}{_unreadable_clause(unreadable)}; get the complete series."
-        )
-    warnings.append(f"InstanceNumber goes in steps of {step}; slices may have been left out of this series.")
-    return None
-
-
-def _missing_ends(planes: Sequence[ImagePlane], numbers_elsewhere: frozenset[int]) -> list[str]:
-    """A warning when the numbering starts above 1, and no other object of the series has the numbers before."""
-    numbers = _instances(planes)
-    if numbers is None:
-        return []
-    first = min(numbers)
-    absent = [n for n in range(1, min(first, 100_000)) if n not in numbers_elsewhere]
-    if not absent:
-        return []
-    end = planes[0] if numbers[0] == first else planes[-1]
-    return [
-        f"InstanceNumber starts at {first}: {len(absent)} slice(s) may be missing before "
-        f"{_name(end, along_normal(end))}."
-    ]

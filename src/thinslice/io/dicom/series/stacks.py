@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from thinslice.geometry import DIRECTION_TOLERANCE
-from thinslice.io.dicom.files.header import SliceHeader, integer, text
+from thinslice.io.dicom.files.header import SliceHeader
 from thinslice.io.dicom.files.input_files import SkippedFile
 from thinslice.io.dicom.files.multiframe import missing_parts
 from thinslice.io.dicom.files.object_kinds import HU_TYPES, kind_of, not_ct, oddities, series_label
+from thinslice.io.dicom.files.values import integer, text
 from thinslice.io.dicom.series.clues import SAME_PATIENT, SAME_SCAN, disagreement, partly_missing
 from thinslice.io.dicom.series.parts import alternating_time, divide, image_count, not_together
+from thinslice.io.dicom.series.plane import along_normal
 from thinslice.io.dicom.series.slices import Slice, by_position, difference, slice_of
-from thinslice.io.dicom.series.stacking import SAME_POSITION_MM, Stacking, along_normal, stack
+from thinslice.io.dicom.series.stacking import SAME_POSITION_MM, Stacking, stack
 
 PIXEL_SPACING_RANGE_MM = (0.005, 20.0)
 """Smallest and largest plausible PixelSpacing: of a specimen scanner, and twice that of a coarse PET grid."""
@@ -281,10 +283,11 @@ def _unfit(slices: list[Slice]) -> list[str]:
     """The reason why CT images are no ordinary HU slices with a position: at most one sentence."""
     datasets = [piece.header.dataset for piece in slices]
     first = datasets[0]
-    if any(text(dataset, "Modality") not in ("CT", "") for dataset in datasets):
+    if any(text(dataset, "Modality").upper() not in ("CT", "") for dataset in datasets):
         return ["This is not a CT image (its Modality is not CT); give the original CT series."]
-    if text(first, "PhotometricInterpretation") != "MONOCHROME2" or integer(first, "SamplesPerPixel") not in (1, None):
-        kind = "inverted (MONOCHROME1)" if text(first, "PhotometricInterpretation") == "MONOCHROME1" else "in colour"
+    colour = slices[0].colour
+    if colour != "MONOCHROME2" or integer(first, "SamplesPerPixel") not in (1, None):
+        kind = "inverted (MONOCHROME1)" if colour == "MONOCHROME1" else "in colour"
         return [f"The pixels are {kind}, not HU (MONOCHROME2 is needed); give the original CT series."]
     if any((integer(dataset, "NumberOfFrames") or 1) > 1 for dataset in datasets):
         return ["A CT image holds several frames; convert it to single-frame CT images first."]
