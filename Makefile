@@ -86,6 +86,7 @@ page: setup page/node_modules/.installed ## build page/: one HTML file that upsc
 	mkdir -p page/build
 	for name in $(PAGE_NETWORKS); do \
 		$(BIN)/thinslice models export $$name page/build/$$name.onnx --all-inputs --overwrite || exit; done
+	$(BIN)/thinslice models export default page/build/default-uncertainty.onnx --uncertainty --all-inputs --overwrite
 	cd page && npm run --silent build
 
 page-check: page/node_modules/.installed ## lint, types and tests of page/ (needs Node)

@@ -266,3 +266,39 @@ def test_the_readings_of_the_vit_encoder_hold_our_network_and_none_has_the_publi
     ours = sum(parameter.numel() for parameter in catalog.build("tvsrn-vit-encoder").parameters())
     assert ours in [count for count, _ in readings]
     assert abs(readings[0][0] - 17.15e6) > 0.05e6
+
+
+def test_the_shares_of_the_uncertainty_are_found_and_scaled_scans_are_covered() -> None:
+    trial = script("uncertainty_scale")
+    calibration = trial.Calibration(1.0, {50: 0.674, 68: 0.994, 90: 1.645, 95: 1.96})
+    rng = np.random.default_rng(0)
+    rows = []
+    for case, ratio in (("quiet", 0.2), ("usual", 0.7), ("loud", 2.0)):
+        spread = float(np.hypot(1.2 * ratio, 0.5))
+        errors = np.abs(spread * rng.standard_normal(40000))
+        counts = np.bincount(np.searchsorted(trial.EDGES, errors), minlength=len(trial.EDGES) + 1)
+        empty = np.zeros_like(counts)
+        row = {"case": case, "factor": 5, "scale": None, "ratios": [ratio] * 3, "covered": [50.0, 68.0, 90.0, 95.0]}
+        rows.append({**row, "counts": [empty.tolist(), empty.tolist(), counts.tolist()]})
+    assert trial.fitted(rows, calibration) == pytest.approx((1.2, 0.5), abs=0.051)
+    np.testing.assert_allclose(trial.coverage(rows[2], (1.2, 0.5), calibration), (50, 68, 90, 95), atol=1.5)
+    assert trial.coverage(rows[2], None, calibration)[2] < 60
+    lines = trial.table(rows, calibration)
+    assert any(line.startswith("left out: 3 of 3 scans within 5 points") for line in lines)
+
+
+def test_curves_are_drawn_from_the_numbers_and_losses_are_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = script("curves")
+    log = tmp_path / "log.csv"
+    rows = [f"{step},{step / trial.STEPS_EACH},1e-3,5" for step in (50, trial.STEPS_EACH, trial.STEPS_EACH + 50)]
+    log.write_text("\n".join(["step,loss,learning_rate,seconds_left", *rows]) + "\n")
+    first, second = trial.thinned(log)
+    assert first == [trial.STEPS_EACH, pytest.approx((50 / trial.STEPS_EACH + 1) / 2, abs=1e-5)]
+    assert second[0] == 2 * trial.STEPS_EACH
+    monkeypatch.setattr(sys, "argv", ["curves.py", "--out", str(tmp_path / "curves.png")])
+    trial.main()
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    table = capsys.readouterr().out.strip()
+    assert table in (ROOT / "docs/explanation/limits.md").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     from thinslice.volume import Volume
 
 
-def deviation_report(path: Path | None, prepared: Prepared, summary: DeviationSummary) -> DeviationReport | None:
+def deviation_report(
+    path: Path | None, prepared: Prepared, result: RunResult, summary: DeviationSummary
+) -> DeviationReport | None:
     """What the report holds of the standard deviations; None where none were written.
 
     Args:
         path: file of the standard deviations, or None.
         prepared: the run.
+        result: what its network did.
         summary: of all slabs.
     """
     if path is None or prepared.uncertainty is None or prepared.calibration is None:
@@ -48,6 +52,9 @@ def deviation_report(path: Path | None, prepared: Prepared, summary: DeviationSu
         source=prepared.uncertainty,
         calibrated=prepared.calibration.calibrated,
         multipliers={str(level): value for level, value in prepared.calibration.multipliers.items()},
+        scale=None
+        if result.scan_scale is None
+        else {place: round(factor, 3) for place, factor in asdict(result.scan_scale).items()},
         **{name: None if value is None else round(value, 4) for name, value in figures.items()},
     )
 

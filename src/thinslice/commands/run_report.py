@@ -291,6 +291,9 @@ def _uncertainty(deviation: DeviationReport | None) -> list[tuple[str, str]]:
     if deviation.multipliers:
         spans = ", ".join(f"{level} %: {value:.2f}" for level, value in deviation.multipliers.items())
         rows.append(("intervals, in standard deviations", spans))
+    if deviation.scale:
+        factors = ", ".join(f"{place}: {value:.2f}" for place, value in deviation.scale.items())
+        rows.append(("map scaled to the noise of this scan", factors))
     return rows
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,14 @@ from thinslice.inference.deviation import calibration_warning, with_uncertainty
 from thinslice.inference.known_profile import measured_profile
 from thinslice.inference.networks import load_network
 from thinslice.inference.settings import UncertaintySource, UpscaleSettings
-from thinslice.inference.texture.law import Averages, open_noise
-from thinslice.inference.texture.scan_noise import measure_noise
+from thinslice.inference.texture.law import Averages, OpenNoise, open_noise
+from thinslice.inference.texture.scan_noise import ScanNoise, measure_noise
 from thinslice.inference.texture.stream import Texture
 from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_hu
 from thinslice.models.stored import Stored
 from thinslice.options import option
+from thinslice.pictures.viewer.page import held_bytes
 from thinslice.planning import (
     MemoryEstimate,
     ModelWindow,
@@ -83,6 +85,8 @@ class Prepared:
         choice: backend, device and precision.
         batch: windows per pass at first.
         calibration: calibration of the standard deviations; None without them.
+        deviation_noise: noise of the thick slices and what they leave open, to which standard deviations are scaled;
+            None without them, or where it cannot be measured.
         texture: synthetic noise to add, by what the thick slices show; None without it.
         geometry: grid of the thin volume.
         provenance: the source's, with the derivation added.
@@ -105,6 +109,7 @@ class Prepared:
     choice: Choice
     batch: int
     calibration: Calibration | None
+    deviation_noise: tuple[ScanNoise, OpenNoise] | None
     texture: Texture | None
     geometry: Geometry
     provenance: Provenance
@@ -172,6 +177,7 @@ def prepare(
     settings: UpscaleSettings,
     *,
     collect: bool = False,
+    packs_page: bool = False,
     loaded: ThroughPlaneModel | Stored | None = None,
 ) -> Prepared:
     """Decide a run: load the network, choose what runs it, cut the windows, estimate the memory.
@@ -180,6 +186,7 @@ def prepare(
         volume: the thick volume.
         settings: the options.
         collect: whether the whole thin volume will be held in memory; the estimate counts it.
+        packs_page: whether a page with the viewer is packed while slabs come; the estimate counts it.
         loaded: the network of the settings, where an earlier run loaded it.
 
     Raises:
@@ -241,7 +248,14 @@ def prepare(
     batch, dtype = _batch(plan, settled, choice.device), _output_dtype(volume)
     exact = _exact_spacing(settings, thick, factor, measured)
     geometry = thick.thin_grid(factor) if exact is None else exact.geometry(thick)
-    texture = _texture(volume, settings, profile, exact) if settings.texture else None
+    texture, deviation_noise = None, None
+    if settings.texture:
+        noise, left = _noise(volume, profile, exact)
+        texture = Texture(settings.texture_seed, noise, left, profile if exact is None else None)
+    if settings.uncertainty == "learned":
+        # Without even soft tissue the map keeps the level of the card.
+        with suppress(InputError):
+            deviation_noise = _noise(volume, profile, exact) if texture is None else (texture.noise, texture.left)
     prepared = Prepared(
         volume=volume,
         settings=settings,
@@ -256,6 +270,7 @@ def prepare(
         choice=choice,
         batch=batch,
         calibration=calibration,
+        deviation_noise=deviation_noise,
         texture=texture,
         geometry=geometry,
         provenance=replace(
@@ -313,6 +328,10 @@ def prepare(
         prepared = replace(
             prepared, memory_estimate=replace(estimate, slab_bytes=estimate.slab_bytes + held, thin_bytes=kept)
         )
+    if packs_page:
+        held = held_bytes(thick, geometry, deviation=settings.uncertainty is not None)
+        estimate = prepared.memory_estimate
+        prepared = replace(prepared, memory_estimate=replace(estimate, slab_bytes=estimate.slab_bytes + held))
     if not settings.force:
         _refuse_short_memory(prepared)
     return prepared
@@ -404,16 +423,16 @@ def profile_width(profile: SliceProfile, thick: Geometry) -> float:
     return profile.width if profile.name == "measured" else relative_thickness(thick)
 
 
-def _texture(volume: Volume, settings: UpscaleSettings, profile: SliceProfile, exact: ExactSpacing | None) -> Texture:
-    """The texture of a run; refused where the scan's noise cannot be measured.
+def _noise(volume: Volume, profile: SliceProfile, exact: ExactSpacing | None) -> tuple[ScanNoise, OpenNoise]:
+    """Noise of the thick slices, and what they leave open of it.
 
     Raises:
-        InputError: too little even soft tissue; leave texture out.
+        InputError: it cannot be measured: too little even soft tissue; leave texture out.
     """
     depth = volume.geometry.shape[0]
     averages = Averages.of_profile(profile, depth) if exact is None else Averages.of_spacing(exact)
     noise = measure_noise(volume.hu, averages)
-    return Texture(settings.texture_seed, noise, open_noise(averages, noise.blur), profile if exact is None else None)
+    return noise, open_noise(averages, noise.blur)
 
 
 def _thin_bytes(geometry: Geometry, dtype: np.dtype[Any]) -> int:

@@ -26,6 +26,7 @@ from thinslice.inference.deviation import without_padding
 from thinslice.inference.prepare import Prepared, prepare
 from thinslice.inference.respace import respaced
 from thinslice.inference.restore import Restorer
+from thinslice.inference.scan_deviation import ScanScale, measure_ratios, nearest_factors, scaled
 from thinslice.inference.settings import UpscaleSettings, uncertainty_source
 from thinslice.inference.share import WorkShare
 from thinslice.inference.stitch import StitchCounts, stitch
@@ -74,6 +75,7 @@ class RunResult:
         network_s, total_s: seconds in the network, and in the whole iteration without the consumer's share.
         windows_skipped: windows of air, interpolated instead.
         noise_size: how the uncertainty map became the size of the texture; None without texture.
+        scan_scale: factors of the uncertainty map for this scan's noise; None without them.
         warnings: sentences for the report, those known before the run included.
     """
 
@@ -84,6 +86,7 @@ class RunResult:
     total_s: float = 0.0
     windows_skipped: int = 0
     noise_size: NoiseSize | None = None
+    scan_scale: ScanScale | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -344,7 +347,8 @@ class SlabStream:
             seconds_per_voxel=run.choice.seconds_per_voxel,
         )
         exact = run.exact_spacing
-        restorer = Restorer(thick, run.factor if exact is None else exact.ratio, padding_hu, run.dtype)
+        ratio = run.factor if exact is None else exact.ratio
+        restorer = Restorer(thick, ratio, padding_hu, run.dtype)
         rows = run.profile.rows(len(thick)) if exact is None else exact.rows()
         meter = ConsistencyMeter(rows, thick, padding_hu=padding_hu)
         counts = StitchCounts()
@@ -363,21 +367,26 @@ class SlabStream:
         )
         if exact is not None:
             stitched = respaced(stitched, exact, thick, padding_hu)
-        total_s, size = 0.0, None
+        total_s, size, scale = 0.0, None, None
         try:
             clock = time.perf_counter()
+            about_network: dict[str, Any] = {
+                "window": run.model.window.run_by(run.choice.backend, run.choice.device),
+                "profile": run.profile,
+                "padding_hu": padding_hu,
+                "consistent": getattr(run.model, "consistent", False),
+            }
+            if run.deviation_noise is not None and run.calibration is not None:
+                noise, left = run.deviation_noise
+                calibrated = run.calibration.scale
+                ratios = measure_ratios(thick, noise, left, network, calibrated=calibrated, **about_network)
+                scale = None if ratios is None else ratios.scale()
             if run.texture is not None:
-                size = measure_size(
-                    thick,
-                    run.texture.noise,
-                    run.texture.left,
-                    network,
-                    window=run.model.window.run_by(run.choice.backend, run.choice.device),
-                    profile=run.profile,
-                    padding_hu=padding_hu,
-                    consistent=getattr(run.model, "consistent", False),
-                )
-                stitched = textured(stitched, run.texture, size, thick, padding_hu)
+                size = measure_size(thick, run.texture.noise, run.texture.left, network, **about_network)
+                rescale = None if scale is None else nearest_factors(scale, thick, ratio)
+                stitched = textured(stitched, run.texture, size, thick, padding_hu, rescale)
+            elif scale is not None:
+                stitched = scaled(stitched, scale, thick, ratio)
             for start, channels in stitched:
                 finished = restorer.finish(start, channels[0])
                 deviation_hu = None
@@ -397,6 +406,7 @@ class SlabStream:
             total_s=total_s,
             windows_skipped=counts.skipped,
             noise_size=size,
+            scan_scale=scale,
             warnings=(
                 *run.warnings,
                 *network.warnings,

@@ -11,7 +11,7 @@ of the two is taken: errors are no Gaussian noise, and random structure would co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from scipy.ndimage import uniform_filter
 from thinslice.geometry import nearest_thick
 from thinslice.inference.stitch import stitch
 from thinslice.inference.texture.law import OpenNoise
-from thinslice.inference.texture.patches import PATCH, Patches, Tissue, tiles
+from thinslice.inference.texture.patches import PATCH, Tissue, tiles
 from thinslice.inference.texture.scan_noise import MEDIAN_SHORT, ScanNoise
 from thinslice.planning import ModelWindow, plan_windows
 from thinslice.profile import SliceProfile
@@ -110,24 +110,16 @@ def measure_size(
         consistent: whether its output averages back to the thick slices.
     """
     ratios: dict[Tissue, list[Floats]] = {"soft": [], "lung": []}
-    for probe in find_probes(noise.patches):
-        crop = thick[probe]
-        plan = plan_windows(crop.shape, profile.factor, window, profile=profile, channels=2)
-        slabs = stitch(crop, plan, infer, profile=profile, padding_hu=padding_hu, consistent=consistent, channels=2)
-        squares = np.zeros(crop.shape, dtype=np.float32)
-        counts = np.zeros(len(crop), dtype=np.float32)
-        for start, channels in slabs:
-            for index, deviation in enumerate(channels[1], start=start):
-                k = nearest_thick(index, profile.factor)
-                squares[k] += np.square(deviation)
-                counts[k] += 1
-        mapped = np.stack(
-            [tiles(each / count, PATCH).mean(axis=-1) for each, count in zip(squares, counts, strict=True)]
+    for probe in find_probes(noise.patches.even.values()):
+        mapped = map_of_patches(
+            thick[probe],
+            infer,
+            window=window,
+            profile=profile,
+            padding_hu=padding_hu,
+            consistent=consistent,
         )
-        place = tuple(
-            slice(part.start // PATCH, part.start // PATCH + mapped.shape[axis + 1])
-            for axis, part in enumerate(probe[1:])
-        )
+        place = patches_of(probe)[1:]
         inner = slice(probe[0].start + 1, probe[0].stop - 1)
         variance = noise.patches.variance[(inner, *place)]
         for tissue, found in ratios.items():
@@ -144,21 +136,66 @@ def measure_size(
     return NoiseSize(soft, lung, noise.thick_hu * float(np.sqrt(missing)))
 
 
-def find_probes(patches: Patches) -> list[tuple[slice, slice, slice]]:
+def map_of_patches(
+    crop: npt.NDArray[Any],
+    infer: Callable[[Floats], Floats],
+    *,
+    window: ModelWindow,
+    profile: SliceProfile,
+    padding_hu: float | None,
+    consistent: bool,
+) -> Floats:
+    """Mean square of the network's map around every thick slice, by patch.
+
+    Args:
+        crop: (depth, height, width) HU of a probe.
+        infer, window, profile, padding_hu, consistent: as for `measure_size`.
+
+    Returns:
+        (depth, rows, columns) HU2.
+    """
+    plan = plan_windows(crop.shape, profile.factor, window, profile=profile, channels=2)
+    slabs = stitch(crop, plan, infer, profile=profile, padding_hu=padding_hu, consistent=consistent, channels=2)
+    squares = np.zeros(crop.shape, dtype=np.float32)
+    counts = np.zeros(len(crop), dtype=np.float32)
+    for start, channels in slabs:
+        for index, deviation in enumerate(channels[1], start=start):
+            k = nearest_thick(index, profile.factor)
+            squares[k] += np.square(deviation)
+            counts[k] += 1
+    return np.stack([tiles(each / count, PATCH).mean(axis=-1) for each, count in zip(squares, counts, strict=True)])
+
+
+def patches_of(probe: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
+    """Thick slices and patches of a probe; a patch that a narrow scan cuts is left out.
+
+    >>> patches_of((slice(2, 10), slice(16, 144), slice(0, 100)))
+    (slice(2, 10, None), slice(2, 18, None), slice(0, 12, None))
+    """
+    depth, *plane = probe
+    rows, columns = (slice(part.start // PATCH, part.stop // PATCH) for part in plane)
+    return depth, rows, columns
+
+
+def find_probes(
+    counted: Iterable[npt.NDArray[np.bool_]], extent: tuple[int, int, int] = PROBE, each: int = PROBES_EACH
+) -> list[tuple[slice, slice, slice]]:
     """Where the network runs first: boxes with the most even patches of each tissue, apart from each other.
 
     Args:
-        patches: of the scan.
+        counted: for each tissue, (depth, rows, columns), True for its even patches.
+        extent: thick slices and pixels of a box.
+        each: boxes for a tissue, at most.
 
     Returns:
-        Up to `PROBES_EACH` boxes for each tissue, in thick slices and pixels, the pixels multiples of `PATCH`.
+        The boxes, in thick slices and pixels, the pixels multiples of `PATCH`.
     """
     found: list[tuple[slice, slice, slice]] = []
-    for even in patches.even.values():
+    for even in counted:
         open_ones = even.copy()
-        for _ in range(PROBES_EACH):
+        for _ in range(each):
             # The first and last slice of a probe are not compared: the network knows one side of them only.
-            best = max(_boxes(even.shape), key=lambda box: int(np.count_nonzero(open_ones[box][1:-1])))
+            best = max(_boxes(even.shape, extent), key=lambda box: int(np.count_nonzero(open_ones[box][1:-1])))
             if not open_ones[best][1:-1].any():
                 break
             open_ones[best] = False
@@ -168,10 +205,10 @@ def find_probes(patches: Patches) -> list[tuple[slice, slice, slice]]:
     return found
 
 
-def _boxes(shape: Sequence[int]) -> list[tuple[slice, slice, slice]]:
+def _boxes(shape: Sequence[int], probe: tuple[int, int, int]) -> list[tuple[slice, slice, slice]]:
     """Boxes of the size of a probe in patches, each half over its neighbour."""
     spans = []
-    for length, extent in zip(shape, (PROBE[0], PROBE[1] // PATCH, PROBE[2] // PATCH), strict=True):
+    for length, extent in zip(shape, (probe[0], probe[1] // PATCH, probe[2] // PATCH), strict=True):
         extent = min(extent, length)
         starts = [*range(0, length - extent, max(1, extent // 2)), length - extent]
         spans.append([slice(start, start + extent) for start in starts])

@@ -8,7 +8,7 @@ later than they went in. What comes out depends on the slices alone, never on ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil
@@ -66,6 +66,7 @@ def textured(
     size: NoiseSize,
     thick: npt.NDArray[Any],
     padding_hu: float | None,
+    rescale: Callable[[int], Floats] | None = None,
 ) -> Iterator[tuple[int, Floats]]:
     """Slabs with texture.
 
@@ -76,11 +77,13 @@ def textured(
         size: of the noise, by the map.
         thick: (depth, height, width) HU.
         padding_hu: HU that marks padding, or None.
+        rescale: maps a thin index to factors of its standard deviations, (height, width); the size of the noise is by
+            the map without them.
 
     Yields:
         (start, (2, slices, height, width) float32 HU) in order; standard deviations include the noise that was added.
     """
-    slices = _with_noise(slabs, texture, size, thick)
+    slices = _with_noise(slabs, texture, size, thick, rescale)
     if texture.profile is None:
         for index, plane in slices:
             np.clip(plane[0], WINDOW_MIN_HU, WINDOW_MAX_HU, out=plane[0])
@@ -90,7 +93,11 @@ def textured(
 
 
 def _with_noise(
-    slabs: Iterator[tuple[int, Floats]], texture: Texture, size: NoiseSize, thick: npt.NDArray[Any]
+    slabs: Iterator[tuple[int, Floats]],
+    texture: Texture,
+    size: NoiseSize,
+    thick: npt.NDArray[Any],
+    rescale: Callable[[int], Floats] | None,
 ) -> Iterator[tuple[int, Floats]]:
     """(index, (2, height, width)) of every thin slice, not clamped."""
     left, averages = texture.left, texture.left.averages
@@ -124,7 +131,7 @@ def _with_noise(
             for before in range(averages.first if index == 0 else 0, 0):
                 draw(before, amplitude)
             noise = draw(index, amplitude)
-            planes[1] = _with(planes[1], missing)
+            planes[1] = _with(planes[1] if rescale is None else planes[1] * rescale(index), missing)
             waiting[index] = planes, noise
             if index == averages.slices - 1:
                 for after in range(averages.slices, averages.stop):
