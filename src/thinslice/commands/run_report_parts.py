@@ -67,6 +67,8 @@ class DeviationReport(Frozen):
         calibrated: whether the calibration was measured on patients that the network was not trained on.
         mean_hu, median_hu, p95_hu: mean, median and 95th percentile; None where everything is air.
         multipliers: nominal level in percent -> half width of its interval in standard deviations.
+        scale: factors of the map for the noise of this scan, in "air", "lung" and "soft" tissue; None where it cannot
+            be measured, and the map has the level of the scans it was calibrated on.
     """
 
     format: str
@@ -76,6 +78,7 @@ class DeviationReport(Frozen):
     median_hu: float | None = Field(default=None, ge=0)
     p95_hu: float | None = Field(default=None, ge=0)
     multipliers: dict[str, float] = Field(default_factory=dict)
+    scale: dict[str, float] | None = None
 
 
 class TextureReport(Frozen):
