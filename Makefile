@@ -17,7 +17,7 @@ AUDIT_LOCK := constraints/audit.txt
 CONTAINER_LOCK := constraints/container.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check page page-check docs demo reproduce-mini sbom audit dist container guard licences lock lock-docs lock-audit lock-container clean
+.PHONY: help setup test lint typecheck layers unit test-heavy viewer viewer-check page page-check docs demo reproduce-mini sbom audit dist release-check lower-bounds container guard licences lock lock-docs lock-audit lock-container clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,7 @@ page: setup page/node_modules/.installed ## build page/: one HTML file that upsc
 	mkdir -p page/build
 	for name in $(PAGE_NETWORKS); do \
 		$(BIN)/thinslice models export $$name page/build/$$name.onnx --all-inputs --overwrite || exit; done
+	$(BIN)/thinslice models export default page/build/default-uncertainty.onnx --uncertainty --all-inputs --overwrite
 	cd page && npm run --silent build
 
 page-check: page/node_modules/.installed ## lint, types and tests of page/ (needs Node)
@@ -158,6 +159,22 @@ dist: setup ## build wheel and sdist into dist/
 		print("dist/" + build_wheel("dist")); print("dist/" + build_sdist("dist"))'
 	cd dist && sha256sum * > SHA256SUMS
 
+release-check: setup ## on the tagged commit: one version everywhere, a dated section of the changelog, intact weights
+	$(BIN)/python tools/check_release.py
+
+# The lowest versions that pyproject.toml permits, with the torch of this Makefile, in an environment of their own.
+LOWEST := .venv-lowest
+
+$(LOWEST)/.installed: constraints/lower-bounds.txt pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $< $(TORCH_INSTALL) pytest hypothesis PyYAML '.[torch]'
+	@touch $@
+
+lower-bounds: $(LOWEST)/.installed ## a core of the tests with the lowest permitted version of every dependency
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider --no-header $(LOWEST_TESTS)
+
+LOWEST_TESTS := tests/test_geometry.py tests/test_volume.py tests/planning tests/io/test_nifti.py tests/cli/test_inspect.py tests/cli/test_upscale.py
+
 # buildah or another program that builds a Containerfile; of its options: make container CONTAINER_OPTIONS="--build-arg ..."
 CONTAINER_BUILD ?= buildah build
 
@@ -195,7 +212,7 @@ lock-docs: setup ## write constraints/docs.txt again after a change of the docs 
 lock-container: setup ## write constraints/container.txt again after a change of dependencies
 	echo "$(firstword $(TORCH_INSTALL))" > $(VENV)/torch.txt
 	CUSTOM_COMPILE_COMMAND="make lock-container" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
-		--extra itk --extra openvino --extra serve --extra node --build-deps-for wheel \
+		--extra torch --extra itk --extra openvino --extra serve --extra node --build-deps-for wheel \
 		--constraint $(LOCK) --constraint $(VENV)/torch.txt --unsafe-package torch \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
 		--output-file $(CONTAINER_LOCK) pyproject.toml
@@ -208,5 +225,5 @@ lock-audit: setup ## write constraints/audit.txt again: the tools of make sbom a
 		--output-file $(AUDIT_LOCK) $(VENV)/audit.in
 
 clean: ## remove .venv, caches and what demo and reproduce-mini made
-	rm -rf $(VENV) $(AUDIT) viewer/node_modules page/node_modules page/build page/dist sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
+	rm -rf $(VENV) $(AUDIT) $(LOWEST) viewer/node_modules page/node_modules page/build page/dist sbom.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site demo-output mini-reproduction
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,11 @@ const at = (path) => new URL(path, here);
 /** The networks of the page, the first one as its default. */
 const NETWORKS = ['fast.onnx', 'default.onnx'];
 
+/** Those of them that also give standard deviations, in graphs of their own. */
+const WITH_UNCERTAINTY = { default: 'default-uncertainty.onnx' };
+
+const PARTS = [...NETWORKS, ...Object.values(WITH_UNCERTAINTY)];
+
 const RUNTIME = at('node_modules/onnxruntime-web/dist/');
 const CONVERTER = at('node_modules/@niivue/dcm2niix/dist/');
 
@@ -38,7 +43,12 @@ async function bundle(entry, isSingleFile, options) {
     legalComments: 'none',
     loader: { '.css': 'text' },
     write: false,
-    define: { IS_SINGLE_FILE: `${isSingleFile}`, NETWORKS: JSON.stringify(NETWORKS), ...options.define },
+    define: {
+      IS_SINGLE_FILE: `${isSingleFile}`,
+      NETWORKS: JSON.stringify(NETWORKS),
+      WITH_UNCERTAINTY: JSON.stringify(WITH_UNCERTAINTY),
+      ...options.define,
+    },
     format: options.format,
     conditions: options.conditions,
     alias: { '@niivue/dcm2niix/module': new URL('dcm2niix.jpeg.js', CONVERTER).pathname },
@@ -99,7 +109,7 @@ const parts = {
   'ort-wasm-simd-threaded.wasm': await readFile(new URL('ort-wasm-simd-threaded.wasm', RUNTIME)),
   'dcm2niix.wasm': await readFile(new URL('dcm2niix.jpeg.wasm', CONVERTER)),
 };
-for (const name of NETWORKS) parts[name] = await readFile(at(`build/${name}`));
+for (const name of PARTS) parts[name] = await readFile(at(`build/${name}`));
 const assets = Object.entries(parts)
   .map(([name, bytes]) => {
     const packed = gzipSync(bytes, { level: 9 }).toString('base64');
@@ -135,7 +145,7 @@ for (const name of ['ort-wasm-simd-threaded.wasm', 'ort-wasm-simd-threaded.mjs']
   await copyFile(new URL(name, RUNTIME), at(`dist/server/${name}`));
 }
 await copyFile(new URL('dcm2niix.jpeg.wasm', CONVERTER), at('dist/server/dcm2niix.wasm'));
-for (const name of NETWORKS) await copyFile(at(`build/${name}`), at(`dist/server/${name}`));
+for (const name of PARTS) await copyFile(at(`build/${name}`), at(`dist/server/${name}`));
 const lines = Object.entries(HEADERS).map(([name, value]) => `  ${name}: ${value}\n`);
 await writeFile(at('dist/server/_headers'), `/*\n${lines.join('')}`);
 

@@ -1,9 +1,9 @@
-"""Time of onnxruntime beside torch on the CPU, for the embedded networks.
+"""Time of onnxruntime, and of OpenVINO where it is installed, beside torch on the CPU, for the embedded networks.
 
     python speed/onnxruntime_backend.py [--rounds 7] [--threads 1]
 
-CPU seconds of one window of 12 x 256 x 256 thick slices at factor 5; passes of both alternate, and the median of the
-ratios is printed beside the load of the machine.
+CPU seconds of one window of 12 x 256 x 256 thick slices at factor 5; passes alternate, and the median of the ratios is
+printed beside the load of the machine.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from thinslice.inference.backends import openvino_backend
 from thinslice.inference.backends.golden import load_per_core
 from thinslice.inference.backends.onnxruntime_backend import OnnxRuntimeBackend, version
+from thinslice.inference.backends.openvino_backend import OpenVINOBackend
 from thinslice.inference.backends.torch_backend import TorchBackend
 from thinslice.models import catalog
 from thinslice.models.load import load_model
 from thinslice.profile import SliceProfile
+from thinslice.typing import Floats
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
@@ -42,15 +45,20 @@ def main() -> None:
     print(f"load for each core: {load_per_core()}")
     for name in (name for name, entry in catalog.CATALOG.items() if entry.weights is not None):
         model = load_model(name)
-        ours = OnnxRuntimeBackend(model, factor=5, profile=profile)
-        reference = TorchBackend(model, "cpu", factor=5, profile=profile)
-        pairs = [
-            (cpu_seconds(lambda: reference(windows)), cpu_seconds(lambda: ours(windows)))  # noqa: B023 - run at once
+        backends: dict[str, Callable[[Floats], Floats]] = {
+            "torch": TorchBackend(model, "cpu", factor=5, profile=profile),
+            "onnxruntime": OnnxRuntimeBackend(model, factor=5, profile=profile, threads=arguments.threads),
+        }
+        if openvino_backend.is_installed():
+            backends["openvino"] = OpenVINOBackend(model, factor=5, profile=profile)
+        rounds = [
+            {each: cpu_seconds(lambda run=run: run(windows)) for each, run in backends.items()}  # type: ignore[misc]
             for _ in range(arguments.rounds + 1)
-        ][1:]
-        torch_s, ours_s = (statistics.median(times) for times in zip(*pairs, strict=True))
-        ratio = statistics.median(second / first for first, second in pairs)
-        print(f"{name}: torch {torch_s:.2f} s, onnxruntime {ours_s:.2f} s, ratio {ratio:.2f}")
+        ][1:]  # the first one warms up
+        for each in backends:
+            median_s = statistics.median(spent[each] for spent in rounds)
+            ratio = statistics.median(spent[each] / spent["torch"] for spent in rounds)
+            print(f"{name}: {each} {median_s:.2f} s, ratio to torch {ratio:.2f}", flush=True)
 
 
 if __name__ == "__main__":

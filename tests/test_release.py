@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +91,55 @@ def test_the_wheel_works_without_the_sources(built: tuple[Path, Path], tmp_path:
     run("-m", "thinslice", "upscale", "thick.nii.gz", "thin.nii.gz", "--model", "fast", "--quiet", *outputs)
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("thin.nii.gz", *outputs[1::2]))
     assert thinslice.read(tmp_path / "thin.nii.gz").geometry.shape[0] > smooth_volume().geometry.shape[0]
+
+
+def release_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_release", PROJECT / "tools" / "check_release.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_one_version_in_package_citation_and_wheel(built: tuple[Path, Path]) -> None:
+    assert f"\nversion: {thinslice.__version__}\n" in (PROJECT / "CITATION.cff").read_text(encoding="utf-8")
+    assert built[0].name.startswith(f"thinslice-{thinslice.__version__}-")
+    assert built[1].name == f"thinslice-{thinslice.__version__}.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"citation": "version: 1.1.0\n"}, "CITATION.cff names another"),
+        ({"changelog": "## [Unreleased]\n\n## [1.2.0]\n"}, "no section"),
+        ({"changelog": "## [Unreleased]\n\n- more\n\n## [1.2.0] - 2026-11-30\n"}, "lists changes as unreleased"),
+        ({"tags": ["v1.2", "v1.1.0"]}, "no tag v1.2.0"),
+        ({"changed": ["README.md"]}, "Files differ from the commit: README.md"),
+    ],
+)
+def test_what_keeps_a_commit_from_being_released(change: dict[str, Any], words: str) -> None:
+    good = {
+        "citation": "title: x\nversion: 1.2.0\n",
+        "changelog": "## [Unreleased]\n\n## [1.2.0] - 2026-11-30\n\n- news\n",
+        "tags": ["v1.2.0"],
+        "changed": [],
+    }
+    faults = release_tool().faults
+    assert faults("1.2.0", **good) == []
+    found = faults("1.2.0", **{**good, **change})
+    assert len(found) == 1 and words in found[0]
+
+
+def test_the_lower_bounds_that_are_tested_are_those_of_the_package() -> None:
+    """Every dependency is in the list, those of extra torch too except torch, whose old builds cannot be had here."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    stated = [*project["dependencies"], *(each for extra in extras for each in extra)]
+    bounds = dict(each.split(">=") for each in stated if ">=" in each)
+    lines = (PROJECT / "constraints" / "lower-bounds.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: bounds[name] for name in tested} == tested
+    assert {each.split(">=")[0] for each in project["dependencies"]} | {"einops"} == tested.keys()
 
 
 def requirements(wheel: Path) -> list[str]:

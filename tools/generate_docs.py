@@ -1,9 +1,10 @@
-"""Pages of the documentation site that are made from other files: the command line, and the project's own pages.
+"""Pages of the documentation site that are made from other files: the command line, model cards, the project's own.
 
     python tools/generate_docs.py
 
-Writes docs/reference/command-line.md from the commands themselves, and docs/project/ from ARCHITECTURE.md and its
-neighbours. Git ignores both; `make docs` runs this before the site is built.
+Writes docs/reference/command-line.md from the commands themselves, docs/reference/model-cards.md from the schema of
+cards, and docs/project/ from ARCHITECTURE.md and its neighbours. Git ignores all but the page of model cards, which a
+test compares with the schema; `make docs` runs this before the site is built.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import typer.main
 
 from thinslice.cli.app import app
+from thinslice.recipes.model_card import PARTS
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = PROJECT / "docs"
@@ -71,8 +73,42 @@ def project_page(name: str) -> str:
     return _LINK.sub(turned, (PROJECT / name).read_text(encoding="utf-8"))
 
 
+_MODEL_CARDS_HEAD = """# Model cards
+
+Made from the schema of this version, `thinslice.recipes.model_card`. Every weights file holds a card in its metadata;
+`thinslice models show NAME --json` prints it under `card`, and the `[card]` of a [training recipe](recipes.md) is
+copied into it. Entries that are not listed are kept. All text is bounded and printable: 20,000 characters each, 1 MiB
+together.
+"""
+
+
+def model_cards() -> str:
+    """The page of model cards: a table for each part of the schema."""
+    parts = [_MODEL_CARDS_HEAD]
+    for title, model in PARTS:
+        rows = "\n".join(
+            f"| `{name}` | {_type_of(schema)} | {schema['description']} |"
+            for name, schema in model.model_json_schema()["properties"].items()
+        )
+        parts.append(f"## {title}\n\n| entry | type | content |\n|---|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def _type_of(schema: dict[str, Any]) -> str:
+    """A JSON type in words, without the null of entries that may be missing."""
+    kinds = [_type_of(each) for each in schema.get("anyOf", ())]
+    if kinds:
+        return " or ".join(kind for kind in kinds if kind != "null")
+    if "$ref" in schema or schema["type"] == "object":
+        return "table"
+    if schema["type"] == "array":
+        return f"list of {_type_of(schema['items'])}s"
+    return {"integer": "whole number", "string": "text"}.get(schema["type"], schema["type"])
+
+
 def main() -> None:
     """Write the pages."""
+    (DOCS / "reference" / "model-cards.md").write_text(model_cards(), encoding="utf-8")
     (DOCS / "reference" / "command-line.md").write_text(command_line(), encoding="utf-8")
     (DOCS / "project").mkdir(exist_ok=True)
     for name in PROJECT_PAGES:

@@ -1,6 +1,8 @@
+import { zipSync } from 'fflate';
 import { describe, expect, it } from 'vitest';
 import { gzipSync } from 'node:zlib';
 import { chooseFactor, profileWarning, relativeThickness, sliceProfile, usualFactor } from '../src/core/eligibility';
+import { isZip, zipMembers } from '../src/io/zip';
 import { PageError } from '../src/core/errors';
 import { rowsReversed, thinGrid, type Volume } from '../src/core/volume';
 import { candidates } from '../src/io/dicom';
@@ -207,5 +209,25 @@ describe('facts about a network', () => {
     const file = Uint8Array.from([8, 10, ...field(7, new Uint8Array(300)), 13, 0, 0, 0, 0, ...field(14, entry)]);
     expect(networkFacts(file)).toMatchObject({ name: 'fast', packageVersion: '2', summary: '', factors: [2, 3] });
     expect(() => networkFacts(Uint8Array.of(8, 10))).toThrow(PageError);
+  });
+});
+
+describe('zip archives', () => {
+  const archive = zipSync({
+    'a/1.dcm': Uint8Array.of(1, 2),
+    'a/': new Uint8Array(0),
+    '__MACOSX/a': Uint8Array.of(9),
+    'b/2': Uint8Array.of(3),
+  });
+
+  it('give their files in order, without what systems add', () => {
+    expect(isZip(archive)).toBe(true);
+    expect([...zipMembers(archive, 100)].map((member) => [...member])).toEqual([[1, 2], [3]]);
+  });
+
+  it('are refused where they are damaged, empty or too large', () => {
+    expect(() => [...zipMembers(archive.subarray(0, 40), 100)]).toThrow('damaged');
+    expect(() => [...zipMembers(zipSync({}), 100)]).toThrow('no file');
+    expect(() => [...zipMembers(archive, 2)]).toThrow('too large');
   });
 });

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -33,6 +33,7 @@ def fine_ramp(spacing: ExactSpacing, slope: float = 10.0) -> np.ndarray:
     return np.repeat((slope * position)[None, :, None, None], 2, axis=3).astype(np.float32)
 
 
+@settings(max_examples=30)
 @given(st.floats(2.0, 8.0), st.integers(2, 30), st.floats(0.5, 2.0))
 def test_a_ramp_stays_a_ramp_at_every_distance(ratio: float, depth: int, width: float) -> None:
     spacing = box(ratio, depth, width)

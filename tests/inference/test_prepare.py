@@ -16,6 +16,7 @@ from thinslice.inference.prepare import prepare
 from thinslice.inference.settings import UpscaleSettings
 from thinslice.inference.upscale import SlabStream, collect, collect_with_uncertainty, upscale, upscale_slabs
 from thinslice.models.catalog import build
+from thinslice.pictures.viewer.page import held_bytes
 from thinslice.volume import Provenance, Volume
 
 SETTINGS = UpscaleSettings(model="linear", factor=3, device="cpu", backend="torch")
@@ -69,6 +70,12 @@ def test_a_device_that_does_not_agree_makes_a_new_choice(thick: Volume, monkeypa
     prepared = prepare(thick, replace(SETTINGS, device="auto"))
     assert prepared.settings.device == "auto" and prepared.choice.device == "cpu"
     assert prepared.warnings == ("the CPU ran it.",)
+
+
+def test_the_estimate_counts_a_page_that_is_packed_beside_the_run(thick: Volume) -> None:
+    plain, beside = prepare(thick, SETTINGS), prepare(thick, SETTINGS, packs_page=True)
+    page = held_bytes(thick.geometry, beside.geometry)
+    assert beside.memory_estimate.additional_bytes - plain.memory_estimate.additional_bytes == page > 0
 
 
 def test_collecting_gives_the_volume_of_upscale(thick: Volume) -> None:

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from scipy.interpolate import BSpline
 
 from thinslice.models import catalog
+from thinslice.models.along_z import InterpolateConfig
 from thinslice.models.dpnsl import DPNSL, DPNSLConfig, MixtureOfSplines, b_spline, spline_matrix
-from thinslice.models.interpolate import Interpolate, InterpolateConfig
+from thinslice.models.interpolate import Interpolate
 from thinslice.profile import SliceProfile
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,6 +177,50 @@ def test_several_series_are_offered_and_the_keyboard_is_enough(browser: Any, bui
         assert page.evaluate("document.activeElement.id") == "save"
         with page.expect_download():
             page.keyboard.press("Enter")
+
+
+@pytest.mark.heavy
+def test_a_zip_of_dicom_becomes_what_the_package_makes_of_it(browser: Any, built: Path, tmp_path: Path) -> None:
+    hu = thick_scan(thin_scan(31, 48)).hu
+    folder = tmp_path / "series"
+    write_series(folder, shape=hu.shape, hu=hu, file_order="shuffled")
+    archive = Path(shutil.make_archive(str(tmp_path / "series"), "zip", folder))
+    with offline(browser, built) as page:
+        choose(page, archive)
+        run(page, tmp_path / "found.nii.gz")
+        (tmp_path / "bad.zip").write_bytes(archive.read_bytes()[:3000])
+        choose(page, tmp_path / "bad.zip")
+        assert "zip archive is damaged" in problem(page)
+        assert_no_canary(page.content())
+    compare(tmp_path / "found.nii.gz", folder, tmp_path, model="fast", factor=5)
+
+
+@pytest.mark.heavy
+def test_the_uncertainty_is_shown_and_saved(browser: Any, built: Path, tmp_path: Path) -> None:
+    source = scan(tmp_path, metal=True)
+    with offline(browser, built) as page:
+        choose(page, source)
+        assert page.locator("#uncertainty").is_disabled()
+        page.select_option("#network", "default")
+        page.check("#uncertainty")
+        run(page, tmp_path / "found.nii.gz")
+        page.locator("#viewer .ts-pane").first.focus()
+        for overlay in ("Thin \u2212 cubic", "Uncertainty"):
+            page.keyboard.press("u")
+            page.locator("#viewer .ts-legend").get_by_text(overlay).wait_for()
+        with page.expect_download() as download:
+            page.click("#save-uncertainty")
+        assert "uncertainty" in download.value.suggested_filename
+        download.value.save_as(tmp_path / "deviation.nii.gz")
+    compare(
+        tmp_path / "found.nii.gz", source, tmp_path, least_equal=LEAST_EQUAL_IN_NOISY_AIR, model="default", factor=5
+    )
+    _, truth = thinslice.upscale_with_uncertainty(source, model="default", factor=5, device="cpu", backend="torch")
+    deviation = np.asanyarray(nib.load(tmp_path / "deviation.nii.gz").dataobj).T
+    assert deviation.shape == truth.shape and np.ptp(truth.hu) > 5
+    # Standard deviations are multiples of 1/16 HU, so that two that nearly agree are at most a step apart.
+    np.testing.assert_allclose(deviation, truth.hu, atol=1 / 16 + 0.01)
+    assert np.abs(deviation - truth.hu).mean() < 0.01
 
 
 def numbered(number: int) -> Any:

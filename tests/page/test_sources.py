@@ -25,7 +25,7 @@ def test_the_notice_is_that_of_the_package() -> None:
 
 
 def test_the_networks_are_embedded_ones_and_those_that_make_exports() -> None:
-    built = re.findall(r"'(\w+)\.onnx'", (PAGE / "build.mjs").read_text())
+    built = re.findall(r"'(\w+)\.onnx'[,\]]", (PAGE / "build.mjs").read_text())
     exported = re.search(r"^PAGE_NETWORKS := (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     assert exported is not None
     assert built == exported.group(1).split()
@@ -36,6 +36,6 @@ def test_packages_that_become_part_of_the_page_are_pinned_and_their_licences_in_
     pinned = json.loads((PAGE / "package.json").read_text())["devDependencies"]
     locked = json.loads((PAGE / "package-lock.json").read_text())["packages"]
     licences = (PAGE / "licences.txt").read_text()
-    for name in ("onnxruntime-web", "@niivue/dcm2niix"):
+    for name in ("onnxruntime-web", "@niivue/dcm2niix", "fflate"):
         assert locked[f"node_modules/{name}"]["version"] == pinned[name]
         assert name.removeprefix("@niivue/") in licences

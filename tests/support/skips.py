@@ -113,6 +113,7 @@ EXPECTED = (
     ExpectedSkip(r"program chromium", "no program chromium", lambda: shutil.which("chromium") is None),
     ExpectedSkip(r"dciodvfy", "no program dciodvfy", lambda: shutil.which("dciodvfy") is None),
     ExpectedSkip(r"program openssl", "no program openssl", lambda: shutil.which("openssl") is None),
+    ExpectedSkip(r"program ssh-keygen", "no program ssh-keygen", lambda: shutil.which("ssh-keygen") is None),
     ExpectedSkip(r"gzip program", "no program gzip", lambda: shutil.which("gzip") is None),
     ExpectedSkip(r"CUDA", "no CUDA device", lambda: not _has_cuda()),
     ExpectedSkip(r"\broot\b", "run as root", _is_root),

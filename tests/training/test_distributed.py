@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from multiprocessing.connection import Connection
@@ -87,6 +88,29 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, pairs_root: Pa
         torch.testing.assert_close(ours[name], theirs[name], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.heavy
+def test_two_machines_under_slurm_give_the_loss_curve_of_one(tmp_path: Path, pairs_root: Path) -> None:
+    recipe = tmp_path / "shared.toml"
+    recipe.write_text(TOML)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["-m", "thinslice", "train", str(recipe), "--data", str(pairs_root), "--device", "cpu", "--threads", "1"]
+    launchers = []
+    for rank in range(2):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank)]
+        place = ["--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port), "--no-python"]
+        # What srun sets for the launcher of each machine: it must not be taken for the number of processes.
+        slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NODEID": str(rank)}
+        slurm |= {"SLURM_PROCID": str(rank), "SLURM_LOCALID": "0", "SLURM_NNODES": "2"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **slurm}
+        arguments = [*launch, *place, sys.executable, *command, "--out", str(tmp_path / "two")]
+        launchers.append(subprocess.Popen(arguments, env=environment))
+    assert [launcher.wait(timeout=1800) for launcher in launchers] == [0, 0]
+    fit(read_train_recipe(recipe), tmp_path / "one", data_root=pairs_root, device="cpu", threads=1)
+    assert loss_curve(tmp_path / "two") == pytest.approx(loss_curve(tmp_path / "one"), rel=1e-5)
+
+
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
     parts = [share_batch(OptimiserRecipe(batch=6, micro_batch=1), rank=r, processes=3) for r in range(3)]
     assert sorted(item for part in parts for chunk in part for item in chunk) == list(range(6))
@@ -107,15 +131,16 @@ def _train_reporting(recipe: TrainRecipe, out: Path, root: Path, lines: int, par
     fit(recipe, out, data_root=root, device="cpu", report=report)
 
 
-def test_sigkill_at_random_ten_times_changes_nothing(tmp_path: Path, pairs_root: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.heavy)])
+def test_sigkill_at_random_changes_nothing(tmp_path: Path, pairs_root: Path, kills: int) -> None:
     recipe = TrainRecipe(
         name="killed",
         network={"name": "tvsrn", "config": {"depth": 3, "features": 2, "heads": 2, "drop_rate": 0.3, **ONE_OF_EACH}},
         dataset={"root": "pairs"},
         crops={"depth": 3, "plane": 16},
         loss={"kind": "l1"},
-        optimiser={"steps": 64, "batch": 2, "micro_batch": 1, "warmup": 5, "average": 0.9},
-        validation={"every": 32, "pictures": False, "cases": 1},
+        optimiser={"steps": 6 * kills + 4, "batch": 2, "micro_batch": 1, "warmup": 5, "average": 0.9},
+        validation={"every": 3 * kills + 2, "pictures": False, "cases": 1},
         save_every_s=0.0,
         log_every=2,
     )
@@ -125,7 +150,7 @@ def test_sigkill_at_random_ten_times_changes_nothing(tmp_path: Path, pairs_root:
     fork = multiprocessing.get_context("fork")
     numbers = random.Random(7)
     steps = []
-    for _ in range(10):
+    for _ in range(kills):
         # Killed somewhere between this line of the log and the next one, where the run pauses: 6 steps at most.
         lines = numbers.choice((1, 2))
         parent, child = fork.Pipe()
@@ -137,7 +162,7 @@ def test_sigkill_at_random_ten_times_changes_nothing(tmp_path: Path, pairs_root:
         process.join()
         assert process.exitcode == -signal.SIGKILL
         parent.close()
-    assert steps == sorted(steps) and steps[-1] < 64
+    assert steps == sorted(steps) and steps[-1] < 6 * kills + 4
     cut = fit(recipe, tmp_path / "cut", data_root=pairs_root, device="cpu")
     assert cut is not None
     for name in ("killed.safetensors", "last.safetensors", "best.safetensors"):

@@ -31,6 +31,9 @@ const BLINK_MS = 700;
 /** Highest ratio of device pixels to CSS pixels that is drawn: more costs time and shows nothing new. */
 const MOST_PIXEL_RATIO = 2;
 
+/** Width of a window below which the viewer opens with one plane. */
+const NARROW_PIXELS = 560;
+
 const NOTICE =
   'Research software, not a medical device. Synthesised detail can be wrong. Not for diagnosis; keep the original images.';
 
@@ -104,7 +107,7 @@ export class Viewer {
     this.controller = new Controller(
       grid,
       modes,
-      { ...initialState(grid, options.hasThin ?? false), ...options.state },
+      { ...initialState(grid, options.hasThin ?? false), ...planesFor(window.innerWidth), ...options.state },
       (before) => {
         this.changed(before);
       },
@@ -427,6 +430,11 @@ export class Viewer {
     this.emit('restored', {});
     this.schedule();
   };
+}
+
+/** On a phone one plane: three of them would be too small to read. */
+function planesFor(windowWidth: number): Partial<ViewState> {
+  return windowWidth < NARROW_PIXELS ? { planes: 'axial' } : {};
 }
 
 /** Add the style sheet once to the document, or to the shadow root, that holds the element. */

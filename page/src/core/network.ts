@@ -21,6 +21,8 @@ export interface NetworkFacts {
   readonly halo: readonly [number, number, number];
   /** Slice thickness over slice distance up to which it was trained. */
   readonly widestSlice: number;
+  /** Whether it also gives standard deviations. */
+  readonly hasDeviation: boolean;
 }
 
 /** Inputs of a pass, by their names in the graph. */
@@ -31,8 +33,16 @@ export interface Pass {
   readonly description: Description;
 }
 
-/** Runs a pass; gives ((depth - 1) * factor + 1, height, width), unit intensity, not clamped. */
-export type Infer = (pass: Pass) => Promise<Float32Array<ArrayBuffer>>;
+/** What a pass gives, ((depth - 1) * factor + 1, height, width) each. */
+export interface Made {
+  /** Unit intensity, not clamped. */
+  readonly thin: Float32Array<ArrayBuffer>;
+  /** Standard deviations, of the same unit; null from a network that gives none. */
+  readonly deviation: Float32Array<ArrayBuffer> | null;
+}
+
+/** Runs a pass. */
+export type Infer = (pass: Pass) => Promise<Made>;
 
 /** Thick slices as the graph takes them (`thinslice.models.thinnet_config.Description`). */
 export interface Description {
@@ -53,9 +63,11 @@ const [HELD_LAYERS, HELD_THIN] = [3, 4] as const;
 export function networkWindow(facts: NetworkFacts, profile: SliceProfile): NetworkWindow {
   const [depth, height, width] = facts.halo;
   const layer = facts.features / facts.unshuffle ** 2;
+  // As for the thin slices: in the network's own memory and as a copy.
+  const deviationBytes = facts.hasDeviation ? 8 * profile.factor : 0;
   return {
     halo: [Math.max(depth, profile.correctionReach), height, width],
-    workingBytes: 4 * Math.max(HELD_LAYERS * layer, layer + HELD_THIN * profile.factor),
+    workingBytes: 4 * Math.max(HELD_LAYERS * layer, layer + HELD_THIN * profile.factor) + deviationBytes,
   };
 }
 

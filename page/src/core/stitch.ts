@@ -5,13 +5,13 @@
  */
 
 import { Averages } from './consistency';
-import { clampedHu, networkInput, type Voxels } from './intensity';
+import { clampedHu, networkInput, roundHalfEven, WINDOW_WIDTH_HU, type Voxels } from './intensity';
 import { ConsistencyMeter, rmsHu } from './meter';
-import { describe, networkWindow, type Description, type Infer, type NetworkFacts } from './network';
+import { describe, networkWindow, type Description, type Infer, type Made, type NetworkFacts } from './network';
 import { ThickPart, type ThickVolume } from './part';
 import type { SliceProfile } from './profile';
 import { release } from './release';
-import { Restorer } from './restore';
+import { nearestThick, Restorer } from './restore';
 import { extent, overlapCut, type Cut, type Span } from './spans';
 
 /** Bytes for a pass of the network. */
@@ -24,7 +24,12 @@ export interface Patch {
   /** (slices, height, width). */
   readonly shape: readonly [number, number, number];
   readonly hu: Voxels;
+  /** Standard deviations in steps of `DEVIATION_STEP_HU`, 0 in padding; null from a network that gives none. */
+  readonly deviationSteps: Int16Array<ArrayBuffer> | null;
 }
+
+/** HU of one step of the standard deviations. */
+export const DEVIATION_STEP_HU = 1 / 16;
 
 /** A part of the plane that windows share, and what is carried from one of them to the next along depth. */
 interface Tile {
@@ -104,22 +109,12 @@ export class Stitcher {
   }
 
   /** What the network made of a window, without its halo: clamped, restored, in HU. */
-  private finished(tile: Tile, row: Span, made: Float32Array<ArrayBuffer>): Patch {
+  private finished(tile: Tile, row: Span, made: Made): Patch {
     const { part, rows, columns, restorer, meter } = tile;
     const averages = this.averagesOf(extent(row));
     const [, height, width] = part.shape;
-    const [h, w] = [extent(rows), extent(columns)];
-    if (made.length !== averages.thinSlices * h * w) {
-      throw new RangeError(`The network gave ${made.length} values, not ${averages.thinSlices} x ${h} x ${w}.`);
-    }
-    const thin = new Float32Array(averages.thinSlices * part.pixels);
-    for (let z = 0; z < averages.thinSlices; z++) {
-      for (let y = 0; y < height; y++) {
-        const from = (z * h + rows.trim + y) * w + columns.trim;
-        thin.set(made.subarray(from, from + width), (z * height + y) * width);
-      }
-    }
-    release(made);
+    const deviationSteps = made.deviation === null ? null : this.deviationSteps(tile, row, made.deviation);
+    const thin = withoutHalo(made.thin, tile, averages.thinSlices);
     averages.clampConsistently(unitIntensity(part, row), thin);
     const slices = row.outStop - row.outStart;
     const size = slices * part.pixels;
@@ -138,8 +133,57 @@ export class Stitcher {
     }
     release(thin);
     meter.add(hu);
-    return { first: [row.outStart, rows.outStart, columns.outStart], shape: [slices, height, width], hu };
+    return {
+      first: [row.outStart, rows.outStart, columns.outStart],
+      shape: [slices, height, width],
+      hu,
+      deviationSteps,
+    };
   }
+
+  private deviationSteps(tile: Tile, row: Span, made: Float32Array<ArrayBuffer>): Int16Array<ArrayBuffer> {
+    const { part } = tile;
+    const kept = withoutHalo(made, tile, this.averagesOf(extent(row)).thinSlices);
+    const steps = new Int16Array((row.outStop - row.outStart) * part.pixels);
+    const stepsPerUnit = WINDOW_WIDTH_HU / DEVIATION_STEP_HU;
+    for (let i = 0, from = row.trim * part.pixels; i < steps.length; i++) {
+      steps[i] = Math.min(roundHalfEven(Math.fround(kept[from + i] * stepsPerUnit)), LARGEST_STEPS);
+    }
+    release(kept);
+    if (part.paddingHu === null) return steps;
+    for (let index = row.outStart, at = 0; index < row.outStop; index++) {
+      for (const hu of part.slice(nearestThick(index, this.profile.factor))) {
+        if (hu === part.paddingHu) steps[at] = 0;
+        at++;
+      }
+    }
+    return steps;
+  }
+}
+
+/** Most that 16 bits hold. */
+const LARGEST_STEPS = 32767;
+
+/** What a tile's window gives, (thin slices, height, width); `made`, with the halo, is used up. */
+function withoutHalo(
+  made: Float32Array<ArrayBuffer>,
+  { part, rows, columns }: Tile,
+  thinSlices: number,
+): Float32Array<ArrayBuffer> {
+  const [, height, width] = part.shape;
+  const [h, w] = [extent(rows), extent(columns)];
+  if (made.length !== thinSlices * h * w) {
+    throw new RangeError(`The network gave ${made.length} values, not ${thinSlices} x ${h} x ${w}.`);
+  }
+  const kept = new Float32Array(thinSlices * part.pixels);
+  for (let z = 0; z < thinSlices; z++) {
+    for (let y = 0; y < height; y++) {
+      const from = (z * h + rows.trim + y) * w + columns.trim;
+      kept.set(made.subarray(from, from + width), (z * height + y) * width);
+    }
+  }
+  release(made);
+  return kept;
 }
 
 /** Unit intensity of the slices that a window reads, (slices, height, width). */

@@ -147,6 +147,8 @@ export interface Written {
   readonly orientations: Orientations;
   /** At most 79 characters of ASCII. */
   readonly description: string;
+  /** What a stored number stands for, times one unit; 1 for HU. */
+  readonly slope?: number;
 }
 
 /** Parts of a .nii file: header, and voxels in the file's order. */
@@ -164,7 +166,7 @@ export function niftiParts(hu: Voxels, written: Written): Uint8Array<ArrayBuffer
  * The sform holds the matrix; the qform holds it too where a quaternion of 32-bit numbers represents it to 0.001 mm.
  */
 export function niftiHeader(
-  { grid, axes, orientations, description }: Written,
+  { grid, axes, orientations, description, slope = 1 }: Written,
   isInt16: boolean,
 ): Uint8Array<ArrayBuffer> {
   const affine = affineInFileOrder(grid, axes);
@@ -204,7 +206,7 @@ export function niftiHeader(
   int16(70, isInt16 ? 4 : 16);
   int16(72, isInt16 ? 16 : 32);
   float(108, 352);
-  float(112, 1);
+  float(112, slope);
   bytes[123] = 2;
   new TextEncoder().encodeInto(description.slice(0, 79), bytes.subarray(148, 228));
   int16(252, qformCode);

@@ -20,6 +20,7 @@ interface Exported {
   readonly config: { readonly features: number; readonly unshuffle: number };
   readonly halo: readonly [number, number, number];
   readonly widest_slice: number;
+  readonly deviation: object | null;
 }
 
 /** @throws PageError for a file without these facts. */
@@ -40,6 +41,7 @@ export function networkFacts(onnx: Uint8Array): NetworkFacts {
       unshuffle: facts.config.unshuffle,
       halo: facts.halo,
       widestSlice: facts.widest_slice,
+      hasDeviation: facts.deviation !== null,
     };
   }
   throw new PageError('The network in this page is damaged; get the page again.');

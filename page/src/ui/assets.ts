@@ -14,6 +14,11 @@ declare const NETWORKS: readonly string[];
 
 export const NETWORK_FILES = NETWORKS;
 
+/** Files of the graphs that also give standard deviations, by the names of their networks; set by the build. */
+declare const WITH_UNCERTAINTY: Readonly<Partial<Record<string, string>>>;
+
+export const UNCERTAINTY_FILES = WITH_UNCERTAINTY;
+
 /** Bytes of a file of the page. */
 export async function load(name: string): Promise<ArrayBuffer> {
   if (!IS_SINGLE_FILE) {

@@ -25,15 +25,16 @@ export function missingFeature(): string | null {
 }
 
 /** Bytes that a run needs, about: both volumes, and the budget of the worker. */
-export function neededBytes(volume: Volume, factor: number): number {
+export function neededBytes(volume: Volume, factor: number, hasDeviation: boolean): number {
   const [depth, height, width] = thinGrid(volume.grid, factor).shape;
   const each = volume.hu.BYTES_PER_ELEMENT;
-  return BASE_BYTES + BUDGET_BYTES + each * (2 * volume.hu.length + depth * height * width);
+  const thin = depth * height * width;
+  return BASE_BYTES + BUDGET_BYTES + each * (2 * volume.hu.length + thin) + (hasDeviation ? 2 * thin : 0);
 }
 
 /** A sentence where memory may be too short; null where it should do. */
-export function memoryWarning(volume: Volume, factor: number): string | null {
-  const needed = neededBytes(volume, factor);
+export function memoryWarning(volume: Volume, factor: number, hasDeviation: boolean): string | null {
+  const needed = neededBytes(volume, factor, hasDeviation);
   const isHandheld = navigator.maxTouchPoints > 1 && !window.matchMedia('(any-pointer: fine)').matches;
   const { deviceMemory } = navigator as unknown as { deviceMemory?: number };
   const given = isHandheld

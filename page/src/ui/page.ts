@@ -1,17 +1,18 @@
 /** The page: a scan is chosen, read, upscaled, shown and saved, all of it here. */
 
-import { chooseFactor, relativeThickness, usualFactor, written } from '../core/eligibility';
+import { connectDrop } from '../../../src/thinslice/service/static/drop.js';
+import { chooseFactor, usualFactor, written } from '../core/eligibility';
 import { PageError } from '../core/errors';
-import { USUAL_CONSISTENCY_HU } from '../core/meter';
 import type { NetworkFacts } from '../core/network';
 import type { Volume } from '../core/volume';
 import { networkFacts } from '../io/onnx_metadata';
-import type { Candidate, RunFacts } from '../worker/messages';
-import { load, NETWORK_FILES, runtime, threads } from './assets';
+import type { Candidate } from '../worker/messages';
+import { load, NETWORK_FILES, runtime, UNCERTAINTY_FILES } from './assets';
 import { memoryWarning, missingFeature } from './browser';
 import { announce, at, durationText, make, problemText, showProblem } from './elements';
-import { choiceOf, droppedFiles } from './files';
+import { choiceOf } from './files';
 import { runJob, Stopped } from './jobs';
+import { runTable, warningList } from './run_table';
 import { Result } from './result';
 
 interface Network {
@@ -33,41 +34,14 @@ class Page {
   private next: HTMLElement | null = null;
 
   constructor(private readonly networks: readonly Network[]) {
-    this.connectDrop();
+    connectDrop((files) => {
+      this.guard(() => this.open(files));
+    }, showProblem);
     this.connectSettings();
     at('cancel', 'button').addEventListener('click', () => this.control?.abort());
-    at('save', 'button').addEventListener('click', () => {
-      this.guard(() => this.save());
-    });
-  }
-
-  private connectDrop(): void {
-    const drop = at('drop', 'div');
-    // The whole page takes a drop: a file beside the area would otherwise replace the page.
-    document.addEventListener('dragover', (event) => {
-      event.preventDefault();
-      drop.classList.add('over');
-    });
-    document.addEventListener('dragleave', (event) => {
-      if (event.relatedTarget === null) drop.classList.remove('over');
-    });
-    document.addEventListener('drop', (event) => {
-      event.preventDefault();
-      drop.classList.remove('over');
-      const { dataTransfer } = event;
-      if (dataTransfer === null) return;
-      const files = droppedFiles(dataTransfer);
-      this.guard(async () => this.open(await files));
-    });
-    for (const kind of ['folder', 'files'] as const) {
-      const input = at(`${kind}-input`, 'input');
-      at(`choose-${kind}`, 'button').addEventListener('click', () => {
-        input.click();
-      });
-      input.addEventListener('change', () => {
-        const files = [...(input.files ?? [])];
-        input.value = '';
-        if (files.length > 0) this.guard(() => this.open(files));
+    for (const kind of ['save', 'save-uncertainty'] as const) {
+      at(kind, 'button').addEventListener('click', () => {
+        this.guard(() => this.save(kind === 'save-uncertainty'));
       });
     }
   }
@@ -77,9 +51,13 @@ class Page {
     select.replaceChildren(...this.networks.map(({ facts }) => make('option', { value: facts.name }, facts.name)));
     const note = (): void => {
       at('network-note', 'span').textContent = this.network.facts.summary;
+      this.update();
     };
     select.addEventListener('change', note);
     note();
+    at('uncertainty', 'input').addEventListener('change', () => {
+      this.updateNeeds();
+    });
     at('factor', 'select').addEventListener('change', () => {
       this.updateNeeds();
     });
@@ -92,6 +70,17 @@ class Page {
   private get network(): Network {
     const name = at('network', 'select').value;
     return this.networks.find(({ facts }) => facts.name === name) ?? this.networks[0];
+  }
+
+  private get wantsUncertainty(): boolean {
+    return at('uncertainty', 'input').checked && this.network.facts.name in UNCERTAINTY_FILES;
+  }
+
+  /** The network that is chosen, or its graph with standard deviations. */
+  private async chosenNetwork(): Promise<Network> {
+    const { network } = this;
+    const file = this.wantsUncertainty ? UNCERTAINTY_FILES[network.facts.name] : undefined;
+    return file === undefined ? network : openedNetwork(file);
   }
 
   /** Run something that takes time, alone; what goes wrong is shown. */
@@ -212,12 +201,12 @@ class Page {
   private async upscale(): Promise<void> {
     if (this.scan === null) return;
     const { volume, warnings } = this.scan;
-    const { facts, bytes } = this.network;
+    const { facts, bytes } = await this.chosenNetwork();
     const factor = chooseFactor(volume, this.factor);
     this.result?.close();
     at('result', 'section').hidden = false;
     this.progress('Starting', 0);
-    const result = new Result(volume, factor, at('notice', 'p').textContent, [
+    const result = new Result(volume, factor, facts.hasDeviation, at('notice', 'p').textContent, [
       ['Network', `${facts.name} ${facts.version}`],
       ['Factor', `${factor}`],
     ]);
@@ -242,75 +231,37 @@ class Page {
     );
     if (end.kind !== 'done') return;
     const seconds = (performance.now() - started) / 1000;
-    this.showFacts(volume, factor, facts, end.facts, seconds, warnings);
+    at('facts', 'div').replaceChildren(
+      ...runTable({ volume, factor, facts, run: end.facts, seconds, before: warnings }),
+    );
     at('save', 'button').dataset.ready = 'yes';
+    at('save-uncertainty', 'button').hidden = !facts.hasDeviation;
     announce(`The thin slices are ready, after ${durationText(seconds)}.`);
     this.next = at('result-title', 'h2');
   }
 
-  private showFacts(
-    volume: Volume,
-    factor: number,
-    facts: NetworkFacts,
-    run: RunFacts,
-    seconds: number,
-    before: readonly string[],
-  ): void {
-    const rms = run.consistencyRmsHu;
-    const rows: readonly (readonly [string, string])[] = [
-      ['Network', `${facts.name} ${facts.version}, weights ${facts.weightsSha256.slice(0, 12)}`],
-      [
-        'Thin slices',
-        `${(volume.grid.shape[0] - 1) * factor + 1}, ${written(volume.grid.spacingMm[0] / factor)} mm apart`,
-      ],
-      [
-        'Averaged back, differ from the thick slices by',
-        rms === null ? 'not measurable' : `${rms.toFixed(2)} HU (RMS)`,
-      ],
-      ['Time', `${durationText(seconds)} on ${threads()} thread(s)`],
-    ];
-    const warnings = [...before];
-    if (run.voxelsOutsideWindow > 0) {
-      warnings.push(
-        `${run.voxelsOutsideWindow} thin voxels lie where the source is outside the network's window (-1024 to 2048 ` +
-          'HU); there the interpolated source was blended back.',
-      );
-    }
-    if (rms !== null && rms > USUAL_CONSISTENCY_HU) {
-      warnings.push(
-        `The thin slices, averaged back, differ from the thick ones by ${rms.toFixed(1)} HU root mean square, where up ` +
-          `to ${USUAL_CONSISTENCY_HU} HU are usual: the slices may not belong to one acquisition, or their thickness ` +
-          'may be stated wrong. Do not trust the result before the source is checked.',
-      );
-    }
-    if (volume.thicknessMm === null && relativeThickness(volume) === 1) {
-      warnings.push('The file does not state the slice thickness; slices were taken as contiguous.');
-    }
-    const body = make(
-      'tbody',
-      {},
-      ...rows.map(([name, value]) => make('tr', {}, make('th', { scope: 'row' }, name), make('td', {}, value))),
-    );
-    at('facts', 'div').replaceChildren(
-      make('table', { 'aria-label': 'About this run' }, body),
-      ...warningList(warnings),
-    );
-  }
-
-  private async save(): Promise<void> {
+  /** Save the thin slices, or their standard deviations. */
+  private async save(isUncertainty: boolean): Promise<void> {
     if (this.result === null) return;
     this.progress('Packing the file', 0);
-    const { facts } = this.network;
-    const file = await this.result.file(`thinslice ${facts.packageVersion}; research only`);
+    const made = `thinslice ${this.network.facts.packageVersion}`;
+    const file = isUncertainty
+      ? await this.result.deviationFile(`${made}; standard deviation in HU; research only`)
+      : await this.result.file(`${made}; research only`);
+    if (file === null) return;
     const link = make('a', {
       href: URL.createObjectURL(file),
-      download: `thinslice-upscaled-${written(this.result.grid.spacingMm[0])}mm.nii.gz`,
+      download: `thinslice-${isUncertainty ? 'uncertainty' : 'upscaled'}-${written(this.result.grid.spacingMm[0])}mm.nii.gz`,
     });
     link.click();
     setTimeout(() => {
       URL.revokeObjectURL(link.href);
     }, 60_000);
-    announce('The file is saved by the browser. Its name says that it is upscaled; keep the original images.');
+    announce(
+      isUncertainty
+        ? 'The uncertainty is saved by the browser: a standard deviation in HU for every voxel.'
+        : 'The file is saved by the browser. Its name states that it is upscaled; keep the original images.',
+    );
   }
 
   private forget(): void {
@@ -318,6 +269,7 @@ class Page {
     this.result = null;
     this.scan = null;
     delete at('save', 'button').dataset.ready;
+    at('save-uncertainty', 'button').hidden = true;
     for (const id of ['candidates', 'scan'] as const) at(id, 'div').hidden = true;
     at('result', 'section').hidden = true;
   }
@@ -337,6 +289,12 @@ class Page {
     at('factor', 'select').disabled = isBusy || this.scan === null;
     at('network', 'select').disabled = isBusy;
     save.disabled = isBusy || save.dataset.ready === undefined;
+    at('save-uncertainty', 'button').disabled = save.disabled;
+    const canEstimate = this.network.facts.name in UNCERTAINTY_FILES;
+    at('uncertainty', 'input').disabled = isBusy || !canEstimate;
+    at('uncertainty-note', 'span').textContent = canEstimate
+      ? 'A standard deviation for every voxel, laid over the picture with U.'
+      : 'The network default can do so.';
     at('save-note', 'span').textContent = save.disabled
       ? 'When all slices are there.'
       : 'Into the downloads of this browser.';
@@ -346,23 +304,22 @@ class Page {
   private updateNeeds(): void {
     const place = at('needs', 'span');
     if (this.scan === null) place.textContent = 'Choose a scan first.';
-    else place.textContent = (this.factor === null ? null : memoryWarning(this.scan.volume, this.factor)) ?? '';
+    else
+      place.textContent =
+        (this.factor === null ? null : memoryWarning(this.scan.volume, this.factor, this.wantsUncertainty)) ?? '';
   }
 }
 
-function warningList(warnings: readonly string[]): HTMLElement[] {
-  if (warnings.length === 0) return [];
-  return [make('ul', { class: 'warnings' }, ...warnings.map((warning) => make('li', {}, warning)))];
+async function openedNetwork(file: string): Promise<Network> {
+  const bytes = await load(file);
+  return { facts: networkFacts(new Uint8Array(bytes)), bytes };
 }
 
 async function start(): Promise<void> {
   const missing = missingFeature();
   if (missing !== null) throw new PageError(missing);
   const networks: Network[] = [];
-  for (const name of NETWORK_FILES) {
-    const bytes = await load(name);
-    networks.push({ facts: networkFacts(new Uint8Array(bytes)), bytes });
-  }
+  for (const name of NETWORK_FILES) networks.push(await openedNetwork(name));
   new Page(networks);
   document.body.dataset.ready = 'yes';
 }

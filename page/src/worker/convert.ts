@@ -4,6 +4,7 @@ import start from '@niivue/dcm2niix/module';
 import { PageError } from '../core/errors';
 import { candidates, type Sidecar } from '../io/dicom';
 import { HEAD_BYTES, sliceFacts, type SliceFacts } from '../io/dicom_header';
+import { isZip, zipMembers } from '../io/zip';
 import type { ConvertJob, Report } from './messages';
 
 /** Most bytes of files that are taken at once: they are held in memory beside what is made of them. */
@@ -25,11 +26,16 @@ export async function convert(job: ConvertJob, send: (report: Report) => void): 
   converter.FS.mkdir(INPUT);
   converter.FS.mkdir(OUTPUT);
   const slices: SliceFacts[] = [];
-  for (const [number, file] of job.files.entries()) {
-    // A number for a name: names of files may be those of patients.
-    const bytes = new Uint8Array(await file.arrayBuffer());
+  let taken = 0;
+  const take = (bytes: Uint8Array): void => {
     slices.push(...[sliceFacts(bytes.subarray(0, HEAD_BYTES)) ?? []].flat());
-    converter.FS.createDataFile(INPUT, `${number}.dcm`, bytes, true, true);
+    // A number for a name: names of files may be those of patients.
+    converter.FS.createDataFile(INPUT, `${taken++}.dcm`, bytes, true, true);
+  };
+  for (const [number, file] of job.files.entries()) {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    if (isZip(bytes)) for (const member of zipMembers(bytes, MOST_BYTES)) take(member);
+    else take(bytes);
     send({ kind: 'progress', share: (number + 1) / job.files.length / 2 });
   }
   // Names are the series' number and whatever marks the converter adds; volumes are not cropped or turned.

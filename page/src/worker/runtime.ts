@@ -1,7 +1,7 @@
 /** Networks in ONNX, run by onnxruntime-web on the CPU. */
 
 import * as ort from 'onnxruntime-web/wasm';
-import type { Infer, Pass } from '../core/network';
+import type { Infer, Made, Pass } from '../core/network';
 import type { Runtime } from './messages';
 
 /** A network, ready to run. */
@@ -21,17 +21,22 @@ export async function openNetwork(network: ArrayBuffer, runtime: Runtime): Promi
     enableMemPattern: false,
     enableCpuMemArena: false,
   });
-  return async ({ thick, shape, description }: Pass): Promise<Float32Array<ArrayBuffer>> => {
+  return async ({ thick, shape, description }: Pass): Promise<Made> => {
     const { condition, positions, profile, damping } = description;
-    const { thin } = await session.run({
+    const { thin, deviation } = await session.run({
       thick: new ort.Tensor('float32', thick, [1, 1, ...shape]),
       condition: new ort.Tensor('float32', condition, [condition.length]),
       positions: new ort.Tensor('float32', positions, [positions.length / 6, 6]),
       profile: new ort.Tensor('float64', profile, [profile.length]),
       damping: new ort.Tensor('float64', Float64Array.of(damping), []),
     });
-    const values = thin.data as Float32Array<ArrayBuffer>;
-    thin.dispose();
-    return values;
+    return { thin: taken(thin), deviation: session.outputNames.includes('deviation') ? taken(deviation) : null };
   };
+}
+
+/** The values of an output, whose own memory is freed. */
+function taken(output: ort.Tensor): Float32Array<ArrayBuffer> {
+  const values = output.data as Float32Array<ArrayBuffer>;
+  output.dispose();
+  return values;
 }

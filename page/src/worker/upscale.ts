@@ -23,7 +23,8 @@ export async function upscale(
   };
   report(0);
   for await (const patch of stitcher.patches(infer, report)) {
-    send({ kind: 'patch', patch }, [patch.hu.buffer]);
+    const { hu, deviationSteps } = patch;
+    send({ kind: 'patch', patch }, deviationSteps === null ? [hu.buffer] : [hu.buffer, deviationSteps.buffer]);
   }
   const { consistencyRmsHu, voxelsOutsideWindow, windows } = stitcher;
   send({ kind: 'done', facts: { consistencyRmsHu, voxelsOutsideWindow, windows } });

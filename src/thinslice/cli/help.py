@@ -25,6 +25,13 @@ TYPE_WORDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "int range": "N
 _SEVERAL_WORDS = re.compile(r"^\[(\S+ .+)\]\.\.\.$")
 """An argument that stands for several, such as "INPUT... OUTPUT"."""
 
+WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?) ?[A-Za-z]+")
+"""A number with its unit, as in 1mm."""
+
+BELOW = re.compile(r"Input should be greater than or equal to (\S+)")
+ABOVE = re.compile(r"Input should be less than or equal to (\S+)")
+"""What the parser answers to a number outside its range."""
+
 DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+)")
 """A number as many languages write it."""
 
@@ -178,6 +185,9 @@ def _about_number(error: Any, args: list[str]) -> str:
         comma = DECIMAL_COMMA.fullmatch(value)
         if comma is not None and kind == "number":
             return f"{value!r} is no number: write it with a decimal point, {comma[1]}.{comma[2]}."
+        unit = WITH_UNIT.fullmatch(value)
+        if unit is not None:
+            return f"{value!r} is no {kind}: write it without a unit, {unit[1]}."
     return f"{typed[-1]!r} is no {kind}." if typed else str(error.message)
 
 
@@ -188,6 +198,8 @@ def _complete(error: Any, command: Any, ctx: Any, args: list[str]) -> None:
         raise UnreadableError(f"A file may not be read by you ({error.message}); check its permissions.")
     if "valid number" in error.message or "valid integer" in error.message:
         error.message = _about_number(error, args)
+    if isinstance(error.message, str):
+        error.message = BELOW.sub(r"it must be \1 or more", ABOVE.sub(r"it must be \1 at most", error.message))
     if not isinstance(unknown, str) or not hasattr(error, "possibilities"):
         return
     known = [name for parameter in command.get_params(ctx) for name in parameter.opts if name.startswith("-")]

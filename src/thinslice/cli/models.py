@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -102,21 +103,35 @@ def score_model(
 
 
 def verify_models(
+    signature: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.sig", help="Detached signature of the list SHA256SUMS; with --signers."),
+    ] = None,
+    signers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Public keys that you trust (OpenSSH's allowed_signers); with --signature."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Check that the embedded weights are those of the release, by their SHA-256.
 
-    Exit code 4 where a file is changed, missing, or not on the release's list.
+    Exit code 4 where a file is changed, missing, or not on the release's list. The list comes with the package; with
+    --signature and --signers it is also shown who made it (OpenSSH's ssh-keygen checks that).
 
     \b
     thinslice models verify
+    thinslice models verify --signature SHA256SUMS.sig --signers allowed_signers
     """
     import json
     from dataclasses import asdict
 
-    from thinslice.errors import CheckpointError
-    from thinslice.models.verify import verify
+    from thinslice.errors import CheckpointError, UsageError
+    from thinslice.models.catalog import WEIGHTS_FOLDER
+    from thinslice.models.signature import check_signature
+    from thinslice.models.verify import LIST, verify
 
+    if (signature is None) != (signers is None):
+        raise UsageError("A signature is checked against public keys: give --signature and --signers together.")
     files = verify()
     if as_json:
         print(json.dumps([asdict(each) for each in files], indent=2))
@@ -130,6 +145,10 @@ def verify_models(
             f"The embedded weights are not those of the release ({', '.join(wrong) or 'there are none'}); install "
             "thinslice again."
         )
+    if signature is not None and signers is not None:
+        signer = check_signature(WEIGHTS_FOLDER / LIST, signature, signers)
+        if not as_json:
+            print(f"{LIST}: signed by {signer}")
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -142,8 +161,6 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def _shown(name: str) -> dict[str, Any]:
-    from pathlib import Path
-
     from thinslice.errors import UsageError
     from thinslice.models import catalog, checkpoint
 

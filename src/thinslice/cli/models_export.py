@@ -46,7 +46,7 @@ def export_model(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a network as an ONNX file, for onnxruntime and other programs (extra onnx), or as a MONAI bundle.
+    """Write a network as an ONNX file, for onnxruntime and other programs (extra export), or as a MONAI bundle.
 
     The graph of default, fast, best and every other ThinNet takes any number of slices (2 or more), any plane, any
     factor of the network and any slice profile. Input `thick` is (1, 1, D, H, W), [-1024, 2048] HU scaled to [0, 1];

@@ -29,6 +29,8 @@ def mistake(arguments: Sequence[str], takes_value: Collection[str], options: Col
     "'\u2014all' begins with a long dash, as word processors write it; type --all with two hyphens."
     >>> mistake(["", "b.nii"], (), ())
     'An argument is empty, as from a shell variable that is not set; give the path.'
+    >>> mistake(["in", "-"], (), ())
+    "'-' means standard input or output elsewhere, which a volume does not fit; name a file or folder."
     >>> mistake(["in", "out", "--report", "--quiet"], ("--report",), ("--report", "--quiet"))
     '--report needs a value before --quiet; without one, leave it out.'
     """
@@ -52,6 +54,8 @@ def _about(text: str, *, is_value: bool) -> str:
         return "An argument is empty, as from a shell variable that is not set; give the path."
     if _is_there(text):
         return ""
+    if text == "-" and not is_value:
+        return "'-' means standard input or output elsewhere, which a volume does not fit; name a file or folder."
     if text[0] in LONG_DASHES and not is_value:
         name = text.lstrip(LONG_DASHES + "-")
         return f"{text!r} begins with a long dash, as word processors write it; type --{name} with two hyphens."

@@ -174,7 +174,7 @@ def bundle_metadata(name: str, card: dict[str, Any], factors: list[int]) -> dict
         "description": f"{card.get('summary') or name}; factors {', '.join(str(each) for each in factors)}. {NOTICE}",
         "authors": "The thinslice engineers",
         "copyright": str(card.get("weights_licence") or "see docs/README.md"),
-        "data_source": "; ".join(str(each) for each in card.get("data") or ()) or "not stated",
+        "data_source": "; ".join(_texts(card.get("data"))) or "not stated",
         "data_type": "nifti",
         "intended_use": NOTICE,
         "network_data_format": {"inputs": {"image": {**channel, **shape}}, "outputs": {"pred": {**channel, **shape}}},
@@ -183,8 +183,7 @@ def bundle_metadata(name: str, card: dict[str, Any], factors: list[int]) -> dict
 
 def readme(name: str, card: dict[str, Any]) -> str:
     """The text of `docs/README.md`."""
-    limits = card.get("limits") or "not stated"
-    listed = [limits] if isinstance(limits, str) else [str(each) for each in limits]
+    limits = " ".join(_texts(card.get("limits"))) or "not stated"
     return f"""# {name}: thick-slice CT to thin-slice CT
 
 {NOTICE}
@@ -201,13 +200,13 @@ The windows, the stitching and the checks are thinslice's own: the voxels are th
 file. What `thinslice upscale` repairs on reading (NaN, qform against sform, shear) is read by MONAI here, so such files
 are refused, or taken as MONAI reads them.
 
-Limits: {" ".join(listed)}
+Limits: {limits}
 """
 
 
 def licence(card: dict[str, Any]) -> str:
     """The text of `LICENSE`."""
-    stated = card.get("weights_licence")
+    stated = card.get("weights_licence") or card.get("licences")
     return (
         f"Weights: {stated or 'the card states no licence; ask the maker of the weights file'}.\n"
         "Configuration and text of this bundle: Apache-2.0.\n"
@@ -222,6 +221,11 @@ def _weights_file(model: str) -> Path | None:
     path = catalog.weights_of(model)
     checkpoint.inspect(path)
     return path
+
+
+def _texts(value: object) -> list[str]:
+    """An entry of a card that is one text or several."""
+    return [str(each) for each in value] if isinstance(value, (list, tuple)) else [str(value)] if value else []
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

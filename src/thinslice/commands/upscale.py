@@ -169,7 +169,7 @@ def run_upscale(
     read_s = read_before_s + time.perf_counter() - begun
     labels = None if job.labels is None else read_labels(job.labels, volume.geometry, axis=job.reading.axis)
     enter("preparing", 0.0)
-    prepared = prepare(volume, job.settings, loaded=loaded)
+    prepared = prepare(volume, job.settings, loaded=loaded, packs_page=job.view is not None)
     checked = _checked(prepared, loaded, enter) if job.check else None
     stream = SlabStream(
         prepared, progress=progress, share=None if phase is None else lambda share: enter("network", share)

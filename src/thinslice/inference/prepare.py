@@ -31,6 +31,7 @@ from thinslice.inference.threads import set_threads
 from thinslice.intensity import WINDOW_MAX_HU, WINDOW_MIN_HU, to_hu
 from thinslice.models.stored import Stored
 from thinslice.options import option
+from thinslice.pictures.viewer.page import held_bytes
 from thinslice.planning import (
     MemoryEstimate,
     ModelWindow,
@@ -176,6 +177,7 @@ def prepare(
     settings: UpscaleSettings,
     *,
     collect: bool = False,
+    packs_page: bool = False,
     loaded: ThroughPlaneModel | Stored | None = None,
 ) -> Prepared:
     """Decide a run: load the network, choose what runs it, cut the windows, estimate the memory.
@@ -184,6 +186,7 @@ def prepare(
         volume: the thick volume.
         settings: the options.
         collect: whether the whole thin volume will be held in memory; the estimate counts it.
+        packs_page: whether a page with the viewer is packed while slabs come; the estimate counts it.
         loaded: the network of the settings, where an earlier run loaded it.
 
     Raises:
@@ -325,6 +328,10 @@ def prepare(
         prepared = replace(
             prepared, memory_estimate=replace(estimate, slab_bytes=estimate.slab_bytes + held, thin_bytes=kept)
         )
+    if packs_page:
+        held = held_bytes(thick, geometry, deviation=settings.uncertainty is not None)
+        estimate = prepared.memory_estimate
+        prepared = replace(prepared, memory_estimate=replace(estimate, slab_bytes=estimate.slab_bytes + held))
     if not settings.force:
         _refuse_short_memory(prepared)
     return prepared

@@ -2,10 +2,11 @@
 
 import { call } from './api.js';
 import { announce, at, bytesText, make, problem } from './dom.js';
+import { connectDrop } from './drop.js';
 import { showRoots } from './folders.js';
 import { followJobs } from './jobs.js';
 import { chosen, onChoice, refreshSources } from './sources.js';
-import { droppedFiles, upload } from './upload.js';
+import { upload } from './upload.js';
 import { closeViewer } from './view.js';
 
 let stopUpload = null;
@@ -37,33 +38,6 @@ async function send(files) {
     at('upload').hidden = true;
     at('upload-bar').value = 0;
   }
-}
-
-function connectDrop() {
-  const drop = at('drop');
-  // The whole page takes a drop: a file beside the area would otherwise replace the page.
-  document.addEventListener('dragover', (event) => {
-    event.preventDefault();
-    drop.classList.add('over');
-  });
-  document.addEventListener('dragleave', (event) => {
-    if (event.relatedTarget === null) drop.classList.remove('over');
-  });
-  document.addEventListener('drop', (event) => {
-    event.preventDefault();
-    drop.classList.remove('over');
-    void droppedFiles(event.dataTransfer).then(send).catch(problem);
-  });
-  for (const kind of ['folder', 'files']) {
-    const input = at(`${kind}-input`);
-    at(`choose-${kind}`).addEventListener('click', () => input.click());
-    input.addEventListener('change', () => {
-      const files = [...input.files];
-      input.value = '';
-      if (files.length > 0) void send(files);
-    });
-  }
-  at('upload-stop').addEventListener('click', () => stopUpload?.abort());
 }
 
 function wanted() {
@@ -124,7 +98,8 @@ async function start() {
   at('kept').textContent =
     `Results are removed after ${about.keep_days} days, or earlier when space is short. Download what you need.`;
   connectSettings(about);
-  connectDrop();
+  connectDrop(send, problem);
+  at('upload-stop').addEventListener('click', () => stopUpload?.abort());
   if (about.folders.length > 0) {
     at('browse').hidden = false;
     at('browse').addEventListener('click', () => showRoots(about.folders));

@@ -69,7 +69,7 @@ function sourceElement(source) {
   if (source.state === 'inspecting') article.append(make('p', { className: 'quiet' }, 'Reading the headers ...'));
   else if (source.state === 'refused')
     article.append(make('p', { className: 'bad' }, source.reason ?? 'It cannot be read.'));
-  else article.append(make('div', { className: 'scroll' }, seriesTable(source, title)));
+  else article.append(make('div', { className: 'scroll' }, seriesTable(source)));
   return article;
 }
 
@@ -86,12 +86,12 @@ const COLUMNS = [
   'Thin slices',
 ];
 
-function seriesTable(source, title) {
+function seriesTable(source) {
   const head = make('tr', {}, ...COLUMNS.map((text) => make('th', { scope: 'col' }, text || 'Choose')));
   return make(
     'table',
     {},
-    make('caption', {}, `${title}: ${source.series.length} series`),
+    make('caption', {}, `Series of this scan: ${source.series.length}`),
     make('thead', {}, head),
     make('tbody', {}, ...source.series.map((series) => seriesRow(source, series))),
   );

@@ -1,41 +1,9 @@
-/** Files and folders that were dropped or chosen, sent one by one, several at a time. */
+/** Files that were dropped or chosen, sent one by one, several at a time. */
 
 import { call, patiently } from './api.js';
 
 /** Files that are sent at the same time. */
 const AT_ONCE = 4;
-
-/**
- * All files of a drop, folders included.
- *
- * @param {DataTransfer} transfer
- * @returns {Promise<File[]>}
- */
-export async function droppedFiles(transfer) {
-  // Entries must be taken before the first await: the list is emptied afterwards.
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.() ?? null);
-  const plain = [...transfer.files];
-  const found = [];
-  for (const [position, entry] of entries.entries()) {
-    if (entry) await walk(entry, found);
-    else if (plain[position]) found.push(plain[position]);
-  }
-  return found.length > 0 ? found : plain;
-}
-
-async function walk(entry, found) {
-  if (entry.isFile) {
-    found.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
-    return;
-  }
-  const reader = entry.createReader();
-  for (;;) {
-    // A reader gives a hundred entries at a time.
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (some.length === 0) return;
-    for (const each of some) await walk(each, found);
-  }
-}
 
 /**
  * @param {File[]} files
