@@ -193,7 +193,7 @@ def test_with_nothing_that_runs_a_network_the_next_step_is_named(
     without_torch: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice.onnxruntime_backend, "is_installed", lambda: False)
-    with pytest.raises(ModelError, match=r"neither is installed: .*\[onnx\].*\[torch\]") as caught:
+    with pytest.raises(ModelError, match=r"neither can be imported: .*\[onnx\].*\[torch\]") as caught:
         choice.settle(load_network("fast", backend="auto"), "cpu", name="fast")
     assert caught.value.exit_code == 4 and "model='cubic-consistent'" in str(caught.value)
 

@@ -327,7 +327,7 @@ def _by_onnxruntime_alone(network: StoredNetwork, name: str, channels: int, thre
     """onnxruntime for a network as data, compared with what torch was recorded to give."""
     if not onnxruntime_backend.is_installed():
         raise ModelError(
-            f"{name} is run by onnxruntime or PyTorch, and neither is installed: in a clone of the repository, pip "
+            f"{name} is run by onnxruntime or PyTorch, and neither can be imported: in a clone of the repository, pip "
             'install ".[onnx]" (small), or ".[torch]" (every network, training and GPUs). '
             f"{option('model', 'cubic-consistent')}, an interpolation, needs neither."
         )
