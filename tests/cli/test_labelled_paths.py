@@ -26,7 +26,7 @@ def test_labels_keep_their_order_and_paths_their_equal_signs() -> None:
         (labelled_paths.thin_cases, ["doe_jane.nii"], "LABEL=PATH"),
         (labelled_paths.thin_cases, ["=doe_jane.nii"], "LABEL=PATH"),
         (labelled_paths.thin_cases, ["doe_jane="], "LABEL=PATH"),
-        (labelled_paths.thin_cases, ["doe_jane=x", "doe_jane=y"], "same label"),
+        (labelled_paths.thin_cases, ["doe_jane=x", "doe_jane=y"], "one label twice"),
         (labelled_paths.pair_cases, ["a=doe_jane.nii"], "LABEL=THICK,THIN"),
         (labelled_paths.pair_cases, ["a=doe_jane.nii,y,z"], "LABEL=THICK,THIN"),
         (labelled_paths.pair_cases, ["a=,doe_jane.nii"], "LABEL=THICK,THIN"),

@@ -21,7 +21,7 @@ DIGESTS = {
     "davsr": "f954d698ec2cb8fc4bfaa8316a0ebfa0f61df0b1b13e69f5ab41998d6e94206c",
     "default-deviation": "d67c26ebfd807be072bd016d5187ba1c460632c13c4f947d1558bcff9c7f23ad",
     "default": "6ea405f3e799bb3854fb5f554be18bee632a3ffa50e90b73f0f6a67cd792fac3",
-    "fast": "6086ee15e7375b44e4ad9ce72feb6739d9f7a435ba2d46e62ff0e400217ba8fa",
+    "fast": "8627a5f0ba9de2b4b188291489c4c16c37ab7e0e31c9fd238fdaa4299f98a5f8",
     "i3net": "a5695c2a6a49ad017b576476729ac9dfaac3f6eec8fb697d84f7ef8a8cf35e2e",
     "mpunet": "6b654e7aa73b7ca466a2ea7f8383037422da5125bad2b8171afc895dd8447fa6",
     "paper-tvsrn": "23921bf1a28efb55fd816aa8f139d03a3742460defc890feffed8f414ec74f52",
