@@ -197,7 +197,7 @@ lock: setup ## write constraints/requirements.txt again after a change of depend
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
 		--output-file $(LOCK) pyproject.toml
 	@sed '/^# WARNING/,$$d' $(LOCK) > $(VENV)/lock.txt && cp $(VENV)/lock.txt $(LOCK)
-	@! grep -E '^(nvidia|cuda|triton|torch)' $(LOCK) \
+	@! grep -E '^(nvidia|cuda|triton|torch(vision|audio)?==)' $(LOCK) \
 		|| { echo "$(LOCK) holds parts of a GPU build of torch; see the comment above this target." >&2; exit 1; }
 
 # Bounded by the list of `make lock`, because both are installed side by side: run it after `make lock`.

@@ -37,6 +37,9 @@ CLASSIFIERS = {
 }
 """Names of trove classifiers -> short names, for packages without an SPDX expression."""
 
+READ = {"dcm2niix": "BSD, MIT, public domain"}
+"""Licences of packages whose metadata hold the text alone, as read there."""
+
 HEAD = """# Dependencies and their licences
 
 Every package that a full set-up installs, from `constraints/requirements.txt` and PyTorch; written by
@@ -61,6 +64,8 @@ def locked() -> dict[str, str]:
 
 def licence_of(package: str) -> str:
     """The licence that an installed package states; "unknown" without a statement."""
+    if package in READ:
+        return READ[package]
     facts = metadata.metadata(package)
     if facts["License-Expression"]:
         return str(facts["License-Expression"])
