@@ -103,5 +103,5 @@ def test_a_wrong_recipe_is_refused_naming_the_place(tmp_path: Path, text: str, e
 
 
 def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no recipe"):
+    with pytest.raises(UsageError, match="There is no file"):
         read_train_recipe(tmp_path / "none.toml")

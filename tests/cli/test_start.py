@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,7 @@ sys.meta_path.insert(0, Nowhere())
 
 UPSCALE_ALL = """
 import json
+import os
 from thinslice.cli import main
 
 for arguments in json.loads(sys.argv[1]):
@@ -131,6 +133,19 @@ def test_dicom_is_upscaled_without_torch(tmp_path: Path) -> None:
         difference = np.abs(thinslice.read(folder).hu - expected)
         # Whole HU: of values within 0.01 HU, a few may round to the other side.
         assert difference.max() <= 1 and np.mean(difference > 0) < 0.005
+
+
+def test_onnxruntime_collects_and_sends_nothing(tmp_path: Path) -> None:
+    """By itself it leaves a device number and a queue of events in the user's cache folder with its first session."""
+    pytest.importorskip("onnxruntime")
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    command = [sys.executable, "-m", "thinslice", "upscale", str(_thick(tmp_path)), str(tmp_path / "thin.nii.gz")]
+    command += ["--model", "fast", "--backend", "onnxruntime", "--quiet"]
+    done = subprocess.run(command, env={**environment, "HOME": str(home)}, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    assert not [path for path in home.rglob("*") if "onnx" in path.name.casefold() or path.name == "Microsoft"]
 
 
 def test_what_needs_torch_names_the_line_that_installs_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import thinslice
 from support.scans import thick_scan, thin_scan
 from support.skips import shared_folder
 from thinslice.commands.check import card_gain_db
-from thinslice.commands.check_report import EXIT_CODES
+from thinslice.commands.check_report import EXIT_CODES, outside
 from thinslice.models.base import ThroughPlaneModel
 from thinslice.volume import Volume
 
@@ -32,6 +32,11 @@ def test_an_ordinary_scan_is_good(thick: Volume, fast: ThroughPlaneModel) -> Non
     found = thinslice.check(thick, model=fast, phase=lambda name, share: phases.append((name, share)))
     assert found.verdict == "good" and found.exit_code == 0 and found.findings == ()
     assert found.sentence.startswith("Good: fast is ")
+    beyond = outside(found.traits, found.usual)
+    assert beyond and f"{len(beyond)} traits lie outside those of the scans" in found.sentence
+    # A trait at the end of its range is within it.
+    edge = {trait: (getattr(found.traits, trait), getattr(found.traits, trait) + 1) for trait in beyond}
+    assert outside(found.traits, edge) == ()
     assert [test.factor for test in found.tests] == [2, 3]
     for test in found.tests:
         better = max(test.cubic.psnr, test.cubic_consistent.psnr)

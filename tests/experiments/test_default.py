@@ -69,7 +69,8 @@ def test_it_beats_interpolation_on_real_ct(name: str, shared: Path) -> None:
 
 GUARD_NOT_MET = {"default", "fast", "best"}
 """Networks that break the guard: `best` is older than it, and `default` and `fast` break it less than those that they
-replaced: 79 % of the volume of solid 5 mm nodules, not 75, and 76, not 72. A name leaves with the weights that keep it."""
+replaced: 79 % of the volume of solid 5 mm nodules, not 75, and 76, not 72. A name leaves with the weights that
+keep it."""
 
 
 @pytest.mark.heavy

@@ -89,7 +89,7 @@ def test_the_kind_of_a_suite_file_is_recognised(folder: Path) -> None:
         'name = "x"\ndataset = {root = "d"}\nmethods = [{label = "cubic", model = "cubic"}]'
     )
     assert isinstance(read_any_suite(folder / "suite.toml"), Suite)
-    with pytest.raises(UsageError, match="no recipe"):
+    with pytest.raises(UsageError, match="There is no file"):
         read_any_suite(folder / "none.toml")
 
 
@@ -131,7 +131,7 @@ def test_trainings_that_would_share_a_run_and_recipes_without_pairs_are_refused(
     with pytest.raises(UsageError, match="nothing paired"):
         expanded(gap)
     (folder / "b.toml").unlink()
-    with pytest.raises(UsageError, match="no recipe"):
+    with pytest.raises(UsageError, match="There is no file"):
         expanded(gap)
 
 

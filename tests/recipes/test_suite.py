@@ -69,7 +69,7 @@ def test_what_a_suite_refuses(tmp_path: Path, change: str, expected: str) -> Non
 
 
 def test_no_file_and_no_toml(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no recipe"):
+    with pytest.raises(UsageError, match="There is no file"):
         read_suite(tmp_path / "none.toml")
     with pytest.raises(UsageError, match="not a TOML file"):
         read_suite(written(tmp_path, "methods = ["))

@@ -113,10 +113,14 @@ def lines(report: CheckReport) -> list[str]:
             f"{_number(test.scan_edge_rise_mm, 'mm'):>9}"
         )
     text += ["", f"{'trait':34} {'this scan':>10}  training scans"]
+    from thinslice.commands.check_report import outside
+
+    beyond = outside(report.traits, report.usual)
     for name, trait, unit in ROWS:
         value, usual = getattr(report.traits, trait), report.usual.get(trait)
         span = "" if usual is None else f"{usual[0]:.4g} to {usual[1]:.4g} {unit}".rstrip()
-        text.append(f"{name:34} {'not found' if value is None else f'{value:.4g}':>10}  {span}")
+        mark = "  outside" if trait in beyond else ""
+        text.append(f"{name:34} {'not found' if value is None else f'{value:.4g}':>10}  {span}{mark}")
     return [*text, "", report.notice]
 
 

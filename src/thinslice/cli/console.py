@@ -278,7 +278,8 @@ def hush_libraries() -> None:
 
     if os.environ.get("THINSLICE_DEBUG") == "1":
         return
-    logging.lastResort = None
+    # None in its place would make Python print a line of its own at the first message.
+    logging.lastResort = logging.NullHandler()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 

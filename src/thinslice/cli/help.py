@@ -195,7 +195,8 @@ def _complete(error: Any, command: Any, ctx: Any, args: list[str]) -> None:
     unknown = getattr(error, "option_name", None)
     if "is not readable" in error.message:
         # The parser examines files first, and would count this as wrong usage.
-        raise UnreadableError(f"A file may not be read by you ({error.message}); check its permissions.")
+        what = str(error.message).rstrip(".")
+        raise UnreadableError(f"What was given may not be read by you ({what}); check its permissions.")
     if "valid number" in error.message or "valid integer" in error.message:
         error.message = _about_number(error, args)
     if isinstance(error.message, str):

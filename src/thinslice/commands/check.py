@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinslice.arguments import check_callback, check_instance
-from thinslice.commands.check_report import EXIT_CODES, CheckReport
+from thinslice.commands.check_report import EXIT_CODES, CheckReport, outside
 from thinslice.evaluation.scan_traits.findings import Finding, findings
 from thinslice.evaluation.scan_traits.reference import TrainingSet, training_set
 from thinslice.evaluation.scan_traits.scores import ThickerTest
@@ -92,9 +92,10 @@ def check(
     ]
     found.sort(key=lambda finding: -EXIT_CODES[finding.verdict])
     verdict = found[0].verdict if found else "good"
+    usual = {trait: span for trait in ScanTraits.model_fields if (span := _usual(training, trait)) is not None}
     return CheckReport(
         verdict=verdict,
-        sentence=_sentence(found, tests, name),
+        sentence=_sentence(found, tests, name, len(outside(traits, usual))),
         exit_code=EXIT_CODES[verdict],
         findings=tuple(found),
         tests=tests,
@@ -103,7 +104,7 @@ def check(
         },
         card_gain_db={test.factor: gain for test in tests if (gain := card_gain_db(card, test.factor)) is not None},
         traits=traits,
-        usual={trait: usual for trait in ScanTraits.model_fields if (usual := _usual(training, trait)) is not None},
+        usual=usual,
         model=name,
         model_sha256=sha256,
     )
@@ -189,11 +190,15 @@ def _gains(
     ]
 
 
-def _sentence(found: list[Finding], tests: tuple[ThickerTest, ...], name: str) -> str:
+def _sentence(found: list[Finding], tests: tuple[ThickerTest, ...], name: str, others_outside: int) -> str:
     if not found:
+        gain = f"{name} is {tests[0].gain_db:.1f} dB better than interpolation on this scan's own thicker slices"
+        if not others_outside:
+            return f"Good: {gain}, and all traits are within those of the scans that it was trained on."
+        traits = "one trait lies" if others_outside == 1 else f"{others_outside} traits lie"
         return (
-            f"Good: {name} is {tests[0].gain_db:.1f} dB better than interpolation on this scan's own thicker slices, "
-            "and nothing that was measured is unusual beside the scans that it was trained on."
+            f"Good: {gain}, and nothing was found that is known to harm; {traits} outside those of the scans that it "
+            "was trained on."
         )
     others = f" ({len(found) - 1} more below)" if len(found) > 1 else ""
     verdict = found[0].verdict

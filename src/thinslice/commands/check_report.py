@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,16 @@ SCHEMA = "thinslice-check/1"
 
 EXIT_CODES: dict[Verdict, int] = {"good": 0, "look closely": 9, "not for this network": 10}
 """What the command line returns for each verdict."""
+
+
+def outside(traits: ScanTraits, usual: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Traits of a scan that lie outside those of the training scans."""
+    values = {trait: getattr(traits, trait) for trait in usual}
+    return tuple(
+        trait
+        for trait, value in values.items()
+        if value is not None and not usual[trait][0] <= value <= usual[trait][1]
+    )
 
 
 class CheckReport(BaseModel):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from thinslice.errors import InputError, OutputExistsError
+from thinslice.errors import InputError
 from thinslice.evaluation.placed import PlacedThick, index_thick, place_thick
 from thinslice.evaluation.protocol import Scores, evaluate_all
 from thinslice.evaluation.rules import RULES
@@ -38,7 +38,7 @@ from thinslice.geometry import Geometry
 from thinslice.options import option
 from thinslice.pictures import clinical_plots, figures
 from thinslice.planning import MAX_FACTOR, MIN_FACTOR
-from thinslice.system.atomic import atomic_file
+from thinslice.system.atomic import atomic_file, require_place
 from thinslice.volume import Volume
 
 ESTIMATE, BASELINE, THICK = "estimate", "cubic", "thick"
@@ -235,13 +235,9 @@ def check_place(place: Path, *, overwrite: bool) -> None:
         overwrite: whether existing results are replaced.
 
     Raises:
-        OutputExistsError: it exists and holds something.
+        OutputError: it exists and holds something, its folder is missing, or nothing may be written there.
     """
-    taken = place.exists() and (place.suffix.lower() == ".html" or not place.is_dir() or any(place.iterdir()))
-    if taken and not overwrite:
-        raise OutputExistsError(
-            f"{str(place)!r} exists; choose another place for the report, or give {option('overwrite', True)}."
-        )
+    require_place(place, overwrite=overwrite, folder=place.suffix.lower() != ".html")
 
 
 def write_report(pair: ScoredPair, place: Path, *, overwrite: bool = False) -> None:

@@ -47,7 +47,7 @@ def toml_values(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UsageError(f"There is no recipe {path}.") from error
+        raise UsageError(f"There is no file {path}; check the path.") from error
     except OSError as error:
         raise UsageError(f"{path.name} cannot be read: {error.strerror or error}; check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

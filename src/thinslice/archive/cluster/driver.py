@@ -168,6 +168,8 @@ def run_plan_on_cluster(
 def _connected(address: str) -> Iterator[Any]:
     """Ray, connected to a cluster."""
     try:
+        # Before Ray is loaded: it reports its use to its makers otherwise.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
     except ModuleNotFoundError:
         raise MissingExtraError(

@@ -7,6 +7,7 @@ converted when a run starts. One graph serves every factor, profile and shape of
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,15 @@ def version() -> str:
     return packages.version_of("onnxruntime")
 
 
+TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
+"""Variable of the environment that onnxruntime reads when its library is loaded: set, it collects and sends nothing."""
+
+
 @cache
 def load_onnxruntime() -> Any:
-    """The module `onnxruntime`, which then logs errors alone.
+    """The module `onnxruntime` with its telemetry off, which then logs errors alone.
+
+    By itself it keeps a device number and events in the user's cache folder, and sends them from longer runs.
 
     Raises:
         UsageError: when it is not installed, or cannot be loaded.
@@ -53,6 +60,7 @@ def load_onnxruntime() -> Any:
             "The backend 'onnxruntime' needs onnxruntime, which is not installed: pip install \".[onnx]\" in a clone "
             f"of the repository, or use {option('backend', 'torch')}."
         )
+    os.environ[TELEMETRY_OFF] = "1"
     try:
         loaded = importlib.import_module("onnxruntime")
     # A missing or incompatible library raises errors of many types.
@@ -61,6 +69,8 @@ def load_onnxruntime() -> Any:
             f"onnxruntime {version()} is installed, but cannot be loaded ({type(error).__name__}); install it again, "
             f"or use {option('backend', 'torch')}."
         ) from error
+    # Where the process had loaded it before, the variable came too late.
+    loaded.disable_telemetry_events()
     loaded.set_default_logger_severity(3)
     return loaded
 

@@ -58,6 +58,9 @@ def test_our_own_series_is_passed_over_unless_it_is_named(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("description", "shown"),
     [
+        ("Thx *03.02.61 5mm", "Thx 5mm"),
+        ("Thx geb.03.02.61 5mm", "Thx 5mm"),
+        ("Thx *1961 DOB:1961-02-03 born:2/3/61. 5mm B30f", "Thx 5mm B30f"),
         ("Thorax 5.0 B30f", "Thorax 5.0 B30f"),
         ("Kanarienvogel Chest 1.5", "Chest 1.5"),
         ("Chest gelb", "Chest"),

@@ -70,6 +70,9 @@ DATE = re.compile(
 )
 """Dates, years and ages, in small letters."""
 
+BIRTH = re.compile(r"[\W_]*((geb|gb|dob|born|birth|naiss|nac|nato|ur)[a-z]*[\W_]*)?")
+"""What may stand before a date of birth without a space, in small letters: "*", "geb.", "dob:"."""
+
 PROTOCOL_WORDS = frozenset(
     """
     aaa abdomen abdominal angio aorta arm art arterial ax axial axis body bolus bone br brain breast cap cardiac
@@ -128,7 +131,7 @@ class Identity:
             or any(word not in PROTOCOL_WORDS and _is_of(word, self.private) for word in words)
             or any(len(run) >= LEAST_NUMBER for run in re.findall(r"\d+", token))
             or any(date in digits or (len(digits) >= LEAST_NUMBER and digits in date) for date in self.dates)
-            or DATE.fullmatch(token.casefold().strip("()[],;:")) is not None
+            or DATE.fullmatch(re.sub(r"[\W_]+$", "", BIRTH.sub("", token.casefold(), count=1))) is not None
             or "^" in token
         )
 
