@@ -80,3 +80,16 @@ def test_what_is_needed_always_and_with_an_extra(listed: dict[str, tuple[str, st
 )
 def test_viral_licences_are_recognised(tool: ModuleType, licence: str, viral: bool) -> None:
     assert bool(tool.VIRAL.search(licence)) is viral
+
+
+@pytest.mark.parametrize("name", ["docs", "container"])
+def test_lists_that_are_installed_beside_the_lock_agree_with_it(name: str) -> None:
+    """`make docs` installs its list into the environment of the tests; `make lock-docs` writes it again."""
+
+    def pins(path: Path) -> dict[str, str]:
+        return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+
+    lock, beside = (pins(PROJECT / "constraints" / f"{each}.txt") for each in ("requirements", name))
+    common = lock.keys() & beside.keys()
+    assert len(common) > 10
+    assert {each: beside[each] for each in common} == {each: lock[each] for each in common}
