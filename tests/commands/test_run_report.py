@@ -157,3 +157,9 @@ def test_a_run_states_what_was_read_and_when(tmp_path: Path, monkeypatch: pytest
     assert reports[0].created == "2023-11-14T22:13:20Z"
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert "profile_width" not in page and "DICOM, folder" in page and "Quux" not in page and "20260102" not in page
+
+
+def test_times_have_no_digits_that_mean_nothing() -> None:
+    """Eight of them in a row would by chance be a date of birth, for which reports are searched."""
+    seconds = SecondsReport(read=0.019170307123, network=1 / 3, write=0.0, total=12.00004)
+    assert seconds.model_dump() == {"read": 0.0192, "network": 0.3333, "write": 0.0, "total": 12.0}

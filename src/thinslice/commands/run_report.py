@@ -23,6 +23,7 @@ from thinslice.commands.run_report_parts import (
     FileReport,
     Frozen,
     MachineReport,
+    Mebibytes,
     ModelReport,
     SecondsReport,
     TextureReport,
@@ -95,8 +96,8 @@ class RunReport(Frozen):
     device: str
     backend: str
     seconds: SecondsReport
-    expected_memory_mib: float | None = Field(default=None, ge=0)
-    peak_memory_mib: float | None = Field(default=None, ge=0)
+    expected_memory_mib: Mebibytes | None = None
+    peak_memory_mib: Mebibytes | None = None
     consistency_rms_hu: float | None = Field(default=None, ge=0)
     deviation: DeviationReport | None = None
     texture: TextureReport | None = None

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(ge=0), AfterValidator(lambda value: round(value, 4))]
+"""A time as a report holds it, to 0.1 ms: digits beyond mean nothing, and may by chance be those of a date of birth."""
+
+Mebibytes = Annotated[float, Field(ge=0), AfterValidator(lambda value: round(value, 1))]
+"""Memory as a report holds it."""
 
 
 class Frozen(BaseModel):
@@ -52,10 +59,10 @@ class ModelReport(Frozen):
 class SecondsReport(Frozen):
     """Wall-clock seconds by phase; phases overlap where slabs stream, so `total` need not be their sum."""
 
-    read: float = Field(ge=0)
-    network: float = Field(ge=0)
-    write: float = Field(ge=0)
-    total: float = Field(ge=0)
+    read: Seconds
+    network: Seconds
+    write: Seconds
+    total: Seconds
 
 
 class DeviationReport(Frozen):
