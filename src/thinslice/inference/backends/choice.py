@@ -339,11 +339,7 @@ def _by_onnxruntime_alone(network: StoredNetwork, name: str, channels: int, thre
     runnable(network, name, with_deviation=channels == 2)
     version = onnxruntime_backend.version()
     verdict = examine_recorded(network, prepare, backend="onnxruntime", version=version, threads=count)
-    if not verdict.agrees:
-        sentence = _disagreement(f"onnxruntime and torch's recorded results on {name}", verdict)
-        raise ModelError(f"{sentence}; use {option('backend', 'torch')}.")
-    seconds_per_voxel = verdict.seconds / voxels(network) or None
-    return Choice("onnxruntime", "cpu", version=version, firm=True, seconds_per_voxel=seconds_per_voxel)
+    return _agreed(verdict, network, f"onnxruntime and torch's recorded results on {name}")
 
 
 def _by_onnxruntime(model: ThroughPlaneModel, name: str, channels: int) -> Choice:
@@ -352,10 +348,15 @@ def _by_onnxruntime(model: ThroughPlaneModel, name: str, channels: int) -> Choic
 
     version = onnxruntime_backend.version()
     verdict = examine(model, prepare, backend="onnxruntime", version=version, channels=channels)
+    return _agreed(verdict, model, f"onnxruntime and torch on {name}")
+
+
+def _agreed(verdict: Verdict, network: ThroughPlaneModel | StoredNetwork, compared: str) -> Choice:
+    """onnxruntime, where the comparison found agreement."""
     if not verdict.agrees:
-        sentence = _disagreement(f"onnxruntime and torch on {name}", verdict)
-        raise ModelError(f"{sentence}; use {option('backend', 'torch')}.")
-    seconds_per_voxel = verdict.seconds / voxels(model) or None
+        raise ModelError(f"{_disagreement(compared, verdict)}; use {option('backend', 'torch')}.")
+    seconds_per_voxel = verdict.seconds / voxels(network) or None
+    version = onnxruntime_backend.version()
     return Choice("onnxruntime", "cpu", version=version, firm=True, seconds_per_voxel=seconds_per_voxel)
 
 
